@@ -1,0 +1,1 @@
+"""The ports' implementations. Adapters and services are strangers; `bootstrap` introduces them."""

@@ -1,0 +1,104 @@
+"""Limits: the hard ones that no setting can lift, and those of the account and of a strategy.
+
+The hard limits are the invariants 65-69 of the founding documents. Effective limits are the tightest of
+hard, account and strategy (D1, D2): a level can only tighten.
+"""
+
+from dataclasses import dataclass, fields
+from datetime import time, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any, Final
+
+from trading_pipeline.errors import SettingsError
+
+MAX_ORDER_VALUE: Final = Decimal(100_000)
+"""Invariant 65: USD an order at its worst price; exactly this much passes."""
+MIN_PRICE: Final = Decimal(1)
+"""Invariant 66: USD a share; an entry below is denied, exactly $1.00 passes."""
+ORDERS_FROM: Final = time(9, 30)
+"""Invariant 67: New York wall clock, included."""
+ORDERS_UNTIL: Final = time(16, 0)
+"""Invariant 67: New York wall clock, excluded; an early close is earlier (D7)."""
+COOLDOWN: Final = timedelta(seconds=30)
+"""Invariant 68: between trades of one strategy; exactly this long passes (D3)."""
+DUPLICATE_WINDOW: Final = timedelta(seconds=60)
+"""Invariant 69: for (account, strategy, symbol, side); exactly this long passes (D4)."""
+MAX_APPROVAL_TIMEOUT: Final = timedelta(minutes=10)
+"""A proposal may not wait longer (D20)."""
+APPROVED_TTL: Final = timedelta(seconds=30)
+"""An approved action is submitted within this of its release, or expires (INVARIANTS 3.1)."""
+SIGNAL_TTL: Final = timedelta(minutes=10)
+"""A signal is acted on within this, and within two bars if intraday (D20, D27)."""
+
+HARD_LIMITS: Final = MappingProxyType(
+    {65: MAX_ORDER_VALUE, 66: MIN_PRICE, 67: (ORDERS_FROM, ORDERS_UNTIL), 68: COOLDOWN, 69: DUPLICATE_WINDOW}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AccountLimits:
+    """What the account allows over all strategies. Money in USD, shares of equity as fractions."""
+
+    max_order_value: Decimal = MAX_ORDER_VALUE
+    max_position_value: Decimal = Decimal(50_000)
+    max_concentration: Decimal = Decimal("0.20")
+    position_target: Decimal = Decimal("0.15")
+    sector_target: Decimal = Decimal("0.30")
+    max_day_loss: Decimal = Decimal(1_000)
+    max_day_notional: Decimal = Decimal(1_000_000)
+    max_open_orders: int = 10
+    min_order_gap: timedelta = timedelta(seconds=1)
+    max_consecutive_rejects: int = 5
+    max_volume_share: Decimal = Decimal("0.01")
+    max_spread: Decimal = Decimal("0.02")
+    max_quote_age: timedelta = timedelta(seconds=5)
+    price_collar: Decimal = Decimal("0.05")
+    forbidden_symbols: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        check_positive(self, "account limits")
+        if self.max_order_value > MAX_ORDER_VALUE:
+            raise over_hard_limit("max_order_value", self.max_order_value)
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyLimits:
+    """What one strategy allows itself. Money in USD."""
+
+    max_order_value: Decimal = Decimal(10_000)
+    max_position_value: Decimal = Decimal(10_000)
+    max_day_loss: Decimal = Decimal(1_000)
+    max_orders_per_hour: int = 10
+    price_collar: Decimal = Decimal("0.05")
+
+    def __post_init__(self) -> None:
+        check_positive(self, "strategy limits")
+        if self.max_order_value > MAX_ORDER_VALUE:
+            raise over_hard_limit("max_order_value", self.max_order_value)
+
+
+def check_positive(limits: Any, where: str) -> None:
+    """Refuse a limit that is zero, negative or not finite: it would mean nothing or everything."""
+    for field in fields(limits):
+        value = getattr(limits, field.name)
+        if isinstance(value, Decimal) and not (value.is_finite() and value > 0):
+            bad = True
+        elif isinstance(value, bool) or (isinstance(value, int) and value <= 0):
+            bad = True
+        else:
+            bad = isinstance(value, timedelta) and value <= timedelta(0)
+        if bad:
+            raise SettingsError(
+                f"{field.name} = {value} in the {where} is no limit.", value=value,
+                rule="a limit is a finite number above zero", remedy=f"set {field.name} to a positive value",
+            )
+
+
+def over_hard_limit(name: str, value: Decimal) -> SettingsError:
+    """The refusal of a setting above a hard limit."""
+    return SettingsError(
+        f"{name} = ${value:,.2f} is above the hard limit.", value=value,
+        rule=f"INVARIANT_65: no order above ${MAX_ORDER_VALUE:,.2f}, and no setting lifts it",
+        remedy=f"set {name} to ${MAX_ORDER_VALUE:,.2f} or less",
+    )

@@ -1,0 +1,93 @@
+"""Positions, what a fill does to them, and what the whole is worth. Average cost; long only."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
+
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.orders import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """One execution, as the broker reported it. Price in USD a share, commission in USD."""
+
+    execution_id: str
+    client_id: str
+    symbol: str
+    side: Side
+    quantity: int
+    price: Decimal
+    commission: Decimal
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What one strategy holds of one symbol.
+
+    `cost` is what the held shares cost, commissions of entries included; `realised` is USD earned on
+    shares sold, commissions of exits deducted; `opened_at` is the first fill since the position was flat.
+    """
+
+    strategy: str
+    symbol: str
+    quantity: int = 0
+    cost: Decimal = ZERO
+    realised: Decimal = ZERO
+    opened_at: datetime | None = None
+
+    def after(self, fill: Fill) -> "Position":
+        """This position once the fill is booked; an overfill below zero is booked as it is and shows as negative."""
+        if fill.side is Side.BUY:
+            return replace(
+                self,
+                quantity=self.quantity + fill.quantity,
+                cost=self.cost + fill.quantity * fill.price + fill.commission,
+                opened_at=self.opened_at if self.quantity > 0 else fill.at,
+            )
+        share = self.cost * fill.quantity / self.quantity if self.quantity > 0 else ZERO
+        left = self.quantity - fill.quantity
+        sold_cost = self.cost if left <= 0 else share.quantize(Decimal("0.00000001"))
+        return replace(
+            self,
+            quantity=left,
+            cost=self.cost - sold_cost,
+            realised=self.realised + fill.quantity * fill.price - fill.commission - sold_cost,
+            opened_at=self.opened_at if left > 0 else None,
+        )
+
+    def unrealised(self, mark: Decimal) -> Decimal:
+        """USD gained or lost on the held shares at the given price."""
+        return self.quantity * mark - self.cost
+
+
+@dataclass(frozen=True, slots=True)
+class Portfolio:
+    """An account at one instant. `marks` are the prices used, one for every held symbol."""
+
+    account: str
+    at: datetime
+    cash: Decimal
+    positions: tuple[Position, ...]
+    marks: dict[str, Decimal]
+
+    @property
+    def market_value(self) -> Decimal:
+        """USD of all held shares; KeyError on a held symbol without a price: there is no neutral mark."""
+        return sum((p.quantity * self.marks[p.symbol] for p in self.positions if p.quantity), ZERO)
+
+    @property
+    def equity(self) -> Decimal:
+        """Cash and holdings, USD."""
+        return self.cash + self.market_value
+
+    @property
+    def realised(self) -> Decimal:
+        """USD realised since the account began."""
+        return sum((p.realised for p in self.positions), ZERO)
+
+    @property
+    def unrealised(self) -> Decimal:
+        """USD open on all held shares."""
+        return sum((p.unrealised(self.marks[p.symbol]) for p in self.positions if p.quantity), ZERO)

@@ -1,0 +1,142 @@
+"""What a strategy is, and the states it goes through.
+
+A strategy is immutable; a revision is a new value with the next `limits_version`. The state machine is
+data (INVARIANTS 3.3): whoever wants to know what may follow reads `TRANSITIONS`.
+"""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.indicators import IndicatorSpec
+from trading_pipeline.domain.limits import StrategyLimits
+
+
+class Mode(StrEnum):
+    """Who decides on a proposal that the rulebook lets pass."""
+
+    APPROVAL = "approval"
+    AUTONOMOUS = "autonomous"
+
+
+class Lifetime(StrEnum):
+    """What the session's close does to a strategy (E6)."""
+
+    SESSION = "session"
+    OPEN = "open"
+
+
+class Entry(StrEnum):
+    """When an entry is made: at once, or by a limit at the pullback level (SMA20 or support)."""
+
+    NOW = "now"
+    PULLBACK = "pullback"
+
+
+@dataclass(frozen=True, slots=True)
+class RiskSizing:
+    """Size by what a stop would cost (F3). Fractions of equity or price.
+
+    The stop is the highest of support (lowest low of `support_bars`), `atr_multiple` x ATR14 below the
+    price and `max_stop` below it; targets lie at `targets` times the risk a share, sharing the quantity.
+    """
+
+    risk_per_trade: Decimal = Decimal("0.02")
+    max_stop: Decimal = Decimal("0.03")
+    atr_multiple: Decimal = Decimal(2)
+    support_bars: int = 20
+    targets: tuple[Decimal, ...] = (Decimal("1.5"), Decimal("2.5"))
+    exposure_multiplier: Decimal = Decimal(1)
+    entry: Entry = Entry.NOW
+
+
+@dataclass(frozen=True, slots=True)
+class FractionSizing:
+    """Size as a plain fraction of equity; stop and target distances are optional fractions of the price."""
+
+    fraction: Decimal = Decimal("0.10")
+    stop: Decimal | None = None
+    target: Decimal | None = None
+    entry: Entry = Entry.NOW
+
+
+Sizing = RiskSizing | FractionSizing
+
+
+@dataclass(frozen=True, slots=True)
+class AnalyzerAgent:
+    """The seeds' analyzer score, without a model (PRODUCT D1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionAgent:
+    """Rules in the expression language; `max_bars` exits a position after so many bars (0: never)."""
+
+    enter_when: str
+    exit_when: str = ""
+    max_bars: int = 0
+
+
+Agent = AnalyzerAgent | ExpressionAgent
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySpec:
+    """Everything a person decides about a strategy. `name` is unique and lower-case with dashes."""
+
+    name: str
+    symbols: tuple[str, ...]
+    mode: Mode
+    interval: Interval
+    agent: Agent
+    lifetime: Lifetime
+    indicators: tuple[IndicatorSpec, ...] = ()
+    chart: ChartSpec | None = None
+    sizing: Sizing = field(default_factory=RiskSizing)
+    limits: StrategyLimits = field(default_factory=StrategyLimits)
+    approval_timeout: timedelta = timedelta(minutes=5)
+    min_confidence: Decimal = Decimal("0.8")
+    price_band: Decimal = Decimal("0.01")
+    description: str = ""
+
+
+class StrategyState(StrEnum):
+    """Where a strategy stands. Capitals in INVARIANTS 3.3; terminal: FINISHED, EMERGENCY_STOPPED."""
+
+    DRAFT = "draft"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED_USER = "paused_user"
+    PAUSED_RISK = "paused_risk"
+    NOT_READY = "not_ready"
+    FINISHED = "finished"
+    EMERGENCY_STOPPED = "emergency_stopped"
+
+
+class PauseReason(StrEnum):
+    """Why a strategy paused by itself."""
+
+    LOSS = "loss"
+    RATE = "rate"
+    VOLATILITY = "volatility"
+    REJECTS = "rejects"
+    DATA = "data"
+    BUDGET = "budget"
+    MODEL = "model"
+    RUN_FAILED = "run_failed"
+
+
+_S = StrategyState
+TRANSITIONS: dict[StrategyState, frozenset[StrategyState]] = {
+    _S.DRAFT: frozenset({_S.STARTING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.STARTING: frozenset({_S.RUNNING, _S.NOT_READY, _S.EMERGENCY_STOPPED}),
+    _S.RUNNING: frozenset({_S.PAUSED_USER, _S.PAUSED_RISK, _S.NOT_READY, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.PAUSED_USER: frozenset({_S.RUNNING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.PAUSED_RISK: frozenset({_S.RUNNING, _S.PAUSED_USER, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.NOT_READY: frozenset({_S.RUNNING, _S.STARTING, _S.PAUSED_USER, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.FINISHED: frozenset(),
+    _S.EMERGENCY_STOPPED: frozenset(),
+}

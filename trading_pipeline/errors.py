@@ -1,0 +1,163 @@
+"""Every exception of the product, in one tree.
+
+Outcomes are values (a denied order, an abstention, an expired approval); an exception means that the
+world is broken, and its class says who must act:
+
+    TradingError
+    ├── InputError                the user: a value given was wrong (exit code 2)
+    │   ├── SettingsError             settings, environment, trading.toml
+    │   ├── StrategyError             a strategy file or its values
+    │   ├── ExpressionError           a trigger or rule expression
+    │   ├── UnknownName               symbol, indicator, interval, strategy, order ... that does not exist
+    │   ├── BarsError                 a bars file that cannot be used as it is
+    │   ├── CalendarError             an instant or date outside the trading calendar
+    │   └── PermissionRequired        this actor may not do this here
+    ├── Conflict                  nobody: somebody else was first, look again (exit code 3)
+    │   └── IllegalTransition         a state machine refused an event
+    ├── LedgerError               the operator: the record cannot be written or trusted (exit code 4)
+    │   ├── LedgerUnavailable         no connection, locked, timed out
+    │   ├── LedgerCorrupt             chain, triggers or tables do not verify
+    │   └── EnvironmentMismatch       a ledger of one environment met work of another
+    ├── StorageError              the operator: disk full, read-only, no permission (exit code 4)
+    ├── MarketDataError           the operator: a source does not answer or answers nonsense
+    ├── BrokerError               the operator, see the order's state
+    │   ├── BrokerRefused             the broker definitely refused: nothing was placed
+    │   ├── BrokerNotReady            no session; nothing was sent
+    │   └── OutcomeUnknown            sent, and nobody knows: resolve by query, never resend
+    └── ServiceError              the operator: a process of ours could not start or stop (port in use ...)
+"""
+
+from typing import ClassVar
+
+
+class TradingError(Exception):
+    """A broken world, told in three parts: the value met, the rule it breaks, the remedy."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, value: object = None, rule: str = "", remedy: str = "") -> None:
+        """Build the error.
+
+        Args:
+            message: One sentence, without the remedy.
+            value: The offending value; never a secret.
+            rule: The rule it breaks, as a person would say it.
+            remedy: What to do next, in the imperative.
+        """
+        super().__init__(message)
+        self.message = message
+        self.value = value
+        self.rule = rule
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        parts = [self.message]
+        if self.rule:
+            parts.append(f"Rule: {self.rule}.")
+        if self.remedy:
+            parts.append(f"Remedy: {self.remedy}.")
+        return " ".join(parts)
+
+    def as_json(self) -> dict[str, str]:
+        """The same parts for scripts."""
+        return {
+            "error": type(self).__name__,
+            "message": self.message,
+            "value": "" if self.value is None else str(self.value),
+            "rule": self.rule,
+            "remedy": self.remedy,
+        }
+
+
+class InputError(TradingError):
+    """A value the user gave is wrong; nothing was changed."""
+
+    exit_code = 2
+
+
+class SettingsError(InputError):
+    """Settings do not fit together or break a limit."""
+
+
+class StrategyError(InputError):
+    """A strategy's file or values are refused."""
+
+
+class ExpressionError(InputError):
+    """An expression does not parse or names something unknown."""
+
+
+class UnknownName(InputError):
+    """A symbol, indicator, interval, strategy, order or approval that does not exist."""
+
+
+class BarsError(InputError):
+    """A bars file cannot be used as it is."""
+
+
+class CalendarError(InputError):
+    """An instant or date outside the trading calendar."""
+
+
+class PermissionRequired(InputError):
+    """This actor may not do this in this environment."""
+
+
+class Conflict(TradingError):
+    """Somebody else was first; the state has moved on."""
+
+    exit_code = 3
+
+
+class IllegalTransition(Conflict):
+    """A state machine refused an event; nothing was written."""
+
+
+class LedgerError(TradingError):
+    """The record cannot be written or trusted."""
+
+    exit_code = 4
+
+
+class LedgerUnavailable(LedgerError):
+    """No connection, locked, or timed out: nothing was acknowledged."""
+
+
+class LedgerCorrupt(LedgerError):
+    """The chain or a table does not verify."""
+
+
+class EnvironmentMismatch(LedgerError):
+    """A ledger of one environment was asked to hold another's facts."""
+
+
+class StorageError(TradingError):
+    """Disk full, read-only file system, or no permission."""
+
+    exit_code = 4
+
+
+class MarketDataError(TradingError):
+    """A market data source does not answer, or answers nonsense."""
+
+
+class BrokerError(TradingError):
+    """The broker could not do what was asked."""
+
+
+class BrokerRefused(BrokerError):
+    """A definitive, structured refusal: nothing was placed."""
+
+
+class BrokerNotReady(BrokerError):
+    """No healthy session: nothing was sent."""
+
+
+class OutcomeUnknown(BrokerError):
+    """The request left and no answer came: only a query can tell. Never resend."""
+
+
+class ServiceError(TradingError):
+    """A process of ours could not start, be reached, or stop."""
+
+    exit_code = 4

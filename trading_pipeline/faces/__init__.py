@@ -1,0 +1,1 @@
+"""Doors for people and scripts: thin, over the services."""

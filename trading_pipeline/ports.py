@@ -1,0 +1,358 @@
+"""Every port on one page: what the services need of the world, and nothing of how it is done.
+
+Each port has one contract test class that every adapter, fakes included, inherits.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+from trading_pipeline.domain.bars import BarTable, Floats, Interval
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Quote
+from trading_pipeline.domain.signals import Decision
+from trading_pipeline.domain.strategies import Agent
+
+
+class Clock(Protocol):
+    """The market clock (D28): the only source of `now` on any decision path."""
+
+    def now(self) -> datetime:
+        """The present instant of the market, aware UTC, never going back within a process."""
+
+
+# The record
+
+
+class Reader(Protocol):
+    """Reading the ledger: committed facts and the tables kept from them."""
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """One row by key."""
+
+    def find(
+        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
+        limit: int | None = None, **equals: Any,
+    ) -> list[Row]:
+        """Rows whose columns equal the given values (a collection: any of them).
+
+        Args:
+            since: (instant column, earliest value included).
+            order_by: A column; by key when None.
+        """
+
+    def event(self, seq: int) -> Event | None:
+        """One event by seq."""
+
+    def event_by_key(self, key: str) -> Event | None:
+        """One event by its key."""
+
+    def events(
+        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
+    ) -> list[Event]:
+        """Events in order of seq, after a seq, optionally of some types or one stream."""
+
+    def head(self) -> tuple[int, bytes]:
+        """The newest seq and its hash; (0, GENESIS) when empty."""
+
+
+class Transaction(Reader, Protocol):
+    """A serialised write: the head is locked from entering to leaving, all or nothing is written."""
+
+    def append(self, *events: NewEvent) -> list[Event]:
+        """Append facts and change the tables; a key that exists returns the stored event and changes nothing.
+
+        Raises:
+            IllegalTransition: An event does not follow from its row; the transaction is lost.
+        """
+
+    def is_new(self, event: Event) -> bool:
+        """Whether this transaction appended the event (it did not exist before)."""
+
+
+class Ledger(Reader, Protocol):
+    """The one record."""
+
+    @property
+    def environment(self) -> str:
+        """live, paper, backtest or demo: stamped at creation."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a serialised write; commits on leaving, rolls back on an exception."""
+
+    def lease(self, name: str, wait_seconds: float = 10.0) -> AbstractContextManager[None]:
+        """Hold a named lock among all processes on this ledger; LedgerUnavailable when not had in time."""
+
+    def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
+        """All events in order of seq, streamed, bounded in memory."""
+
+    def dump(self, table: str) -> Iterator[Row]:
+        """All rows of a table in key order."""
+
+    def rebuild(self) -> int:
+        """Write the tables anew from the events; returns how many events were folded."""
+
+    def close(self) -> None:
+        """Let go of connections."""
+
+
+# Market data
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What an archive did with bars offered to it."""
+
+    added: int
+    replaced: int
+    unchanged: int
+
+
+class MarketData(Protocol):
+    """A source of bars and quotes, seen as of an instant: never a bar that has not closed."""
+
+    @property
+    def name(self) -> str:
+        """What people call it: `samples`, `files`, `synthetic`, `yfinance`."""
+
+    def intervals(self, symbol: str) -> tuple[Interval, ...]:
+        """What it has of a symbol, finest first; empty when the symbol is unknown."""
+
+    def closed_bars(
+        self, symbols: Sequence[str], interval: Interval, after: datetime | None, until: datetime,
+    ) -> Mapping[str, BarTable]:
+        """Unadjusted bars with `end > after` (all when None) and `end <= until`, one table a symbol, maybe empty."""
+
+    def opening_bar(self, symbol: str, interval: Interval, at: datetime) -> tuple[datetime, Decimal] | None:
+        """(start, open) of the bar with start <= at < end: published at its start, nothing else of it is known."""
+
+    def quotes(self, symbols: Sequence[str], at: datetime) -> Mapping[str, Quote]:
+        """Best prices as of `at`; a symbol without one is left out."""
+
+
+class BarArchive(Protocol):
+    """Unadjusted closed bars, kept for good as columnar files."""
+
+    def append(self, table: BarTable) -> Appended:
+        """Add bars; a bar that is there already is unchanged if equal and replaced if not."""
+
+    def read(self, symbol: str, interval: Interval, *, until: datetime, count: int | None = None) -> BarTable:
+        """The newest `count` bars that have closed by `until`."""
+
+    def read_many(
+        self, symbols: Sequence[str], interval: Interval, *, until: datetime, count: int | None = None,
+    ) -> dict[str, BarTable]:
+        """`read` for many symbols at once."""
+
+    def symbols(self, interval: Interval | None = None) -> tuple[str, ...]:
+        """What it holds, sorted."""
+
+    def sessions(self, symbol: str, interval: Interval) -> tuple[date, ...]:
+        """The sessions it holds bars of."""
+
+
+class ObjectStore(Protocol):
+    """Immutable bytes by their SHA-256."""
+
+    def put(self, content: bytes, suffix: str) -> str:
+        """Store bytes (idempotent) and return the digest in hex; `suffix` is such as `.png`."""
+
+    def get(self, digest: str) -> bytes:
+        """The bytes; StorageError when absent or when they no longer have that digest."""
+
+    def locate(self, digest: str) -> str:
+        """Where a person finds them: a path or an URL without secrets."""
+
+
+class ChartRenderer(Protocol):
+    """Makes the picture of a chart."""
+
+    def render(self, spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> bytes:
+        """A PNG of the newest `spec.bars` bars; `columns` are aligned with `bars`."""
+
+
+# Decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a decision maker is asked about one symbol, as of the newest bar in `bars`.
+
+    `bars` and `columns` are split-adjusted and aligned; `bars_held` counts closed bars since the
+    position was opened (None when flat).
+    """
+
+    strategy: str
+    agent: Agent
+    symbol: str
+    bars: BarTable
+    columns: Mapping[str, Floats]
+    bars_held: int | None
+    chart: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision with what it cost: tokens and USD; `raw` is the reply as it came."""
+
+    decision: Decision
+    provider: str
+    model: str
+    raw: str
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: Decimal = Decimal(0)
+
+
+class DecisionMaker(Protocol):
+    """A model, or the rules agent in its place. No tool it can reach places an order."""
+
+    @property
+    def provider(self) -> str:
+        """`rules`, later `anthropic`, `openai`, `claude-code`."""
+
+    def decide(self, questions: Sequence[Question]) -> list[Answer]:
+        """One answer a question, in order; anything imperfect is an Abstain, never an exception."""
+
+
+# Broker
+
+
+class BrokerStatus(StrEnum):
+    """What a broker says of an order."""
+
+    HELD = "held"
+    """A bracket's child, waiting for its parent's fill."""
+    WORKING = "working"
+    FILLED = "filled"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The bytes of one order as the broker gets them. Children become active with their parent's fills."""
+
+    client_id: str
+    symbol: str
+    side: Side
+    quantity: int
+    order_type: OrderType
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    time_in_force: TimeInForce
+    children: tuple["Ticket", ...] = ()
+    oco: str | None = None
+    """Tickets of one group cancel each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerOrder:
+    """An order as the broker knows it."""
+
+    client_id: str
+    broker_order_id: str
+    ticket: Ticket
+    status: BrokerStatus
+    filled_quantity: int
+    reason: str
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerAccount:
+    """Balances as the broker states them, USD."""
+
+    account: str
+    cash: Decimal
+    equity: Decimal
+    buying_power: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to submit one ticket, made by the gate alone and good for a few seconds (invariants 23, 32)."""
+
+    client_id: str
+    digest: str
+    granted_at: datetime
+    submitted_seq: int
+
+
+class Broker(Protocol):
+    """A broker's account. Reads may be repeated; `submit` is called once an order, ever."""
+
+    @property
+    def name(self) -> str:
+        """`paper`, later `ibkr`, `etrade`, `robinhood`."""
+
+    @property
+    def account_id(self) -> str:
+        """The account that orders go to."""
+
+    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
+        """Place an order with its children.
+
+        Raises:
+            BrokerRefused: Definitely not placed.
+            BrokerNotReady: Nothing was sent.
+            OutcomeUnknown: It may have been placed; only a query can tell.
+        """
+
+    def cancel(self, client_id: str) -> None:
+        """Ask to cancel; idempotent. The order's status says what became of it."""
+
+    def orders(self, client_ids: Collection[str] | None = None) -> list[BrokerOrder]:
+        """The named orders, or all open ones when None; unknown names are left out."""
+
+    def executions(self, since: datetime) -> list[tuple[str, Fill]]:
+        """(client id, fill) of every execution at or after an instant, in order of time."""
+
+    def positions(self) -> dict[str, int]:
+        """Shares a symbol, zero left out."""
+
+    def account(self) -> BrokerAccount:
+        """Balances now."""
+
+
+# Composition
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Folders of one installation; see `settings`."""
+
+    root: Path
+
+    @property
+    def archive(self) -> Path:
+        """Parquet bars."""
+        return self.root / "archive"
+
+    @property
+    def objects(self) -> Path:
+        """Charts by digest."""
+        return self.root / "objects"
+
+    @property
+    def database(self) -> Path:
+        """The embedded PostgreSQL's data folder."""
+        return self.root / "postgres"
+
+    @property
+    def dagster(self) -> Path:
+        """DAGSTER_HOME."""
+        return self.root / "dagster"
+
+
+Events = Iterable[NewEvent]
