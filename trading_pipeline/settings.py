@@ -1,0 +1,164 @@
+"""Settings in one place: environment (`TRADING_*`), `.env`, `trading.toml`; printed without secrets.
+
+The first that names a value wins: arguments, environment, `.env`, the home's `trading.toml`, defaults.
+Limits that no setting may lift are not here but in `domain.limits`. Text from outside enters here once,
+is checked, and leaves as domain values.
+"""
+
+import tomllib
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.errors import SettingsError, StorageError
+
+PROJECT_FOLDER = Path(".trading")
+
+
+class Environment(StrEnum):
+    """What an installation is for; a ledger of one refuses orders of another (D31)."""
+
+    LIVE = "live"
+    PAPER = "paper"
+    BACKTEST = "backtest"
+    DEMO = "demo"
+
+
+class Market(StrEnum):
+    """Which market clock runs: the real one, or one that replays history."""
+
+    LIVE = "live"
+    REPLAY = "replay"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_DEFAULTS = AccountLimits()
+
+
+class LimitSettings(_Section):
+    """The account's limits, `[limits]` in trading.toml. Money in USD, shares of equity as fractions."""
+
+    max_order_value: Decimal = _DEFAULTS.max_order_value
+    max_position_value: Decimal = _DEFAULTS.max_position_value
+    max_concentration: Decimal = _DEFAULTS.max_concentration
+    position_target: Decimal = _DEFAULTS.position_target
+    sector_target: Decimal = _DEFAULTS.sector_target
+    max_day_loss: Decimal = _DEFAULTS.max_day_loss
+    max_day_notional: Decimal = _DEFAULTS.max_day_notional
+    max_open_orders: int = _DEFAULTS.max_open_orders
+    max_consecutive_rejects: int = _DEFAULTS.max_consecutive_rejects
+    max_volume_share: Decimal = _DEFAULTS.max_volume_share
+    max_spread: Decimal = _DEFAULTS.max_spread
+    price_collar: Decimal = _DEFAULTS.price_collar
+    forbidden_symbols: frozenset[str] = _DEFAULTS.forbidden_symbols
+
+    def limits(self) -> AccountLimits:
+        """As a domain value; SettingsError above a hard limit or not above zero."""
+        return AccountLimits(**self.model_dump())
+
+
+class PaperBrokerSettings(_Section):
+    """The paper broker, `[paper]` in trading.toml."""
+
+    account: str = "PAPER-1"
+    cash: Decimal = Decimal(100_000)
+    spread: Decimal = Field(Decimal("0.0002"), ge=0, le=Decimal("0.1"), description="bid to ask, as a fraction of the price")
+    slippage: Decimal = Field(Decimal("0.0002"), ge=0, le=Decimal("0.1"), description="fraction of the price, against the order")
+    commission_per_share: Decimal = Field(Decimal("0.005"), ge=0)
+    commission_minimum: Decimal = Field(Decimal(1), ge=0)
+    volume_share: Decimal = Field(Decimal("0.10"), gt=0, le=1, description="most of a bar's volume one order takes")
+
+
+class MarketSettings(_Section):
+    """Where bars come from and which clock runs, `[market]` in trading.toml."""
+
+    clock: Market = Market.REPLAY
+    source: str = "samples"
+    """samples, files, synthetic, yfinance."""
+    folder: Path | None = None
+    """Bars of one's own, for `files`."""
+    timezone: str | None = None
+    """Of stamps without an offset, for `files`."""
+    seed: int = 7
+    """For `synthetic`."""
+
+
+class Settings(BaseSettings):
+    """All settings of one home."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRADING_", env_file=".env", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True,
+    )
+
+    home: Path = PROJECT_FOLDER / "paper"
+    environment: Environment = Environment.PAPER
+    database_url: SecretStr | None = None
+    """A PostgreSQL of one's own; None: the embedded one under the home."""
+    owner_database_url: SecretStr | None = None
+    """The same database as the role that owns and migrates the ledger."""
+    webserver_port: int = Field(3000, ge=1, le=65535)
+    limits: LimitSettings = LimitSettings()
+    paper: PaperBrokerSettings = PaperBrokerSettings()
+    market: MarketSettings = MarketSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource, file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The home's trading.toml comes last."""
+        given = init_settings()
+        home = Path(given.get("home") or env_settings().get("home") or dotenv_settings().get("home") or cls.model_fields["home"].default)
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, home / "trading.toml")
+
+    @classmethod
+    def load(cls, home: Path | None = None, **given: Any) -> Self:
+        """Read the settings of a home.
+
+        Raises:
+            SettingsError: A key or value that is refused, named, with the remedy.
+            StorageError: trading.toml cannot be read.
+        """
+        if home is not None:
+            given["home"] = home
+        try:
+            settings = cls(**given)
+            settings.limits.limits()
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            unknown = first["type"] == "extra_forbidden"
+            raise SettingsError(
+                f"The setting {name} is {'unknown' if unknown else 'refused: ' + first['msg']}.",
+                value=name if unknown else first.get("input"),
+                rule="settings are those that `trading doctor` lists" if unknown else "each setting has a type and bounds",
+                remedy=f"correct {name} in trading.toml, .env or the environment",
+            ) from None
+        except tomllib.TOMLDecodeError as error:
+            raise SettingsError(
+                f"trading.toml is no TOML: {error}.", value=str(home or cls.model_fields["home"].default),
+                rule="settings are written as TOML", remedy="correct the line it names",
+            ) from None
+        except OSError as error:
+            raise StorageError(
+                f"The settings of {home} cannot be read: {error.strerror}.", value=str(home),
+                rule="the home is readable", remedy="check the path and its permissions",
+            ) from None
+        return settings
+
+    def shown(self) -> dict[str, Any]:
+        """All settings for people, secrets as `set` or `not set`."""
+        values = self.model_dump(mode="json")
+        for name in ("database_url", "owner_database_url"):
+            values[name] = "set" if getattr(self, name) is not None else "not set"
+        return values
+
+
