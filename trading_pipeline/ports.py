@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
@@ -219,6 +220,9 @@ class DecisionMaker(Protocol):
     @property
     def provider(self) -> str:
         """`rules`, later `anthropic`, `openai`, `claude-code`."""
+
+    def needs(self, agent: Agent) -> tuple[IndicatorSpec, ...]:
+        """The indicators the agent looks at, so that they are computed before it is asked."""
 
     def decide(self, questions: Sequence[Question]) -> list[Answer]:
         """One answer a question, in order; anything imperfect is an Abstain, never an exception."""
