@@ -1,0 +1,219 @@
+"""The ledger in memory: backtests and tests. Same chain, same fold, same refusals; nothing survives the process.
+
+Readers see committed facts only: a transaction works on a draft that is applied at once on leaving.
+"""
+
+import threading
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import chain, islice
+from typing import Any
+
+from trading_pipeline.adapters.ledger.draft import Draft, WallClock, key_of, wall_now
+from trading_pipeline.adapters.ledger.opening import opened_event
+from trading_pipeline.adapters.ledger.selection import key_values, select_events, select_rows, selection, table_named
+from trading_pipeline.domain.derivation import Derivation, MemoryTables
+from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
+from trading_pipeline.domain.projections import Key, Row
+from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
+
+WRITER_WAIT_SECONDS = 10.0
+
+
+class MemoryLedger:
+    """A `Ledger` in this process.
+
+    Args:
+        environment: live, paper, backtest or demo.
+        clock_wall: What `recorded_at` is read from.
+        opened_at: Market time of the first event, `ledger.opened`; the wall clock when None.
+    """
+
+    def __init__(self, environment: str, clock_wall: WallClock = wall_now, *, opened_at: datetime | None = None) -> None:
+        self._environment = environment
+        self._clock_wall = clock_wall
+        self._writer = threading.Lock()
+        self._state = threading.RLock()
+        self._leases: dict[str, threading.Lock] = {}
+        self._events: list[Event] = []
+        self._by_key: dict[str, Event] = {}
+        self._streams: dict[str, int] = {}
+        self._tables = MemoryTables()
+        with self.transaction() as transaction:
+            transaction.append(opened_event(environment, opened_at or clock_wall()))
+
+    @property
+    def environment(self) -> str:
+        """As given."""
+        return self._environment
+
+    @contextmanager
+    def transaction(self) -> Iterator["MemoryTransaction"]:
+        """Begin a serialised write; LedgerUnavailable when another holds it for ten seconds."""
+        if not self._writer.acquire(timeout=WRITER_WAIT_SECONDS):
+            raise LedgerUnavailable(
+                "The ledger is locked by another transaction.", value=WRITER_WAIT_SECONDS, rule="one writer at a time",
+                remedy="do not begin a transaction within a transaction",
+            )
+        try:
+            draft = Draft(self, *self.head(), self._clock_wall)
+            yield MemoryTransaction(self, draft)
+            if draft.lost is not None:
+                raise draft.lost
+            self._apply(draft)
+        finally:
+            self._writer.release()
+
+    def _apply(self, draft: Draft) -> None:
+        with self._state:
+            self._events.extend(draft.events)
+            for event in draft.events:
+                self._by_key[event.key] = event
+                self._streams[event.stream] = event.stream_seq
+            for table, rows in draft.changed.items():
+                for row in rows.values():
+                    self._tables.put(table, row)
+
+    @contextmanager
+    def lease(self, name: str, wait_seconds: float = 10.0) -> Iterator[None]:
+        """Hold a named lock among the threads of this process."""
+        with self._state:
+            lock = self._leases.setdefault(name, threading.Lock())
+        if not lock.acquire(timeout=wait_seconds):
+            raise LedgerUnavailable(
+                f"The lease {name} is held by another.", value=name, rule="one holder at a time", remedy="let the other finish"
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # Reading
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """One row by key."""
+        table_named(table)
+        with self._state:
+            return self._tables.get(table, key_values(key))
+
+    def find(
+        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
+        limit: int | None = None, **equals: Any,
+    ) -> list[Row]:
+        """Rows whose columns equal the given values."""
+        wanted = selection(table, since, order_by, descending, limit, equals)
+        with self._state:
+            return select_rows(self._tables.values(table), wanted)
+
+    def event(self, seq: int) -> Event | None:
+        """One event by seq."""
+        return self._events[seq - 1] if 0 < seq <= len(self._events) else None
+
+    def event_by_key(self, key: str) -> Event | None:
+        """One event by its key."""
+        return self._by_key.get(key)
+
+    def events(
+        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
+    ) -> list[Event]:
+        """Events in order of seq."""
+        return select_events(islice(self._events, max(after, 0), self.head()[0]), types, stream, limit)
+
+    def head(self) -> tuple[int, bytes]:
+        """The newest seq and its hash."""
+        with self._state:
+            return (self._events[-1].seq, self._events[-1].hash) if self._events else (0, GENESIS)
+
+    def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
+        """All events in order of seq."""
+        newest = self.head()[0]
+        return islice(self._events, max(first, 1) - 1, newest if last is None else min(last, newest))
+
+    def dump(self, table: str) -> Iterator[Row]:
+        """All rows of a table in key order."""
+        table_named(table)
+        with self._state:
+            return iter(list(self._tables.rows(table)))
+
+    def rebuild(self) -> int:
+        """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
+        derivation = Derivation()
+        with self.transaction():
+            for event in self.scan():
+                difference = derivation.add(event)
+                if difference is not None:
+                    raise LedgerCorrupt(
+                        f"The ledger cannot be rebuilt: {difference}.", value=difference.seq, rule=difference.rule,
+                        remedy="run the backtest again",
+                    )
+            with self._state:
+                self._tables = derivation.tables
+        return derivation.seq
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+    # What a draft reads
+
+    def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
+        """The events that exist under these keys."""
+        return [event for key in keys if (event := self._by_key.get(key)) is not None]
+
+    def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
+        """The newest stream_seq of each stream that has any event."""
+        return {stream: self._streams[stream] for stream in streams if stream in self._streams}
+
+    def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
+        """The rows that exist under these keys."""
+        return [row for key in keys if (row := self._tables.get(table, key)) is not None]
+
+
+class MemoryTransaction:
+    """A `Transaction` on a memory ledger: what is committed, and the draft over it."""
+
+    def __init__(self, ledger: MemoryLedger, draft: Draft) -> None:
+        self._ledger = ledger
+        self._draft = draft
+
+    def append(self, *events: NewEvent) -> list[Event]:
+        """Append facts and change the tables."""
+        return self._draft.append(events)
+
+    def is_new(self, event: Event) -> bool:
+        """Whether this transaction appended the event."""
+        return self._draft.is_new(event)
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """One row by key."""
+        table_named(table)
+        return self._draft.get(table, key_values(key))
+
+    def find(
+        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
+        limit: int | None = None, **equals: Any,
+    ) -> list[Row]:
+        """Rows whose columns equal the given values."""
+        wanted = selection(table, since, order_by, descending, limit, equals)
+        changed = self._draft.changed.get(table, {})
+        committed = self._ledger.find(table, since=since, order_by=order_by, descending=descending, **equals)
+        return select_rows(chain((row for row in committed if key_of(table, row) not in changed), changed.values()), wanted)
+
+    def event(self, seq: int) -> Event | None:
+        """One event by seq."""
+        return self._ledger.event(seq) or next((event for event in self._draft.events if event.seq == seq), None)
+
+    def event_by_key(self, key: str) -> Event | None:
+        """One event by its key."""
+        return self._ledger.event_by_key(key) or next((event for event in self._draft.events if event.key == key), None)
+
+    def events(
+        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
+    ) -> list[Event]:
+        """Events in order of seq."""
+        own = (event for event in self._draft.events if event.seq > after)
+        return select_events(chain(self._ledger.scan(after + 1), own), types, stream, limit)
+
+    def head(self) -> tuple[int, bytes]:
+        """The newest seq and its hash."""
+        return self._draft.seq, self._draft.hash
