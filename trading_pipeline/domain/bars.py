@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,10 @@ from trading_pipeline.domain.money import price_of
 Floats = npt.NDArray[np.float64]
 Instants = npt.NDArray[np.int64]
 """Nanoseconds since 1970-01-01 UTC."""
+
+
+COLUMNS = ("start", "end", "open", "high", "low", "close", "volume")
+"""The columns of a BarTable, in order."""
 
 
 class Interval(StrEnum):
@@ -88,6 +92,16 @@ class BarTable:
     def __len__(self) -> int:
         return len(self.start)
 
+    def __eq__(self, other: object) -> bool:
+        """Same symbol, interval and values in every row."""
+        if not isinstance(other, BarTable):
+            return NotImplemented
+        return (self.symbol, self.interval) == (other.symbol, other.interval) and all(
+            np.array_equal(getattr(self, name), getattr(other, name)) for name in COLUMNS
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     @classmethod
     def empty(cls, symbol: str, interval: Interval) -> Self:
         """A table of no bars."""
@@ -108,6 +122,11 @@ class BarTable:
             volume=self.volume[cut],
         )
 
+    def where(self, wanted: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Self:
+        """The bars marked True, or those at the given positions in that order, as a copy."""
+        columns: dict[str, Any] = {name: getattr(self, name)[wanted] for name in COLUMNS}
+        return replace(self, **columns)
+
     def until(self, at: datetime) -> Self:
         """Bars that have closed by `at` (end <= at)."""
         return self.rows(0, int(np.searchsorted(self.end, instant_ns(at), side="right")))
@@ -125,8 +144,8 @@ class BarTable:
         if not len(self):
             return newer
         fresh = newer.rows(int(np.searchsorted(newer.start, self.start[-1], side="right")), len(newer))
-        columns = ("start", "end", "open", "high", "low", "close", "volume")
-        return replace(self, **{name: np.concatenate((getattr(self, name), getattr(fresh, name))) for name in columns})
+        columns: dict[str, Any] = {name: np.concatenate((getattr(self, name), getattr(fresh, name))) for name in COLUMNS}
+        return replace(self, **columns)
 
     def bar(self, index: int) -> Bar:
         """One row as a Bar; raises InputError for a price that is none."""
@@ -144,6 +163,14 @@ class BarTable:
 
     def __iter__(self) -> Iterator[Bar]:
         return (self.bar(index) for index in range(len(self)))
+
+    @property
+    def session_days(self) -> npt.NDArray[np.datetime64]:
+        """The session of each bar, `datetime64[D]`.
+
+        Regular hours, 13:30 to 21:00 UTC at the widest, lie within one UTC day, which is therefore the session's date.
+        """
+        return self.start.astype("datetime64[ns]").astype("datetime64[D]")
 
     @property
     def last_end(self) -> datetime:

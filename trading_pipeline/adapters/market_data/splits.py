@@ -1,0 +1,57 @@
+"""Split tables: the packaged one of the sample symbols, and CSV files of one's own.
+
+A CSV has the columns `symbol,session,ratio` (new shares for one old, such as `2` or `3/2`); lines that begin with `#` are notes.
+"""
+
+import csv
+from datetime import date
+from decimal import Decimal, DivisionByZero, InvalidOperation
+from importlib.resources import files
+from pathlib import Path
+
+from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.errors import BarsError
+
+
+def sample_splits() -> tuple[Split, ...]:
+    """The splits inside the sample bars, 2000-03-01 to 2013-03-01."""
+    text = files("trading_pipeline.adapters.market_data").joinpath("data/splits.csv").read_text("utf-8")
+    return _parse(text, "the packaged split table")
+
+
+def load_splits(path: Path) -> tuple[Split, ...]:
+    """Splits from a CSV file, in order of session.
+
+    Raises:
+        BarsError: The file cannot be read, or a line is no split; the line is named.
+    """
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BarsError(
+            f"The split table {path} cannot be read: {error}.", value=str(path), rule="a split table is a UTF-8 CSV file",
+            remedy="check the path and its permissions",
+        ) from error
+    return _parse(text, str(path))
+
+
+def _parse(text: str, name: str) -> tuple[Split, ...]:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip() and not line.startswith("#")]
+    rule, remedy = "columns are symbol,session,ratio", "write lines such as AAPL,2005-02-28,2"
+    if not lines or [cell.strip() for cell in lines[0][1].split(",")] != ["symbol", "session", "ratio"]:
+        raise BarsError(f"{name} has no header of a split table.", value=lines[0][1] if lines else "", rule=rule, remedy=remedy)
+    found: dict[tuple[str, date], Split] = {}
+    for (number, line), row in zip(lines[1:], csv.reader(line for _, line in lines[1:]), strict=True):
+        try:
+            symbol, session, ratio = (cell.strip() for cell in row)
+            new, _, old = ratio.partition("/")
+            split = Split(symbol.upper(), date.fromisoformat(session), Decimal(new) / Decimal(old or 1))
+        except (ValueError, InvalidOperation, DivisionByZero) as error:
+            raise BarsError(f"Line {number} of {name} is no split: {line!r}.", value=line, rule=rule, remedy=remedy) from error
+        if (split.symbol, split.session) in found:
+            raise BarsError(
+                f"Line {number} of {name} repeats {split.symbol} {split.session}.", value=line, rule="a symbol splits once a session",
+                remedy="remove one of the lines",
+            )
+        found[split.symbol, split.session] = split
+    return tuple(sorted(found.values(), key=lambda each: (each.session, each.symbol)))

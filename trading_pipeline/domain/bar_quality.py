@@ -1,0 +1,188 @@
+"""What is wrong with bars, and what they say of volume: pure checks used by imports, cycles and asset checks.
+
+A bar that breaks a rule is dropped and named, never mended here: a made-up price is worse than a missing one. Zero
+volume is no fault of a bar (vendors report it for quiet minutes); price steps of a split are none either, because they persist.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from statistics import median
+
+import numpy as np
+import numpy.typing as npt
+
+from trading_pipeline.domain.bars import BarTable, Floats, Instants, Interval, instant_ns, instant_of
+from trading_pipeline.domain.sessions import BarSlot, TradingCalendar
+
+SPIKE = 10.0
+"""A bar whose price is this many times away from both its neighbours is a bad print (at the newest bar: see `spikes`)."""
+SPIKE_RULE = f"a single close {SPIKE:.0f} times away from both neighbours"
+VOLUME_SESSIONS = 20
+VOLUME_SESSIONS_LEAST = 5
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One rule that bars break: how many do, and where the first of them starts."""
+
+    rule: str
+    count: int
+    first: datetime
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.count}, first at {self.first:%Y-%m-%d %H:%M} UTC"
+
+
+def price_faults(opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> dict[str, Mask]:
+    """Which rows break which rule of a single bar; a row counts under the first rule it breaks."""
+    prices = np.stack((opened, high, low, close))
+    with np.errstate(invalid="ignore"):
+        broken = {
+            "price missing or not finite": ~np.isfinite(prices).all(axis=0),
+            "price zero or negative": (prices <= 0).any(axis=0),
+            "high below low": high < low,
+            "high below open or close": high < np.maximum(opened, close),
+            "low above open or close": low > np.minimum(opened, close),
+            "volume missing or negative": ~np.isfinite(volume) | (volume < 0),
+        }
+    seen = np.zeros(len(opened), np.bool_)
+    faults = {}
+    for rule, mask in broken.items():
+        faults[rule] = mask & ~seen
+        seen |= mask
+    return faults
+
+
+def spikes(close: Floats) -> Mask:
+    """Closes SPIKE times above or below both the close before and the close after.
+
+    The first and the newest bar have one neighbour only and are never called a spike: a split may just have happened.
+    """
+    found = np.zeros(len(close), np.bool_)
+    if len(close) >= 3:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            before, after = np.log(close[1:-1] / close[:-2]), np.log(close[1:-1] / close[2:])
+            limit = float(np.log(SPIKE))
+            found[1:-1] = ((before > limit) & (after > limit)) | ((before < -limit) & (after < -limit))
+    return found
+
+
+def order_faults(start: Instants, end: Instants) -> dict[str, Mask]:
+    """Rows that end before they start, repeat a start, or come before the row ahead of them."""
+    step = np.diff(start)
+    repeated, back = np.zeros(len(start), np.bool_), np.zeros(len(start), np.bool_)
+    repeated[1:] = step == 0
+    highest = np.maximum.accumulate(start) if len(start) else start
+    back[1:] = start[1:] < highest[:-1]
+    return {"ends before it starts": end <= start, "start repeated": repeated & ~back, "out of order": back}
+
+
+def faults(table: BarTable) -> dict[str, Mask]:
+    """Every rule with the rows that break it; a row may break one rule of price and one of order.
+
+    Whether a bar is a spike depends on bars that come later: `spikes` is asked beside this where history is judged, and not by
+    the archive, which could otherwise refuse tomorrow what it took today.
+    """
+    return {**price_faults(table.open, table.high, table.low, table.close, table.volume), **order_faults(table.start, table.end)}
+
+
+def check_bars(table: BarTable) -> tuple[Finding, ...]:
+    """What is wrong with a table, spikes included; empty when nothing is."""
+    return findings(table, {**faults(table), SPIKE_RULE: spikes(table.close)})
+
+
+def findings(table: BarTable, broken: dict[str, Mask]) -> tuple[Finding, ...]:
+    """Masks by rule as findings, rules that no row breaks left out."""
+    return tuple(
+        Finding(rule, int(mask.sum()), instant_of(table.start[int(mask.argmax())])) for rule, mask in broken.items() if mask.any()
+    )
+
+
+def sane(table: BarTable) -> tuple[BarTable, list[tuple[datetime, str]]]:
+    """The bars that break no rule, and (start, rule) of each bar left out, in order."""
+    reasons: dict[int, str] = {}
+    for rule, mask in {**faults(table), SPIKE_RULE: spikes(table.close)}.items():
+        for index in np.flatnonzero(mask):
+            reasons.setdefault(int(index), rule)
+    if not reasons:
+        return table, []
+    kept = np.ones(len(table), np.bool_)
+    kept[list(reasons)] = False
+    return table.where(kept), [(instant_of(table.start[index]), reasons[index]) for index in sorted(reasons)]
+
+
+def misplaced(table: BarTable, calendar: TradingCalendar) -> Mask:
+    """Bars that are not exactly a bar of the calendar: closed day, outside regular hours, off the grid, or of a wrong length."""
+    wrong = np.ones(len(table), np.bool_)
+    if not len(table):
+        return wrong
+    starts, ends = grid(calendar, table.interval, table.session_days[0].astype(object), table.session_days[-1].astype(object))
+    if len(starts):
+        at = np.minimum(np.searchsorted(starts, table.start), len(starts) - 1)
+        wrong = (starts[at] != table.start) | (ends[at] != table.end)
+    return wrong
+
+
+def missing(table: BarTable, calendar: TradingCalendar, first: date, last: date) -> tuple[datetime, ...]:
+    """Starts of the calendar's bars from session `first` to `last` that the table lacks."""
+    starts, _ = grid(calendar, table.interval, first, last)
+    return tuple(instant_of(start) for start in starts[~np.isin(starts, table.start)])
+
+
+def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date) -> tuple[Instants, Instants]:
+    """Starts and ends of every bar of the calendar from session `first` to `last`, cut to what the calendar knows."""
+    first, last = max(first, calendar.first.day), min(last, calendar.horizon.day)
+    slots: Sequence[BarSlot] = ()
+    if first <= last:
+        slots = [slot for session in calendar.between(first, last) for slot in calendar.slots(session, interval)]
+    return np.array([instant_ns(slot.start) for slot in slots], np.int64), np.array([instant_ns(slot.end) for slot in slots], np.int64)
+
+
+def bars_behind(newest_end: datetime | None, interval: Interval, calendar: TradingCalendar, now: datetime, at_most: int = 1000) -> int:
+    """How many bars have closed since the newest one held; 0 is fresh, `at_most` stands for more and for none held.
+
+    Counted in bars of the calendar, not in hours: a Friday's close is fresh on Monday morning (invariant 73: stale above 2).
+    """
+    slot = calendar.last_closed_slot(now, interval)
+    if newest_end is None:
+        return at_most
+    if slot is None or newest_end >= slot.end:
+        return 0
+    session, behind = slot.session, 0
+    while behind < at_most:
+        open_slots = [each for each in calendar.slots(session, interval) if newest_end < each.end <= slot.end]
+        behind += len(open_slots)
+        if newest_end >= session.open or session.day <= calendar.first.day:
+            break
+        session = calendar.previous(session.day)
+    return min(behind, at_most)
+
+
+def average_day_volume(table: BarTable, session_day: date) -> tuple[Decimal, bool] | None:
+    """(shares a session, short_history) as of the session `session_day`; None without any bar.
+
+    The mean over up to 20 sessions before `session_day`. With fewer than 5 of them it is the median volume of a bar, those
+    of `session_day` included, times the bars of a full session, and flagged. Source: invariant 38.
+
+    Args:
+        table: Closed bars on one share scale (split-adjusted where a split lies inside).
+    """
+    days = table.session_days
+    prior = int(np.searchsorted(days, np.datetime64(session_day), side="left"))
+    _, first = np.unique(days[:prior], return_index=True)
+    if len(first) >= VOLUME_SESSIONS_LEAST:
+        sums = np.add.reduceat(table.volume[:prior], first)[-VOLUME_SESSIONS:]
+        return _shares(float(sums.mean())), False
+    known = int(np.searchsorted(days, np.datetime64(session_day), side="right"))
+    if not known:
+        return None
+    bars_per_session = -(-Interval.DAY1.minutes // table.interval.minutes)
+    return _shares(median(table.volume[:known].tolist()) * bars_per_session), True
+
+
+def _shares(volume: float) -> Decimal:
+    return Decimal(round(volume))
