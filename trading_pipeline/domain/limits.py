@@ -31,6 +31,13 @@ APPROVED_TTL: Final = timedelta(seconds=30)
 SIGNAL_TTL: Final = timedelta(minutes=10)
 """A signal is acted on within this, and within two bars if intraday (D20, D27)."""
 
+AUTONOMOUS_COLLAR: Final = Decimal("0.03")
+"""Invariant 38: how far from the market an order of a Mode 2 strategy may reach at most."""
+PROTECTIVE_COLLAR_FACTOR: Final = 2
+"""A protective order may reach this many times as far: getting out matters more than the price (class matrix)."""
+MAX_CLOCK_OFFSET: Final = timedelta(seconds=2)
+"""Invariant 72: exactly this much passes."""
+
 HARD_LIMITS: Final = MappingProxyType(
     {65: MAX_ORDER_VALUE, 66: MIN_PRICE, 67: (ORDERS_FROM, ORDERS_UNTIL), 68: COOLDOWN, 69: DUPLICATE_WINDOW}
 )
@@ -78,17 +85,28 @@ class StrategyLimits:
             raise over_hard_limit("max_order_value", self.max_order_value)
 
 
+def effective_collar(account: AccountLimits, strategy: StrategyLimits, *, autonomous: bool) -> Decimal:
+    """How far above (buy) or below (sell) the market a limit price may lie, as a fraction: the tightest level (D1)."""
+    collar = min(account.price_collar, strategy.price_collar)
+    return min(collar, AUTONOMOUS_COLLAR) if autonomous else collar
+
+
 def check_positive(limits: Any, where: str) -> None:
     """Refuse a limit that is zero, negative or not finite: it would mean nothing or everything."""
     for field in fields(limits):
         value = getattr(limits, field.name)
-        if isinstance(value, Decimal) and not (value.is_finite() and value > 0):
-            bad = True
-        elif isinstance(value, bool) or (isinstance(value, int) and value <= 0):
-            bad = True
-        else:
-            bad = isinstance(value, timedelta) and value <= timedelta(0)
-        if bad:
+        match value:
+            case Decimal():
+                sane = value.is_finite() and value > 0
+            case bool():
+                sane = False
+            case int():
+                sane = value > 0
+            case timedelta():
+                sane = value > timedelta(0)
+            case _:
+                sane = True
+        if not sane:
             raise SettingsError(
                 f"{field.name} = {value} in the {where} is no limit.", value=value,
                 rule="a limit is a finite number above zero", remedy=f"set {field.name} to a positive value",

@@ -64,26 +64,32 @@ class OrderState(StrEnum):
 
 _S = OrderState
 TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
-    _S.INTENT: frozenset({_S.DENIED, _S.SUBMITTED}),
-    _S.DENIED: frozenset(),
+    _S.INTENT: frozenset({_S.DENIED, _S.SUBMITTED, _S.QUARANTINED}),
+    _S.DENIED: frozenset({_S.QUARANTINED}),
     _S.SUBMITTED: frozenset({_S.ACCEPTED, _S.REJECTED, _S.UNKNOWN, _S.PARTIAL, _S.FILLED, _S.QUARANTINED}),
     _S.UNKNOWN: frozenset(
-        {_S.ACCEPTED, _S.PARTIAL, _S.FILLED, _S.CANCELED, _S.REJECTED, _S.EXPIRED, _S.NOT_PLACED, _S.CANCEL_PENDING, _S.QUARANTINED}
+        {
+            _S.ACCEPTED, _S.PARTIAL, _S.FILLED, _S.CANCELED, _S.REJECTED, _S.EXPIRED, _S.NOT_PLACED, _S.UNKNOWN, _S.CANCEL_PENDING,
+            _S.QUARANTINED,
+        }
     ),
     _S.ACCEPTED: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.QUARANTINED}),
     _S.PARTIAL: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.QUARANTINED}),
     _S.CANCEL_PENDING: frozenset(
-        {_S.CANCELED, _S.FILLED, _S.CANCEL_PENDING, _S.ACCEPTED, _S.PARTIAL, _S.UNKNOWN, _S.EXPIRED, _S.REJECTED, _S.LATE_FOUND, _S.QUARANTINED}
+        {_S.CANCELED, _S.FILLED, _S.CANCEL_PENDING, _S.ACCEPTED, _S.PARTIAL, _S.UNKNOWN, _S.LATE_FOUND, _S.QUARANTINED}
     ),
     _S.NOT_PLACED: frozenset({_S.LATE_FOUND, _S.NOT_PLACED, _S.FILLED, _S.QUARANTINED}),
-    _S.LATE_FOUND: frozenset({_S.CANCEL_PENDING, _S.FILLED, _S.QUARANTINED}),
+    _S.LATE_FOUND: frozenset({_S.CANCEL_PENDING, _S.QUARANTINED}),
     _S.CANCELED: frozenset({_S.CANCELED, _S.FILLED, _S.QUARANTINED}),
     _S.EXPIRED: frozenset({_S.EXPIRED, _S.FILLED, _S.QUARANTINED}),
     _S.REJECTED: frozenset({_S.QUARANTINED}),
     _S.FILLED: frozenset({_S.QUARANTINED}),
-    _S.QUARANTINED: frozenset(),
+    _S.QUARANTINED: frozenset({_S.QUARANTINED}),
 }
-"""CANCELED, EXPIRED and NOT_PLACED to themselves or FILLED: a late fill is always booked (invariant 19)."""
+"""INVARIANTS 3.2. A state to itself is a fact worth a line that moves nothing: a fill while partial or while a
+cancel is pending, a late fill of a dead order (invariant 19), a cancel sent again after a crash (C10), an
+unknown order put before a person, a watch that ended. A cancel refused goes back to the state before it, and
+whatever the query then finds follows from there; LATE_FOUND is cancelled in the same transaction."""
 
 WORKING = frozenset({_S.SUBMITTED, _S.UNKNOWN, _S.ACCEPTED, _S.PARTIAL, _S.CANCEL_PENDING, _S.LATE_FOUND})
 """Counted at full worst-case exposure in every check (invariant 16)."""
@@ -130,9 +136,11 @@ class OrderIntent:
 
     @property
     def worst_price(self) -> Decimal:
-        """The price that value limits are measured at: a buyer's limit if it is above the reference (D1)."""
-        candidates = [price for price in (self.reference, self.limit_price, self.stop_price) if price is not None]
-        return max(candidates) if self.side is Side.BUY else self.reference
+        """The price that value limits are measured at: the limit where it is above the reference (D1)."""
+        worst = self.reference
+        if self.limit_price is not None and self.limit_price > worst:
+            worst = self.limit_price
+        return worst if self.stop_price is None or self.stop_price <= worst else self.stop_price
 
     @property
     def value(self) -> Decimal:

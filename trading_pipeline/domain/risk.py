@@ -1,18 +1,17 @@
-"""The rulebook: (OrderIntent, RiskContext) -> one verdict per rule, all always evaluated, no bypass.
+"""What the rulebook is asked and what it answers: context, verdicts, judgement.
 
-Total and fail-closed: what is missing, not finite or stale is a DENY, and an exception inside a rule is a
-DENY of that rule. What the class matrix exempts shows as EXEMPT, what a world cannot supply as
-NOT_APPLICABLE (D30), never silently passed.
+A verdict carries its measured value and its limit as text, so that the ledger, the approval page and the
+command line show the same words. The rules stand in `rules`, their order and who they apply to in
+`rulebook`; nothing here decides.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
-from trading_pipeline.domain.orders import OrderIntent
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Mode, StrategyState
 
@@ -67,6 +66,23 @@ class Judgement:
         """The rules that stopped it."""
         return tuple(verdict for verdict in self.verdicts if not verdict.passed)
 
+    @property
+    def halts(self) -> tuple[Verdict, ...]:
+        """The rules that also ask a person: the strategy pauses."""
+        return tuple(verdict for verdict in self.verdicts if verdict.outcome is Outcome.HALT)
+
+    @property
+    def reason(self) -> str:
+        """The rules that stopped it as `cooldown, buying_power`, hard limits first; empty when it passed."""
+        return ", ".join(verdict.rule for verdict in self.denials)
+
+    def as_json(self) -> list[dict[str, str]]:
+        """The verdicts for the payload of `risk.evaluated`."""
+        return [
+            {"rule": v.rule, "outcome": v.outcome.value, "measured": v.measured, "limit": v.limit, "detail": v.detail}
+            for v in self.verdicts
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:
@@ -83,6 +99,8 @@ class Quote:
 class RiskContext:
     """Everything a rule may look at; None means unknown, and unknown denies where the rule applies.
 
+    Only where None is a fact of its own does it not deny: `last_*` (never), `open_action`, `unknown_order`,
+    `crossing_order` (there is none), `sector` together with `sector_exposure` (no source of sectors).
     Money in USD. Exposures are worst-case: held shares at the mark plus working, unknown and admitted
     (READY, APPROVED) entries at their worst price, the judged action excluded.
     """
@@ -127,24 +145,30 @@ class RiskContext:
     sector_exposure: Decimal | None
 
     last_trade_at: datetime | None
-    """The strategy's last submission or entry fill (D3)."""
+    """The strategy's last submission or entry fill (D3), slices of the same action left out."""
     last_action_at: datetime | None
     """The last admitted action of (account, strategy, symbol, side), other than this one (D4)."""
     last_account_order_at: datetime | None
+    """The account's last submission of any strategy."""
     orders_last_hour: int
     """Submissions of classes E and X in the sliding hour or the clock hour, whichever is more (D15)."""
     open_orders: int
+    """Working entries and exits of the account; protective children rest and are not counted."""
     day_notional: Decimal
     consecutive_rejects: int
     open_action: str | None
     """An open action or working entry of the same (strategy, symbol, side), other than this one (D29)."""
     unknown_order: str | None
     """An order of this symbol whose outcome nobody knows, or a quarantine."""
+    crossing_order: str | None = None
+    """A working order of the account on the other side of the symbol that this one could trade against."""
+    volatility_block: bool = False
+    """The volatility breaker has tripped and has not cleared (D13)."""
+    clock_offset: timedelta | None = None
+    """Our clock against the broker's or NTP (invariant 72)."""
+    contract_id: str | None = None
+    """The broker's own id of the instrument (invariant 39)."""
     leveraged_symbols: frozenset[str] = field(default_factory=frozenset)
+    """Leveraged and inverse products beside those the domain lists."""
     at_release: datetime | None = None
     """When a paced action will be released; cooldowns are judged at that instant before the gate."""
-
-
-def judge(intent: OrderIntent, context: RiskContext) -> Judgement:
-    """Evaluate every rule on one intent."""
-    raise NotImplementedError

@@ -131,11 +131,11 @@ class PauseReason(StrEnum):
 
 _S = StrategyState
 TRANSITIONS: dict[StrategyState, frozenset[StrategyState]] = {
-    _S.DRAFT: frozenset({_S.STARTING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.DRAFT: frozenset({_S.STARTING, _S.EMERGENCY_STOPPED}),
     _S.STARTING: frozenset({_S.RUNNING, _S.NOT_READY, _S.EMERGENCY_STOPPED}),
     _S.RUNNING: frozenset({_S.PAUSED_USER, _S.PAUSED_RISK, _S.NOT_READY, _S.FINISHED, _S.EMERGENCY_STOPPED}),
     _S.PAUSED_USER: frozenset({_S.RUNNING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
-    _S.PAUSED_RISK: frozenset({_S.RUNNING, _S.PAUSED_USER, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.PAUSED_RISK: frozenset({_S.RUNNING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
     _S.NOT_READY: frozenset({_S.RUNNING, _S.STARTING, _S.PAUSED_USER, _S.FINISHED, _S.EMERGENCY_STOPPED}),
     _S.FINISHED: frozenset(),
     _S.EMERGENCY_STOPPED: frozenset(),
