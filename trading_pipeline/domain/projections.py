@@ -220,7 +220,7 @@ def _action_generated(event: Event, tables: Tables) -> None:
         "actions",
         _blank(
             "actions", action_id=data["action_id"], strategy=data["strategy"], symbol=data["symbol"], side=data["action"],
-            state=ActionState.PROPOSED.value, reason="", confidence=Decimal(data["confidence"]), cycle_id=data["cycle_id"],
+            state=ActionState.PROPOSED.value, reason="", confidence=Decimal(data["confidence"]), cycle_id=data["cycle"],
             bar_end=instant_from(data["bar_end"]), session=data["session"], generated_at=event.at, admitted=False,
             generated_seq=event.seq, last_seq=event.seq,
         ),

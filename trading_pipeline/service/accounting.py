@@ -1,0 +1,133 @@
+"""Step portfolio_snapshots, the day's baseline, the session's close, and the comparison with the broker."""
+
+from collections.abc import Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.money import ZERO, price_of, to_cents
+from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.projections import position_of
+from trading_pipeline.errors import MarketDataError
+from trading_pipeline.ports import Reader, Transaction
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import StepResult, Tally, completed
+
+
+def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
+    """The account's worth after the cycle, compared with what the broker says it holds."""
+    done = completed(desk.ledger, cycle, "portfolio_snapshots")
+    if done is not None:
+        return done
+    tally = Tally("portfolio_snapshots", cycle)
+    differences = compare_with_broker(desk)
+    with desk.ledger.transaction() as tx:
+        portfolio = portfolio_of(desk, tx)
+        payload = snapshot_payload(desk, tx, portfolio, cycle.session) | {"cycle": cycle.cycle_id}
+        cause = max((row["seq"] for row in tx.find("fills", session=cycle.session.isoformat(), order_by="seq", descending=True, limit=1)), default=None)
+        tally.saw(tx.append(NewEvent(EventType.PORTFOLIO_SNAPSHOTTED, "account", f"snapshot:{cycle.cycle_id}", payload, desk.now(), "cycle", cause)))
+        tally.saw(tx.append(_reconciled(desk, f"reconciled:{cycle.cycle_id}", differences)))
+        tally.count("positions", sum(1 for position in portfolio.positions if position.quantity))
+        tally.count("differences", len(differences))
+        tally.notes.extend(differences)
+        return tally.complete(tx, desk.now())
+
+
+def portfolio_of(desk: Desk, reader: Reader) -> Portfolio:
+    """The account as booked, at present prices.
+
+    Raises:
+        MarketDataError: A held symbol has no price: there is no neutral mark.
+    """
+    account = desk.broker.account_id
+    cash = reader.get("cash", account)
+    positions = tuple(found for row in reader.find("positions") if (found := position_of(row)) is not None)
+    held = sorted({position.symbol for position in positions if position.quantity})
+    return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, marks(desk, held))
+
+
+def marks(desk: Desk, symbols: Sequence[str]) -> dict[str, Decimal]:
+    """A price for each symbol: the quote's last, or the newest archived close."""
+    if not symbols:
+        return {}
+    quotes = desk.market.quotes(symbols, desk.now())
+    found = {symbol: quote.last for symbol, quote in quotes.items()}
+    for symbol in symbols:
+        if symbol in found:
+            continue
+        closes = [
+            (table.last_end, table.close[-1])
+            for interval in Interval
+            if len(table := desk.archive.read(symbol, interval, until=desk.now(), count=1))
+        ]
+        if not closes:
+            raise MarketDataError(
+                f"{symbol} is held and has no price.", value=symbol, rule="a held symbol is valued at a market price, never at a stand-in",
+                remedy="check the source of its bars",
+            )
+        found[symbol] = price_of(float(max(closes)[1]))
+    return found
+
+
+def snapshot_payload(desk: Desk, reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:
+    """A portfolio as the payload of `portfolio.snapshotted`."""
+    baseline = reader.get("sessions", session.isoformat())
+    day_pnl = to_cents(portfolio.equity - baseline["baseline_equity"]) if baseline else ZERO
+    held = [
+        {
+            "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "cost": to_cents(p.cost), "mark": portfolio.marks[p.symbol],
+            "value": to_cents(p.quantity * portfolio.marks[p.symbol]), "unrealised": to_cents(p.unrealised(portfolio.marks[p.symbol])),
+        }
+        for p in portfolio.positions
+        if p.quantity
+    ]
+    return {
+        "account": portfolio.account, "session": session, "equity": to_cents(portfolio.equity), "cash": to_cents(portfolio.cash),
+        "market_value": to_cents(portfolio.market_value), "realised": to_cents(portfolio.realised),
+        "unrealised": to_cents(portfolio.unrealised), "day_pnl": day_pnl, "positions": {"held": held},
+    }
+
+
+def strategy_pnl(portfolio: Portfolio) -> dict[str, Decimal]:
+    """USD each strategy has made since it began, realised and open."""
+    totals: dict[str, Decimal] = {}
+    for position in portfolio.positions:
+        open_pnl = position.unrealised(portfolio.marks[position.symbol]) if position.quantity else ZERO
+        totals[position.strategy] = totals.get(position.strategy, ZERO) + position.realised + open_pnl
+    return totals
+
+
+def open_session(desk: Desk, tx: Transaction, session: date) -> None:
+    """Fix the day's baseline once (invariant 30), funding the account's book from the broker the first time."""
+    account = desk.broker.account_id
+    if tx.get("cash", account) is None:
+        stated = desk.broker.account()
+        payload = {"account": account, "amount": stated.cash, "source": f"broker:{desk.broker.name}"}
+        tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", f"account.funded:{account}", payload, desk.now(), f"broker:{desk.broker.name}"))
+    if tx.get("sessions", session.isoformat()) is None:
+        portfolio = portfolio_of(desk, tx)
+        baselines = {name: to_cents(pnl) for name, pnl in strategy_pnl(portfolio).items()}
+        payload = {"session": session, "baseline_equity": to_cents(portfolio.equity), "strategy_pnl": baselines}
+        tx.append(NewEvent(EventType.SESSION_OPENED, "account", f"session.opened:{session}", payload, desk.now(), "cycle"))
+
+
+def compare_with_broker(desk: Desk) -> list[str]:
+    """Where the book and the broker disagree about positions, in words; empty when they agree."""
+    booked: dict[str, int] = {}
+    for row in desk.ledger.find("positions"):
+        booked[row["symbol"]] = booked.get(row["symbol"], 0) + row["quantity"]
+    stated = desk.broker.positions()
+    return [
+        f"{symbol}: booked {booked.get(symbol, 0)} shares, the broker states {stated.get(symbol, 0)}"
+        for symbol in sorted({*booked, *stated})
+        if booked.get(symbol, 0) != stated.get(symbol, 0)
+    ]
+
+
+def _reconciled(desk: Desk, key: str, differences: list[str]) -> NewEvent:
+    payload = {"account": desk.broker.account_id, "agrees": not differences, "differences": differences, "world": encode(desk.world)}
+    return NewEvent(EventType.RECONCILED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}")

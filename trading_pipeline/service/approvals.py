@@ -1,0 +1,163 @@
+"""What people decide about proposals, and what time decides when they do not.
+
+An approval is bound to the hash of what was shown, works once, expires strictly, and is necessary, not
+sufficient: `execution` judges again before anything goes out. Only a person approves (invariant 49); the
+actor `demo:person` exists in the demo environment alone (D17).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.limits import APPROVED_TTL
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
+from trading_pipeline.ports import Reader
+from trading_pipeline.service.book import Book
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.trading import release_at
+
+DEMO_PERSON = "demo:person"
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the approval and order sensors act on at one instant."""
+
+    released: tuple[str, ...]
+    """Actions that may go out now."""
+    overdue: tuple[str, ...]
+    """Actions whose time is over."""
+
+
+def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = None) -> Event:
+    """Approve a pending proposal.
+
+    Args:
+        action_id: Its id, or the beginning of it if that is unique.
+        actor: The person: `user:NAME`; `demo:person` in the demo only.
+        shown_hash: The hash of what the person saw; it must be the proposal's.
+
+    Raises:
+        Conflict: It is no longer pending, has expired, or something else was shown.
+        PermissionRequired: The actor is no person who may decide here.
+        UnknownName: There is no such proposal.
+    """
+    _check_person(desk, actor)
+    name = find(desk.ledger, action_id)["action_id"]
+    with desk.ledger.transaction() as tx:
+        row = _pending(tx, name)
+        now = desk.now()
+        if now >= row["expires_at"]:
+            raise Conflict(
+                f"The proposal {name} expired at {row['expires_at']:%H:%M:%S} UTC.", value=name,
+                rule="a proposal is approved strictly before it expires", remedy="wait for the next one",
+            )
+        if shown_hash is not None and shown_hash != row["hash"]:
+            raise Conflict(
+                f"The proposal {name} is not the one that was shown.", value=shown_hash,
+                rule="an approval is bound to exactly what was shown", remedy="look at it again",
+            )
+        release = release_at(Book.read(desk, tx, [row["symbol"]]), row["strategy"])
+        payload = {
+            "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
+            "not_before": release, "expires_at": release + APPROVED_TTL,
+        }
+        key = f"approval.approved:{name}"
+        stream = f"strategy:{row['strategy']}"
+        [event] = tx.append(NewEvent(EventType.APPROVAL_APPROVED, stream, key, payload, now, actor, row["requested_seq"]))
+        return event
+
+
+def reject(desk: Desk, action_id: str, *, actor: str, reason: str = "") -> Event:
+    """Reject a pending proposal; the errors are those of `approve`."""
+    _check_person(desk, actor)
+    name = find(desk.ledger, action_id)["action_id"]
+    with desk.ledger.transaction() as tx:
+        row = _pending(tx, name)
+        payload = {"action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "reason": reason}
+        key = f"approval.rejected:{name}"
+        stream = f"strategy:{row['strategy']}"
+        [event] = tx.append(NewEvent(EventType.APPROVAL_REJECTED, stream, key, payload, desk.now(), actor, row["requested_seq"]))
+        return event
+
+
+def due(desk: Desk) -> Due:
+    """Which actions may go out now, and whose time is over."""
+    now = desk.now()
+    rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
+    overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
+    released = [
+        row for row in rows
+        if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue and row["not_before"] and row["not_before"] <= now
+    ]
+    ordered = sorted(released, key=lambda row: (row["not_before"], row["generated_seq"]))
+    return Due(tuple(row["action_id"] for row in ordered), tuple(overdue))
+
+
+def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:
+    """Expire what is overdue; how many were."""
+    expired = 0
+    for name in action_ids:
+        with desk.ledger.transaction() as tx:
+            row = tx.get("actions", name)
+            now = desk.now()
+            if row is None or row["expires_at"] is None or now < row["expires_at"]:
+                continue
+            if row["state"] == ActionState.PENDING.value:
+                type_, reason = EventType.APPROVAL_EXPIRED, "nobody decided in time, which counts as a rejection"
+            elif row["state"] in (ActionState.READY.value, ActionState.APPROVED.value):
+                type_, reason = EventType.ACTION_EXPIRED, "it was not sent in time"
+            else:
+                continue
+            payload = {"action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "reason": reason}
+            stream = f"strategy:{row['strategy']}"
+            tx.append(NewEvent(type_, stream, f"{type_.value}:{name}", payload, now, "clock", row["last_seq"]))
+            expired += 1
+    return expired
+
+
+def next_instant(desk: Desk) -> datetime | None:
+    """When the next release or expiry is due: the instants a stepped clock goes through."""
+    now = desk.now()
+    rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
+    times = [at for row in rows for at in (row["not_before"], row["expires_at"]) if at is not None and at > now]
+    return min(times, default=None)
+
+
+def find(reader: Reader, action_id: str) -> Row:
+    """The approval with this id, or the only one whose id begins so; UnknownName otherwise."""
+    wanted = action_id.strip().upper()
+    row = reader.get("approvals", wanted)
+    if row is not None:
+        return row
+    matches = [row for row in reader.find("approvals") if wanted and row["action_id"].startswith(wanted)]
+    if len(matches) == 1:
+        return matches[0]
+    raise UnknownName(
+        f"{'Several proposals begin' if matches else 'No proposal begins'} with {action_id!r}.", value=action_id,
+        rule="a proposal is named by its id or a beginning that only it has", remedy="list them with `trading approvals --all`",
+    )
+
+
+def _pending(reader: Reader, name: str) -> Row:
+    row = reader.get("approvals", name)
+    assert row is not None
+    if row["state"] != ActionState.PENDING.value:
+        who = f" by {row['decided_by']}" if row["decided_by"] else ""
+        raise Conflict(
+            f"The proposal {name} is {row['state']} already{who}.", value=name, rule="a proposal is decided once",
+            remedy="look at it with `trading approvals --all`",
+        )
+    return row
+
+
+def _check_person(desk: Desk, actor: str) -> None:
+    if actor == DEMO_PERSON and desk.environment == "demo":
+        return
+    if not actor.startswith("user:"):
+        raise PermissionRequired(
+            f"{actor} may not decide on proposals.", value=actor, rule="only a person approves (INVARIANT_49)",
+            remedy="approve as yourself, with `trading approve` or `trading reject`",
+        )

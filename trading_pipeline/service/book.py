@@ -1,0 +1,214 @@
+"""What the rulebook is told: one consistent reading of the account, turned into a RiskContext per intent.
+
+Read inside the transaction that will hold the verdict, so that two strategies, processes or actions of
+one cycle are judged one after the other (invariant 42). Whatever cannot be known stays None and denies.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.bar_quality import average_day_volume
+from trading_pipeline.domain.codec import decode
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
+from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Quote, RiskContext
+from trading_pipeline.domain.strategies import StrategySpec, StrategyState
+from trading_pipeline.ports import Reader
+from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
+from trading_pipeline.service.desk import Desk
+
+_WORKING = tuple(state.value for state in WORKING)
+_ADMITTED = (ActionState.READY.value, ActionState.APPROVED.value)
+_OPEN = (*_ADMITTED, ActionState.PENDING.value)
+_UNRESOLVED = (OrderState.UNKNOWN.value, OrderState.LATE_FOUND.value, OrderState.QUARANTINED.value)
+VOLUME_BARS = 25
+"""Sessions of daily bars read for the average volume; intraday reads as many bars as make so many sessions."""
+
+
+@dataclass(slots=True)
+class Book:
+    """The account at one instant, as the ledger has it."""
+
+    desk: Desk
+    now: datetime
+    portfolio: Portfolio
+    orders: list[Row]
+    """Working and unresolved orders of the account."""
+    recent: list[Row]
+    """Orders submitted in the last day, all states."""
+    actions: list[Row]
+    """Open actions, and those generated in the last minutes."""
+    strategies: Mapping[str, Row]
+    opening_equity: Decimal | None
+    opening_pnl: Mapping[str, str]
+    quotes: dict[str, Quote] = field(default_factory=dict)
+    volumes: dict[str, tuple[Decimal, bool] | None] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, desk: Desk, reader: Reader, symbols: Sequence[str]) -> "Book":
+        """Read everything that judging intents in these symbols needs."""
+        now = desk.now()
+        today = desk.today().isoformat()
+        session = reader.get("sessions", today)
+        opened = reader.event_by_key(f"session.opened:{today}")
+        actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
+        actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
+        return cls(
+            desk=desk, now=now, portfolio=portfolio_of(desk, reader), orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
+            recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
+            strategies={row["name"]: row for row in reader.find("strategies")}, opening_equity=session["baseline_equity"] if session else None,
+            opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
+        )
+
+    def held(self, strategy: str, symbol: str) -> int:
+        """Shares the strategy holds."""
+        return next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
+
+    def exits_working(self, strategy: str, symbol: str) -> int:
+        """Shares in working exits and protective orders, one of each OCO group."""
+        total, groups = 0, set()
+        for row in self.orders:
+            if row["strategy"] != strategy or row["symbol"] != symbol or row["side"] != Side.SELL.value:
+                continue
+            if row["oco"] is not None and row["oco"] in groups:
+                continue
+            groups.add(row["oco"])
+            parent = next((other for other in self.orders if other["client_id"] == row["parent"]), None)
+            if parent is None or parent["state"] == OrderState.PARTIAL.value:
+                total += row["quantity"] - row["filled_quantity"]
+        return total
+
+    def earlier_release(self, strategy: str) -> datetime | None:
+        """The latest instant at which an admitted action of the strategy is to be released."""
+        times = [row["not_before"] for row in self.actions if row["strategy"] == strategy and row["state"] in _ADMITTED and row["not_before"]]
+        return max(times, default=None)
+
+    def last_trade(self, strategy: str) -> datetime | None:
+        """The strategy's last submission or entry fill, protective orders aside (D3)."""
+        times = [row["submitted_at"] for row in self.recent if row["strategy"] == strategy and row["order_class"] != OrderClass.PROTECTIVE.value]
+        times += [
+            row["updated_at"] for row in self.recent
+            if row["strategy"] == strategy and row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0
+            and row["state"] in (OrderState.FILLED.value, OrderState.PARTIAL.value)
+        ]
+        return max(times, default=None)
+
+    def admit(self, row: Row) -> None:
+        """Count an action that this transaction has just admitted or changed."""
+        self.actions = [other for other in self.actions if other["action_id"] != row["action_id"]] + [row]
+
+    def context(self, spec: StrategySpec, intent: OrderIntent, *, bar_end: datetime | None, expected: datetime | None, release: datetime | None) -> RiskContext:
+        """Everything the rulebook may look at for one intent.
+
+        Args:
+            bar_end: When the newest archived bar of the symbol closed.
+            expected: When it should have, by the calendar.
+            release: When a paced action will be released; None at the gate.
+        """
+        desk, row = self.desk, self.strategies.get(spec.name)
+        if intent.symbol not in self.volumes:
+            self.volumes[intent.symbol] = self._volume(spec, intent.symbol)
+        volume = self.volumes[intent.symbol]
+        equity = self.portfolio.equity
+        pnl = strategy_pnl(self.portfolio).get(spec.name, ZERO)
+        orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
+        return RiskContext(
+            now=self.now, world=desk.world, session=desk.calendar.at(self.now), mode=spec.mode,
+            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=False,
+            account_limits=desk.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
+            equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
+            account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
+            strategy_day_pnl=pnl - Decimal(self.opening_pnl.get(spec.name, "0")),
+            quote=self.quotes.get(intent.symbol), interval=spec.interval, bar_end=bar_end, bar_expected_end=expected,
+            average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
+            position=self.held(spec.name, intent.symbol), open_exit_quantity=self.exits_working(spec.name, intent.symbol),
+            symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
+            sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name), last_action_at=self._last_action(intent),
+            last_account_order_at=max((order["submitted_at"] for order in self.recent if order["parent"] is None), default=None),
+            orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
+            day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
+            consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
+            unknown_order=next((o["client_id"] for o in self.orders if o["symbol"] == intent.symbol and o["state"] in _UNRESOLVED), None),
+            at_release=release,
+        )
+
+    def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
+        """(strategy, symbol, USD at the worst price) of working and admitted entries, the intent's own action aside."""
+        found = [
+            (row["strategy"], row["symbol"], (row["quantity"] - row["filled_quantity"]) * max(row["reference"], row["limit_price"] or ZERO))
+            for row in self.orders
+            if row["side"] == Side.BUY.value and row["action_id"] != intent.action_id
+        ]
+        for row in self.actions:
+            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != intent.action_id:
+                admitted = intent_of(row)
+                found.append((row["strategy"], row["symbol"], admitted.value))
+        return found
+
+    def _reserved(self, intent: OrderIntent) -> Decimal:
+        return sum((value for _, _, value in self._entries(intent)), ZERO)
+
+    def _exposure(self, intent: OrderIntent, strategy: str | None) -> Decimal:
+        mark = self.portfolio.marks.get(intent.symbol)
+        held = sum(
+            p.quantity for p in self.portfolio.positions if p.symbol == intent.symbol and (strategy is None or p.strategy == strategy)
+        )
+        working = sum(
+            (value for name, symbol, value in self._entries(intent) if symbol == intent.symbol and (strategy is None or name == strategy)), ZERO
+        )
+        return working + (held * mark if held and mark is not None else ZERO)
+
+    def _last_action(self, intent: OrderIntent) -> datetime | None:
+        return max(
+            (
+                row["generated_at"] for row in self.actions
+                if row["admitted"] and row["action_id"] != intent.action_id
+                and (row["strategy"], row["symbol"], row["side"]) == (intent.strategy, intent.symbol, intent.side.value)
+            ),
+            default=None,
+        )
+
+    def _open_action(self, intent: OrderIntent) -> str | None:
+        place = (intent.strategy, intent.symbol, intent.side.value)
+        for row in self.actions:
+            if row["state"] in _OPEN and row["action_id"] != intent.action_id and (row["strategy"], row["symbol"], row["side"]) == place:
+                return f"action {row['action_id']} is {row['state']}"
+        for row in self.orders:
+            if row["order_class"] == OrderClass.PROTECTIVE.value or row["action_id"] == intent.action_id:
+                continue
+            if (row["strategy"], row["symbol"], row["side"]) == place:
+                return f"order {row['client_id']} is {row['state']}"
+        return None
+
+    def _orders_last_hour(self, strategy: str) -> int:
+        times = [
+            row["submitted_at"] for row in self.recent
+            if row["strategy"] == strategy and row["order_class"] != OrderClass.PROTECTIVE.value
+        ]
+        hour_began = self.now.replace(minute=0, second=0, microsecond=0)
+        return max(sum(at > self.now - timedelta(hours=1) for at in times), sum(at >= hour_began for at in times))
+
+    def _rejects(self, strategy: str) -> int:
+        rejected = 0
+        for row in sorted((r for r in self.recent if r["strategy"] == strategy and r["parent"] is None), key=lambda r: r["intent_seq"], reverse=True):
+            if row["state"] != OrderState.REJECTED.value:
+                break
+            rejected += 1
+        return rejected
+
+    def _volume(self, spec: StrategySpec, symbol: str) -> tuple[Decimal, bool] | None:
+        per_session = max(1, -(-390 // spec.interval.minutes))
+        table = self.desk.archive.read(symbol, spec.interval, until=self.now, count=VOLUME_BARS * per_session)
+        return average_day_volume(table, self.desk.today()) if len(table) else None
+
+
+def intent_of(row: Mapping[str, Any]) -> OrderIntent:
+    """The intent in a row of `actions`."""
+    return decode(OrderIntent, json.loads(row["intent"]))

@@ -1,0 +1,83 @@
+"""The session's close (E6): entries cancelled, proposals voided, sessions finished, everything reported."""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.money import ZERO, to_cents
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.strategies import Lifetime
+from trading_pipeline.service import controls
+from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.execution import settle
+from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
+
+
+def sessions_to_close(desk: Desk) -> list[Session]:
+    """Sessions that were opened in the ledger, have ended by the calendar, and are not closed yet."""
+    now = desk.now()
+    opened = [date.fromisoformat(row["session"]) for row in desk.ledger.find("sessions", state="open")]
+    return [session for day in sorted(opened) if (session := desk.calendar.session(day)).close <= now]
+
+
+def close_session(desk: Desk, session: Session) -> dict[str, Any]:
+    """Close one session once; returns its report, the stored one if it was closed before."""
+    stored = desk.ledger.event_by_key(f"session.closed:{session.day}")
+    if stored is not None:
+        return dict(stored.payload["report"])
+    running = desk.ledger.find("strategies", state=LIVE_STATES)
+    for row in running:
+        if spec_of(row).lifetime is Lifetime.SESSION:
+            controls.finish(desk, row["name"], actor="clock", reason=f"the session {session.day} closed")
+        else:
+            controls.withdraw(desk, row["name"], f"the session {session.day} closed", "clock")
+    settle(desk, Tally("session_close", follow_up((), session.day, desk.now(), "close")))
+    report = session_report(desk, session, running)
+    with desk.ledger.transaction() as tx:
+        for name, figures in report["strategies"].items():
+            tx.append(
+                NewEvent(
+                    EventType.STRATEGY_REPORTED, f"strategy:{name}", f"strategy.reported:{name}:{session.day}",
+                    {"strategy": name, "session": session.day} | figures, desk.now(), "clock",
+                )
+            )
+        payload = {"session": session.day, "closing_equity": report["equity"], "report": report}
+        tx.append(NewEvent(EventType.SESSION_CLOSED, "account", f"session.closed:{session.day}", payload, desk.now(), "clock"))
+    return report
+
+
+def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[str, Any]:
+    """Trades, profit and model cost of one session, for the account and for each strategy. USD as strings."""
+    portfolio = portfolio_of(desk, desk.ledger)
+    row = desk.ledger.get("sessions", session.day.isoformat())
+    baseline = row["baseline_equity"] if row else portfolio.equity
+    opened = desk.ledger.event_by_key(f"session.opened:{session.day}")
+    before: dict[str, str] = dict(opened.payload["strategy_pnl"]) if opened else {}
+    fills = desk.ledger.find("fills", session=session.day.isoformat())
+    pnl = strategy_pnl(portfolio)
+    figures = {
+        row["name"]: {
+            "fills": sum(1 for fill in fills if fill["strategy"] == row["name"]),
+            "bought": _text(_traded(fills, row["name"], Side.BUY)), "sold": _text(_traded(fills, row["name"], Side.SELL)),
+            "day_pnl": _text(pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))), "total_pnl": _text(pnl.get(row["name"], ZERO)),
+            "model_cost": _text(ZERO),
+        }
+        for row in strategies
+    }
+    return {
+        "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(portfolio.equity), "cash": _text(portfolio.cash),
+        "day_pnl": _text(portfolio.equity - baseline), "fills": len(fills), "strategies": figures,
+    }
+
+
+def _traded(fills: list[Row], strategy: str, side: Side) -> Decimal:
+    return sum((f["quantity"] * f["price"] for f in fills if f["strategy"] == strategy and f["side"] == side.value), ZERO)
+
+
+def _text(amount: Decimal) -> str:
+    return format(to_cents(amount), "f")

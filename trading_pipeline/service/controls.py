@@ -1,0 +1,185 @@
+"""What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
+
+from typing import Any
+
+from trading_pipeline.domain.approvals import OPEN
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.orders import OrderClass
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.strategies import TRANSITIONS, PauseReason, StrategySpec, StrategyState
+from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
+from trading_pipeline.ports import Ledger, Transaction
+from trading_pipeline.service import execution
+from trading_pipeline.service.accounting import compare_with_broker
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import Tally, spec_of
+from trading_pipeline.service.trading import void
+
+def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
+    """Write a strategy down as DRAFT.
+
+    Raises:
+        StrategyError: The name was used before, or a symbol has no bars in this market.
+    """
+    check(desk, spec)
+    if desk.ledger.get("strategies", spec.name) is not None:
+        raise StrategyError(
+            f"The strategy {spec.name} exists already.", value=spec.name, rule="a strategy's name is used once, for good",
+            remedy="choose another name, or change it with `trading strategy revise`",
+        )
+    with desk.ledger.transaction() as tx:
+        [event] = tx.append(_event(desk, EventType.STRATEGY_CREATED, spec.name, actor, spec=encode(spec)))
+        return event
+
+
+def check(desk: Desk, spec: StrategySpec) -> None:
+    """Refuse a strategy that could not run here: symbols or intervals that the market does not have."""
+    for symbol in spec.symbols:
+        known = desk.market.intervals(symbol)
+        archived = desk.archive.read(symbol, spec.interval, until=desk.now(), count=1)
+        if spec.interval not in known and not len(archived):
+            has = f"it has {', '.join(known)} bars" if known else "it does not know the symbol"
+            raise UnknownName(
+                f"There are no {spec.interval} bars of {symbol}.", value=symbol, rule=f"the source {desk.market.name} supplies the bars; {has}",
+                remedy="choose another symbol or interval, or import bars with `trading bars import`",
+            )
+
+
+def start(desk: Desk, name: str, *, actor: str) -> StrategyState:
+    """DRAFT or NOT_READY to RUNNING, if book and broker agree; to NOT_READY, said why, if not."""
+    require(desk.ledger, name)
+    with desk.ledger.transaction() as tx:
+        tx.append(_event(desk, EventType.STRATEGY_STARTING, name, actor))
+    differences = compare_with_broker(desk)
+    with desk.ledger.transaction() as tx:
+        if differences:
+            tx.append(_event(desk, EventType.STRATEGY_NOT_READY, name, "desk", reason="; ".join(differences)))
+            return StrategyState.NOT_READY
+        tx.append(_event(desk, EventType.STRATEGY_STARTED, name, actor))
+        return StrategyState.RUNNING
+
+
+def pause(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
+    """A person pauses: entries are cancelled, proposals voided, protective orders stay (D10)."""
+    _move(desk, name, EventType.STRATEGY_PAUSED, actor, state=StrategyState.PAUSED_USER.value, reason=reason)
+    withdraw(desk, name, "the strategy was paused", actor)
+
+
+def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str) -> None:
+    """The system pauses a running strategy and says why; a strategy that does not run stays as it is."""
+    row = require(desk.ledger, name)
+    if row["state"] != StrategyState.RUNNING.value:
+        return
+    _move(desk, name, EventType.STRATEGY_PAUSED, "desk", state=StrategyState.PAUSED_RISK.value, reason=f"{why.value}: {detail}"[:500])
+    withdraw(desk, name, f"the strategy paused: {why.value}", "desk")
+
+
+def resume(desk: Desk, name: str, *, actor: str) -> None:
+    """A paused strategy runs again, if book and broker agree."""
+    row = require(desk.ledger, name)
+    differences = compare_with_broker(desk)
+    if differences:
+        raise StrategyError(
+            f"{name} cannot resume: {differences[0]}.", value=name, rule="book and broker agree before a strategy trades (invariant 27)",
+            remedy="settle the difference with the broker first",
+        )
+    _move(desk, name, EventType.STRATEGY_RESUMED, actor, was=row["state"])
+
+
+def finish(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
+    """End a strategy for good: entries cancelled, proposals voided, positions kept and reported (invariant 58)."""
+    _move(desk, name, EventType.STRATEGY_FINISHED, actor, reason=reason)
+    withdraw(desk, name, "the strategy finished", actor)
+
+
+def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: bool = False) -> Event:
+    """Replace a strategy's definition; pending proposals are voided (invariant 48).
+
+    Args:
+        confirmed_loosening: The person typed the loosened values again at a terminal (D17).
+
+    Raises:
+        PermissionRequired: A limit would be loosened without that confirmation.
+    """
+    check(desk, spec)
+    before = spec_of(require(desk.ledger, spec.name))
+    loosened = loosened_limits(before, spec)
+    if loosened and not confirmed_loosening:
+        raise PermissionRequired(
+            f"{spec.name} would loosen {', '.join(loosened)}.", value=", ".join(loosened),
+            rule="limits are tightened at once and loosened only by a person who confirms it at a terminal (D17)",
+            remedy="run `trading strategy revise` at a terminal and type the new values again",
+        )
+    with desk.ledger.transaction() as tx:
+        [revised] = tx.append(_event(desk, EventType.STRATEGY_REVISED, spec.name, actor, spec=encode(spec), loosened=loosened))
+    withdraw(desk, spec.name, "the strategy was revised", actor, orders=False)
+    return revised
+
+
+def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
+    """The limits that the new definition would loosen, with both values."""
+    found = [
+        f"{name} from {getattr(before.limits, name)} to {getattr(after.limits, name)}"
+        for name in StrategyLimits.__dataclass_fields__
+        if getattr(after.limits, name) > getattr(before.limits, name)
+    ]
+    if after.min_confidence < before.min_confidence:
+        found.append(f"min_confidence from {before.min_confidence} to {after.min_confidence}")
+    if (before.mode.value, after.mode.value) == ("approval", "autonomous"):
+        found.append("mode from approval to autonomous")
+    return found
+
+
+def withdraw(desk: Desk, name: str, reason: str, actor: str, *, orders: bool = True) -> None:
+    """Void a strategy's open actions and cancel its working entries; protective orders stay."""
+    with desk.ledger.transaction() as tx:
+        _void_all(desk, tx, name, reason, actor)
+    if not orders:
+        return
+    working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=execution.OPEN_AT_BROKER)
+    if working:
+        with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
+            execution.cancel(desk, working, reason, actor, _uncounted(desk))
+
+
+def require(ledger: Ledger, name: str) -> Row:
+    """The strategy's row; UnknownName, with those that exist, when there is none."""
+    row = ledger.get("strategies", name)
+    if row is None:
+        names = [other["name"] for other in ledger.find("strategies")]
+        raise UnknownName(
+            f"There is no strategy {name!r}.", value=name, rule="a strategy is named as it was created",
+            remedy=f"use one of: {', '.join(names)}" if names else "create one with `trading strategy create FILE`",
+        )
+    return row
+
+
+def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> None:
+    row = require(desk.ledger, name)
+    if not TRANSITIONS[StrategyState(row["state"])]:
+        raise StrategyError(
+            f"{name} is {row['state']}: nothing changes that.", value=row["state"], rule="a finished or stopped strategy is history",
+            remedy="create a new strategy",
+        )
+    with desk.ledger.transaction() as tx:
+        tx.append(_event(desk, type_, name, actor, **facts))
+
+
+def _void_all(desk: Desk, tx: Transaction, name: str, reason: str, actor: str) -> None:
+    for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
+        void(tx, row, reason, desk.now(), actor)
+
+
+def _event(desk: Desk, type_: EventType, name: str, actor: str, **facts: Any) -> NewEvent:
+    now = desk.now()
+    row = desk.ledger.get("strategies", name)
+    turn = row["last_seq"] if row is not None else 0
+    payload = {"strategy": name} | facts
+    return NewEvent(type_, f"strategy:{name}", f"{type_.value}:{name}:{turn}", payload, now, actor, turn or None)
+
+
+def _uncounted(desk: Desk) -> Tally:
+    return Tally("controls", follow_up((), desk.today(), desk.now(), "controls"))

@@ -1,0 +1,173 @@
+"""Step signals: ask each due strategy's decision maker about each symbol, and keep every word of it.
+
+The request is committed before anybody is asked, the reply before anything follows from it. After this
+module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HOLD is a valid answer.
+"""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.signals import Abstain, Signal
+from trading_pipeline.domain.strategies import StrategySpec
+from trading_pipeline.ports import Answer, Question
+from trading_pipeline.service import market
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+
+
+def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
+    """One Signal or Abstain per due strategy and symbol; a cycle that comes too late asks nobody (A7)."""
+    done = completed(desk.ledger, cycle, "signals")
+    if done is not None:
+        return done
+    specs = due_strategies(desk, cycle)
+    if cycle.bar_end is None or not specs:
+        return nothing_to_do(desk, cycle, "signals", "no strategy is due")
+    late = _why_missed(desk, cycle)
+    if late:
+        return _missed(desk, cycle, specs, late)
+    tally = Tally("signals", cycle)
+    asked = _questions(desk, cycle, specs)
+    answerable = [question for question in asked if _current(question, cycle)]
+    with desk.ledger.transaction() as tx:
+        requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
+    answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
+    for question in asked:
+        answers.setdefault(_place(question), _no_bar(question, cycle))
+    with desk.ledger.transaction() as tx:
+        ordered = [answers[_place(question)] for question in asked]
+        responded = tally.saw(tx.append(*_responses(desk, cycle, asked, ordered, requested)))
+        decided = tally.saw(tx.append(*_decisions(desk, cycle, asked, ordered, responded)))
+        for event in decided:
+            tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
+        return tally.complete(tx, desk.now())
+
+
+def _why_missed(desk: Desk, cycle: Cycle) -> str:
+    now = desk.now()
+    if cycle.kind is CycleKind.BACKFILL:
+        return "a backfill refills data; its decisions are history and were missed"
+    if now >= cycle.stale_at():
+        return f"stale: due at {cycle.due_at:%H:%M:%S} UTC, begun at {now:%Y-%m-%d %H:%M:%S}, too late by {now - cycle.stale_at()}"
+    session = desk.calendar.at(now)
+    if session is None or session.day != cycle.session:
+        return "the session it would trade in is not open"
+    if cycle.interval is not None and not cycle.interval.daily and cycle.bar_end is not None and cycle.bar_end >= session.close:
+        return "the bar closes with the session (D27)"
+    return ""
+
+
+def _missed(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec], why: str) -> StepResult:
+    tally = Tally("signals", cycle, notes=[why])
+    events = [
+        NewEvent(
+            EventType.SIGNAL_MISSED, f"strategy:{spec.name}", f"signal.missed:{cycle.cycle_id}:{spec.name}",
+            {"cycle": cycle.cycle_id, "strategy": spec.name, "symbols": list(spec.symbols), "reason": why}, desk.now(), "cycle",
+        )
+        for spec in specs
+    ]
+    tally.count("missed", len(events))
+    with desk.ledger.transaction() as tx:
+        tally.saw(tx.append(*events))
+        return tally.complete(tx, desk.now())
+
+
+def _questions(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec]) -> list[Question]:
+    specs = tuple(specs)
+    seen = market.views(desk, cycle, specs)
+    charts = {
+        (name, event.payload["symbol"]): event.payload["sha256"]
+        for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
+        for name in event.payload["strategies"]
+    }
+    positions = {(row["strategy"], row["symbol"]): row for row in desk.ledger.find("positions") if row["quantity"] > 0}
+    questions = []
+    for spec in specs:
+        for symbol in spec.symbols:
+            view = seen[symbol]
+            position = positions.get((spec.name, symbol))
+            held = None if position is None else len(view.bars.since(_bar_start(desk, spec, position["opened_at"])))
+            questions.append(Question(spec.name, spec.agent, symbol, view.bars, view.columns, held, charts.get((spec.name, symbol))))
+    return questions
+
+
+def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
+    slot = desk.calendar.slot_at(opened_at, spec.interval)
+    return slot.start if slot is not None else opened_at
+
+
+def _current(question: Question, cycle: Cycle) -> bool:
+    return len(question.bars) > 0 and question.bars.last_end == cycle.bar_end
+
+
+def _no_bar(question: Question, cycle: Cycle) -> Answer:
+    newest = f"the newest closed at {question.bars.last_end:%Y-%m-%d %H:%M} UTC" if len(question.bars) else "there is none"
+    detail = f"no bar of {question.symbol} closed at {cycle.bar_end:%Y-%m-%d %H:%M} UTC; {newest}"
+    return Answer(Abstain(question.symbol, "no_bar", detail), "none", "none", "")
+
+
+def _place(question: Question) -> str:
+    return f"{question.strategy}:{question.symbol}"
+
+
+def _requests(desk: Desk, cycle: Cycle, questions: list[Question]) -> list[NewEvent]:
+    computed = {
+        event.payload["symbol"]: event.seq for event in market.events_of(desk, completed(desk.ledger, cycle, "indicators"))
+    }
+    charts = {
+        event.payload["sha256"]: event.seq for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
+    }
+    events = []
+    for question in questions:
+        payload = {
+            "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": "rules",
+            "agent": encode(question.agent), "bars": len(question.bars), "bars_held": question.bars_held,
+            "bar_end": question.bars.last_end if len(question.bars) else None, "chart": question.chart,
+            "indicators_seq": computed.get(question.symbol),
+        }
+        cause = charts.get(question.chart or "") or computed.get(question.symbol)
+        events.append(
+            NewEvent(
+                EventType.LLM_REQUESTED, f"strategy:{question.strategy}", f"llm.requested:{cycle.cycle_id}:{_place(question)}", payload,
+                desk.now(), "cycle", cause,
+            )
+        )
+    return events
+
+
+def _responses(desk: Desk, cycle: Cycle, questions: list[Question], answers: list[Answer], requested: list[Event]) -> list[NewEvent]:
+    return [
+        NewEvent(
+            EventType.LLM_RESPONDED, f"strategy:{question.strategy}", f"llm.responded:{cycle.cycle_id}:{_place(question)}",
+            {
+                "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": answer.provider,
+                "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out, "cost": answer.cost,
+            },
+            desk.now(), f"model:{answer.provider}", request.seq,
+        )
+        for question, answer, request in zip(questions, answers, requested, strict=True)
+    ]
+
+
+def _decisions(desk: Desk, cycle: Cycle, questions: list[Question], answers: list[Answer], responded: list[Event]) -> list[NewEvent]:
+    events = []
+    for question, answer, response in zip(questions, answers, responded, strict=True):
+        common = {"cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "session": cycle.session}
+        stream = f"strategy:{question.strategy}"
+        match answer.decision:
+            case Abstain() as abstain:
+                payload = common | {"reason": abstain.reason, "detail": abstain.detail}
+                key = f"llm.abstained:{cycle.cycle_id}:{_place(question)}"
+                events.append(NewEvent(EventType.LLM_ABSTAINED, stream, key, payload, desk.now(), f"model:{answer.provider}", response.seq))
+            case Signal() as signal:
+                payload = common | {
+                    "action_id": action_id(question.strategy, cycle.cycle_id, question.symbol), "action": signal.action.value,
+                    "confidence": signal.confidence, "rationale": signal.rationale, "score": signal.score, "label": signal.label,
+                    "bar_end": cycle.bar_end, "close": format(float(question.bars.close[-1]), ".10g"), "chart": question.chart,
+                }
+                key = f"llm.action_generated:{cycle.cycle_id}:{_place(question)}"
+                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, desk.now(), f"model:{answer.provider}", response.seq))
+    return events

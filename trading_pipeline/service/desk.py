@@ -1,0 +1,45 @@
+"""The desk: every port in one frozen object. What each face, asset and sensor holds."""
+
+import getpass
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+
+from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.risk import World
+from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
+from trading_pipeline.ports import BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Ledger, MarketData, ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The ports of one world, handed in by `bootstrap`. Nothing that holds a desk asks which mode it is in."""
+
+    environment: str
+    world: World
+    limits: AccountLimits
+    clock: Clock
+    calendar: TradingCalendar
+    ledger: Ledger
+    archive: BarArchive
+    market: MarketData
+    splits: Mapping[str, tuple[Split, ...]]
+    objects: ObjectStore
+    charts: ChartRenderer
+    deciders: Mapping[str, DecisionMaker]
+    broker: Broker
+
+    def now(self) -> datetime:
+        """The market clock."""
+        return self.clock.now()
+
+    def today(self) -> date:
+        """The session that is open or opened last: where facts of this instant belong."""
+        session = self.calendar.last_opened(self.now())
+        return session.day if session is not None else self.now().astimezone(NEW_YORK).date()
+
+
+def user_actor() -> str:
+    """The person at this terminal, as events name them."""
+    return f"user:{getpass.getuser()}"

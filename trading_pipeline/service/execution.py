@@ -1,0 +1,365 @@
+"""Steps orders and fills: the only code that talks to a broker's order entry.
+
+Facts first: the intent is committed, then the submission with its verdict, and only then is the broker
+called, once, at one place. A crash in between leaves a question that `resolve` asks the broker; nothing
+is ever sent a second time. Never imports Dagster.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle, CycleKind
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.limits import APPROVED_TTL
+from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.rulebook import judge
+from trading_pipeline.domain.sizing import split_exit
+from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
+from trading_pipeline.ports import BrokerOrder, BrokerStatus, Permit, Ticket, Transaction, ticket_digest
+from trading_pipeline.service.book import Book, intent_of
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
+from trading_pipeline.service.trading import void
+
+RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
+OPEN_AT_BROKER = (
+    OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value,
+)
+OVERLAP = timedelta(days=1)
+"""Executions are asked for from this long before the last one booked: each is applied once by its id."""
+
+
+def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
+    """Send what is released: the cycle's own ready actions, or exactly those a follow-up names."""
+    done = completed(desk.ledger, cycle, "orders")
+    if done is not None:
+        return done
+    if cycle.kind is CycleKind.BACKFILL:
+        return nothing_to_do(desk, cycle, "orders", "a backfill places nothing")
+    tally = Tally("orders", cycle)
+    with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
+        recover(desk, tally)
+        for row in _released(desk, cycle):
+            _release(desk, cycle, row, tally)
+        with desk.ledger.transaction() as tx:
+            return tally.complete(tx, desk.now())
+
+
+def collect_fills(desk: Desk, cycle: Cycle) -> StepResult:
+    """Book every execution once and learn what became of each open order."""
+    done = completed(desk.ledger, cycle, "fills")
+    if done is not None:
+        return done
+    if cycle.kind is CycleKind.BACKFILL:
+        return nothing_to_do(desk, cycle, "fills", "a backfill places nothing")
+    tally = Tally("fills", cycle)
+    settle(desk, tally)
+    with desk.ledger.transaction() as tx:
+        return tally.complete(tx, desk.now())
+
+
+def recover(desk: Desk, tally: Tally) -> None:
+    """After a crash: a submission without an answer is UNKNOWN, an intent without a submission is gated again or stale.
+
+    Called with the submitter's lease, so that no order can be on its way while this looks.
+    """
+    for row in desk.ledger.find("orders", state=OrderState.SUBMITTED.value):
+        with desk.ledger.transaction() as tx:
+            reason = "no answer was recorded: found after a restart"
+            tally.saw(tx.append(_order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, desk.now(), "recovery")))
+    for row in desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None):
+        action = desk.ledger.get("actions", row["action_id"])
+        if action is None or desk.now() >= row["intent_at"] + APPROVED_TTL:
+            with desk.ledger.transaction() as tx:
+                tally.saw(tx.append(*_denials(tx, row, "stale: the intent was never sent", desk.now())))
+            tally.count("denied")
+        else:
+            _gate_and_submit(desk, _stored_intent(desk, row, action), tally)
+
+
+def settle(desk: Desk, tally: Tally) -> None:
+    """Ask the broker for executions and states, and write down what is new."""
+    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
+    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
+    executions = desk.broker.executions(since)
+    with desk.ledger.transaction() as tx:
+        for name, fill in executions:
+            _book(desk, tx, name, fill, tally)
+        open_rows = {row["client_id"]: row for row in tx.find("orders", state=OPEN_AT_BROKER)}
+    stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())} if open_rows else {}
+    with desk.ledger.transaction() as tx:
+        for name, order in stated.items():
+            row = tx.get("orders", name)
+            if row is not None:
+                _follow(desk, tx, row, order, tally)
+        for name in open_rows.keys() - stated.keys():
+            row = tx.get("orders", name)
+            if row is not None:
+                _absent(desk, tx, row, tally)
+
+
+def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:
+    """Ask the broker to cancel working orders, the request committed first, and book what became of them."""
+    for row in rows:
+        with desk.ledger.transaction() as tx:
+            current = tx.get("orders", row["client_id"])
+            if current is None or current["state"] not in OPEN_AT_BROKER:
+                continue
+            if current["state"] != OrderState.CANCEL_PENDING.value:
+                event = _order_event(EventType.ORDER_CANCEL_REQUESTED, current, {"reason": reason}, desk.now(), actor)
+                tally.saw(tx.append(replace(event, key=f"{event.key}:{current['last_seq']}")))
+        desk.broker.cancel(row["client_id"])
+        tally.count("cancel_requested")
+    if rows:
+        settle(desk, tally)
+
+
+def _released(desk: Desk, cycle: Cycle) -> list[Row]:
+    if cycle.kind is CycleKind.FOLLOW_UP:
+        rows = desk.ledger.find("actions", action_id=cycle.actions, state=RELEASABLE) if cycle.actions else []
+    else:
+        rows = desk.ledger.find("actions", cycle_id=cycle.cycle_id, state=ActionState.READY.value)
+    due = [row for row in rows if row["not_before"] is not None and row["not_before"] <= desk.now()]
+    return sorted(due, key=lambda row: (row["not_before"], row["generated_seq"]))
+
+
+def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
+    late = _too_late(desk, row)
+    if late:
+        with desk.ledger.transaction() as tx:
+            payload = {"cycle": cycle.cycle_id, "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "reason": late}
+            key = f"action.expired:{row['action_id']}"
+            stream = f"strategy:{row['strategy']}"
+            tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, desk.now(), "rulebook", row["last_seq"])))
+        tally.count("expired")
+        return
+    intent = intent_of(row)
+    if _outside_band(desk, row, intent, tally):
+        return
+    if intent.order_class is OrderClass.EXIT:
+        working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
+        cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
+    for part in _parts(desk, intent):
+        with desk.ledger.transaction() as tx:
+            action = tx.get("actions", row["action_id"])
+            first = part.part in ("entry", "exit")
+            if action is None or (first and action["state"] not in RELEASABLE):
+                return
+            tally.saw(tx.append(*_intents(desk, cycle, part, row)))
+        if not _gate_and_submit(desk, part, tally):
+            return
+
+
+def _too_late(desk: Desk, row: Row) -> str:
+    now = desk.now()
+    if row["state"] == ActionState.APPROVED.value and now >= row["not_before"] + APPROVED_TTL:
+        return f"approved, and not sent within {APPROVED_TTL.seconds} s of {row['not_before']:%H:%M:%S} UTC"
+    if row["state"] == ActionState.READY.value and row["expires_at"] is not None and now >= row["expires_at"]:
+        return f"ready, and not sent before {row['expires_at']:%H:%M:%S} UTC"
+    return ""
+
+
+def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bool:
+    approval = desk.ledger.get("approvals", row["action_id"])
+    if approval is None:
+        return False
+    quote = desk.market.quotes([intent.symbol], desk.now()).get(intent.symbol)
+    if quote is None or approval["price_low"] <= quote.last <= approval["price_high"]:
+        return False
+    reason = f"the price moved to {quote.last}, outside {approval['price_low']:.4f} to {approval['price_high']:.4f}"
+    with desk.ledger.transaction() as tx:
+        tally.saw(void(tx, row, reason, desk.now(), "rulebook", row["last_seq"]))
+    tally.count("voided")
+    return True
+
+
+def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
+    """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1)."""
+    if intent.order_class is not OrderClass.EXIT:
+        return [intent]
+    held = sum(row["quantity"] for row in desk.ledger.find("positions", strategy=intent.strategy, symbol=intent.symbol))
+    quantities = split_exit(min(intent.quantity, held), intent.reference)
+    return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]
+
+
+def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
+    """Judge once more on fresh inputs in the transaction of the submission, then send; whether it was sent."""
+    ticket = ticket_of(intent)
+    name = intent.client_id
+    strategy = desk.ledger.get("strategies", intent.strategy)
+    if strategy is None:
+        return False
+    spec = spec_of(strategy)
+    newest = desk.archive.read(intent.symbol, spec.interval, until=desk.now(), count=1)
+    expected = desk.calendar.last_closed_slot(desk.now(), spec.interval)
+    with desk.ledger.transaction() as tx:
+        row = tx.get("orders", name)
+        if row is None or row["state"] != OrderState.INTENT.value:
+            return False
+        book = Book.read(desk, tx, [intent.symbol])
+        context = book.context(
+            spec, intent, bar_end=newest.last_end if len(newest) else None, expected=expected.end if expected else None, release=None
+        )
+        judgement = judge(intent, context)
+        payload = {
+            "stage": "gate", "action_id": intent.action_id, "client_id": name, "strategy": intent.strategy, "symbol": intent.symbol,
+            "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
+            "intent": None, "verdicts": judgement.as_json(),
+        }
+        key = f"risk.evaluated:gate:{name}"
+        stream = f"strategy:{intent.strategy}"
+        [evaluated] = tally.saw(tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])))
+        if not judgement.passed:
+            tally.saw(tx.append(*_denials(tx, row, judgement.reason, desk.now())))
+            tally.count("denied")
+            return False
+        digest = ticket_digest(ticket)
+        facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq}
+        submitted = tally.saw(
+            tx.append(*(_order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in _family(tx, row)))
+        )
+        permit = Permit(name, digest, desk.now(), submitted[0].seq)
+    tally.count("submitted")
+    _send(desk, ticket, permit, tally)
+    return True
+
+
+def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
+    type_, facts, heard = EventType.ORDER_ACCEPTED, {}, "accepted"
+    try:
+        order = desk.broker.submit(ticket, permit)
+        facts = {"broker_order_id": order.broker_order_id}
+    except (BrokerRefused, BrokerNotReady) as refusal:
+        type_, facts, heard = EventType.ORDER_REJECTED, {"reason": refusal.message}, "rejected"
+    except OutcomeUnknown as unknown:
+        type_, facts, heard = EventType.ORDER_UNKNOWN, {"reason": unknown.message}, "unknown"
+    with desk.ledger.transaction() as tx:
+        row = tx.get("orders", ticket.client_id)
+        assert row is not None
+        for each in _family(tx, row):
+            if each["state"] == OrderState.SUBMITTED.value:
+                tally.saw(tx.append(_order_event(type_, each, facts, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
+    tally.count(heard)
+
+
+def ticket_of(intent: OrderIntent) -> Ticket:
+    """The order as the broker gets it, its stops and targets as OCO children."""
+    children: list[Ticket] = []
+    for number, bracket in enumerate(intent.brackets, start=1):
+        group = f"{intent.client_id}-{number}" if bracket.target is not None else None
+        stop = client_id(intent.action_id, f"stop-{number}")
+        children.append(Ticket(stop, intent.symbol, Side.SELL, bracket.quantity, OrderType.STOP, None, bracket.stop, TimeInForce.GTC, (), group))
+        if bracket.target is not None:
+            target = client_id(intent.action_id, f"target-{number}")
+            children.append(Ticket(target, intent.symbol, Side.SELL, bracket.quantity, OrderType.LIMIT, bracket.target, None, TimeInForce.GTC, (), group))
+    return Ticket(
+        intent.client_id, intent.symbol, intent.side, intent.quantity, intent.order_type, intent.limit_price, intent.stop_price,
+        intent.time_in_force, tuple(children),
+    )
+
+
+def _intents(desk: Desk, cycle: Cycle, intent: OrderIntent, action: Row) -> list[NewEvent]:
+    """`order.intent` of an order and of its children, one commit for all."""
+    ticket = ticket_of(intent)
+    parts = {client_id(intent.action_id, f"{kind}-{n}"): f"{kind}-{n}" for n in range(1, len(intent.brackets) + 1) for kind in ("stop", "target")}
+    events = []
+    for each in (ticket, *ticket.children):
+        child = each is not ticket
+        payload: dict[str, Any] = {
+            "cycle": cycle.cycle_id, "client_id": each.client_id, "action_id": intent.action_id, "part": parts[each.client_id] if child else intent.part,
+            "parent": ticket.client_id if child else None, "oco": each.oco, "account": intent.account, "environment": intent.environment,
+            "strategy": intent.strategy, "symbol": each.symbol, "side": each.side.value,
+            "order_class": OrderClass.PROTECTIVE.value if child else intent.order_class.value, "order_type": each.order_type.value,
+            "time_in_force": each.time_in_force.value, "quantity": each.quantity, "reference": intent.reference,
+            "limit_price": each.limit_price, "stop_price": each.stop_price, "session": cycle.session,
+        }
+        key = f"order.intent:{each.client_id}"
+        events.append(NewEvent(EventType.ORDER_INTENT, f"strategy:{intent.strategy}", key, payload, desk.now(), "desk", action["last_seq"]))
+    return events
+
+
+def _stored_intent(desk: Desk, row: Row, action: Row) -> OrderIntent:
+    """The intent of an order that was written down before a crash."""
+    intent = intent_of(action)
+    return replace(intent, part=row["part"], quantity=row["quantity"])
+
+
+def _family(tx: Transaction, row: Row) -> list[Row]:
+    """An order and its children."""
+    return [row, *tx.find("orders", parent=row["client_id"])]
+
+
+def _denials(tx: Transaction, row: Row, reason: str, at: datetime) -> list[NewEvent]:
+    return [
+        _order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
+        for each in _family(tx, row)
+        if each["state"] == OrderState.INTENT.value
+    ]
+
+
+def _order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime, actor: str, cause: int | None = None) -> NewEvent:
+    payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
+    return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
+
+
+def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
+    key = f"fill:{fill.execution_id}"
+    if tx.event_by_key(key) is not None:
+        return
+    row = tx.get("orders", name)
+    if row is None:
+        tally.count("external")
+        tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} belongs to no order of ours")
+        return
+    whole = row["filled_quantity"] + fill.quantity >= row["quantity"]
+    type_ = EventType.ORDER_FILLED if whole else EventType.ORDER_PARTIALLY_FILLED
+    session = desk.calendar.last_opened(fill.at)
+    payload = {
+        "execution_id": fill.execution_id, "client_id": name, "action_id": row["action_id"], "strategy": row["strategy"],
+        "account": row["account"], "symbol": fill.symbol, "side": fill.side.value, "quantity": fill.quantity, "price": fill.price,
+        "commission": fill.commission, "filled_at": fill.at, "session": session.day if session else fill.at.date(),
+        "order_class": row["order_class"], "part": row["part"],
+    }
+    stream = f"strategy:{row['strategy']}"
+    tally.saw(tx.append(NewEvent(type_, stream, key, payload, desk.now(), f"broker:{desk.broker.name}", row["last_seq"])))
+    tally.count("filled" if whole else "partially_filled")
+
+
+_ENDED = {
+    BrokerStatus.CANCELED: (EventType.ORDER_CANCELED, "canceled"),
+    BrokerStatus.EXPIRED: (EventType.ORDER_EXPIRED, "order_expired"),
+    BrokerStatus.REJECTED: (EventType.ORDER_REJECTED, "rejected"),
+}
+
+
+def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
+    """Write down a state that the broker states and the ledger does not have yet."""
+    actor = f"broker:{desk.broker.name}"
+    if row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in (BrokerStatus.WORKING, BrokerStatus.HELD):
+        event = _order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
+        tally.saw(tx.append(event))
+        tally.count("accepted")
+    elif order.status in _ENDED and row["state"] in OPEN_AT_BROKER:
+        type_, heard = _ENDED[order.status]
+        tally.saw(tx.append(_order_event(type_, row, {"reason": order.reason}, desk.now(), actor)))
+        tally.count(heard)
+
+
+VISIBILITY = timedelta(seconds=60)
+"""An order that a broker does not show for this long after its submission was not placed (invariant 15)."""
+
+
+def _absent(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
+    """An order of ours that the broker does not know: unknown until the visibility window has passed, then not placed."""
+    if row["state"] != OrderState.UNKNOWN.value or row["filled_quantity"]:
+        return
+    if row["submitted_at"] is not None and desk.now() - row["submitted_at"] >= VISIBILITY:
+        reason = f"absent from orders, executions and positions {VISIBILITY.seconds} s after its submission"
+        tally.saw(tx.append(_order_event(EventType.ORDER_NOT_PLACED, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
+        tally.count("not_placed")

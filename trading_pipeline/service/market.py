@@ -1,0 +1,230 @@
+"""Steps bars, indicators and charts: what the market was, and what can be seen in it.
+
+Bars are archived unadjusted; everything computed from them sees split-adjusted prices as of the cycle's
+session. A step's values are facts in the ledger; the columns themselves are computed again where they
+are needed, from the archive, at a cost of microseconds a symbol.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from trading_pipeline.domain import indicators
+from trading_pipeline.domain.adjustments import split_adjusted
+from trading_pipeline.domain.bar_quality import sane
+from trading_pipeline.domain.bars import BarTable, Floats, Interval
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle, CycleKind
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.indicators import IndicatorSpec
+from trading_pipeline.domain.strategies import StrategySpec
+from trading_pipeline.service.accounting import open_session
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+
+HISTORY = 600
+"""Bars that indicators see: recursive averages of up to 50 bars have forgotten their seed to 1e-10 by then."""
+RECEIVED_AT_MOST = 5_000
+"""Bars refilled in one cycle that become facts of their own; older history is counted, not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One symbol as a cycle sees it: adjusted bars up to the cycle's close, and aligned columns."""
+
+    bars: BarTable
+    columns: Mapping[str, Floats]
+
+
+def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
+    """Archive every bar that has closed since the last cycle; a bar that makes no sense is dropped and said."""
+    done = completed(desk.ledger, cycle, "bars")
+    if done is not None:
+        return done
+    if cycle.kind is CycleKind.FOLLOW_UP or cycle.interval is None or cycle.bar_end is None:
+        return nothing_to_do(desk, cycle, "bars", "a follow-up receives no bars")
+    specs = due_strategies(desk, cycle)
+    symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
+    tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
+    arrived = _fetch(desk, cycle.interval, symbols, cycle.bar_end, refill=cycle.kind is CycleKind.BACKFILL)
+    events: list[NewEvent] = []
+    for symbol in symbols:
+        table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)))
+        report = desk.archive.append(table)
+        tally.count("added", report.added)
+        tally.count("replaced", report.replaced)
+        tally.count("dropped", len(dropped))
+        events.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
+        listed = table.tail(RECEIVED_AT_MOST // max(1, len(symbols)))
+        closing = listed.since(cycle.bar_end - timedelta(days=5)) if report.added > 5 else listed
+        events.extend(_received(cycle, closing, index, desk.now()) for index in range(len(closing)))
+        if not len(table) or table.last_end != cycle.bar_end:
+            held = desk.archive.read(symbol, cycle.interval, until=cycle.bar_end, count=1)
+            if not len(held) or held.last_end != cycle.bar_end:
+                tally.count("missing")
+                tally.notes.append(f"{symbol}: no bar that closed at {cycle.bar_end:%Y-%m-%d %H:%M} UTC")
+    with desk.ledger.transaction() as tx:
+        if cycle.kind is CycleKind.BAR:
+            open_session(desk, tx, cycle.session)
+        tally.saw(tx.append(*events))
+        return tally.complete(tx, desk.now())
+
+
+def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
+    """Every indicator that a due strategy or its agent asks for, NaN in warm-up and said so."""
+    done = completed(desk.ledger, cycle, "indicators")
+    if done is not None:
+        return done
+    specs = due_strategies(desk, cycle)
+    if cycle.bar_end is None or not specs:
+        return nothing_to_do(desk, cycle, "indicators", "no strategy is due")
+    tally = Tally("indicators", cycle)
+    events = []
+    seen = views(desk, cycle, specs)
+    causes = received_seqs(desk, cycle, list(seen))
+    for symbol, view in seen.items():
+        if not len(view.bars):
+            tally.count("without_bars")
+            continue
+        values = {name: _value(column) for name, column in view.columns.items()}
+        warming = sorted(name for name, value in values.items() if value is None)
+        payload = {
+            "cycle": cycle.cycle_id, "symbol": symbol, "interval": str(cycle.interval), "bar_end": view.bars.last_end,
+            "bars": len(view.bars), "values": values, "warm_up": warming,
+        }
+        tally.count("symbols")
+        if warming:
+            tally.count("in_warm_up")
+            tally.notes.append(f"{symbol}: {', '.join(warming)} need more than its {len(view.bars)} bars")
+        events.append(
+            NewEvent(
+                EventType.INDICATORS_COMPUTED, "market", f"indicators:{cycle.cycle_id}:{symbol}", payload, desk.now(), "cycle", causes.get(symbol),
+            )
+        )
+    with desk.ledger.transaction() as tx:
+        tally.saw(tx.append(*events))
+        return tally.complete(tx, desk.now())
+
+
+def render_charts(desk: Desk, cycle: Cycle) -> StepResult:
+    """A picture per symbol and chart setting, stored by its digest, where a strategy shows one."""
+    done = completed(desk.ledger, cycle, "charts")
+    if done is not None:
+        return done
+    specs = tuple(spec for spec in due_strategies(desk, cycle) if spec.chart is not None)
+    if cycle.bar_end is None or not specs:
+        return nothing_to_do(desk, cycle, "charts", "no due strategy shows charts")
+    tally = Tally("charts", cycle)
+    wanted: dict[tuple[str, ChartSpec], list[str]] = {}
+    for spec in specs:
+        for symbol in spec.symbols:
+            if spec.chart is not None:
+                wanted.setdefault((symbol, spec.chart), []).append(spec.name)
+    seen = views(desk, cycle, specs)
+    events = []
+    for (symbol, chart), names in sorted(wanted.items(), key=lambda item: item[0][0]):
+        view = seen[symbol]
+        if len(view.bars) < 2:
+            tally.count("too_short")
+            tally.notes.append(f"{symbol}: a chart needs two bars, there are {len(view.bars)}")
+            continue
+        digest = desk.objects.put(desk.charts.render(chart, view.bars, view.columns), ".png")
+        cause = desk.ledger.event_by_key(f"indicators:{cycle.cycle_id}:{symbol}")
+        tally.count("charts")
+        payload = {
+            "cycle": cycle.cycle_id, "symbol": symbol, "interval": str(cycle.interval), "bar_end": view.bars.last_end, "sha256": digest,
+            "spec": encode(chart), "strategies": names,
+        }
+        key = f"chart:{cycle.cycle_id}:{symbol}:{digest[:16]}"
+        events.append(NewEvent(EventType.CHART_RENDERED, "market", key, payload, desk.now(), "cycle", cause.seq if cause else None))
+    with desk.ledger.transaction() as tx:
+        tally.saw(tx.append(*events))
+        return tally.complete(tx, desk.now())
+
+
+def views(desk: Desk, cycle: Cycle, specs: Sequence[StrategySpec]) -> dict[str, View]:
+    """Every symbol of the given strategies as of the cycle's close."""
+    assert cycle.interval is not None
+    assert cycle.bar_end is not None
+    wanted: dict[str, set[IndicatorSpec]] = {}
+    bars = HISTORY
+    for spec in specs:
+        needs = needed_indicators(desk, spec)
+        bars = max(bars, spec.chart.bars if spec.chart else 0, *(2 * indicators.warm_up(need) for need in needs))
+        for symbol in spec.symbols:
+            wanted.setdefault(symbol, set()).update(needs)
+    tables = desk.archive.read_many(sorted(wanted), cycle.interval, until=cycle.bar_end, count=bars)
+    seen = {}
+    for symbol, table in tables.items():
+        adjusted = split_adjusted(table, desk.splits.get(symbol, ()), cycle.session)
+        seen[symbol] = View(adjusted, indicators.compute(tuple(sorted(wanted[symbol])), adjusted) if len(adjusted) else {})
+    return seen
+
+
+def needed_indicators(desk: Desk, spec: StrategySpec) -> tuple[IndicatorSpec, ...]:
+    """What a strategy lists, what its agent looks at, what its chart draws and what its sizing measures."""
+    chart = spec.chart
+    drawn = [indicators.indicator(text) for text in (*chart.overlays, *chart.panels)] if chart else []
+    sizing = [indicators.indicator("atr_14"), indicators.indicator("sma_20")]
+    return tuple(sorted({*spec.indicators, *desk.deciders["rules"].needs(spec.agent), *drawn, *sizing}))
+
+
+def received_seqs(desk: Desk, cycle: Cycle, symbols: Sequence[str]) -> dict[str, int]:
+    """The seq of each symbol's `bar.received` for the cycle's close."""
+    bars = completed(desk.ledger, cycle, "bars")
+    wanted = set(symbols)
+    found: dict[str, int] = {}
+    for event in events_of(desk, bars):
+        if event.type is EventType.BAR_RECEIVED and event.payload["symbol"] in wanted:
+            found[event.payload["symbol"]] = event.seq
+    return found
+
+
+def events_of(desk: Desk, result: StepResult | None) -> list[Event]:
+    """The facts of a step, in order."""
+    if result is None or not result.seqs:
+        return []
+    wanted = set(result.seqs)
+    span = desk.ledger.events(after=result.seqs[0] - 1, limit=result.seqs[-1] - result.seqs[0] + 1)
+    return [event for event in span if event.seq in wanted]
+
+
+def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: datetime, *, refill: bool) -> Mapping[str, BarTable]:
+    if refill:
+        session = desk.calendar.session(until.date())
+        return {
+            symbol: table.since(session.open) for symbol, table in desk.market.closed_bars(symbols, interval, session.open, until).items()
+        }
+    newest = desk.archive.read_many(symbols, interval, until=until, count=1)
+    starts: dict[datetime | None, list[str]] = {}
+    for symbol in symbols:
+        table = newest.get(symbol)
+        starts.setdefault(table.last_end if table is not None and len(table) else None, []).append(symbol)
+    found: dict[str, BarTable] = {}
+    for after, group in starts.items():
+        found.update(desk.market.closed_bars(group, interval, after, until))
+    return found
+
+
+def _received(cycle: Cycle, table: BarTable, index: int, at: datetime) -> NewEvent:
+    bar = table.bar(index)
+    payload = {
+        "cycle": cycle.cycle_id, "symbol": bar.symbol, "interval": bar.interval.value, "start": bar.start, "end": bar.end, "open": bar.open,
+        "high": bar.high, "low": bar.low, "close": bar.close, "volume": bar.volume,
+    }
+    return NewEvent(EventType.BAR_RECEIVED, "market", f"bar:{bar.symbol}:{bar.interval.value}:{bar.start:%Y-%m-%dT%H:%MZ}", payload, at, "market")
+
+
+def _dropped(cycle: Cycle, symbol: str, reason: str, start: datetime, at: datetime) -> NewEvent:
+    key = f"bar.dropped:{symbol}:{cycle.interval}:{start:%Y-%m-%dT%H:%MZ}"
+    payload = {"cycle": cycle.cycle_id, "symbol": symbol, "interval": str(cycle.interval), "start": start, "reason": reason}
+    return NewEvent(EventType.BAR_DROPPED, "market", key, payload, at, "market")
+
+
+def _value(column: Floats) -> str | None:
+    newest = column[-1]
+    return format(float(newest), ".10g") if np.isfinite(newest) else None
+

@@ -1,0 +1,87 @@
+"""What is due at an instant, by the market clock and the calendar, and what was missed (A7).
+
+Bars are refilled, stale signals are skipped and recorded, orders are never late. The schedule is not
+remembered anywhere but in the ledger: a cycle is due until its first step is a fact.
+"""
+
+from datetime import datetime, timedelta
+
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import Cycle, bar_cycle
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.sessions import BarSlot
+from trading_pipeline.domain.strategies import StrategyState
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import spec_of, step_key
+
+LOOK_BACK = timedelta(days=5)
+"""How far back missed closes are listed one by one."""
+
+
+def due_cycles(desk: Desk) -> list[Cycle]:
+    """The newest closed bar of each interval that a running strategy uses, if its cycle has not begun."""
+    found = [newest_cycle(desk, interval) for interval in running_intervals(desk)]
+    return [cycle for cycle in found if cycle is not None and desk.ledger.event_by_key(step_key(cycle, "portfolio_snapshots")) is None]
+
+
+def newest_cycle(desk: Desk, interval: Interval) -> Cycle | None:
+    """The cycle of the newest closed bar that is decided in the session that is open now; None when none is."""
+    now = desk.now()
+    session = desk.calendar.at(now)
+    if session is None:
+        return _closing_cycle(desk, interval, now)
+    slot = desk.calendar.last_closed_slot(now, interval)
+    if slot is None or (not interval.daily and slot.session.day != session.day):
+        return None
+    return bar_cycle(slot, session)
+
+
+def _closing_cycle(desk: Desk, interval: Interval, now: datetime) -> Cycle | None:
+    """After the close: the session's last intraday bar is received, and decides nothing (D27)."""
+    closed = desk.calendar.last_closed(now)
+    if closed is None or interval.daily or now >= closed.close + timedelta(hours=1):
+        return None
+    return bar_cycle(desk.calendar.slots(closed, interval)[-1], closed)
+
+
+def running_intervals(desk: Desk) -> tuple[Interval, ...]:
+    """Intervals that running strategies decide on, in order of length."""
+    used = {spec_of(row).interval for row in desk.ledger.find("strategies", state=StrategyState.RUNNING.value)}
+    return tuple(interval for interval in Interval if interval in used)
+
+
+def record_missed(desk: Desk, cycle: Cycle) -> int:
+    """Write down the closes between the last cycle that ran and this one: they were missed, and why; how many."""
+    assert cycle.interval is not None
+    assert cycle.bar_end is not None
+    last = _last_run(desk, cycle)
+    if last is None:
+        return 0
+    missed = _slots_between(desk, cycle.interval, last, cycle.bar_end)
+    reason = "the machine, the daemon or the schedule was not there; its bars are refilled, its signals are skipped (A7)"
+    events = []
+    for slot in missed:
+        runs_in = desk.calendar.next(slot.session.day) if slot.interval.daily else slot.session
+        skipped = bar_cycle(slot, runs_in)
+        payload = {"cycle": skipped.cycle_id, "interval": cycle.interval.value, "bar_end": slot.end, "found_by": cycle.cycle_id, "reason": reason}
+        events.append(NewEvent(EventType.CYCLE_MISSED, "system", f"cycle.missed:{skipped.cycle_id}", payload, desk.now(), "timetable"))
+    if events:
+        with desk.ledger.transaction() as tx:
+            tx.append(*events)
+    return len(events)
+
+
+def _last_run(desk: Desk, cycle: Cycle) -> datetime | None:
+    """The bar end of the newest cycle of the same interval that ran before, within the look-back."""
+    assert cycle.interval is not None
+    assert cycle.bar_end is not None
+    for slot in reversed(_slots_between(desk, cycle.interval, cycle.bar_end - LOOK_BACK, cycle.bar_end)):
+        runs_in = desk.calendar.next(slot.session.day) if slot.interval.daily else slot.session
+        if desk.ledger.event_by_key(step_key(bar_cycle(slot, runs_in), "bars")) is not None:
+            return slot.end
+    return None
+
+
+def _slots_between(desk: Desk, interval: Interval, after: datetime, before: datetime) -> list[BarSlot]:
+    sessions = desk.calendar.between(after.date(), before.date())
+    return [slot for session in sessions for slot in desk.calendar.slots(session, interval) if after < slot.end < before]

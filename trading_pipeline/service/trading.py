@@ -1,0 +1,218 @@
+"""Step verdicts: every proposed action is sized by code, judged by the whole rulebook, and then asked about,
+made ready, or denied. Releases are paced here (D3), judged again in `execution` at the gate.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from decimal import ROUND_UP, Decimal
+from typing import Any
+
+import numpy as np
+
+from trading_pipeline.domain.approvals import ActionState, proposal_hash
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
+from trading_pipeline.domain.limits import COOLDOWN
+from trading_pipeline.domain.money import ZERO, tick, to_cents
+from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
+from trading_pipeline.domain.rulebook import judge
+from trading_pipeline.domain.sizing import NoEntry, size_entry, split_exit
+from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
+from trading_pipeline.ports import Transaction
+from trading_pipeline.service import market
+from trading_pipeline.service.book import Book
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.market import View
+from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+
+
+def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
+    """One verdict with every rule for each action of the cycle, the most confident first."""
+    done = completed(desk.ledger, cycle, "verdicts")
+    if done is not None:
+        return done
+    specs = {spec.name: spec for spec in due_strategies(desk, cycle)}
+    waiting = desk.ledger.find("actions", cycle_id=cycle.cycle_id, state=ActionState.PROPOSED.value)
+    if cycle.bar_end is None or not waiting:
+        return nothing_to_do(desk, cycle, "verdicts", "no action was proposed")
+    tally = Tally("verdicts", cycle)
+    seen = market.views(desk, cycle, tuple(specs.values()))
+    with desk.ledger.transaction() as tx:
+        book = Book.read(desk, tx, [row["symbol"] for row in waiting])
+        for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
+            _judge(desk, tx, cycle, specs[row["strategy"]], row, seen[row["symbol"]], book, tally)
+        return tally.complete(tx, desk.now())
+
+
+def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View, book: Book, tally: Tally) -> None:
+    side = Side(row["side"])
+    tally.saw(_void_opposites(desk, tx, book, row))
+    held = book.held(spec.name, row["symbol"])
+    intent = _entry(desk, spec, row, view, book) if side is Side.BUY else _exit(desk, spec, row, book, held)
+    if isinstance(intent, NoEntry):
+        verdict = Verdict("sizing", Outcome.DENY, measured="0 shares", limit="at least 1 share", detail=f"{intent.reason}: {intent.detail}")
+        tally.count("denied")
+        tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
+        return
+    release = release_at(book, spec.name)
+    expected = desk.calendar.last_closed_slot(book.now, spec.interval)
+    bar_end = view.bars.last_end if len(view.bars) else None
+    judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if intent.order_class is OrderClass.EXIT and held else intent
+    judgement = judge(judged, book.context(spec, intent, bar_end=bar_end, expected=expected.end if expected else None, release=release))
+    if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
+        low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
+        judgement = Judgement((*judgement.verdicts, low))
+    [evaluated] = tally.saw(tx.append(_evaluated(desk, cycle, spec, row, judgement, intent.order_class, intent)))
+    tally.count("judged")
+    if not judgement.passed:
+        tally.count("denied")
+        return
+    if spec.mode is Mode.APPROVAL:
+        tally.saw(tx.append(_request(desk, cycle, spec, row, intent, judgement, view, evaluated)))
+        tally.count("pending")
+    else:
+        expires = min(cycle.stale_at(), _close(desk, book.now))
+        payload = {"cycle": cycle.cycle_id, "action_id": row["action_id"], "not_before": release, "expires_at": expires}
+        key = f"action.ready:{row['action_id']}"
+        tally.saw(tx.append(NewEvent(EventType.ACTION_READY, f"strategy:{spec.name}", key, payload, desk.now(), "rulebook", evaluated.seq)))
+        tally.count("ready")
+    changed = tx.get("actions", row["action_id"])
+    assert changed is not None
+    book.admit(changed)
+
+
+def release_at(book: Book, strategy: str) -> datetime:
+    """When the next action of a strategy may go out: after the cooldown of trades and of actions released before it."""
+    earlier = [at for at in (book.last_trade(strategy), book.earlier_release(strategy)) if at is not None]
+    return max([book.now, *(at + COOLDOWN for at in earlier)])
+
+
+def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> OrderIntent | NoEntry:
+    quote = book.quotes.get(row["symbol"])
+    if quote is None:
+        return NoEntry("no_quote", f"{row['symbol']} has no quote at {book.now:%Y-%m-%d %H:%M:%S} UTC")
+    collar = _collar(desk, spec)
+    held = book.held(spec.name, row["symbol"]) * quote.last
+    plan = size_entry(
+        spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=desk.limits,
+        strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"), collar=collar,
+    )
+    if isinstance(plan, NoEntry):
+        return plan
+    return OrderIntent(
+        action_id=row["action_id"], part="entry", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,
+        symbol=row["symbol"], side=Side.BUY, order_class=OrderClass.ENTRY, quantity=plan.quantity, order_type=plan.order_type,
+        reference=quote.last, limit_price=plan.limit_price, brackets=plan.brackets,
+    )
+
+
+def _exit(desk: Desk, spec: StrategySpec, row: Row, book: Book, held: int) -> OrderIntent:
+    quote = book.quotes.get(row["symbol"])
+    reference = quote.last if quote is not None else ZERO
+    floor = reference * (1 - _collar(desk, spec))
+    limit = floor.quantize(tick(floor), rounding=ROUND_UP) if quote is not None else None
+    return OrderIntent(
+        action_id=row["action_id"], part="exit", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,
+        symbol=row["symbol"], side=Side.SELL, order_class=OrderClass.EXIT, quantity=held, order_type=OrderType.MARKETABLE,
+        reference=reference, limit_price=limit,
+    )
+
+
+def _collar(desk: Desk, spec: StrategySpec) -> Decimal:
+    """The tightest price collar: account, strategy, and 3 % where no person looks (invariant 38)."""
+    collars = [desk.limits.price_collar, spec.limits.price_collar]
+    return min([*collars, Decimal("0.03")] if spec.mode is Mode.AUTONOMOUS else collars)
+
+
+def _newest(view: View, column: str) -> Decimal | None:
+    values = view.columns.get(column)
+    if values is None or not len(values) or not np.isfinite(values[-1]):
+        return None
+    return Decimal(format(float(values[-1]), ".10g"))
+
+
+def _support(spec: StrategySpec, view: View) -> Decimal | None:
+    """The lowest low of the newest bars."""
+    bars = spec.sizing.support_bars if isinstance(spec.sizing, RiskSizing) else 20
+    lows = view.bars.low[-bars:]
+    return Decimal(format(float(lows.min()), ".10g")) if len(lows) >= bars else None
+
+
+def _void_opposites(desk: Desk, tx: Transaction, book: Book, row: Row) -> list[Event]:
+    """An opposite signal voids what is pending or ready for the same symbol (D29)."""
+    events = []
+    for other in list(book.actions):
+        same = (other["strategy"], other["symbol"]) == (row["strategy"], row["symbol"])
+        if same and other["side"] != row["side"] and other["state"] in (ActionState.PENDING.value, ActionState.READY.value):
+            events += void(tx, other, f"an opposite signal came: {row['action_id']}", desk.now(), "rulebook", row["generated_seq"])
+            changed = tx.get("actions", other["action_id"])
+            if changed is not None:
+                book.admit(changed)
+    return events
+
+
+def void(tx: Transaction, row: Row, reason: str, at: datetime, actor: str, cause: int | None = None) -> list[Event]:
+    """Void an open action and, if it has one, its approval."""
+    asked = tx.get("approvals", row["action_id"]) is not None
+    type_ = EventType.APPROVAL_VOIDED if asked else EventType.ACTION_VOIDED
+    payload = {"action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "reason": reason}
+    return tx.append(NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['action_id']}", payload, at, actor, cause))
+
+
+def _evaluated(
+    desk: Desk, cycle: Cycle, spec: StrategySpec, row: Row, judgement: Judgement, kind: OrderClass, intent: OrderIntent | None,
+) -> NewEvent:
+    payload = {
+        "cycle": cycle.cycle_id, "stage": "proposal", "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"],
+        "side": row["side"], "order_class": kind.value, "passed": judgement.passed, "reason": judgement.reason,
+        "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(),
+    }
+    key = f"risk.evaluated:{row['action_id']}"
+    return NewEvent(EventType.RISK_EVALUATED, f"strategy:{spec.name}", key, payload, desk.now(), "rulebook", row["generated_seq"])
+
+
+def _request(
+    desk: Desk, cycle: Cycle, spec: StrategySpec, row: Row, intent: OrderIntent, judgement: Judgement, view: View, evaluated: Event,
+) -> NewEvent:
+    generated = desk.ledger.event(row["generated_seq"])
+    limits_version = next((r["limits_version"] for r in desk.ledger.find("strategies", name=spec.name)), 1)
+    now = desk.now()
+    expires = min(now + spec.approval_timeout, _close(desk, now))
+    nonce = secrets.token_hex(8)
+    band = spec.price_band
+    shown = proposal(spec, intent, judgement, generated.payload if generated else {}) | {
+        "limits_version": limits_version, "expires_at": instant_text(expires), "nonce": nonce, "verdict_hash": evaluated.hash.hex(),
+        "price_low": format(intent.reference * (1 - band), "f"), "price_high": format(intent.reference * (1 + band), "f"),
+        "bar_end": instant_text(view.bars.last_end),
+    }
+    payload = {
+        "cycle": cycle.cycle_id, "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"], "shown": shown,
+        "hash": proposal_hash(shown), "nonce": nonce, "expires_at": expires, "price_low": shown["price_low"],
+        "price_high": shown["price_high"], "limits_version": limits_version,
+    }
+    key = f"approval.requested:{row['action_id']}"
+    return NewEvent(EventType.APPROVAL_REQUESTED, f"strategy:{spec.name}", key, payload, now, "rulebook", evaluated.seq)
+
+
+def proposal(spec: StrategySpec, intent: OrderIntent, judgement: Judgement, signal: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person is shown, and what the approval's hash covers (invariant 45). JSON values only."""
+    return {
+        "account": intent.account, "environment": intent.environment, "strategy": spec.name, "symbol": intent.symbol,
+        "side": intent.side.value, "order_class": intent.order_class.value, "quantity": intent.quantity,
+        "order_type": intent.order_type.value, "time_in_force": intent.time_in_force.value, "regular_hours_only": True,
+        "reference": format(intent.reference, "f"), "limit_price": None if intent.limit_price is None else format(intent.limit_price, "f"),
+        "estimated_value": format(to_cents(intent.quantity * intent.reference), "f"),
+        "brackets": [encode(bracket) for bracket in intent.brackets], "confidence": signal.get("confidence"),
+        "rationale": signal.get("rationale", ""), "label": signal.get("label", ""), "chart": signal.get("chart"),
+        "verdicts": judgement.as_json(),
+    }
+
+
+def _close(desk: Desk, now: datetime) -> datetime:
+    session = desk.calendar.at(now)
+    return session.close if session is not None else now + timedelta(seconds=1)
