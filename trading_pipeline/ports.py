@@ -3,6 +3,7 @@
 Each port has one contract test class that every adapter, fakes included, inherits.
 """
 
+import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from typing import Any, Protocol
 
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.charts import ChartSpec
-from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
@@ -258,6 +260,11 @@ class Ticket:
     children: tuple["Ticket", ...] = ()
     oco: str | None = None
     """Tickets of one group cancel each other."""
+
+
+def ticket_digest(ticket: Ticket) -> str:
+    """SHA-256 in hex over the canonical JSON of every field, children included: what a permit is good for (invariant 24)."""
+    return hashlib.sha256(canonical_payload(encode(ticket)).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
