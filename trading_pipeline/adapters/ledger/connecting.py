@@ -1,0 +1,81 @@
+"""Engines and sessions: pooled, UTC, synchronous_commit on, every wait bounded, whatever the server's defaults are."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import sqlalchemy as sa
+
+from trading_pipeline.errors import SettingsError
+
+SESSION = {
+    "timezone": "UTC",
+    "synchronous_commit": "on",
+    "default_transaction_isolation": "read\\ committed",
+    "lock_timeout": "10s",
+    "statement_timeout": "60s",
+    "idle_in_transaction_session_timeout": "60s",
+    "client_min_messages": "warning",
+}
+"""A writer that hangs for a minute with the head locked is cut off: all others wait for it."""
+
+DRIVER = "postgresql+psycopg2"
+
+
+def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None) -> sa.Engine:
+    """An engine on a PostgreSQL URL; `postgresql://` is read as psycopg2.
+
+    Args:
+        revive: Called once when the server does not answer, before trying again.
+
+    Raises:
+        SettingsError: No such URL.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError:
+        raise _refused("given") from None
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername=DRIVER)
+    if parsed.drivername != DRIVER:
+        raise _refused(parsed.drivername)
+    engine = sa.create_engine(
+        parsed, pool_size=5, max_overflow=15, pool_timeout=10, hide_parameters=True, isolation_level="READ COMMITTED",
+        connect_args={
+            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), "connect_timeout": 10, "keepalives_idle": 10,
+            "keepalives_interval": 5, "keepalives_count": 3,
+        },
+    )
+    if revive is not None:
+
+        def connect(dialect: Any, _record: Any, arguments: Any, options: Any) -> Any:
+            try:
+                return dialect.connect(*arguments, **options)
+            except psycopg2.OperationalError:
+                revive()
+                return dialect.connect(*arguments, **options)
+
+        sa.event.listen(engine, "do_connect", connect)
+    return engine
+
+
+@contextmanager
+def lease_connection(engine: sa.Engine) -> Iterator[psycopg2.extensions.connection]:
+    """A connection outside the pool, in autocommit, that may be idle for as long as it likes."""
+    pooled = engine.raw_connection()
+    pooled.detach()
+    connection: Any = pooled.dbapi_connection
+    with closing(connection):
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 0")
+        yield connection
+
+
+def _refused(value: str) -> SettingsError:
+    return SettingsError(
+        f"The database URL ({value}) cannot be used.", value=value, rule="postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
+        remedy="correct the database URL in the settings, or leave it out for the embedded server",
+    )

@@ -1,0 +1,442 @@
+"""The ledger in PostgreSQL. Writers take turns on the locked row of `ledger_head`, so seq has no gaps whatever rolls back.
+
+A transaction is few round trips: lock the head, look for keys, prefetch rows, then at the end one insert, one upsert a table,
+the head, COMMIT. When the connection dies at COMMIT the outcome is read back by the events' keys. Sessions set synchronous_commit and their
+time-outs themselves, whatever the server's defaults. There is no retry of anything that may have been written.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psycopg2
+import sqlalchemy as sa
+
+from trading_pipeline.adapters.ledger import queries
+from trading_pipeline.adapters.ledger.connecting import engine_for, lease_connection
+from trading_pipeline.adapters.ledger.database_errors import translated, translating
+from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.migrations import REVISION, migrate, revision_of
+from trading_pipeline.adapters.ledger.opening import check_environment, opened_event
+from trading_pipeline.adapters.ledger.selection import key_values, selection, table_named
+from trading_pipeline.domain.derivation import Derivation
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.projections import TABLES, Key, Row
+from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
+
+T = TypeVar("T")
+Known = tuple[int, bytes, dict[str, int]]
+
+
+def prepare_database(owner_url: sa.URL | str, app_role: str = "trading_app") -> None:
+    """Create or migrate the ledger's tables as their owner, and grant the application's role (which exists) what it needs."""
+    engine = engine_for(owner_url)
+    try:
+        with translating(), engine.begin() as connection:
+            migrate(connection, app_role)
+    finally:
+        engine.dispose()
+
+
+class PostgresLedger:
+    """A `Ledger` in a PostgreSQL database; make one with `open` or `for_home`."""
+
+    def __init__(self, engine: sa.Engine, environment: str, clock_wall: WallClock) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._environment = environment
+        self._clock_wall = clock_wall
+        self._known: Known | None = None
+
+    @classmethod
+    def open(
+        cls, url: sa.URL | str, environment: str, *, clock_wall: WallClock = wall_now, opened_at: datetime | None = None,
+        revive: Callable[[], object] | None = None,
+    ) -> "PostgresLedger":
+        """Open a prepared database as the application's role; the first opening stamps the environment.
+
+        Args:
+            url: `postgresql+psycopg2://...` of a role that may insert and select events, no more.
+            environment: live, paper, backtest or demo.
+            clock_wall: What `recorded_at` is read from.
+            opened_at: Market time of the first event, `ledger.opened`; the wall clock when None.
+            revive: Called once when the server cannot be reached, before the second try.
+
+        Raises:
+            EnvironmentMismatch: It is another environment's ledger.
+            SettingsError: The role could rewrite history.
+            LedgerCorrupt: The schema is absent or of another version.
+        """
+        opening = opened_event(environment, opened_at or clock_wall())
+        engine = engine_for(url, revive)
+        ledger = cls(engine, environment, clock_wall)
+        try:
+            ledger._read(_check_database)
+            with ledger.transaction() as transaction:
+                stamped = transaction.stamped
+                if stamped is None:
+                    transaction.stamp(environment)
+                    transaction.append(opening)
+            check_environment(environment if stamped is None else stamped, environment)
+        except BaseException:
+            engine.dispose()
+            raise
+        return ledger
+
+    @classmethod
+    def for_home(
+        cls, home: Path, environment: str, url: str | None = None, owner_url: str | None = None, *, clock_wall: WallClock = wall_now,
+        opened_at: datetime | None = None,
+    ) -> "PostgresLedger":
+        """The ledger of a home: on the server given, or on the embedded one in `home/postgres`, started when it does not run.
+
+        Args:
+            url: The application's role on a given server; None for the embedded one.
+            owner_url: The owner's role on a given server; with it the tables are created and migrated here.
+        """
+        if url is not None:
+            if owner_url is not None:
+                prepare_database(owner_url, sa.make_url(url).username or "trading_app")
+            return cls.open(url, environment, clock_wall=clock_wall, opened_at=opened_at)
+        folder = home / "postgres"
+        server = EmbeddedPostgres.start(folder)
+        if not _is_prepared(server.app_url()):
+            prepare_database(server.owner_url())
+        return cls.open(
+            server.app_url(), environment, clock_wall=clock_wall, opened_at=opened_at, revive=lambda: EmbeddedPostgres.start(folder)
+        )
+
+    @property
+    def environment(self) -> str:
+        """As stamped."""
+        return self._environment
+
+    # Writing
+
+    @contextmanager
+    def transaction(self) -> Iterator["PostgresTransaction"]:
+        """Begin a serialised write; LedgerUnavailable when the head is not had within ten seconds."""
+        with translating():
+            connection, head = self._begin()
+        try:
+            transaction = PostgresTransaction(connection, *head, self._known, self._clock_wall)
+            yield transaction
+            transaction.finish()
+            self._commit(connection, transaction.draft)
+            self._known = transaction.known()
+        except BaseException:
+            with suppress(sa.exc.SQLAlchemyError):
+                connection.rollback()
+            raise
+        finally:
+            connection.close()
+
+    def _begin(self) -> tuple[sa.Connection, tuple[int, bytes, str | None]]:
+        """A connection that holds the head; a pooled one that turns out dead has done nothing yet and is replaced."""
+        for last in (False, True):
+            connection = self._engine.connect()
+            try:
+                row = connection.execute(queries.LOCK_HEAD).one()
+                return connection, (row[0], row[1], row[2])
+            except sa.exc.NoResultFound:
+                connection.close()
+                raise LedgerCorrupt(
+                    "The ledger has no head.", rule="ledger_head has one row", remedy="restore a backup, or prepare the database anew"
+                ) from None
+            except BaseException as error:
+                connection.close()
+                if last or not _is_disconnect(error):
+                    raise
+        raise AssertionError("unreachable")
+
+    def _commit(self, connection: sa.Connection, draft: Draft) -> None:
+        try:
+            connection.commit()
+        except sa.exc.SQLAlchemyError as error:
+            if draft.events and not self._was_committed(draft, error):
+                raise translated(error) from error
+
+    def _was_committed(self, draft: Draft, error: sa.exc.SQLAlchemyError) -> bool:
+        """Whether the events of a COMMIT without an answer are there; waits for the head, which that COMMIT may still hold."""
+        newest = draft.events[-1]
+        try:
+            connection, _ = self._begin()
+            with connection:
+                found = queries.event_by_key(connection, newest.key)
+                connection.rollback()
+        except sa.exc.SQLAlchemyError:
+            raise LedgerUnavailable(
+                f"The connection was lost while event {newest.seq} was committed; whether it was is unknown.", value=newest.key,
+                rule="what is not acknowledged may or may not be in the ledger", remedy="look for that key before anything is done again",
+            ) from error
+        return found is not None and found.hash == newest.hash
+
+    @contextmanager
+    def lease(self, name: str, wait_seconds: float = 10.0) -> Iterator[None]:
+        """Hold a named lock among all processes on this database, by a connection of its own.
+
+        Raises:
+            LedgerUnavailable: Not had in time, or found lost on leaving (the server went away meanwhile).
+        """
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        with translating(), lease_connection(self._engine) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = %s", (f"{max(1, round(wait_seconds * 1000))}ms",))
+                try:
+                    cursor.execute("SELECT pg_advisory_lock(%s)", (number,))
+                except psycopg2.errors.LockNotAvailable:
+                    raise LedgerUnavailable(
+                        f"The lease {name} is held by another process.", value=name, rule="one holder at a time",
+                        remedy="let the other finish, or stop it",
+                    ) from None
+            yield
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (number,))
+
+    def rebuild(self) -> int:
+        """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
+        derivation = Derivation()
+        with self.transaction() as transaction:
+            for event in self.scan(last=transaction.head()[0]):
+                difference = derivation.add(event)
+                if difference is not None:
+                    raise LedgerCorrupt(
+                        f"The ledger cannot be rebuilt: {difference}.", value=difference.seq, rule=difference.rule,
+                        remedy="restore a backup",
+                    )
+            if (derivation.seq, derivation.hash) != transaction.head():
+                raise _headless(transaction.head()[0])
+            transaction.replace_tables(derivation)
+        return derivation.seq
+
+    def close(self) -> None:
+        """Let go of connections; the server goes on."""
+        self._engine.dispose()
+
+    # Reading
+
+    def _read(self, work: Callable[[sa.Connection], T]) -> T:
+        with translating():
+            for last in (False, True):
+                try:
+                    with self._reading.connect() as connection:
+                        return work(connection)
+                except sa.exc.SQLAlchemyError as error:
+                    if last or not _is_disconnect(error):
+                        raise
+        raise AssertionError("unreachable")
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """One row by key."""
+        table_named(table)
+        rows = self._read(lambda connection: queries.rows_by_keys(connection, table, [key_values(key)]))
+        return rows[0] if rows else None
+
+    def find(
+        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
+        limit: int | None = None, **equals: Any,
+    ) -> list[Row]:
+        """Rows whose columns equal the given values."""
+        wanted = selection(table, since, order_by, descending, limit, equals)
+        return self._read(lambda connection: queries.find(connection, wanted))
+
+    def event(self, seq: int) -> Event | None:
+        """One event by seq."""
+        return self._read(lambda connection: queries.event_by_seq(connection, seq))
+
+    def event_by_key(self, key: str) -> Event | None:
+        """One event by its key."""
+        return self._read(lambda connection: queries.event_by_key(connection, key))
+
+    def events(
+        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
+    ) -> list[Event]:
+        """Events in order of seq."""
+        return self._read(lambda connection: queries.events(connection, after, types, stream, limit))
+
+    def head(self) -> tuple[int, bytes]:
+        """The newest seq and its hash."""
+        row = self._read(lambda connection: connection.execute(queries.READ_HEAD).one())
+        return row[0], row[1]
+
+    def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
+        """All events in order of seq, in pages; also those beyond the head, of which there should be none."""
+        last = 2**62 if last is None else last
+        while True:
+            page = self._read(lambda connection, first=first: queries.page(connection, first, last))  # type: ignore[misc]
+            yield from page
+            if len(page) < queries.PAGE:
+                return
+            first = page[-1].seq + 1
+
+    def dump(self, table: str) -> Iterator[Row]:
+        """All rows of a table in key order, as of one instant."""
+        table_named(table)
+        with translating(), self._engine.connect() as connection:
+            yield from queries.all_rows(connection, table)
+
+
+class PostgresTransaction:
+    """A `Transaction`: what is committed and what this draft has added, which is written before anything is searched."""
+
+    def __init__(
+        self, connection: sa.Connection, seq: int, hash_: bytes, stamped: str | None, known: Known | None, clock_wall: WallClock,
+    ) -> None:
+        self._connection = connection
+        self._base = (seq, hash_)
+        self._streams = dict(known[2]) if known is not None and known[:2] == (seq, hash_) else None
+        self._written = 0
+        self.stamped = stamped
+        self.draft = Draft(self, seq, hash_, clock_wall)
+
+    def append(self, *events: NewEvent) -> list[Event]:
+        """Append facts and change the tables."""
+        return self._run(lambda: self.draft.append(events))
+
+    def is_new(self, event: Event) -> bool:
+        """Whether this transaction appended the event."""
+        return self.draft.is_new(event)
+
+    def stamp(self, environment: str) -> None:
+        """Write the environment of a new ledger."""
+        self._run(lambda: self._connection.execute(queries.STAMP, {"stamped": environment}))
+
+    def finish(self) -> None:
+        """Write what is left; raises what lost the transaction, even when the caller swallowed it."""
+        if self.draft.lost is not None:
+            raise self.draft.lost
+        self._run(self._write)
+        if self.draft.events:
+            moved = {"new_seq": self.draft.seq, "new_hash": self.draft.hash}
+            self._run(lambda: self._connection.execute(queries.MOVE_HEAD, moved))
+
+    def known(self) -> Known:
+        """What the next transaction need not ask when nobody else has written since."""
+        streams = self._streams or {}
+        streams.update({event.stream: event.stream_seq for event in self.draft.events})
+        return self.draft.seq, self.draft.hash, streams
+
+    def replace_tables(self, derivation: Derivation) -> None:
+        """Put derived rows in the place of all stored ones."""
+        def write() -> None:
+            self._connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            for name in TABLES:
+                queries.replace_all(self._connection, name, derivation.tables.values(name))
+
+        self._run(write)
+
+    def _write(self) -> None:
+        new, changed = self.draft.events[self._written :], self.draft.changed
+        if new:
+            self._connection.execute(queries.INSERT_EVENTS, [queries.row_of(event) for event in new])
+            self._written = len(self.draft.events)
+        for name, rows in changed.items():
+            self._connection.execute(queries.UPSERT[name], list(rows.values()))
+        changed.clear()
+
+    def _run(self, work: Callable[[], T]) -> T:
+        """Do something with the database; after an error of it COMMIT would silently roll back, so the draft is lost."""
+        try:
+            return work()
+        except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
+            self.draft.lost = translated(error)
+            raise self.draft.lost from error
+
+    def _read(self, work: Callable[[], T]) -> T:
+        self._run(self._write)
+        return self._run(work)
+
+    # Reading
+
+    def get(self, table: str, *key: Any) -> Row | None:
+        """One row by key."""
+        table_named(table)
+        return self._run(lambda: self.draft.get(table, key_values(key)))
+
+    def find(
+        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
+        limit: int | None = None, **equals: Any,
+    ) -> list[Row]:
+        """Rows whose columns equal the given values."""
+        wanted = selection(table, since, order_by, descending, limit, equals)
+        return self._read(lambda: queries.find(self._connection, wanted))
+
+    def event(self, seq: int) -> Event | None:
+        """One event by seq."""
+        return self._read(lambda: queries.event_by_seq(self._connection, seq))
+
+    def event_by_key(self, key: str) -> Event | None:
+        """One event by its key."""
+        return self._read(lambda: queries.event_by_key(self._connection, key))
+
+    def events(
+        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
+    ) -> list[Event]:
+        """Events in order of seq."""
+        return self._read(lambda: queries.events(self._connection, after, types, stream, limit))
+
+    def head(self) -> tuple[int, bytes]:
+        """The newest seq and its hash."""
+        return self.draft.seq, self.draft.hash
+
+    # What a draft reads
+
+    def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
+        """The events that exist under these keys."""
+        return queries.events_by_keys(self._connection, keys)
+
+    def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
+        """The newest stream_seq of each stream; LedgerCorrupt when the head row and the newest event disagree."""
+        known = self._streams
+        if known is not None and all(stream in known for stream in streams):
+            return {stream: known[stream] for stream in streams}
+        seq, hash_ = self._base
+        heads, newest = queries.stream_heads(self._connection, streams, seq)
+        if seq and newest != hash_:
+            raise _headless(seq)
+        self._streams = {**(known or {}), **heads}
+        return heads
+
+    def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
+        """The rows that exist under these keys."""
+        return queries.rows_by_keys(self._connection, table, keys)
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
+
+
+def _is_prepared(url: sa.URL) -> bool:
+    engine = engine_for(url)
+    try:
+        with translating(), engine.connect() as connection:
+            return revision_of(connection) == REVISION
+    finally:
+        engine.dispose()
+
+
+def _check_database(connection: sa.Connection) -> None:
+    found = revision_of(connection)
+    if found != REVISION:
+        raise LedgerCorrupt(
+            "The database has no ledger." if found is None else f"The ledger's schema is of revision {found}.", value=found,
+            rule=f"this version works on schema {REVISION}", remedy="let the owner's role migrate it, or use the version that wrote it",
+        )
+    row = connection.execute(sa.text("SELECT current_user, has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')")).one()
+    if row[1]:
+        raise SettingsError(
+            f"The database role {row[0]} may rewrite events.", value=row[0],
+            rule="the application's role may insert and select events, nothing more",
+            remedy="connect as a role that does not own the tables; the owner's URL is only for preparing them",
+        )
+
+
+def _headless(seq: int) -> LedgerCorrupt:
+    return LedgerCorrupt(
+        f"The newest event and the head, which says {seq}, disagree.", value=seq, rule="the head is the newest event",
+        remedy="run `trading verify`; restore a backup",
+    )

@@ -1,0 +1,214 @@
+"""The statements of the PostgreSQL ledger, built once, and rows as values.
+
+Everything here works on a connection given by the caller; transactions are `postgres`'s business.
+"""
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from io import StringIO
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+
+from trading_pipeline.adapters.ledger.selection import Selection
+from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
+from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.projections import TABLES, Key, Kind, Row
+from trading_pipeline.errors import LedgerCorrupt
+
+PAGE = 2000
+"""Events a query of `scan`."""
+
+_TYPES = {type_.value: type_ for type_ in EventType}
+_COLUMNS = {name: tuple(table.columns) for name, table in TABLES.items()}
+
+LOCK_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash, HEAD.c.environment).with_for_update()
+READ_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
+MOVE_HEAD = sa.update(HEAD).values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+STAMP = sa.update(HEAD).values(environment=sa.bindparam("stamped"))
+INSERT_EVENTS = sa.insert(EVENTS)
+_BY_SEQ = sa.select(EVENTS).where(EVENTS.c.seq == sa.bindparam("wanted"))
+_BY_KEY = sa.select(EVENTS).where(EVENTS.c.event_key == sa.bindparam("wanted"))
+_BY_KEYS = sa.select(EVENTS).where(EVENTS.c.event_key.in_(sa.bindparam("wanted", expanding=True)))
+_PAGE = (
+    sa.select(EVENTS)
+    .where(EVENTS.c.seq >= sa.bindparam("first"), EVENTS.c.seq <= sa.bindparam("last"))
+    .order_by(EVENTS.c.seq)
+    .limit(PAGE)
+)
+_STREAM_HEADS = sa.text("""
+    SELECT s.stream,
+           (SELECT max(e.stream_seq) FROM events e WHERE e.stream = s.stream COLLATE "C"),
+           (SELECT hash FROM events WHERE seq = :head)
+    FROM unnest(CAST(:streams AS text[])) AS s (stream)
+""")
+
+
+def _upsert(name: str) -> sa.Executable:
+    table = PROJECTIONS[name]
+    statement = insert(table)
+    key = TABLES[name].key
+    changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+
+def _by_keys(name: str) -> sa.Select[Any]:
+    table, key = PROJECTIONS[name], TABLES[name].key
+    place = table.c[key[0]] if len(key) == 1 else sa.tuple_(*(table.c[column] for column in key))
+    return sa.select(table).where(place.in_(sa.bindparam("wanted", expanding=True)))
+
+
+UPSERT: Mapping[str, sa.Executable] = {name: _upsert(name) for name in PROJECTIONS}
+_ROWS_BY_KEYS: Mapping[str, sa.Select[Any]] = {name: _by_keys(name) for name in PROJECTIONS}
+
+
+# Events
+
+
+def event_from(row: Sequence[Any]) -> Event:
+    """A stored row as an event; LedgerCorrupt when it cannot be one."""
+    seq, stream, stream_seq, key, type_, schema, cause, actor, at, recorded_at, text, previous, hash_ = row
+    try:
+        return Event(
+            seq, stream, stream_seq, key, _TYPES[type_], schema, cause, actor, at, recorded_at, json.loads(text), text, previous, hash_
+        )
+    except (KeyError, ValueError) as error:
+        raise LedgerCorrupt(
+            f"Event {seq} cannot be read: {type(error).__name__} {error}.", value=seq,
+            rule="an event has a type this version knows and a payload in JSON",
+            remedy="run `trading verify`, or use the version that wrote it",
+        ) from error
+
+
+def row_of(event: Event) -> dict[str, Any]:
+    """An event as a row to insert."""
+    return {
+        "seq": event.seq, "stream": event.stream, "stream_seq": event.stream_seq, "event_key": event.key, "type": event.type.value,
+        "schema": event.schema, "cause": event.cause, "actor": event.actor, "at": event.at, "recorded_at": event.recorded_at,
+        "payload": event.payload_text, "previous_hash": event.previous_hash, "hash": event.hash,
+    }
+
+
+def _read(result: Callable[[], Sequence[Sequence[Any]]]) -> list[Event]:
+    try:
+        return [event_from(row) for row in result()]
+    except (OverflowError, ValueError) as error:
+        raise LedgerCorrupt(
+            f"An event cannot be read: {error}.", rule="instants lie in the years 1 to 9999", remedy="run `trading verify`"
+        ) from error
+
+
+def event_by_seq(connection: sa.Connection, seq: int) -> Event | None:
+    """The event, or None."""
+    found = _read(lambda: connection.execute(_BY_SEQ, {"wanted": seq}).all())
+    return found[0] if found else None
+
+
+def event_by_key(connection: sa.Connection, key: str) -> Event | None:
+    """The event, or None."""
+    found = _read(lambda: connection.execute(_BY_KEY, {"wanted": key}).all())
+    return found[0] if found else None
+
+
+def events_by_keys(connection: sa.Connection, keys: Sequence[str]) -> list[Event]:
+    """Those that exist, in no order."""
+    return _read(lambda: connection.execute(_BY_KEYS, {"wanted": keys}).all())
+
+
+def events(connection: sa.Connection, after: int, types: Collection[EventType], stream: str | None, limit: int | None) -> list[Event]:
+    """Events in order of seq, after a seq."""
+    statement = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
+    if types:
+        statement = statement.where(EVENTS.c.type.in_([type_.value for type_ in types]))
+    if stream is not None:
+        statement = statement.where(EVENTS.c.stream == stream)
+    return _read(lambda: connection.execute(statement).all())
+
+
+def page(connection: sa.Connection, first: int, last: int) -> list[Event]:
+    """At most PAGE events from `first` to `last`."""
+    return _read(lambda: connection.execute(_PAGE, {"first": first, "last": last}).all())
+
+
+def stream_heads(connection: sa.Connection, streams: Collection[str], head: int) -> tuple[dict[str, int], bytes | None]:
+    """The newest stream_seq of each stream that has any event, and the hash of the event at the head."""
+    found = connection.execute(_STREAM_HEADS, {"streams": list(streams), "head": head}).all()
+    newest = found[0][2] if found else None
+    return {row[0]: row[1] for row in found if row[1] is not None}, None if newest is None else bytes(newest)
+
+
+# Tables
+
+
+def rows_by_keys(connection: sa.Connection, name: str, keys: Collection[Key]) -> list[Row]:
+    """Those that exist, in no order."""
+    wanted = [key[0] for key in keys] if len(TABLES[name].key) == 1 else list(keys)
+    return as_rows(name, connection.execute(_ROWS_BY_KEYS[name], {"wanted": wanted}))
+
+
+def find(connection: sa.Connection, wanted: Selection) -> list[Row]:
+    """The rows that a selection means, in its order."""
+    table = PROJECTIONS[wanted.table.name]
+    statement = sa.select(table).limit(wanted.limit)
+    for column, values in wanted.conditions:
+        some = [value for value in values if value is not None]
+        condition = table.c[column].in_(some)
+        statement = statement.where(sa.or_(condition, table.c[column].is_(None)) if None in values else condition)
+    if wanted.since is not None:
+        statement = statement.where(table.c[wanted.since[0]] >= wanted.since[1])
+    order = (table.c[column] for column in wanted.order)
+    statement = statement.order_by(*(column.desc() if wanted.descending else column for column in order))
+    return as_rows(wanted.table.name, connection.execute(statement))
+
+
+def all_rows(connection: sa.Connection, name: str) -> Iterator[Row]:
+    """Every row in key order, streamed by a cursor of the server."""
+    table = PROJECTIONS[name]
+    statement = sa.select(table).order_by(*(table.c[column] for column in TABLES[name].key))
+    result = connection.execution_options(stream_results=True, max_row_buffer=PAGE).execute(statement)
+    for part in result.partitions(PAGE):
+        yield from as_rows(name, part)
+
+
+def as_rows(name: str, found: Iterable[Sequence[Any]]) -> list[Row]:
+    """Tuples in column order as rows."""
+    columns = _COLUMNS[name]
+    return [dict(zip(columns, row, strict=True)) for row in found]
+
+
+def replace_all(connection: sa.Connection, name: str, rows: Iterable[Row]) -> None:
+    """Empty a table and COPY rows into it."""
+    connection.execute(sa.delete(PROJECTIONS[name]))
+    columns = TABLES[name].columns
+    text = StringIO()
+    for row in rows:
+        text.write("\t".join([_copied(row[column], kind) for column, kind in columns.items()]) + "\n")
+    text.seek(0)
+    names = ", ".join(f'"{column}"' for column in columns)
+    driver: Any = connection.connection.dbapi_connection
+    with driver.cursor() as cursor:
+        cursor.copy_expert(f'COPY "{name}" ({names}) FROM STDIN', text)
+
+
+_ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+def _copied(value: Any, kind: Kind) -> str:
+    """A value in COPY's text format."""
+    if value is None:
+        return "\\N"
+    match kind:
+        case Kind.TEXT | Kind.JSON:
+            return str(value).translate(_ESCAPES)
+        case Kind.MONEY:
+            return format(value, "f")
+        case Kind.INSTANT:
+            return _instant(value)
+        case _:
+            return str(value)
+
+
+def _instant(value: datetime) -> str:
+    return value.isoformat()
