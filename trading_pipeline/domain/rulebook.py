@@ -4,16 +4,15 @@ All rules are always evaluated. What the class matrix lets an exit do shows as E
 measured. There is no argument, setting or actor that skips a rule.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from trading_pipeline.domain import rules
 from trading_pipeline.domain.orders import OrderClass, OrderIntent
 from trading_pipeline.domain.risk import Judgement, Outcome, RiskContext, Verdict
-
-Rule = Callable[[OrderIntent, RiskContext], Verdict]
+from trading_pipeline.domain.rules import form, hard, size, standing
+from trading_pipeline.domain.rules.readings import Rule
 
 
 class Treatment(StrEnum):
@@ -32,48 +31,48 @@ class Treatment(StrEnum):
 _DENY, _SLICE, _WIDEN, _FLAG, _OK = Treatment.DENY, Treatment.SLICE, Treatment.WIDEN, Treatment.FLAG, Treatment.OK
 _ROWS: tuple[tuple[Rule, Treatment, Treatment, Treatment], ...] = (
     # rule, entry, discretionary exit, protective
-    (rules.hard_order_value, _DENY, _SLICE, _SLICE),
-    (rules.penny_stock, _DENY, _FLAG, _OK),
-    (rules.trading_hours, _DENY, _DENY, _DENY),
-    (rules.cooldown, _DENY, _DENY, _OK),
-    (rules.duplicate_action, _DENY, _DENY, _OK),
-    (rules.account_latch, _DENY, _DENY, _DENY),
-    (rules.strategy_state, _DENY, _DENY, _WIDEN),
-    (rules.environment, _DENY, _DENY, _DENY),
-    (rules.long_only, _DENY, _DENY, _DENY),
-    (rules.oversell, _DENY, _DENY, _DENY),
-    (rules.unknown_order, _DENY, _DENY, _DENY),
-    (rules.already_open, _DENY, _DENY, _OK),
-    (rules.self_cross, _DENY, _DENY, _OK),
-    (rules.clock_offset, _DENY, _OK, _OK),
-    (rules.universe, _DENY, _OK, _OK),
-    (rules.contract, _DENY, _DENY, _DENY),
-    (rules.forbidden_symbol, _DENY, _OK, _OK),
-    (rules.halted, _DENY, _OK, _OK),
-    (rules.volatility, _DENY, _OK, _OK),
-    (rules.whole_shares, _DENY, _DENY, _DENY),
-    (rules.known_prices, _DENY, _DENY, _DENY),
-    (rules.tick_size, _DENY, _DENY, _DENY),
-    (rules.brackets, _DENY, _DENY, _DENY),
-    (rules.fresh_bar, _DENY, _DENY, _OK),
-    (rules.fresh_quote, _DENY, _DENY, _OK),
-    (rules.spread, _DENY, _DENY, _OK),
-    (rules.price_collar, _DENY, _DENY, _WIDEN),
-    (rules.volume_share, _DENY, _OK, _OK),
-    (rules.order_value, _DENY, _OK, _OK),
-    (rules.account_position, _DENY, _OK, _OK),
-    (rules.strategy_position, _DENY, _OK, _OK),
-    (rules.equity, _DENY, _OK, _OK),
-    (rules.concentration, _DENY, _OK, _OK),
-    (rules.sector, _DENY, _OK, _OK),
-    (rules.buying_power, _DENY, _OK, _OK),
-    (rules.day_notional, _DENY, _OK, _OK),
-    (rules.account_day_loss, _DENY, _OK, _OK),
-    (rules.strategy_day_loss, _DENY, _OK, _OK),
-    (rules.consecutive_rejects, _DENY, _DENY, _OK),
-    (rules.orders_per_hour, _DENY, _OK, _OK),
-    (rules.open_orders, _DENY, _OK, _OK),
-    (rules.order_gap, _DENY, _DENY, _OK),
+    (hard.hard_order_value, _DENY, _SLICE, _SLICE),
+    (hard.penny_stock, _DENY, _FLAG, _OK),
+    (hard.trading_hours, _DENY, _DENY, _DENY),
+    (hard.cooldown, _DENY, _DENY, _OK),
+    (hard.duplicate_action, _DENY, _DENY, _OK),
+    (standing.account_latch, _DENY, _DENY, _DENY),
+    (standing.strategy_state, _DENY, _DENY, _WIDEN),
+    (standing.environment, _DENY, _DENY, _DENY),
+    (standing.long_only, _DENY, _DENY, _DENY),
+    (standing.oversell, _DENY, _DENY, _DENY),
+    (standing.unknown_order, _DENY, _DENY, _DENY),
+    (standing.already_open, _DENY, _DENY, _OK),
+    (standing.self_cross, _DENY, _DENY, _OK),
+    (standing.clock_offset, _DENY, _OK, _OK),
+    (standing.universe, _DENY, _OK, _OK),
+    (standing.contract, _DENY, _DENY, _DENY),
+    (standing.forbidden_symbol, _DENY, _OK, _OK),
+    (standing.halted, _DENY, _OK, _OK),
+    (standing.volatility, _DENY, _OK, _OK),
+    (form.whole_shares, _DENY, _DENY, _DENY),
+    (form.known_prices, _DENY, _DENY, _DENY),
+    (form.tick_size, _DENY, _DENY, _DENY),
+    (form.brackets, _DENY, _DENY, _DENY),
+    (form.fresh_bar, _DENY, _DENY, _OK),
+    (form.fresh_quote, _DENY, _DENY, _OK),
+    (form.spread, _DENY, _DENY, _OK),
+    (form.price_collar, _DENY, _DENY, _WIDEN),
+    (form.volume_share, _DENY, _OK, _OK),
+    (size.order_value, _DENY, _OK, _OK),
+    (size.account_position, _DENY, _OK, _OK),
+    (size.strategy_position, _DENY, _OK, _OK),
+    (size.equity, _DENY, _OK, _OK),
+    (size.concentration, _DENY, _OK, _OK),
+    (size.sector, _DENY, _OK, _OK),
+    (size.buying_power, _DENY, _OK, _OK),
+    (size.day_notional, _DENY, _OK, _OK),
+    (size.account_day_loss, _DENY, _OK, _OK),
+    (size.strategy_day_loss, _DENY, _OK, _OK),
+    (size.consecutive_rejects, _DENY, _DENY, _OK),
+    (size.orders_per_hour, _DENY, _OK, _OK),
+    (size.open_orders, _DENY, _OK, _OK),
+    (size.order_gap, _DENY, _DENY, _OK),
 )
 
 RULEBOOK: Final[tuple[Rule, ...]] = tuple(row[0] for row in _ROWS)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from trading_pipeline.domain.limits import MAX_ORDER_VALUE, AccountLimits, StrategyLimits
-from trading_pipeline.domain.money import ZERO, tick, usd
+from trading_pipeline.domain.money import tick, usd
 from trading_pipeline.domain.orders import Bracket, OrderType, Side
-from trading_pipeline.domain.strategies import Entry, FractionSizing, RiskSizing, Sizing
+from trading_pipeline.domain.strategies import DEFAULT_PRICE_BAND, Entry, FractionSizing, RiskSizing, Sizing
 from trading_pipeline.errors import InputError
 
 
@@ -63,7 +63,7 @@ def ceil_to_tick(price: Decimal) -> Decimal:
     return _to_tick(price, ROUND_CEILING)
 
 
-def marketable_limit(side: Side, price: Decimal, collar: Decimal, price_band: Decimal = ZERO) -> Decimal:
+def marketable_limit(side: Side, price: Decimal, collar: Decimal, price_band: Decimal = DEFAULT_PRICE_BAND) -> Decimal:
     """The limit of an order that shall fill at the market or not at all, rounded into the collar.
 
     The collar is measured from the last price at the gate, not from the price decided at; while the market
@@ -101,7 +101,7 @@ def split_exit(quantity: int, price: Decimal) -> list[int]:
 def size_entry(
     sizing: Sizing, *, price: Decimal, equity: Decimal, buying_power: Decimal, held_value: Decimal, limits: AccountLimits,
     strategy_limits: StrategyLimits, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, collar: Decimal,
-    price_band: Decimal = ZERO, average_day_volume: Decimal | None = None,
+    price_band: Decimal = DEFAULT_PRICE_BAND, average_day_volume: Decimal | None = None,
 ) -> EntryPlan | NoEntry:
     """Plan an entry, or say why there is none.
 

@@ -13,6 +13,11 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.errors import StrategyError
+
+DEFAULT_PRICE_BAND = Decimal("0.01")
+"""How far the market may move from a proposal's price before it is void (INVARIANTS 3.1)."""
+_BELOW_ONE = Decimal("0.99")
 
 
 class Mode(StrEnum):
@@ -52,6 +57,17 @@ class RiskSizing:
     exposure_multiplier: Decimal = Decimal(1)
     entry: Entry = Entry.NOW
 
+    def __post_init__(self) -> None:
+        _within("risk_per_trade", self.risk_per_trade, Decimal(1))
+        _within("max_stop", self.max_stop, _BELOW_ONE)
+        _within("atr_multiple", self.atr_multiple)
+        _within("support_bars", Decimal(self.support_bars))
+        _within("exposure_multiplier", self.exposure_multiplier)
+        for target in self.targets:
+            _within("targets", target)
+        if list(self.targets) != sorted(set(self.targets)):
+            raise _no_sizing("targets", self.targets, "targets rise from the nearest to the farthest")
+
 
 @dataclass(frozen=True, slots=True)
 class FractionSizing:
@@ -61,6 +77,24 @@ class FractionSizing:
     stop: Decimal | None = None
     target: Decimal | None = None
     entry: Entry = Entry.NOW
+
+    def __post_init__(self) -> None:
+        _within("fraction", self.fraction, Decimal(1))
+        if self.stop is not None:
+            _within("stop", self.stop, _BELOW_ONE)
+        if self.target is not None:
+            _within("target", self.target)
+            if self.stop is None:
+                raise _no_sizing("target", self.target, "a target comes with a stop: one cancels the other")
+
+
+def _within(name: str, value: Decimal, most: Decimal | None = None) -> None:
+    if not (value.is_finite() and value > 0 and (most is None or value <= most)):
+        raise _no_sizing(name, value, f"it is above 0{'' if most is None else f' and at most {most}'}")
+
+
+def _no_sizing(name: str, value: object, rule: str) -> StrategyError:
+    return StrategyError(f"{name} = {value} is no sizing.", value=value, rule=rule, remedy=f"change {name} in the strategy's sizing")
 
 
 Sizing = RiskSizing | FractionSizing
@@ -99,7 +133,7 @@ class StrategySpec:
     limits: StrategyLimits = field(default_factory=StrategyLimits)
     approval_timeout: timedelta = timedelta(minutes=5)
     min_confidence: Decimal = Decimal("0.8")
-    price_band: Decimal = Decimal("0.01")
+    price_band: Decimal = DEFAULT_PRICE_BAND
     description: str = ""
 
 
