@@ -4,7 +4,6 @@ A bar that breaks a rule is dropped and named, never mended here: a made-up pric
 volume is no fault of a bar (vendors report it for quiet minutes); price steps of a split are none either, because they persist.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trading_pipeline.domain.bars import BarTable, Floats, Instants, Interval, instant_ns, instant_of
-from trading_pipeline.domain.sessions import BarSlot, TradingCalendar
+from trading_pipeline.domain.sessions import TradingCalendar
 
 SPIKE = 10.0
 """A bar whose price is this many times away from both its neighbours is a bad print (at the newest bar: see `spikes`)."""
@@ -136,10 +135,16 @@ def missing(table: BarTable, calendar: TradingCalendar, first: date, last: date)
 def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date) -> tuple[Instants, Instants]:
     """Starts and ends of every bar of the calendar from session `first` to `last`, cut to what the calendar knows."""
     first, last = max(first, calendar.first.day), min(last, calendar.horizon.day)
-    slots: Sequence[BarSlot] = ()
-    if first <= last:
-        slots = [slot for session in calendar.between(first, last) for slot in calendar.slots(session, interval)]
-    return np.array([instant_ns(slot.start) for slot in slots], np.int64), np.array([instant_ns(slot.end) for slot in slots], np.int64)
+    sessions = calendar.between(first, last) if first <= last else ()
+    opens = np.array([instant_ns(session.open) for session in sessions], np.int64)
+    closes = np.array([instant_ns(session.close) for session in sessions], np.int64)
+    if interval.daily or not len(opens):
+        return opens, closes
+    step = interval.minutes * 60_000_000_000
+    counts = -((opens - closes) // step)
+    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    starts = np.repeat(opens, counts) + within * step
+    return starts, np.minimum(starts + step, np.repeat(closes, counts))
 
 
 def bars_behind(newest_end: datetime | None, interval: Interval, calendar: TradingCalendar, now: datetime, at_most: int = 1000) -> int:

@@ -4,6 +4,7 @@ A bar covers `start <= t < end`; both are UTC. Columns stay float64 for indicato
 the decision path is Decimal. Deliberately without pandas: the desk starts without it.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -21,6 +22,8 @@ Instants = npt.NDArray[np.int64]
 """Nanoseconds since 1970-01-01 UTC."""
 
 
+SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9.\-]{0,15}")
+"""What a symbol looks like, such as `BRK.B`; it also names folders and files."""
 COLUMNS = ("start", "end", "open", "high", "low", "close", "volume")
 """The columns of a BarTable, in order."""
 
@@ -45,9 +48,12 @@ class Interval(StrEnum):
         return self is Interval.DAY1
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
 def instant_ns(at: datetime) -> int:
     """An aware datetime as nanoseconds since the epoch, exact to the microsecond."""
-    delta = at - datetime(1970, 1, 1, tzinfo=UTC)
+    delta = at - _EPOCH
     return (delta.days * 86_400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1_000
 
 

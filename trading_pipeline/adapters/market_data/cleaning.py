@@ -153,8 +153,7 @@ def clean(rows: RawBars, interval: Interval, calendar: TradingCalendar, account:
     """
     account.interval = interval
     rows = _on_grid(_in_order(rows, account), interval, calendar, account)
-    # Only what is wrong inside regular hours counts towards trust in the rest.
-    inside, broken_before = len(rows), account.broken
+    inside = len(rows)
     rows = _widened(rows, account)
     for rule, mask in price_faults(rows.open, rows.high, rows.low, rows.close, rows.volume).items():
         account.drop(rule, rows.where(mask), broken=True)
@@ -163,19 +162,19 @@ def clean(rows: RawBars, interval: Interval, calendar: TradingCalendar, account:
     spiky = spikes(rows.close)
     account.drop(SPIKE_RULE, rows.where(spiky), broken=True)
     rows = rows.where(~spiky)
-    broken = account.broken - broken_before
     if not len(rows):
         raise BarsError(
             f"{account.file} has no usable bar in regular hours.{account.told()}", value=account.read,
             rule="a bars file holds bars of XNYS sessions from 1990 on",
             remedy="check the columns and the time zone (option timezone), and that the symbol trades in New York",
         )
-    if broken > max(1, BAD_SHARE * inside):
+    if account.broken > max(1, BAD_SHARE * inside):
         raise BarsError(
-            f"{broken} of {inside} rows of {account.file} in regular hours are broken.{account.told()}", value=broken,
+            f"{account.broken} rows of {account.file} are broken, {inside} in regular hours.{account.told()}", value=account.broken,
             rule=f"at most {BAD_SHARE:.0%} of the rows of a file are broken", remedy="mend the file or get it anew from its source",
         )
-    _note_steps(rows, account)
+    days = _days(rows.start)
+    account.notes.extend(price_steps(days, rows.close, np.flatnonzero(days[1:] != days[:-1])))
     quiet = int((rows.volume == 0).sum())
     if quiet:
         account.notes.append(f"{quiet} bars have no volume")
@@ -260,14 +259,14 @@ def _without_duplicates(rows: RawBars, account: Account) -> RawBars:
     return rows.where(kept)
 
 
-def _note_steps(rows: RawBars, account: Account) -> None:
-    days = _days(rows.start)
-    last = np.flatnonzero(days[1:] != days[:-1])
-    moves = rows.close[last + 1] / rows.close[last]
-    for index in np.flatnonzero((moves > 1 + STEP_NOTED) | (moves < 1 / (1 + STEP_NOTED)))[:5]:
-        account.notes.append(
-            f"the price is {moves[index]:.3g} times the last session's on {days[last[index] + 1]}: a split, news, or mixed adjustment"
-        )
+def price_steps(days: npt.NDArray[np.datetime64], close: Floats, last: npt.NDArray[np.int64]) -> list[str]:
+    """Moves of more than STEP_NOTED from the bars at `last` to the ones after them; the first five."""
+    moves = close[last + 1] / close[last]
+    large = np.flatnonzero((moves > 1 + STEP_NOTED) | (moves < 1 / (1 + STEP_NOTED)))[:5]
+    return [
+        f"the price is {moves[index]:.3g} times the last session's on {days[last[index] + 1]}: a split, news, or mixed adjustment"
+        for index in large
+    ]
 
 
 def _in_hours(start: Instants, calendar: TradingCalendar) -> Mask:
@@ -315,4 +314,8 @@ def merge(tables: Sequence[tuple[str, BarTable]]) -> tuple[BarTable, tuple[str, 
             notes.append(f"{len(np.unique(days[index][~kept]))} sessions of {name} are taken from another file that has more bars")
     columns: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
     union = BarTable(parts[0].symbol, parts[0].interval, **columns)
-    return union.where(np.argsort(union.start, kind="stable")), tuple(notes)
+    order = np.argsort(union.start, kind="stable")
+    owner = np.repeat(np.arange(len(parts)), [len(part) for part in parts])[order]
+    whole = union.where(order)
+    notes.extend(price_steps(whole.session_days, whole.close, np.flatnonzero(owner[1:] != owner[:-1])))
+    return whole, tuple(notes)

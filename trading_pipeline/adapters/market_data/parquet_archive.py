@@ -10,7 +10,6 @@ symbol and interval take turns on a lock file. Files read are remembered by size
 
 import fcntl
 import os
-import re
 import tempfile
 import threading
 from collections import OrderedDict
@@ -24,11 +23,10 @@ from typing import Any
 import numpy as np
 
 from trading_pipeline.domain.bar_quality import faults, findings
-from trading_pipeline.domain.bars import COLUMNS, BarTable, Interval, session_key
+from trading_pipeline.domain.bars import COLUMNS, SYMBOL, BarTable, Interval, session_key
 from trading_pipeline.errors import BarsError, StorageError
 from trading_pipeline.ports import Appended
 
-_SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9.\-]{0,15}")
 _SUFFIX = ".parquet"
 _REMEMBERED_ROWS = 1_500_000
 """Some 84 MB of columns."""
@@ -127,7 +125,7 @@ class ParquetArchive:
         return tuple(day for table in tables for day in table.session_days.astype(object))
 
     def _folder(self, symbol: str, interval: Interval) -> Path:
-        if not _SYMBOL.fullmatch(symbol):
+        if not SYMBOL.fullmatch(symbol):
             raise BarsError(
                 f"{symbol!r} is no symbol.", value=symbol, rule="a symbol is 1 to 16 of A-Z, 0-9, dot and hyphen",
                 remedy="write it as the exchange does, such as BRK.B",
