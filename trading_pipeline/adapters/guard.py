@@ -1,0 +1,84 @@
+"""Runs one command and takes it down, with all it started, when whoever asked for it lets go or dies.
+
+A script, run by path with the standard library alone (10 MB, 20 ms), once per supervised process. Its standard input is a
+pipe whose other end only the supervisor holds: the end of it, by closing or by kill -9, is the order to stop, so that a clean
+stop and a crash go the same way.
+
+    python -I -S guard.py GRACE_SECONDS COMMAND...
+"""
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+_SUPERVISOR = 0
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_LAST_WORDS_SECONDS = 5.0
+
+
+def main(grace: float, command: list[str]) -> int:
+    """Run to the end of the command or of the pipe; the command's exit code, or 128 + signal."""
+    wake, woken = os.pipe()
+    os.set_blocking(woken, False)
+    signal.set_wakeup_fd(woken)
+    # Handlers, not SIG_IGN: ignoring is inherited through exec, and Dagster copies its SIGTERM from SIGINT.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, process_group=0, preexec_fn=_tied())
+    while child.poll() is None:
+        ready, _, _ = select.select([_SUPERVISOR, wake], [], [])
+        if wake in ready:
+            os.read(wake, 4096)
+        if _SUPERVISOR in ready:
+            # The command alone first: a code server then waits for the runs it started.
+            child.terminate()
+            _wait(lambda: child.poll() is None, grace)
+            break
+    _signal(child, signal.SIGTERM)
+    _wait(lambda: _populated(child), _LAST_WORDS_SECONDS)
+    _signal(child, signal.SIGKILL)
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+def _wait(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _signal(child: "subprocess.Popen[bytes]", number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, number)
+
+
+def _populated(child: "subprocess.Popen[bytes]") -> bool:
+    """Whether anybody of the command's group lives; reaps those it left to us."""
+    if child.poll() is not None:
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-child.pid, os.WNOHANG)[0]:
+                pass
+    try:
+        os.killpg(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _tied() -> Callable[[], object] | None:
+    """On Linux: the kernel kills the command when this guard is killed, and hands us its orphans."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))

@@ -1,0 +1,262 @@
+"""`trading up`: Dagster's code server, webserver and daemon on one home, from ready to cleanly gone.
+
+Three processes under one supervisor (`adapters.processes`) and the home's PostgreSQL beside them. Everything listens on the
+loopback or on a Unix socket: Dagster's page has no login. One `up` a home, held by a lock that the processes' guards share, so
+that a new one waits for the last process of a killed one.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from trading_pipeline.adapters.dagster_home import DagsterHome, render
+from trading_pipeline.adapters.dagster_page import DagsterPage, PageStatus
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.processes import Command, Say, Supervisor, require_free_port
+from trading_pipeline.errors import ServiceError, StorageError
+from trading_pipeline.ports import Home
+
+MODULE = "trading_pipeline.definitions"
+READY_SECONDS = 120.0
+_TICK_SECONDS = 0.2
+_DATABASE_CHECK_SECONDS = 5.0
+_RUN_GRACE_SECONDS = 20.0
+"""How long runs in flight may take to end; then they are cancelled, and the ledger continues them next time."""
+
+
+def up(
+    home: Path, webserver_port: int = 3000, *, say: Say, module: str = MODULE, embedded: bool = True,
+    environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS,
+) -> None:
+    """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
+
+    Call it in the main thread: it handles signals while it runs.
+
+    Args:
+        home: Made when absent.
+        webserver_port: Of Dagster's page, on the loopback.
+        say: Told, in whole sentences, what happens.
+        module: The code location.
+        embedded: Whether the home's own PostgreSQL is used, by the ledger or by Dagster.
+        environment: Variables for the processes besides our own.
+        ready_seconds: Everything answers within this.
+
+    Raises:
+        ServiceError: Already up on this home; the port is taken; a process does not come up or keeps dying.
+        SettingsError: A rendered file was edited by hand.
+        StorageError, LedgerUnavailable: The home cannot be written; PostgreSQL does not start.
+    """
+    home = home.expanduser().absolute()
+    variables = {**os.environ, **(environment or {})}
+    page = DagsterPage(webserver_port)
+    with _only_one(home, page.url) as lock, _signals() as stop:
+        require_free_port(webserver_port)
+        rendered = render(home, variables)
+        _make_room(rendered.socket)
+        with _database(home, say) if embedded else contextlib.nullcontext(_nothing) as keep_database:
+            supervisor = Supervisor(
+                home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock]
+            )
+            try:
+                if _start(supervisor, rendered, page, module, stop, say, time.monotonic() + ready_seconds):
+                    _run(supervisor, stop, keep_database)
+            finally:
+                say("Stopping.")
+                supervisor.stop(stop.hurry)
+                rendered.socket.unlink(missing_ok=True)
+    say("Stopped.")
+
+
+@dataclass(slots=True)
+class _Stop:
+    asked: int = 0
+
+    def hurry(self) -> bool:
+        return self.asked > 1
+
+
+def _start(
+    supervisor: Supervisor, rendered: DagsterHome, page: DagsterPage, module: str, stop: _Stop, say: Say, deadline: float
+) -> bool:
+    """Start all and wait until it works; False when asked to stop meanwhile."""
+    began = time.time()
+    python = [sys.executable, "-m"]
+    workspace = ["-w", str(rendered.workspace)]
+
+    def until(done: Callable[[], object], what: str) -> bool:
+        while not done():
+            if stop.asked:
+                return False
+            supervisor.require_alive()
+            if time.monotonic() > deadline:
+                raise ServiceError(
+                    f"{what} did not come up in time.", value=what, rule="everything answers within the time given",
+                    remedy=f"look into {rendered.folder.parent / 'logs'} and at the load of this machine",
+                )
+            time.sleep(_TICK_SECONDS)
+        return True
+
+    say("Starting the code server.")
+    code_server = [*python, "dagster", "api", "grpc", "-s", str(rendered.socket), "-m", module, "--use-python-environment-entry-point"]
+    supervisor.start(Command("code-server", code_server, _RUN_GRACE_SECONDS))
+    if not until(lambda: _listens(rendered.socket), "The code server"):
+        return False
+    say("Starting webserver and daemon.")
+    webserver = [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", page.url.rpartition(":")[2], *workspace]
+    supervisor.start(Command("webserver", webserver, 5))
+    supervisor.start(Command("daemon", [*python, "dagster._daemon", "run", *workspace], 10))
+    if not until(page.answers, "The webserver"):
+        return False
+    say(f"Dagster answers at {page.url}.")
+    seen: list[PageStatus] = []
+
+    def works() -> bool:
+        status = page.status(began)
+        if status is not None and status.error:
+            raise ServiceError(
+                f"The code location does not load: {status.error}", value=module, rule="its definitions load",
+                remedy=f"run `dagster definitions validate`, and look into {rendered.folder.parent / 'logs'}",
+            )
+        if status is None or not status.loaded or status.silent:
+            return False
+        seen.append(status)
+        return True
+
+    if not until(works, "The daemon"):
+        return False
+    say(f"Running: {', '.join(seen[-1].running) or 'no schedule and no sensor'}.")
+    if seen[-1].stopped:
+        say(f"Switched off: {', '.join(seen[-1].stopped)}. Switch on at {page.url}/automation.")
+    say("Ready. Ctrl-C stops everything.")
+    return True
+
+
+def _run(supervisor: Supervisor, stop: _Stop, keep_database: Callable[[], None]) -> None:
+    check = time.monotonic() + _DATABASE_CHECK_SECONDS
+    while not stop.asked:
+        supervisor.watch()
+        if time.monotonic() >= check:
+            keep_database()
+            check = time.monotonic() + _DATABASE_CHECK_SECONDS
+        time.sleep(_TICK_SECONDS)
+
+
+def _nothing() -> None:
+    return
+
+
+@contextlib.contextmanager
+def _database(home: Path, say: Say) -> Iterator[Callable[[], None]]:
+    """The home's PostgreSQL for as long as we run; yields what starts it again if it has died.
+
+    A server found without clients was left behind by a killed command: it is taken over.
+    """
+    folder = Home(home).database
+    server = EmbeddedPostgres.start(folder)
+    ours = server.started_here or server.clients() == 0
+
+    def keep() -> None:
+        if EmbeddedPostgres.start(folder).started_here:
+            say("PostgreSQL had ended; started it again.")
+
+    try:
+        yield keep
+    finally:
+        others = server.clients()
+        if ours and not others:
+            server.stop()
+        else:
+            say(f"PostgreSQL keeps running: {f'{others} other connections' if others else 'another command started it'}.")
+
+
+@contextlib.contextmanager
+def _only_one(home: Path, url: str) -> Iterator[int]:
+    """Hold the home's lock; yields its descriptor for the guards to keep open too."""
+    path = home / "up.lock"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"The home cannot be used: {error.strerror}.", value=str(home), rule="the home is writable",
+            remedy="check the folder's permissions, or use another with --home",
+        ) from error
+    with file:
+        deadline = time.monotonic() + _RUN_GRACE_SECONDS + 30
+        while not _locked(file.fileno()):
+            holder = path.read_text(encoding="utf-8").split()
+            if len(holder) != 3 or _is_process(holder[0], holder[1]) or time.monotonic() > deadline:
+                raise ServiceError(
+                    f"trading up runs on {home} already ({f'pid {holder[0]}, {holder[2]}' if len(holder) == 3 else 'just starting'}).",
+                    value=str(home), rule="one `trading up` a home", remedy="use that one, stop it, or give another with --home",
+                )
+            time.sleep(_TICK_SECONDS)
+        file.truncate(0)
+        file.write(f"{os.getpid()} {psutil.Process().create_time()} {url}")
+        file.flush()
+        try:
+            yield file.fileno()
+        finally:
+            file.truncate(0)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_process(pid: str, created: str) -> bool:
+    try:
+        return psutil.Process(int(pid)).create_time() == float(created)
+    except (psutil.Error, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Stop]:
+    stop = _Stop()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.asked += 1
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _make_room(path: Path) -> None:
+    """Clear the socket's place; whoever listened there has gone, we hold the lock."""
+    with contextlib.suppress(FileExistsError):
+        path.parent.mkdir(mode=0o700)
+    found = path.parent.lstat()
+    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise StorageError(
+            f"The socket folder {path.parent} is not private.", value=str(path.parent), rule="a folder of mode 0700 of our own",
+            remedy="remove it",
+        )
+    path.unlink(missing_ok=True)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
