@@ -1,0 +1,290 @@
+"""The paper broker: the default account, simulated against whatever market data there is (PRODUCT G1, D28).
+
+It has no thread. Every call first moves its book to the clock's now, deterministically, so what happened does not depend on
+when one looks. Matching is in `paper_engine`, prices in `paper_matching`, storage in `paper_book` and `paper_postgres`. Long
+only, buying power is cash, regular hours only; dividends, margin, short sales and buy stops are deliberately absent.
+"""
+
+import hashlib
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperBook, PaperOrder, PaperSettings, Progress, Quirks
+from trading_pipeline.adapters.brokers.paper_checks import check_funds, check_hours, check_permit, check_ticket
+from trading_pipeline.adapters.brokers.paper_engine import Matching, advance
+from trading_pipeline.adapters.brokers.paper_faults import (
+    Call,
+    CancelAfter,
+    DropReply,
+    Empty,
+    FaultPlan,
+    LoseRequest,
+    NotReady,
+    Overfill,
+    Refuse,
+    RejectLater,
+    ShowLate,
+    Slow,
+)
+from trading_pipeline.adapters.brokers.paper_matching import Opening, commission, reserved
+from trading_pipeline.domain.money import ZERO, price_of
+from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.sessions import TradingCalendar
+from trading_pipeline.errors import BrokerNotReady, BrokerRefused, MarketDataError, OutcomeUnknown
+from trading_pipeline.ports import BrokerAccount, BrokerOrder, BrokerStatus, Clock, MarketData, Permit, Ticket
+
+EXTERNAL = "EXTERNAL"
+"""Begins the client id of a trade that somebody else made in the account."""
+LOOK_BACK = timedelta(days=14)
+"""How far the bar before the first one is looked for: longer than any closure of the exchange since 1914."""
+
+
+class PaperBroker:
+    """A simulated account behind the Broker port."""
+
+    name = "paper"
+
+    def __init__(
+        self, book: PaperBook, market: MarketData, clock: Clock, calendar: TradingCalendar, settings: PaperSettings | None = None,
+        faults: FaultPlan | None = None,
+    ) -> None:
+        """Open the account.
+
+        Args:
+            book: Of the settings' account.
+            market: Fills are made of its bars, in the finest interval it has of a symbol.
+            faults: What goes wrong; nothing when None.
+        """
+        self._book = book
+        self._market = market
+        self._clock = clock
+        self._calendar = calendar
+        self._settings = settings or PaperSettings()
+        self._faults = faults or FaultPlan()
+
+    @property
+    def account_id(self) -> str:
+        """The account that orders go to."""
+        return self._settings.account
+
+    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
+        """Place an order with its children; a marketable one meets the open of the running bar at once."""
+        check_permit(ticket, permit)
+        self._call(Call.SUBMIT)
+        faults = self._faults.of_submit(ticket.client_id)
+        for fault in faults:
+            match fault:
+                case Slow(seconds):
+                    time.sleep(seconds)
+                case NotReady():
+                    raise _not_ready()
+                case Refuse(reason):
+                    raise BrokerRefused(f"The order was refused: {reason}.", value=ticket.client_id)
+                case LoseRequest():
+                    raise _unknown(ticket.client_id)
+        names = [ticket.client_id, *(child.client_id for child in ticket.children)]
+        with self._moved(named=names) as (book, now):
+            if self._settings.deduplicates and any(name in book.named for name in names):
+                raise BrokerRefused(
+                    f"duplicate client id {ticket.client_id}: an order of that name was placed before.", value=ticket.client_id,
+                    rule="a client id is used once", remedy="look the order up",
+                )
+            order = self._place(book, ticket, now)
+            stated = order.stated()
+        if any(isinstance(fault, DropReply) for fault in faults) or self._loses_reply(ticket.client_id):
+            raise _unknown(ticket.client_id)
+        return stated
+
+    def cancel(self, client_id: str) -> None:
+        """Cancel what still works under that name, at once; unknown and ended orders are left as they are.
+
+        Children for which nothing was filled end with their parent; the others stay, as does the other order of a pair.
+        """
+        self._call(Call.CANCEL)
+        with self._moved(named=[client_id]) as (book, now):
+            matching = Matching(book, self._settings)
+            for order in book.named.get(client_id, []):
+                if order.open:
+                    matching.end(order, BrokerStatus.CANCELED, "canceled on request", now)
+
+    def orders(self, client_ids: Collection[str] | None = None) -> list[BrokerOrder]:
+        """The named orders, or all open ones when None, in order of placing."""
+        if isinstance(self._call(Call.ORDERS), Empty):
+            return []
+        with self._moved(named=client_ids or ()) as (book, now):
+            if client_ids is None:
+                found = list(book.open.values())
+            else:
+                found = [order for name in dict.fromkeys(client_ids) for order in book.named.get(name, [])]
+            found.sort(key=lambda order: order.number)
+            return [order.stated() for order in found if order.visible_at is None or order.visible_at <= now]
+
+    def executions(self, since: datetime) -> list[tuple[str, Fill]]:
+        """(client id, fill) of every execution at or after an instant.
+
+        `at` is the market's instant of the fill: for a fill at an open the bar's start, or the order's own if it came
+        later; for a fill inside a bar's range the bar's end.
+        """
+        if isinstance(self._call(Call.EXECUTIONS), Empty):
+            return []
+        with self._moved(since=since) as (book, now):
+            visible = [each for each in book.since(since) if not _hidden(each, now)]
+        return [(each.fill.client_id, each.fill) for each in self._faults.delivered(visible)]
+
+    def positions(self) -> dict[str, int]:
+        """Shares a symbol, zero left out."""
+        if isinstance(self._call(Call.POSITIONS), Empty):
+            return {}
+        with self._moved(hidden=True) as (book, now):
+            held = dict(book.positions)
+            for fill in (each.fill for each in book.executions if _hidden(each, now)):
+                held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
+        return {symbol: quantity for symbol, quantity in sorted(held.items()) if quantity}
+
+    def account(self) -> BrokerAccount:
+        """Balances now, holdings at the quote's last price, or at the newest close without a quote.
+
+        Raises:
+            BrokerNotReady: A held symbol has no price.
+        """
+        self._call(Call.ACCOUNT)
+        with self._moved() as (book, now):
+            cash, held = book.cash, dict(book.positions)
+            bound = sum((reserved(order, self._settings) for order in book.open.values()), ZERO)
+        with _market_errors():
+            marks = self._marks(sorted(held), now)
+        equity = cash + sum((quantity * marks[symbol] for symbol, quantity in held.items()), ZERO)
+        return BrokerAccount(self.account_id, cash, equity, max(ZERO, cash - bound))
+
+    def trade_by_hand(self, symbol: str, side: Side, quantity: int, price: Decimal) -> str:
+        """What the account's owner, or a liquidation, does past us: booked now at the given price; returns its client id."""
+        with self._moved() as (book, now):
+            name = f"{EXTERNAL}-{book.placed + 1}"
+            ticket = Ticket(name, symbol, side, quantity, OrderType.LIMIT, price, None, TimeInForce.DAY)
+            order = self._new(book, ticket, now, None, BrokerStatus.WORKING)
+            order.filled, order.commission = quantity, commission(quantity, self._settings)
+            book.add(order)
+            number = book.next_execution()
+            fill = Fill(f"PAPER-{book.account}-{number}", name, symbol, side, quantity, price, order.commission, now)
+            book.book(Execution(number, fill))
+            book.end(order, BrokerStatus.FILLED, "", now)
+        return name
+
+    @contextmanager
+    def _moved(
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False,
+    ) -> Iterator[tuple[Book, datetime]]:
+        with self._book.change(named=named, since=since, hidden=hidden) as book:
+            now = self._clock.now()
+            with _market_errors():
+                advance(book, self._market, self._settings, now)
+            yield book, now
+
+    def _call(self, call: Call) -> object:
+        fault = self._faults.next_of(call)
+        if isinstance(fault, NotReady):
+            raise _not_ready()
+        if isinstance(fault, Slow):
+            time.sleep(fault.seconds)
+        return fault
+
+    def _place(self, book: Book, ticket: Ticket, now: datetime) -> PaperOrder:
+        check_hours(self._calendar, now)
+        with _market_errors():
+            intervals = self._market.intervals(ticket.symbol)
+            check_ticket(ticket, intervals)
+            check_funds(book, ticket, self._settings)
+            opening = None
+            progress = book.progress.get(ticket.symbol)
+            if progress is None:
+                before = self._market.closed_bars([ticket.symbol], intervals[0], now - LOOK_BACK, now).get(ticket.symbol)
+                volume = int(before.volume[-1]) if before is not None and len(before) else None
+                progress = Progress(intervals[0], closed=now, volume=volume)
+            current = self._market.opening_bar(ticket.symbol, progress.interval, now)
+        if current is not None:
+            opening = Opening(*current)
+            progress.opened = opening.start
+        book.progress[ticket.symbol] = progress
+        order = self._new(book, ticket, now, None, BrokerStatus.WORKING)
+        book.add(order)
+        for child in ticket.children:
+            book.add(self._new(book, child, now, order, BrokerStatus.HELD))
+        Matching(book, self._settings).arrive(order, opening)
+        return order
+
+    def _new(self, book: Book, ticket: Ticket, now: datetime, parent: PaperOrder | None, status: BrokerStatus) -> PaperOrder:
+        number = book.next_order()
+        name = f"P-{book.account}-{number}"
+        quirks, delay = Quirks(), self._settings.shows_orders_after
+        for fault in self._faults.of_submit(ticket.client_id):
+            match fault:
+                case ShowLate(after):
+                    delay = after
+                case RejectLater(after, reason):
+                    quirks = Quirks(now + after, reason)
+                case CancelAfter(quantity):
+                    quirks = Quirks(cancel_after=quantity)
+                case Overfill(quantity):
+                    quirks = Quirks(overfill=quantity)
+        session = self._calendar.at(now) if ticket.time_in_force is TimeInForce.DAY else None
+        visible_at = now + delay if delay else None
+        if parent is not None and visible_at is None:
+            visible_at = parent.visible_at
+        return PaperOrder(
+            number, name, ticket, parent.broker_order_id if parent else None, ticket.oco or name, status,
+            ticket.quantity if parent is None else 0, updated_at=now, active_at=now, expires_at=session.close if session else None,
+            visible_at=visible_at, quirks=quirks,
+        )
+
+    def _marks(self, symbols: list[str], now: datetime) -> dict[str, Decimal]:
+        marks = {symbol: quote.last for symbol, quote in self._market.quotes(symbols, now).items()} if symbols else {}
+        for symbol in symbols:
+            if symbol not in marks:
+                marks[symbol] = self._last_close(symbol, now)
+        return marks
+
+    def _last_close(self, symbol: str, now: datetime) -> Decimal:
+        newest: tuple[datetime, Decimal] | None = None
+        for interval in self._market.intervals(symbol):
+            table = self._market.closed_bars([symbol], interval, now - LOOK_BACK, now).get(symbol)
+            if table is not None and len(table) and (newest is None or table.last_end > newest[0]):
+                newest = table.last_end, price_of(table.close[-1])
+        if newest is None:
+            raise MarketDataError(
+                f"{symbol} is held and has no price at {now}.", value=symbol, rule="a held symbol has a price",
+                remedy="check the market data source",
+            )
+        return newest[1]
+
+    def _loses_reply(self, client_id: str) -> bool:
+        lot = int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8], "big") / 2**64
+        return lot < self._settings.loses_replies
+
+
+def _hidden(execution: Execution, now: datetime) -> bool:
+    return execution.visible_at is not None and execution.visible_at > now
+
+
+def _not_ready() -> BrokerNotReady:
+    return BrokerNotReady("The broker has no session.", rule="orders and queries need a session", remedy="wait, or log in again")
+
+
+def _unknown(client_id: str) -> OutcomeUnknown:
+    return OutcomeUnknown(
+        f"The order {client_id} was sent and nothing came back.", value=client_id, rule="an order is sent once",
+        remedy="look the order up; never send it again",
+    )
+
+
+@contextmanager
+def _market_errors() -> Iterator[None]:
+    try:
+        yield
+    except MarketDataError as error:
+        raise BrokerNotReady(
+            f"The paper broker has no market: {error.message}", value=error.value, rule=error.rule, remedy=error.remedy,
+        ) from error

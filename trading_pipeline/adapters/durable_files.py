@@ -1,0 +1,57 @@
+"""Files that appear whole or not at all, and what the operating system says about them as our errors."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from trading_pipeline.errors import StorageError
+
+_RULES = {
+    errno.ENOSPC: ("the disk has space", "free space and try again"),
+    errno.EDQUOT: ("the disk has space", "free space and try again"),
+    errno.EROFS: ("the file system is writable", "mount it writable"),
+    errno.EACCES: ("the folder belongs to the user", "correct its owner or mode"),
+    errno.EPERM: ("the folder belongs to the user", "correct its owner or mode"),
+    errno.ENOENT: ("the file is there", "restore it from a backup, or check the home"),
+}
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file beside its place, fsync it, rename it, and fsync every folder that changed; makes missing folders."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except OSError:
+        with suppress(OSError):
+            Path(name).unlink()
+        raise
+    for folder in dict.fromkeys([path.parent, *(each.parent for each in made)]):
+        _sync_folder(folder)
+
+
+@contextmanager
+def storage_errors(what: str, where: Path) -> Iterator[None]:
+    """Raise an OSError as StorageError; `what` begins the message, as in `The object store`."""
+    try:
+        yield
+    except OSError as error:
+        rule, remedy = _RULES.get(error.errno or 0, (f"{what.lower()} can be read and written", "check the disk"))
+        place = str(error.filename or where)
+        raise StorageError(f"{what} failed at {place}: {error.strerror}.", value=place, rule=rule, remedy=remedy) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
