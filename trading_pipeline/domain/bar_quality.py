@@ -32,7 +32,9 @@ class Finding:
     count: int
     first: datetime
 
-    def __str__(self) -> str:
+    @property
+    def sentence(self) -> str:
+        """As people read it."""
         return f"{self.rule}: {self.count}, first at {self.first:%Y-%m-%d %H:%M} UTC"
 
 

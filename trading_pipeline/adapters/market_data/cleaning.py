@@ -264,7 +264,7 @@ def price_steps(days: npt.NDArray[np.datetime64], close: Floats, last: npt.NDArr
     moves = close[last + 1] / close[last]
     large = np.flatnonzero((moves > 1 + STEP_NOTED) | (moves < 1 / (1 + STEP_NOTED)))[:5]
     return [
-        f"the price is {moves[index]:.3g} times the last session's on {days[last[index] + 1]}: a split, news, or mixed adjustment"
+        f"the price on {days[last[index] + 1]} is {moves[index]:.3g} times that of {days[last[index]]}: a split, news, or mixed adjustment"
         for index in large
     ]
 

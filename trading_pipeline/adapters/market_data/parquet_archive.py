@@ -54,7 +54,7 @@ class ParquetArchive:
         wrong = findings(table, faults(table))
         if wrong:
             raise BarsError(
-                f"Bars of {table.symbol} {table.interval} cannot be archived; {wrong[0]}.", value=str(wrong[0]),
+                f"Bars of {table.symbol} {table.interval} cannot be archived; {wrong[0].sentence}.", value=wrong[0].rule,
                 rule="the archive holds sane bars only", remedy="import them with `trading bars import`, which reports and drops bad bars",
             )
         if not len(table):
@@ -72,7 +72,7 @@ class ParquetArchive:
                     merged, new, other = _merge(held, offered)
                     added, replaced, unchanged = added + new, replaced + other, unchanged + len(offered) - new - other
                     if new or other:
-                        _write(path, merged)
+                        write_table(path, merged)
         return Appended(added, replaced, unchanged)
 
     def read(self, symbol: str, interval: Interval, *, until: datetime, count: int | None = None) -> BarTable:
@@ -140,7 +140,7 @@ class ParquetArchive:
             if known is not None and known[0] == stamp:
                 self._remembered.move_to_end(path)
                 return known[1]
-        table = _read(path, symbol, interval)
+        table = read_table(path, symbol, interval)
         with self._guard:
             before = self._remembered.pop(path, None)
             self._rows += len(table) - (len(before[1]) if before else 0)
@@ -183,7 +183,8 @@ def _concatenated(parts: Sequence[BarTable]) -> BarTable:
     return BarTable(parts[0].symbol, parts[0].interval, **columns)
 
 
-def _write(path: Path, table: BarTable) -> None:
+def write_table(path: Path, table: BarTable) -> None:
+    """Write bars as one Parquet file: whole and on the disk, or not at all."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -209,7 +210,8 @@ def _write(path: Path, table: BarTable) -> None:
         os.close(folder)
 
 
-def _read(path: Path, symbol: str, interval: Interval) -> BarTable:
+def read_table(path: Path, symbol: str, interval: Interval) -> BarTable:
+    """The bars of one Parquet file; BarsError if it is not whole, not sane or another symbol's."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -228,7 +230,7 @@ def _read(path: Path, symbol: str, interval: Interval) -> BarTable:
     table = BarTable(symbol, interval, **columns)
     wrong = findings(table, faults(table))
     if wrong:
-        raise _broken(path, str(wrong[0]))
+        raise _broken(path, wrong[0].sentence)
     return table
 
 

@@ -4,13 +4,16 @@ A CSV has the columns `symbol,session,ratio` (new shares for one old, such as `2
 """
 
 import csv
+import os
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal, DivisionByZero, InvalidOperation
 from importlib.resources import files
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from trading_pipeline.domain.adjustments import Split
-from trading_pipeline.errors import BarsError
+from trading_pipeline.errors import BarsError, StorageError
 
 
 def sample_splits() -> tuple[Split, ...]:
@@ -33,6 +36,27 @@ def load_splits(path: Path) -> tuple[Split, ...]:
             remedy="check the path and its permissions",
         ) from error
     return _parse(text, str(path))
+
+
+def save_splits(path: Path, splits: Iterable[Split]) -> None:
+    """Write a split table, whole or not at all.
+
+    Raises:
+        StorageError: The disk is full, read-only or not permitted.
+    """
+    lines = ["symbol,session,ratio", *(f"{each.symbol},{each.session},{each.ratio}" for each in splits)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile("w", dir=path.parent, prefix=f".{path.name}-", encoding="utf-8", delete=False) as stream:
+            stream.write("\n".join(lines) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(stream.name).replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"The split table {path} cannot be written: {error.strerror}.", value=str(path), rule="its folder is writable and has room",
+            remedy="check free space and permissions",
+        ) from error
 
 
 def _parse(text: str, name: str) -> tuple[Split, ...]:
