@@ -49,10 +49,10 @@ def long_only(intent: OrderIntent, context: RiskContext) -> Verdict:
 
 
 def oversell(intent: OrderIntent, context: RiskContext) -> Verdict:
-    """D24, 26: a sell is at most what is held and not yet being sold."""
+    """D24, 26: a sell is at most what is held and not yet being sold; a position that makes no sense stops buys too."""
+    position, selling = count(context.position, "the position"), count(context.open_exit_quantity, "the quantity in open exits")
     if intent.side is not Side.SELL:
         return Verdict("oversell", NOT_APPLICABLE, "a buy", "sells only")
-    position, selling = count(context.position, "the position"), count(context.open_exit_quantity, "the quantity in open exits")
     free = position - selling
     detail = f"{position} held, {selling} in open exits"
     return judged("oversell", 0 < intent.quantity <= free, f"{intent.quantity} shares", f"{free} shares", detail)

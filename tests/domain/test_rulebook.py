@@ -1,0 +1,438 @@
+"""Every rule at its boundary, the class matrix cell by cell, and the properties: fail closed, monotone, total."""
+
+from dataclasses import fields, replace
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.domain.rulebook_cases import NOW, context, live, order, quote, verdict_of
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import canonical_payload
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
+from trading_pipeline.domain.risk import Outcome, RiskContext, World
+from trading_pipeline.domain.rulebook import CLASS_MATRIX, RULEBOOK, judge
+from trading_pipeline.domain.strategies import Mode, StrategyState
+
+E, X, P = OrderClass.ENTRY, OrderClass.EXIT, OrderClass.PROTECTIVE
+D = Decimal
+NAN, INF = D("NaN"), D("Infinity")
+HARD = ["hard_order_value", "penny_stock", "trading_hours", "cooldown", "duplicate_action"]
+
+
+@pytest.mark.parametrize("situation", [context(), live(), context(world=World.BACKTEST)])
+@pytest.mark.parametrize("order_class", [E, X, P])
+def test_a_sound_order_of_any_class_passes_in_any_world(order_class: OrderClass, situation: RiskContext) -> None:
+    judgement = judge(order(order_class), situation)
+    assert judgement.denials == ()
+    assert judgement.passed
+    assert judgement.reason == ""
+
+
+@pytest.mark.parametrize("order_class", [E, X, P])
+def test_every_rule_answers_once_in_the_order_of_the_book_hard_limits_first(order_class: OrderClass) -> None:
+    names = [verdict.rule for verdict in judge(order(order_class), context()).verdicts]
+    assert names == [rule.__name__ for rule in RULEBOOK]
+    assert names[:5] == HARD
+    assert set(names) == set(CLASS_MATRIX)
+    assert len(set(names)) == len(names)
+
+
+def test_all_rules_are_evaluated_even_when_the_first_denies() -> None:
+    judgement = judge(order(quantity=2_000), context(latched=True, equity=None))
+    assert judgement.reason.startswith("hard_order_value, account_latch, ")
+    assert {"order_value", "equity", "concentration"} <= {verdict.rule for verdict in judgement.denials}
+    assert len(judgement.verdicts) == len(RULEBOOK)
+
+
+def test_a_judgement_is_written_down_as_words() -> None:
+    told = judge(order(), context()).as_json()
+    assert told[0] == {"rule": "hard_order_value", "outcome": "allow", "measured": "$5,100.00", "limit": "$100,000.00", "detail": ""}
+    assert canonical_payload({"verdicts": told})
+
+
+# Boundaries: rule, what changes in the intent, what changes in the context, whether an entry passes
+
+ACCOUNT = AccountLimits()
+STRATEGY = StrategyLimits()
+
+
+def _cent_ask(width: str) -> Any:
+    return quote(bid="100.00", ask=width)
+
+
+BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
+    # D1, D2: the tightest of account and strategy; 100 x $100 = $10,000.00
+    ("order_value", {"quantity": 100, "limit_price": D("100.00")}, {}, True),
+    ("order_value", {"quantity": 1, "reference": D("10000.01"), "limit_price": D("10000.01")}, {}, False),
+    ("order_value", {"quantity": 81, "limit_price": D("100.00")}, {"account_limits": AccountLimits(max_order_value=D(8_000))}, False),
+    # $45,000 held and $5,000 more is the account's $50,000
+    ("account_position", {"limit_price": D("100.00")}, {"symbol_exposure": D(45_000)}, True),
+    ("account_position", {"limit_price": D("100.00")}, {"symbol_exposure": D("45000.01")}, False),
+    ("strategy_position", {"limit_price": D("100.00")}, {"strategy_symbol_exposure": D(35_000)}, True),
+    ("strategy_position", {"limit_price": D("100.00")}, {"strategy_symbol_exposure": D("35000.01")}, False),
+    # D16: 20 % of $200,000 is $40,000; 30 % is $60,000
+    ("concentration", {"limit_price": D("100.00")}, {"symbol_exposure": D(35_000)}, True),
+    ("concentration", {"limit_price": D("100.00")}, {"symbol_exposure": D("35000.01")}, False),
+    ("sector", {"limit_price": D("100.00")}, {"sector": "Technology", "sector_exposure": D(55_000)}, True),
+    ("sector", {"limit_price": D("100.00")}, {"sector": "Technology", "sector_exposure": D("55000.01")}, False),
+    ("equity", {}, {"equity": D("0.01")}, True),
+    ("equity", {}, {"equity": D(0)}, False),
+    ("equity", {}, {"equity": D(-1)}, False),
+    ("buying_power", {"limit_price": D("100.00")}, {"buying_power": D("5000.00")}, True),
+    ("buying_power", {"limit_price": D("100.00")}, {"buying_power": D("4999.99")}, False),
+    ("day_notional", {"limit_price": D("100.00")}, {"day_notional": D(995_000)}, True),
+    ("day_notional", {"limit_price": D("100.00")}, {"day_notional": D("995000.01")}, False),
+    # D12: equality blocks
+    ("account_day_loss", {}, {"account_day_pnl": D("-999.99")}, True),
+    ("account_day_loss", {}, {"account_day_pnl": D("-1000.00")}, False),
+    ("strategy_day_loss", {}, {"strategy_day_pnl": D("-999.99")}, True),
+    ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1000.00")}, False),
+    ("consecutive_rejects", {}, {"consecutive_rejects": 4}, True),
+    ("consecutive_rejects", {}, {"consecutive_rejects": 5}, False),
+    ("orders_per_hour", {}, {"orders_last_hour": 9}, True),
+    ("orders_per_hour", {}, {"orders_last_hour": 10}, False),
+    ("open_orders", {}, {"open_orders": 9}, True),
+    ("open_orders", {}, {"open_orders": 10}, False),
+    ("order_gap", {}, {"last_account_order_at": NOW - timedelta(seconds=1)}, True),
+    ("order_gap", {}, {"last_account_order_at": NOW - timedelta(milliseconds=999)}, False),
+    ("order_gap", {}, {"last_account_order_at": NOW, "at_release": NOW + timedelta(seconds=1)}, True),
+    # 39
+    ("universe", {"symbol": "MSFT"}, {"quote": quote(symbol="MSFT")}, False),
+    ("forbidden_symbol", {"symbol": "TQQQ"}, {}, False),
+    ("forbidden_symbol", {"symbol": "SH"}, {}, False),
+    ("forbidden_symbol", {}, {"account_limits": AccountLimits(forbidden_symbols=frozenset({"IBM"}))}, False),
+    ("forbidden_symbol", {}, {"leveraged_symbols": frozenset({"IBM"})}, False),
+    # 38
+    ("whole_shares", {"quantity": 1}, {}, True),
+    ("whole_shares", {"quantity": 0}, {}, False),
+    ("whole_shares", {"quantity": -5}, {}, False),
+    ("whole_shares", {"quantity": D("1.5")}, {}, False),
+    ("tick_size", {"limit_price": D("100.01")}, {}, True),
+    ("tick_size", {"limit_price": D("100.005")}, {}, False),
+    ("tick_size", {"limit_price": D("0.9999")}, {}, True),
+    ("tick_size", {"limit_price": D("0.99995")}, {}, False),
+    ("tick_size", {"brackets": (Bracket(50, D("97.005"), None),)}, {}, False),
+    ("volume_share", {"quantity": 50}, {"average_day_volume": D(5_000)}, True),
+    ("volume_share", {"quantity": 51}, {"average_day_volume": D(5_000)}, False),
+    ("price_collar", {"limit_price": D("105.00")}, {}, True),
+    ("price_collar", {"limit_price": D("105.01")}, {}, False),
+    ("price_collar", {"limit_price": D("103.00")}, {"mode": Mode.AUTONOMOUS}, True),
+    ("price_collar", {"limit_price": D("103.01")}, {"mode": Mode.AUTONOMOUS}, False),
+    ("price_collar", {"limit_price": D("102.01")}, {"strategy_limits": StrategyLimits(price_collar=D("0.02"))}, False),
+    ("price_collar", {"limit_price": D("102.01")}, {"account_limits": AccountLimits(price_collar=D("0.02"))}, False),
+    ("price_collar", {"limit_price": D("80.00"), "order_type": OrderType.LIMIT}, {}, True),
+    ("price_collar", {"limit_price": None}, {}, False),
+    ("price_collar", {"limit_price": None, "stop_price": D("101.00"), "order_type": OrderType.STOP}, {}, False),
+    ("fresh_quote", {}, {"quote": quote(when=NOW - timedelta(seconds=5))}, True),
+    ("fresh_quote", {}, {"quote": quote(when=NOW - timedelta(seconds=5.001))}, False),
+    ("fresh_quote", {}, {"quote": quote(when=NOW + timedelta(seconds=0.001))}, False),
+    ("fresh_quote", {}, {"quote": quote(symbol="MSFT")}, False),
+    # 2 % of the middle: 2 / 101 is 1.98 %, 2.03 / 101.015 is 2.01 %
+    ("spread", {}, {"quote": _cent_ask("102.00")}, True),
+    ("spread", {}, {"quote": _cent_ask("102.03")}, False),
+    ("spread", {}, {"quote": quote(bid="100.01", ask="100.00")}, False),
+    # 73: the newest bar or, intraday, the one before
+    ("fresh_bar", {}, {"bar_end": NOW - timedelta(minutes=5)}, True),
+    ("fresh_bar", {}, {"bar_end": NOW - timedelta(minutes=5, microseconds=1)}, False),
+    ("fresh_bar", {}, {"bar_end": NOW + timedelta(microseconds=1)}, False),
+    ("fresh_bar", {}, {"interval": Interval.DAY1, "bar_end": NOW - timedelta(minutes=1)}, False),
+    # 26, F6
+    ("brackets", {"brackets": (Bracket(25, D("97.00"), D("103.00")), Bracket(25, D("97.00"), None))}, {}, True),
+    ("brackets", {"brackets": (Bracket(51, D("97.00"), D("103.00")),)}, {}, False),
+    ("brackets", {"brackets": (Bracket(50, D("100.00"), D("103.00")),)}, {}, False),
+    ("brackets", {"brackets": (Bracket(50, D("97.00"), D("100.00")),)}, {}, False),
+    ("brackets", {"brackets": (Bracket(50, D("97.00"), D("103.00")),), "limit_price": D("96.00")}, {}, False),
+    # D24, D29, D31, 17, 40, 43
+    ("already_open", {}, {"open_action": "a-0"}, False),
+    ("unknown_order", {}, {"unknown_order": "ABC"}, False),
+    ("self_cross", {}, {"crossing_order": "ABC"}, False),
+    ("halted", {}, {"halted": True}, False),
+    ("volatility", {}, {"volatility_block": True}, False),
+    ("environment", {"environment": "prod"}, {}, False),
+    ("environment", {"account": ""}, {}, False),
+    ("environment", {"environment": "live"}, {}, False),
+    ("long_only", {"side": Side.SELL}, {}, False),
+]
+
+
+@pytest.mark.parametrize(("rule", "changes", "situation", "passes"), BOUNDARIES)
+def test_a_rule_passes_at_its_limit_and_denies_beyond(rule: str, changes: dict[str, Any], situation: dict[str, Any], passes: bool) -> None:
+    intent = order(**changes)
+    verdict = verdict_of(rule, intent, context(**situation))
+    assert verdict.passed is passes
+    assert verdict.measured
+    assert verdict.limit
+    if not passes:
+        assert rule in judge(intent, context(**situation)).reason.split(", ")
+
+
+def test_every_rule_has_a_boundary_that_denies() -> None:
+    tried = {rule for rule, _, _, passes in BOUNDARIES if not passes}
+    elsewhere = {*HARD, "account_latch", "strategy_state", "oversell", "known_prices", "clock_offset", "contract"}
+    assert tried | elsewhere == set(CLASS_MATRIX)
+
+
+@pytest.mark.parametrize(
+    ("offset", "passes"), [(timedelta(seconds=2), True), (timedelta(seconds=-2), True), (timedelta(seconds=2.001), False), (None, False)]
+)
+def test_the_clock_is_within_two_seconds_on_the_live_market(offset: timedelta | None, passes: bool) -> None:
+    assert verdict_of("clock_offset", order(), live(clock_offset=offset)).passed is passes
+
+
+@pytest.mark.parametrize(("rule", "missing"), [("halted", "halted"), ("contract", "contract_id"), ("clock_offset", "clock_offset")])
+def test_what_only_the_live_market_has_is_required_there_and_not_applicable_elsewhere(rule: str, missing: str) -> None:
+    assert verdict_of(rule, order(), live(**{missing: None})).outcome is Outcome.DENY
+    for world in (World.REPLAY, World.BACKTEST):
+        verdict = verdict_of(rule, order(), context(world=world))
+        assert verdict.outcome is Outcome.NOT_APPLICABLE
+        assert verdict.detail
+
+
+def test_a_sector_is_judged_when_known_and_shown_as_not_applicable_when_not() -> None:
+    assert verdict_of("sector", order(), context()).outcome is Outcome.NOT_APPLICABLE
+    assert verdict_of("sector", order(), context(sector="Technology")).outcome is Outcome.DENY
+    assert verdict_of("sector", order(), context(sector_exposure=D(0))).outcome is Outcome.DENY
+
+
+def test_a_derived_input_says_how_it_came_about() -> None:
+    assert "bar that contains now" in verdict_of("fresh_quote", order(), context()).detail
+    assert verdict_of("fresh_quote", order(), live()).detail == ""
+    assert verdict_of("volume_share", order(), context(short_history=True)).detail.startswith("short_history")
+
+
+def test_a_daily_loss_or_a_run_of_rejections_asks_a_person() -> None:
+    judgement = judge(order(), context(account_day_pnl=D(-1_000), consecutive_rejects=5, orders_last_hour=10))
+    assert [verdict.rule for verdict in judgement.halts] == ["account_day_loss", "consecutive_rejects"]
+    assert verdict_of("orders_per_hour", order(), context(orders_last_hour=10)).outcome is Outcome.DENY
+
+
+@pytest.mark.parametrize(
+    ("quantity", "position", "selling", "passes"),
+    [(200, 200, 0, True), (201, 200, 0, False), (100, 200, 100, True), (101, 200, 100, False), (1, 0, 0, False), (1, -5, 0, False)],
+)
+@pytest.mark.parametrize("order_class", [X, P])
+def test_nothing_is_sold_twice_or_short(order_class: OrderClass, quantity: int, position: int, selling: int, passes: bool) -> None:
+    situation = context(position=position, open_exit_quantity=selling)
+    assert verdict_of("oversell", order(order_class, quantity=quantity), situation).passed is passes
+
+
+@pytest.mark.parametrize("order_class", [X, P])
+def test_a_buy_that_calls_itself_an_exit_is_denied(order_class: OrderClass) -> None:
+    assert "long_only" in judge(order(order_class, side=Side.BUY), context()).reason
+
+
+def test_a_class_that_does_not_exist_is_judged_as_an_entry() -> None:
+    judgement = judge(order(order_class="Z"), context(equity=None))
+    assert {"long_only", "equity", "concentration"} <= {verdict.rule for verdict in judgement.denials}
+
+
+# The class matrix, INVARIANTS section 1, row by row: what breaks the rule, and the three cells
+
+OK, DENY = "ok", "deny"
+MATRIX: list[tuple[str, str, dict[str, Any], dict[str, Any], tuple[str, str, str]]] = [
+    ("65", "hard_order_value", {"quantity": 1_100}, {"position": 2_000}, (DENY, DENY, DENY)),
+    (
+        "66", "penny_stock", {"reference": D("0.9999"), "limit_price": D("0.9999")},
+        {"quote": quote("0.9999", "0.9998", "0.9999")}, (DENY, OK, OK),
+    ),
+    ("67", "trading_hours", {}, {"session": None}, (DENY, DENY, DENY)),
+    ("68", "cooldown", {}, {"last_trade_at": NOW - timedelta(seconds=29)}, (DENY, DENY, OK)),
+    ("69", "duplicate_action", {}, {"last_action_at": NOW - timedelta(seconds=59)}, (DENY, DENY, OK)),
+    ("69, protective: one live exit set", "oversell", {}, {"open_exit_quantity": 200}, (OK, DENY, DENY)),
+    ("max order", "order_value", {"quantity": 110}, {}, (DENY, OK, OK)),
+    ("max position, account", "account_position", {}, {"symbol_exposure": D(46_000), "equity": D(1_000_000)}, (DENY, OK, OK)),
+    ("max position, strategy", "strategy_position", {}, {"strategy_symbol_exposure": D(36_000)}, (DENY, OK, OK)),
+    ("concentration", "concentration", {}, {"symbol_exposure": D(36_000)}, (DENY, OK, OK)),
+    ("sector", "sector", {}, {"sector": "Technology", "sector_exposure": D(56_000)}, (DENY, OK, OK)),
+    ("buying power", "buying_power", {}, {"buying_power": D(100)}, (DENY, OK, OK)),
+    ("daily loss, account", "account_day_loss", {}, {"account_day_pnl": D(-1_000)}, (DENY, OK, OK)),
+    ("daily loss, strategy", "strategy_day_loss", {}, {"strategy_day_pnl": D(-1_000)}, (DENY, OK, OK)),
+    ("volatility", "volatility", {}, {"volatility_block": True}, (DENY, OK, OK)),
+    ("forbidden symbol", "forbidden_symbol", {}, {"leveraged_symbols": frozenset({"IBM"})}, (DENY, OK, OK)),
+    ("orders/hour", "orders_per_hour", {}, {"orders_last_hour": 10}, (DENY, OK, OK)),
+    ("stale quote", "fresh_quote", {}, {"quote": quote(when=NOW - timedelta(seconds=6))}, (DENY, DENY, OK)),
+    ("NaN", "known_prices", {}, {"quote": quote(bid="NaN")}, (DENY, DENY, DENY)),
+    ("UNKNOWN or mismatch", "unknown_order", {}, {"unknown_order": "ABC"}, (DENY, DENY, DENY)),
+    ("PAUSED by a person", "strategy_state", {}, {"strategy_state": StrategyState.PAUSED_USER}, (DENY, DENY, OK)),
+    ("PAUSED by risk", "strategy_state", {}, {"strategy_state": StrategyState.PAUSED_RISK}, (DENY, DENY, OK)),
+    ("E-STOPPED", "strategy_state", {}, {"strategy_state": StrategyState.EMERGENCY_STOPPED}, (DENY, DENY, DENY)),
+    ("account latch", "account_latch", {}, {"latched": True}, (DENY, DENY, DENY)),
+]
+CELLS = [
+    pytest.param(rule, changes, situation, order_class, expected, id=f"{row}-{order_class.value}")
+    for row, rule, changes, situation, cells in MATRIX
+    for order_class, expected in zip((E, X, P), cells, strict=True)
+]
+
+
+@pytest.mark.parametrize(("rule", "changes", "situation", "order_class", "expected"), CELLS)
+def test_the_class_matrix_holds_in_every_cell(
+    rule: str, changes: dict[str, Any], situation: dict[str, Any], order_class: OrderClass, expected: str
+) -> None:
+    judgement = judge(order(order_class, **changes), context(**situation))
+    verdict = verdict_of(rule, order(order_class, **changes), context(**situation))
+    assert verdict.passed is (expected == OK)
+    if expected == DENY:
+        assert rule in judgement.reason.split(", ")
+    elif order_class is not E:
+        assert judgement.passed, judgement.reason
+        assert verdict.measured
+
+
+@pytest.mark.parametrize(
+    ("limit", "exit_passes", "protective_passes"),
+    [("95.00", True, True), ("94.99", False, True), ("90.00", False, True), ("89.99", False, False)],
+)
+def test_the_collar_is_twice_as_wide_for_a_protective_order(limit: str, exit_passes: bool, protective_passes: bool) -> None:
+    assert verdict_of("price_collar", order(X, limit_price=D(limit)), context()).passed is exit_passes
+    assert verdict_of("price_collar", order(P, limit_price=D(limit)), context()).passed is protective_passes
+
+
+def test_a_native_stop_needs_no_quote_and_no_collar() -> None:
+    stop = order(P, order_type=OrderType.STOP, limit_price=None, stop_price=D("80.00"))
+    assert judge(stop, context(quote=None)).passed
+    assert verdict_of("price_collar", stop, context()).outcome is Outcome.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("state", list(StrategyState))
+def test_only_a_running_strategy_enters_or_exits(state: StrategyState) -> None:
+    for order_class in (E, X):
+        assert verdict_of("strategy_state", order(order_class), context(strategy_state=state)).passed is (state is StrategyState.RUNNING)
+
+
+# Properties
+
+MONEY_FIELDS = (
+    "equity", "buying_power", "account_day_pnl", "strategy_day_pnl", "average_day_volume", "symbol_exposure", "strategy_symbol_exposure",
+    "sector_exposure", "day_notional",
+)
+COUNT_FIELDS = ("position", "open_exit_quantity", "orders_last_hour", "open_orders", "consecutive_rejects")
+NONE_IS_A_FACT = frozenset(
+    {"last_trade_at", "last_action_at", "last_account_order_at", "open_action", "unknown_order", "crossing_order", "at_release"}
+)
+SIGNED = frozenset({"account_day_pnl", "strategy_day_pnl"})
+
+
+@st.composite
+def intents(draw: st.DrawFn, classes: tuple[OrderClass, ...] = (E, X, P)) -> OrderIntent:
+    """Orders around the limits of the base context."""
+    cents = st.integers(50, 20_000)
+    reference = D(draw(cents)) / 100
+    return order(
+        draw(st.sampled_from(classes)), quantity=draw(st.sampled_from([0, 1, 50, 97, 98, 200, 201, 1_000])), reference=reference,
+        limit_price=draw(st.sampled_from([reference, D("102.00"), D("98.00"), D("105.01"), None])),
+        symbol=draw(st.sampled_from(["IBM", "IBM", "IBM", "TQQQ"])),
+        brackets=draw(st.sampled_from([(), (), (Bracket(50, D("97.00"), D("103.00")),)])),
+    )
+
+
+@st.composite
+def contexts(draw: st.DrawFn) -> RiskContext:
+    """Situations on both sides of every limit, each consistent with its world."""
+    around = {
+        "equity": [D(200_000), D(40_000)], "buying_power": [D(150_000), D(5_000), D(0)], "account_day_pnl": [D(0), D(-999), D(-1_000)],
+        "strategy_day_pnl": [D(50), D(-1_000)], "average_day_volume": [D(1_000_000), D(4_000)],
+        "symbol_exposure": [D(0), D(20_000), D(45_000)], "strategy_symbol_exposure": [D(0), D(35_000)], "day_notional": [D(0), D(995_000)],
+        "position": [0, 200], "open_exit_quantity": [0, 150], "orders_last_hour": [0, 9, 10], "open_orders": [0, 10],
+        "consecutive_rejects": [0, 5], "last_trade_at": [None, NOW - timedelta(seconds=29), NOW - timedelta(seconds=30)],
+        "last_action_at": [None, NOW - timedelta(seconds=59)], "open_action": [None, "a-0"], "unknown_order": [None, "ABC"],
+        "strategy_state": [StrategyState.RUNNING, StrategyState.PAUSED_USER], "latched": [False, True], "volatility_block": [False, True],
+        "mode": list(Mode), "quote": [quote(), quote(when=NOW - timedelta(seconds=6)), quote(bid="98.00", ask="102.00")],
+        "bar_end": [NOW, NOW - timedelta(minutes=6)],
+    }
+    broken = draw(st.lists(st.sampled_from(sorted(around)), max_size=3, unique=True))
+    changes: dict[str, Any] = {name: draw(st.sampled_from(around[name])) for name in broken}
+    exposure = draw(st.sampled_from([None, D(10_000), D(60_000)]))
+    sector: dict[str, Any] = {} if exposure is None else {"sector": "Technology", "sector_exposure": exposure}
+    make = draw(st.sampled_from([context, live]))
+    return make(**(sector | changes))
+
+
+def _spoilt(draw: st.DrawFn, situation: RiskContext) -> RiskContext:
+    names = [field.name for field in fields(RiskContext) if field.name not in NONE_IS_A_FACT]
+    name = draw(st.sampled_from(names))
+    value: Any = None
+    if name in MONEY_FIELDS:
+        value = draw(st.sampled_from([None, NAN, INF, -INF] + ([] if name in SIGNED else [D(-1)])))
+    elif name in COUNT_FIELDS:
+        value = draw(st.sampled_from([None, -1]))
+    elif name == "quote" and situation.quote is not None:
+        side = draw(st.sampled_from(["bid", "ask", "last"]))
+        value = draw(st.sampled_from([None, *(replace(situation.quote, **{side: bad}) for bad in (NAN, INF, -INF, D(-1), D(0)))]))
+    return replace(situation, **{name: value})
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.DataObject) -> None:
+    intent, situation = data.draw(intents((E,))), data.draw(contexts())
+    spoilt = data.draw(st.composite(lambda draw: _spoilt(draw, situation))())
+    before, after = judge(intent, situation), judge(intent, spoilt)
+    gained = [b.rule for b, a in zip(before.verdicts, after.verdicts, strict=True) if a.passed and not b.passed]
+    assert not gained
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(RiskContext) if field.name not in NONE_IS_A_FACT | {"leveraged_symbols"}])
+def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: str) -> None:
+    situation = live(sector="Technology", sector_exposure=D(0))
+    assert judge(order(), situation).passed
+    harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
+    assert judge(order(), replace(situation, **{name: None})).passed is (name in harmless)
+
+
+@pytest.mark.parametrize("name", ["reference", "limit_price"])
+@pytest.mark.parametrize("bad", [None, NAN, INF, -INF, D(0), D(-1)])
+@pytest.mark.parametrize("order_class", [E, X, P])
+def test_a_price_that_is_none_is_denied_in_every_class(order_class: OrderClass, name: str, bad: Decimal | None) -> None:
+    assert not judge(order(order_class, **{name: bad}), context()).passed
+
+
+def test_an_error_inside_a_rule_is_that_rules_denial_and_the_others_go_on() -> None:
+    judgement = judge(order(), context(now=NOW.replace(tzinfo=None), last_trade_at=NOW))
+    told = {verdict.rule: verdict for verdict in judgement.verdicts}
+    assert told["cooldown"].outcome is Outcome.DENY
+    assert told["cooldown"].detail.startswith("TypeError: ")
+    assert told["order_value"].outcome is Outcome.ALLOW
+
+
+MONEY_LIMITS = st.decimals("0.0001", "1", places=4)
+
+
+def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> AccountLimits | StrategyLimits:
+    name = draw(st.sampled_from([field.name for field in fields(limits)]))
+    value = getattr(limits, name)
+    match value:
+        case frozenset():
+            return replace(limits, forbidden_symbols=value | {"IBM"})
+        case timedelta() if name == "min_order_gap":
+            return replace(limits, min_order_gap=value * draw(st.integers(1, 50)))
+        case timedelta():
+            return replace(limits, **{name: value / draw(st.integers(1, 50))})
+        case int():
+            return replace(limits, **{name: draw(st.integers(1, value))})
+        case _:
+            return replace(limits, **{name: value * draw(MONEY_LIMITS)})
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_tightening_a_limit_never_lets_more_through(data: st.DataObject) -> None:
+    intent, situation = data.draw(intents()), data.draw(contexts())
+    level = data.draw(st.sampled_from(["account_limits", "strategy_limits"]))
+    tighter = data.draw(st.composite(lambda draw: _tightened(draw, getattr(situation, level)))())
+    changed: dict[str, Any] = {level: tighter}
+    before, after = judge(intent, situation), judge(intent, replace(situation, **changed))
+    gained = [b.rule for b, a in zip(before.verdicts, after.verdicts, strict=True) if a.passed and not b.passed]
+    assert not gained
+    assert before.passed or not after.passed
+
+
+@settings(max_examples=200, deadline=None)
+@given(intents(), contexts())
+def test_a_judgement_is_a_function_of_its_two_arguments(intent: OrderIntent, situation: RiskContext) -> None:
+    assert judge(intent, situation) == judge(intent, situation)
