@@ -1,16 +1,18 @@
 """The market clocks (D28): real time, time stepped by hand, and a replay that several processes share.
 
 A replay is a pure function of a small file and the machine's monotonic clock, so all processes that read the file agree
-and none can go back. The monotonic clock begins anew with each boot: after a reboot the replay continues from the last
-instant that `checkpoint` wrote, and the time the machine was off does not count. Host time zone and wall clock steps change
-nothing here, except for the SystemClock, which waits out a step back.
+and none can go back. It runs only while somebody keeps it running: `keep` lets it go on for KEPT_SECONDS at a time, so that
+after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count. Host time
+zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """
 
+import contextlib
 import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -28,6 +30,10 @@ from trading_pipeline.errors import CalendarError, Conflict, InputError, Storage
 REGULAR_SHARE = Fraction(8, 10)
 SWEEP_SHARE = Fraction(9, 10)
 """Of a daily slot: until the first the clock runs in real time, until the second it sweeps to the close, then to the next open."""
+
+KEPT_SECONDS = 15.0
+"""How long a replay goes on after the last `keep`."""
+_KEPT_NS = int(KEPT_SECONDS * 1_000_000_000)
 
 
 class SystemClock:
@@ -110,6 +116,7 @@ class Pace(StrEnum):
     """One session in every so many seconds, see `daily_instant`."""
 
 
+@cache
 def _boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -131,7 +138,10 @@ Aware = Annotated[datetime, AfterValidator(_aware)]
 
 
 class _File(BaseModel):
-    """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` of real time."""
+    """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` of real time.
+
+    It stands still from `kept_until_ns` on, and during any other boot.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -145,6 +155,7 @@ class _File(BaseModel):
     boot_id: str
     anchor_ns: int
     elapsed_ns: int = Field(ge=0)
+    kept_until_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +173,14 @@ class ReplayClock:
         """Use `create` or `attach`."""
         self._path = path
         self._file = file
+        self._written = 0
         self._sessions = sessions
         self._ticks = ticks
 
     @classmethod
     def create(
         cls, path: Path, *, market: str, pace: Pace, start: datetime, end: datetime, calendar: TradingCalendar, speed: float = 1.0,
-        session_seconds: float = 30.0, ticks: Ticks | None = None,
+        session_seconds: float = 30.0, running: bool = True, ticks: Ticks | None = None,
     ) -> "ReplayClock":
         """Begin a replay.
 
@@ -179,6 +191,7 @@ class ReplayClock:
             end: Where the data end: the clock stops there. Daily: sessions that open before it are visited.
             speed: Market seconds a real second, intraday.
             session_seconds: Real seconds a session, daily.
+            running: Whether it runs at once; otherwise it stands at its start until the first `keep`.
 
         Raises:
             Conflict: There is a replay already.
@@ -187,10 +200,11 @@ class ReplayClock:
             StorageError: The file cannot be written.
         """
         ticks = ticks or Ticks()
+        now = ticks.monotonic_ns()
         try:
             file = _File(
                 market=market, pace=pace, start=start, end=end, speed=speed, session_seconds=session_seconds, boot_id=ticks.boot_id(),
-                anchor_ns=ticks.monotonic_ns(), elapsed_ns=0,
+                anchor_ns=now, elapsed_ns=0, kept_until_ns=now + (_KEPT_NS if running else 0),
             )
         except ValidationError as error:
             first = error.errors()[0]
@@ -216,21 +230,14 @@ class ReplayClock:
 
     @classmethod
     def attach(cls, path: Path, calendar: TradingCalendar, ticks: Ticks | None = None) -> "ReplayClock":
-        """Join the replay of a file; the first to do so after a reboot sets it going again.
+        """Join the replay of a file, running or not.
 
         Raises:
             StorageError: The file is absent, unreadable or damaged.
             CalendarError: It replays days that the calendar does not know.
         """
-        ticks = ticks or Ticks()
         file = _read(path)
-        if file.boot_id != ticks.boot_id():
-            with _locked(path):
-                file = _read(path)
-                if file.boot_id != ticks.boot_id():
-                    file = file.model_copy(update={"boot_id": ticks.boot_id(), "anchor_ns": ticks.monotonic_ns()})
-                    cls(path, file, (), ticks)._write()
-        return cls(path, file, _sessions(file, calendar), ticks)
+        return cls(path, file, _sessions(file, calendar), ticks or Ticks())
 
     @property
     def market(self) -> str:
@@ -261,22 +268,39 @@ class ReplayClock:
         """The replay's instant."""
         return self._instant(self._elapsed_ns())
 
-    def checkpoint(self) -> None:
-        """Write down how far the replay is, so that a reboot takes it up from here; call it every few seconds.
+    def keep(self) -> None:
+        """Let the replay go on for KEPT_SECONDS more, from where it stands; call it every few seconds.
 
         Raises:
-            StorageError: The file cannot be written; the clock runs on.
+            StorageError: The file cannot be written; the replay runs on until its time is over.
         """
+        self._rewrite(_KEPT_NS)
+
+    def pause(self) -> None:
+        """Stand still from now on, until the next `keep`; the errors are those of `keep`."""
+        self._rewrite(0)
+
+    def _rewrite(self, kept_ns: int) -> None:
         with _locked(self._path):
-            stored = _read(self._path)
-            elapsed = self._elapsed_ns()
-            if stored.boot_id == self._file.boot_id and stored.elapsed_ns < elapsed:
-                now = self._file.anchor_ns + elapsed - self._file.elapsed_ns
-                self._file = self._file.model_copy(update={"anchor_ns": now, "elapsed_ns": elapsed})
-                self._write()
+            self._file = _read(self._path)
+            elapsed, now = self._elapsed_ns(), self._ticks.monotonic_ns()
+            changed = {"boot_id": self._ticks.boot_id(), "anchor_ns": now, "elapsed_ns": elapsed, "kept_until_ns": now + kept_ns}
+            self._file = self._file.model_copy(update=changed)
+            self._write()
+
+    def _current(self) -> _File:
+        """The file as it is now; an unreadable one leaves what was read before."""
+        with contextlib.suppress(OSError, StorageError):
+            written = self._path.stat().st_mtime_ns
+            if written != self._written:
+                self._file, self._written = _read(self._path), written
+        return self._file
 
     def _elapsed_ns(self) -> int:
-        return self._file.elapsed_ns + max(0, self._ticks.monotonic_ns() - self._file.anchor_ns)
+        file = self._current()
+        if file.boot_id != self._ticks.boot_id():
+            return file.elapsed_ns
+        return file.elapsed_ns + max(0, min(self._ticks.monotonic_ns(), file.kept_until_ns) - file.anchor_ns)
 
     def _instant(self, elapsed_ns: int) -> datetime:
         elapsed = timedelta(microseconds=elapsed_ns // 1000)

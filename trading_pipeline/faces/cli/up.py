@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -36,7 +36,7 @@ _RUN_GRACE_SECONDS = 20.0
 
 def up(
     home: Path, webserver_port: int = 3000, *, say: Say, module: str = MODULE, embedded: bool = True,
-    environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS,
+    environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS, keep: Callable[[], None] | None = None,
 ) -> None:
     """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
 
@@ -50,6 +50,7 @@ def up(
         embedded: Whether the home's own PostgreSQL is used, by the ledger or by Dagster.
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
+        keep: Called every few seconds while it runs: what lets a replayed market go on.
 
     Raises:
         ServiceError: Already up on this home; the port is taken; a process does not come up or keeps dying.
@@ -69,7 +70,7 @@ def up(
             )
             try:
                 if _start(supervisor, rendered, page, module, stop, say, time.monotonic() + ready_seconds):
-                    _run(supervisor, stop, keep_database)
+                    _run(supervisor, stop, (keep_database, keep or _nothing))
             finally:
                 say("Stopping.")
                 supervisor.stop(stop.hurry)
@@ -141,12 +142,13 @@ def _start(
     return True
 
 
-def _run(supervisor: Supervisor, stop: _Stop, keep_database: Callable[[], None]) -> None:
-    check = time.monotonic() + _DATABASE_CHECK_SECONDS
+def _run(supervisor: Supervisor, stop: _Stop, keeping: Sequence[Callable[[], None]]) -> None:
+    check = time.monotonic()
     while not stop.asked:
         supervisor.watch()
         if time.monotonic() >= check:
-            keep_database()
+            for keep in keeping:
+                keep()
             check = time.monotonic() + _DATABASE_CHECK_SECONDS
         time.sleep(_TICK_SECONDS)
 
