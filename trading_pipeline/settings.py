@@ -6,6 +6,7 @@ is checked, and leaves as domain values.
 """
 
 import tomllib
+from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.errors import SettingsError, StorageError
 
@@ -77,18 +79,28 @@ class PaperBrokerSettings(_Section):
     volume_share: Decimal = Field(Decimal("0.10"), gt=0, le=1, description="most of a bar's volume one order takes")
 
 
+class Source(StrEnum):
+    """Where bars come from."""
+
+    SAMPLES = "samples"
+    FILES = "files"
+    SYNTHETIC = "synthetic"
+    YFINANCE = "yfinance"
+
+
 class MarketSettings(_Section):
     """Where bars come from and which clock runs, `[market]` in trading.toml."""
 
     clock: Market = Market.REPLAY
-    source: str = "samples"
-    """samples, files, synthetic, yfinance."""
-    folder: Path | None = None
-    """Bars of one's own, for `files`."""
-    timezone: str | None = None
-    """Of stamps without an offset, for `files`."""
-    seed: int = 7
+    source: Source = Source.SAMPLES
+    symbols: tuple[str, ...] = ()
+    """For `synthetic` and `yfinance`."""
+    interval: Interval = Interval.DAY1
     """For `synthetic`."""
+    first: date | None = None
+    last: date | None = None
+    """The sessions of `synthetic`."""
+    seed: int = 7
 
 
 class Settings(BaseSettings):

@@ -16,7 +16,6 @@ from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.trading import release_at
 
 DEMO_PERSON = "demo:person"
 
@@ -59,7 +58,7 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} is not the one that was shown.", value=shown_hash,
                 rule="an approval is bound to exactly what was shown", remedy="look at it again",
             )
-        release = release_at(Book.read(desk, tx, [row["symbol"]]), row["strategy"])
+        release = Book.read(desk, tx, [row["symbol"]]).next_release(row["strategy"])
         payload = {
             "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
             "not_before": release, "expires_at": release + APPROVED_TTL,
@@ -123,6 +122,8 @@ def next_instant(desk: Desk) -> datetime | None:
     now = desk.now()
     rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
     times = [at for row in rows for at in (row["not_before"], row["expires_at"]) if at is not None and at > now]
+    if due(desk).released:
+        times.append(now + desk.limits.min_order_gap)
     return min(times, default=None)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bar_quality import average_day_volume
 from trading_pipeline.domain.codec import decode
+from trading_pipeline.domain.limits import COOLDOWN
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.portfolio import Portfolio
@@ -71,24 +72,44 @@ class Book:
         """Shares the strategy holds."""
         return next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
 
-    def exits_working(self, strategy: str, symbol: str) -> int:
-        """Shares in working exits and protective orders, one of each OCO group."""
-        total, groups = 0, set()
+    def exits_working(self, strategy: str, symbol: str, *, protective: bool) -> int:
+        """Shares in working exits, one of each OCO group; with or without protective orders."""
+        total = 0
+        groups: set[str] = set()
         for row in self.orders:
             if row["strategy"] != strategy or row["symbol"] != symbol or row["side"] != Side.SELL.value:
                 continue
-            if row["oco"] is not None and row["oco"] in groups:
+            if row["order_class"] == OrderClass.PROTECTIVE.value and not protective:
                 continue
-            groups.add(row["oco"])
+            if row["oco"] is not None:
+                if row["oco"] in groups:
+                    continue
+                groups.add(row["oco"])
             parent = next((other for other in self.orders if other["client_id"] == row["parent"]), None)
             if parent is None or parent["state"] == OrderState.PARTIAL.value:
                 total += row["quantity"] - row["filled_quantity"]
         return total
 
-    def earlier_release(self, strategy: str) -> datetime | None:
-        """The latest instant at which an admitted action of the strategy is to be released."""
-        times = [row["not_before"] for row in self.actions if row["strategy"] == strategy and row["state"] in _ADMITTED and row["not_before"]]
-        return max(times, default=None)
+    def next_release(self, strategy: str, *, queued: bool = True) -> datetime:
+        """The first instant at which an action of the strategy may go out (D3): after the strategy's cooldown and the account's gap.
+
+        Args:
+            queued: Behind the actions that are admitted already; False: as if this one were the next.
+        """
+        admitted = [row for row in self.actions if queued and row["state"] in _ADMITTED and row["not_before"] is not None]
+        own = [row["not_before"] for row in admitted if row["strategy"] == strategy]
+        trades = [at for at in (self.last_trade(strategy), *own) if at is not None]
+        gap = self.desk.limits.min_order_gap
+        placed = self.last_account_order()
+        release = max([self.now, *(at + COOLDOWN for at in trades), *([placed + gap] if placed else [])])
+        for other in sorted(row["not_before"] for row in admitted):
+            if abs(other - release) < gap:
+                release = other + gap
+        return release
+
+    def last_account_order(self) -> datetime | None:
+        """When the account's newest order was submitted; brackets go with their entries."""
+        return max((order["submitted_at"] for order in self.recent if order["parent"] is None), default=None)
 
     def last_trade(self, strategy: str) -> datetime | None:
         """The strategy's last submission or entry fill, protective orders aside (D3)."""
@@ -110,7 +131,8 @@ class Book:
         Args:
             bar_end: When the newest archived bar of the symbol closed.
             expected: When it should have, by the calendar.
-            release: When a paced action will be released; None at the gate.
+            release: When a paced action will be released; None at the gate. Before the gate an exit is judged as if the
+                position's protective orders were gone: they are cancelled before it is sent.
         """
         desk, row = self.desk, self.strategies.get(spec.name)
         if intent.symbol not in self.volumes:
@@ -128,10 +150,11 @@ class Book:
             strategy_day_pnl=pnl - Decimal(self.opening_pnl.get(spec.name, "0")),
             quote=self.quotes.get(intent.symbol), interval=spec.interval, bar_end=bar_end, bar_expected_end=expected,
             average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
-            position=self.held(spec.name, intent.symbol), open_exit_quantity=self.exits_working(spec.name, intent.symbol),
+            position=self.held(spec.name, intent.symbol),
+            open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None),
             symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
             sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name), last_action_at=self._last_action(intent),
-            last_account_order_at=max((order["submitted_at"] for order in self.recent if order["parent"] is None), default=None),
+            last_account_order_at=self.last_account_order(),
             orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
@@ -157,7 +180,7 @@ class Book:
 
     def _exposure(self, intent: OrderIntent, strategy: str | None) -> Decimal:
         mark = self.portfolio.marks.get(intent.symbol)
-        held = sum(
+        held: int = sum(
             p.quantity for p in self.portfolio.positions if p.symbol == intent.symbol and (strategy is None or p.strategy == strategy)
         )
         working = sum(

@@ -1,10 +1,11 @@
 """What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from trading_pipeline.domain.approvals import OPEN
 from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.cycles import Cycle, CycleKind, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import OrderClass
@@ -15,7 +16,7 @@ from trading_pipeline.ports import Ledger, Transaction
 from trading_pipeline.service import execution
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.steps import Tally, spec_of
+from trading_pipeline.service.steps import Tally, due_strategies, spec_of
 from trading_pipeline.service.trading import void
 
 def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
@@ -75,6 +76,18 @@ def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str) -> Non
         return
     _move(desk, name, EventType.STRATEGY_PAUSED, "desk", state=StrategyState.PAUSED_RISK.value, reason=f"{why.value}: {detail}"[:500])
     withdraw(desk, name, f"the strategy paused: {why.value}", "desk")
+
+
+def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Sequence[Cycle]) -> None:
+    """A run failed: a fact, and a pause for every strategy it was trading for."""
+    names = {spec.name for cycle in cycles if cycle.kind is CycleKind.BAR for spec in due_strategies(desk, cycle)}
+    wanted = tuple(action for cycle in cycles for action in cycle.actions)
+    names |= {row["strategy"] for row in desk.ledger.find("actions", action_id=wanted)} if wanted else set()
+    payload = {"run_id": run_id, "job": job, "error": error, "cycles": [cycle.cycle_id for cycle in cycles], "strategies": sorted(names)}
+    with desk.ledger.transaction() as tx:
+        tx.append(NewEvent(EventType.RUN_FAILED, "system", f"run.failed:{run_id}", payload, desk.now(), "dagster"))
+    for name in sorted(names):
+        pause_by_itself(desk, name, PauseReason.RUN_FAILED, f"the run {run_id[:8]} of {job} failed")
 
 
 def resume(desk: Desk, name: str, *, actor: str) -> None:

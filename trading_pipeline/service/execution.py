@@ -104,6 +104,24 @@ def settle(desk: Desk, tally: Tally) -> None:
                 _absent(desk, tx, row, tally)
 
 
+def news(desk: Desk) -> str:
+    """A name for what the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
+    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
+    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
+    for _, fill in desk.broker.executions(since):
+        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None:
+            return f"fill:{fill.execution_id}"
+    rows = {row["client_id"]: row for row in desk.ledger.find("orders", state=OPEN_AT_BROKER)}
+    for order in desk.broker.orders(rows.keys()) if rows else []:
+        row = rows[order.client_id]
+        unresolved = row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value)
+        if order.status in _ENDED or unresolved:
+            return f"{order.status.value}:{order.client_id}:{row['last_seq']}"
+    unknown = [row for row in rows.values() if row["state"] == OrderState.UNKNOWN.value]
+    overdue = [row for row in unknown if row["submitted_at"] and desk.now() - row["submitted_at"] >= VISIBILITY]
+    return f"absent:{overdue[0]['client_id']}:{overdue[0]['last_seq']}" if overdue else ""
+
+
 def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:
     """Ask the broker to cancel working orders, the request committed first, and book what became of them."""
     for row in rows:
@@ -140,6 +158,9 @@ def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
         tally.count("expired")
         return
     intent = intent_of(row)
+    if Book.read(desk, desk.ledger, [intent.symbol]).next_release(intent.strategy, queued=False) > desk.now():
+        tally.count("paced")
+        return
     if _outside_band(desk, row, intent, tally):
         return
     if intent.order_class is OrderClass.EXIT:

@@ -15,7 +15,6 @@ from trading_pipeline.domain.approvals import ActionState, proposal_hash
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
-from trading_pipeline.domain.limits import COOLDOWN
 from trading_pipeline.domain.money import ZERO, tick, to_cents
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.projections import Row
@@ -59,7 +58,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
         tally.count("denied")
         tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
         return
-    release = release_at(book, spec.name)
+    release = book.next_release(spec.name)
     expected = desk.calendar.last_closed_slot(book.now, spec.interval)
     bar_end = view.bars.last_end if len(view.bars) else None
     judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if intent.order_class is OrderClass.EXIT and held else intent
@@ -84,12 +83,6 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
     changed = tx.get("actions", row["action_id"])
     assert changed is not None
     book.admit(changed)
-
-
-def release_at(book: Book, strategy: str) -> datetime:
-    """When the next action of a strategy may go out: after the cooldown of trades and of actions released before it."""
-    earlier = [at for at in (book.last_trade(strategy), book.earlier_release(strategy)) if at is not None]
-    return max([book.now, *(at + COOLDOWN for at in earlier)])
 
 
 def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> OrderIntent | NoEntry:

@@ -1,0 +1,22 @@
+"""What can be seen in the market: indicators as numbers, charts as pictures."""
+
+from typing import Any
+
+import dagster as dg
+
+from assets.market import ONE_RUN, bars
+from assets.materialize import materialize
+from assets.partitions import SESSIONS
+from trading_pipeline.service.desk import Desk
+
+
+@dg.asset(partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars], group_name="analysis", kinds={"talib"}, owners=["team:desk"])
+def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
+    """Every indicator a due strategy asks for, at the newest bar; what is in warm-up says so."""
+    return materialize(context, desk)
+
+
+@dg.asset(partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators], group_name="analysis", kinds={"matplotlib"}, owners=["team:desk"])
+def charts(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
+    """A picture per symbol where a strategy shows one, stored by the digest of its bytes."""
+    return materialize(context, desk)

@@ -1,0 +1,112 @@
+"""Asset checks (A5): they guard data and ledger. A denied order is a value, never a failed check.
+
+Blocking where trading on bad data would follow; a stale symbol is not, because its signal abstains by itself.
+"""
+
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from assets.analysis import charts
+from assets.market import bars
+from assets.partitions import cycles_of
+from assets.trading import portfolio_snapshots
+from trading_pipeline.domain.bar_quality import check_bars, missing
+from trading_pipeline.domain.bars import BarTable
+from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.service.accounting import compare_with_broker
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import completed, due_strategies
+from trading_pipeline.service.verification import verify_newest
+
+LOOKED_AT = 500
+"""Newest bars of each symbol that are checked in every cycle."""
+VERIFIED = 2_000
+"""Newest events whose chain is verified in every cycle; `trading verify` checks all."""
+
+
+def _tables(context: dg.AssetCheckExecutionContext, desk: Desk) -> list[tuple[Cycle, BarTable]]:
+    partitions = [context.run.tags["dagster/partition"]] if "dagster/partition" in context.run.tags else []
+    found = []
+    for cycle in cycles_of(desk, dict(context.run.tags), partitions):
+        if cycle.interval is None or cycle.bar_end is None:
+            continue
+        symbols = sorted({symbol for spec in due_strategies(desk, cycle) for symbol in spec.symbols})
+        tables = desk.archive.read_many(symbols, cycle.interval, until=cycle.bar_end, count=LOOKED_AT)
+        found.extend((cycle, table) for table in tables.values())
+    return found
+
+
+def _result(faults: list[str], looked: int, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> dg.AssetCheckResult:
+    metadata: dict[str, Any] = {"symbols": looked}
+    if faults:
+        metadata["faults"] = dg.MetadataValue.json(faults[:50])
+    return dg.AssetCheckResult(passed=not faults, severity=severity, metadata=metadata)
+
+
+@dg.asset_check(asset=bars, blocking=True, description="Prices positive and finite, high and low around open and close, no bar twice, in order.")
+def bars_are_sane(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """Nothing downstream runs on bars that make no sense."""
+    tables = _tables(context, desk)
+    faults = [f"{table.symbol}: {finding.sentence}" for _, table in tables for finding in check_bars(table)]
+    return _result(faults, len(tables))
+
+
+@dg.asset_check(asset=bars, description="Every bar that the calendar expects between a symbol's first and newest is there.")
+def bars_have_no_gaps(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """A gap is a warning: a thin symbol does not trade in every minute."""
+    tables = _tables(context, desk)
+    faults = []
+    for _, table in tables:
+        if len(table):
+            sessions = desk.archive.sessions(table.symbol, table.interval)
+            first = max(sessions[0], _session_of(desk, table))
+            gaps = missing(table, desk.calendar, first, sessions[-1])
+            if gaps:
+                faults.append(f"{table.symbol}: {len(gaps)} bars missing, the first at {gaps[0]:%Y-%m-%d %H:%M} UTC")
+    return _result(faults, len(tables), dg.AssetCheckSeverity.WARN)
+
+
+def _session_of(desk: Desk, table: BarTable) -> date:
+    session = desk.calendar.last_opened(table.bar(0).start)
+    return session.day if session is not None else table.bar(0).start.date()
+
+
+@dg.asset_check(asset=bars, description="The newest bar of every symbol is the one the cycle is about.")
+def bars_are_fresh(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """A stale symbol is a warning: its decision abstains."""
+    tables = _tables(context, desk)
+    faults = [
+        f"{table.symbol}: newest bar closed {table.last_end:%Y-%m-%d %H:%M} UTC" if len(table) else f"{table.symbol}: no bar"
+        for cycle, table in tables
+        if not len(table) or table.last_end != cycle.bar_end
+    ]
+    return _result(faults, len(tables), dg.AssetCheckSeverity.WARN)
+
+
+@dg.asset_check(asset=charts, description="Every stored chart still has the digest that names it.")
+def charts_are_whole(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """Reads each picture of the cycle back."""
+    looked = 0
+    for cycle in cycles_of(desk, dict(context.run.tags), []):
+        done = completed(desk.ledger, cycle, "charts")
+        for event in desk.ledger.events(after=done.seqs[0] - 1, limit=len(done.seqs)) if done and done.seqs else []:
+            if "sha256" in event.payload:
+                desk.objects.get(event.payload["sha256"])
+                looked += 1
+    return dg.AssetCheckResult(passed=True, metadata={"pictures": looked})
+
+
+@dg.asset_check(asset=portfolio_snapshots, description="The newest events chain: no gap, no edit, no swap.")
+def ledger_verifies(desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """A cheap check of every cycle; the whole ledger is `trading verify`."""
+    report = verify_newest(desk.ledger, VERIFIED)
+    return dg.AssetCheckResult(passed=report.verified, metadata={"events": report.events, "finding": str(report.first_difference or "none")})
+
+
+@dg.asset_check(asset=portfolio_snapshots, description="Booked positions equal what the broker states.")
+def book_equals_broker(desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
+    """A difference is an error for a person; the system never trades to repair it."""
+    differences = compare_with_broker(desk)
+    return dg.AssetCheckResult(passed=not differences, metadata={"differences": dg.MetadataValue.json(differences)})

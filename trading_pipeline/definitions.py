@@ -1,0 +1,18 @@
+"""Everything Dagster knows of the pipeline: assets, checks, jobs, sensors and the desk."""
+
+import dagster as dg
+
+from assets import analysis, checks, decisions, market, trading
+from resources.desk import desk_resource
+from sensors import approvals, bar_close, jobs, orders, safety, session_close
+
+defs = dg.Definitions(
+    assets=dg.load_assets_from_modules([market, analysis, decisions, trading]),
+    asset_checks=dg.load_asset_checks_from_modules([checks]),
+    jobs=[jobs.cycle, jobs.follow_up, jobs.session_close],
+    sensors=[
+        bar_close.bar_close, approvals.approvals, orders.orders, session_close.session_close, safety.safety, safety.lost_runs,
+    ],
+    resources={"desk": desk_resource},
+    executor=dg.in_process_executor,
+)
