@@ -9,6 +9,7 @@ summarise a whole series, and `amat`, `ttm_trend`, `ht_trendmode`, `cdl_doji` an
 pandas is imported when one of these is first computed and nowhere else in the domain.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,18 +41,23 @@ def _function(
         if not len(bars):
             return [np.empty(0, np.float64)] * count
         import pandas as pd
-        import pandas_ta_classic
 
         index = pd.DatetimeIndex(bars.start, tz="UTC")
         named = {parameter.name: value for parameter, value in zip(parameters, values, strict=False)}
         columns = {("open_" if name == "open" else name): pd.Series(getattr(bars, name), index) for name in inputs}
-        result: Any = getattr(pandas_ta_classic, name)(**columns, **named, **_LOOKS_AHEAD.get(name, {}), talib=True)
+        # The library warns of its own deprecations, at import and later, and of 0/0, which is NaN here.
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            import pandas_ta_classic
+
+            result: Any = getattr(pandas_ta_classic, name)(**columns, **named, **_LOOKS_AHEAD.get(name, {}), talib=True)
         if isinstance(result, tuple):
             result = result[0]
         if result is None:
             return [np.full(len(bars), np.nan)] * count
         frame = result.to_frame() if isinstance(result, pd.Series) else result
-        return [np.ascontiguousarray(frame.iloc[:, column].to_numpy(np.float64, na_value=np.nan)) for column in range(count)]
+        outputs = (frame.iloc[:, column].to_numpy(np.float64, na_value=np.nan) for column in range(count))
+        return [np.where(np.isfinite(column), column, np.nan) for column in outputs]
 
     return compute
 
