@@ -61,8 +61,9 @@ def test_a_hand_edited_line_is_refused_and_named(tmp_path: Path) -> None:
     edited = path.read_text().replace("max_concurrent_runs: 4", "max_concurrent_runs: 40")
     line = 1 + next(i for i, text in enumerate(edited.splitlines()) if "40}" in text)
     path.write_text(edited)
-    with pytest.raises(SettingsError, match=f"line {line} is `runs: {{max_concurrent_runs: 40}}`, ours is `runs: {{max_concurrent_runs: 4}}`") as info:
+    with pytest.raises(SettingsError) as info:
         render(tmp_path / "home", {})
+    assert f"line {line} is `runs: {{max_concurrent_runs: 40}}`, ours is `runs: {{max_concurrent_runs: 4}}`" in info.value.message
     assert info.value.rule and str(path) in info.value.remedy
     assert path.read_text() == edited
 
@@ -136,5 +137,5 @@ def test_a_dagster_home_of_another_project_is_not_ours(tmp_path: Path) -> None:
 
 def test_two_homes_at_once_are_refused(tmp_path: Path) -> None:
     home = render(tmp_path / "mine", {})
-    with pytest.raises(SettingsError, match="TRADING_HOME is .*, but DAGSTER_HOME is"):
+    with pytest.raises(SettingsError, match=r"TRADING_HOME is .*, but DAGSTER_HOME is"):
         current_home({"DAGSTER_HOME": str(home.folder), "TRADING_HOME": str(tmp_path / "another")}, tmp_path)

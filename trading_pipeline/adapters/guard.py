@@ -77,7 +77,15 @@ def _tied() -> Callable[[], object] | None:
         return None
     prctl = ctypes.CDLL(None).prctl
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    return lambda: prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    guard = os.getpid()
+
+    def tie() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            # Killed between the fork and the line above: the signal has been missed.
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return tie
 
 
 if __name__ == "__main__":

@@ -202,13 +202,25 @@ def _let_go(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _sweep(process: "subprocess.Popen[bytes]") -> None:
-    """Kill whoever is left of a guard's session, the guard included, and reap it."""
+    """Kill whoever is left of a guard's session, the guard last, and reap it."""
     _let_go(process)
-    for pid in psutil.pids():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getsid(pid) == process.pid:
-                os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_MARGIN_SECONDS
+    while (left := _session(process.pid)) and time.monotonic() < deadline:
+        for member in left:
+            with contextlib.suppress(psutil.Error):
+                member.kill()
+        time.sleep(0.01)
+    process.kill()
     process.wait()
+
+
+def _session(leader: int) -> list[psutil.Process]:
+    members = []
+    for pid in psutil.pids():
+        with contextlib.suppress(ProcessLookupError, PermissionError, psutil.Error):
+            if pid != leader and os.getsid(pid) == leader and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                members.append(psutil.Process(pid))
+    return members
 
 
 def _rotate(log: Path) -> None:
