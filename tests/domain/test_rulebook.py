@@ -13,7 +13,7 @@ from tests.domain.rulebook_cases import NOW, context, live, order, quote, verdic
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
-from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
+from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side, TimeInForce
 from trading_pipeline.domain.risk import Outcome, RiskContext, World
 from trading_pipeline.domain.rulebook import CLASS_MATRIX, RULEBOOK, judge
 from trading_pipeline.domain.strategies import Mode, StrategyState
@@ -141,6 +141,8 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("fresh_bar", {}, {"bar_end": NOW - timedelta(minutes=5, microseconds=1)}, False),
     ("fresh_bar", {}, {"bar_end": NOW + timedelta(microseconds=1)}, False),
     ("fresh_bar", {}, {"interval": Interval.DAY1, "bar_end": NOW - timedelta(minutes=1)}, False),
+    # D7
+    ("time_in_force", {"time_in_force": TimeInForce.GTC}, {}, False),
     # 26, F6
     ("brackets", {"brackets": (Bracket(25, D("97.00"), D("103.00")), Bracket(25, D("97.00"), None))}, {}, True),
     ("brackets", {"brackets": (Bracket(51, D("97.00"), D("103.00")),)}, {}, False),
@@ -261,6 +263,7 @@ MATRIX: list[tuple[str, str, dict[str, Any], dict[str, Any], tuple[str, str, str
     ("PAUSED by a person", "strategy_state", {}, {"strategy_state": StrategyState.PAUSED_USER}, (DENY, DENY, OK)),
     ("PAUSED by risk", "strategy_state", {}, {"strategy_state": StrategyState.PAUSED_RISK}, (DENY, DENY, OK)),
     ("E-STOPPED", "strategy_state", {}, {"strategy_state": StrategyState.EMERGENCY_STOPPED}, (DENY, DENY, DENY)),
+    ("D7, time in force", "time_in_force", {"time_in_force": TimeInForce.GTC}, {}, (DENY, DENY, OK)),
     ("account latch", "account_latch", {}, {"latched": True}, (DENY, DENY, DENY)),
 ]
 CELLS = [
@@ -382,7 +385,8 @@ def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: s
     situation = live(sector="Technology", sector_exposure=D(0))
     assert judge(order(), situation).passed
     harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
-    assert judge(order(), replace(situation, **{name: None})).passed is (name in harmless)
+    unknown: dict[str, Any] = {name: None}
+    assert judge(order(), replace(situation, **unknown)).passed is (name in harmless)
 
 
 @pytest.mark.parametrize("name", ["reference", "limit_price"])
@@ -400,23 +404,26 @@ def test_an_error_inside_a_rule_is_that_rules_denial_and_the_others_go_on() -> N
     assert told["order_value"].outcome is Outcome.ALLOW
 
 
-MONEY_LIMITS = st.decimals("0.0001", "1", places=4)
+SHRINKING = st.decimals("0.0001", "1", places=4)
 
 
 def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> AccountLimits | StrategyLimits:
     name = draw(st.sampled_from([field.name for field in fields(limits)]))
     value = getattr(limits, name)
+    tighter: Any
     match value:
         case frozenset():
-            return replace(limits, forbidden_symbols=value | {"IBM"})
+            tighter = value | {"IBM"}
         case timedelta() if name == "min_order_gap":
-            return replace(limits, min_order_gap=value * draw(st.integers(1, 50)))
+            tighter = value * draw(st.integers(1, 50))
         case timedelta():
-            return replace(limits, **{name: value / draw(st.integers(1, 50))})
+            tighter = value / draw(st.integers(1, 50))
         case int():
-            return replace(limits, **{name: draw(st.integers(1, value))})
+            tighter = draw(st.integers(1, value))
         case _:
-            return replace(limits, **{name: value * draw(MONEY_LIMITS)})
+            tighter = value * draw(SHRINKING)
+    changed: dict[str, Any] = {name: tighter}
+    return replace(limits, **changed)
 
 
 @settings(max_examples=400, deadline=None)

@@ -53,6 +53,7 @@ _ROWS: tuple[tuple[Rule, Treatment, Treatment, Treatment], ...] = (
     (form.whole_shares, _DENY, _DENY, _DENY),
     (form.known_prices, _DENY, _DENY, _DENY),
     (form.tick_size, _DENY, _DENY, _DENY),
+    (form.time_in_force, _DENY, _DENY, _WIDEN),
     (form.brackets, _DENY, _DENY, _DENY),
     (form.fresh_bar, _DENY, _DENY, _OK),
     (form.fresh_quote, _DENY, _DENY, _OK),

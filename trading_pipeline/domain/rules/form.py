@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from trading_pipeline.domain.limits import PROTECTIVE_COLLAR_FACTOR, effective_collar
 from trading_pipeline.domain.money import tick
-from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
+from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side, TimeInForce
 from trading_pipeline.domain.risk import RiskContext, Verdict
 from trading_pipeline.domain.rules.readings import (
     ALLOW,
@@ -56,6 +56,13 @@ def tick_size(intent: OrderIntent, context: RiskContext) -> Verdict:
         prices += (bracket.stop, bracket.target)
     off = [value for value in prices if value is not None and value % tick(value) != 0]
     return judged("tick_size", not off, ", ".join(map(str, off)) or "on the grid", "multiples of $0.01, of $0.0001 below $1")
+
+
+def time_in_force(intent: OrderIntent, context: RiskContext) -> Verdict:
+    """D7: entries and exits end with the day; only what protects may rest longer."""
+    rests = intent.time_in_force is TimeInForce.GTC and intent.order_class is OrderClass.PROTECTIVE
+    limit = "day, or gtc to protect"
+    return judged("time_in_force", intent.time_in_force is TimeInForce.DAY or rests, str(intent.time_in_force), limit)
 
 
 def brackets(intent: OrderIntent, context: RiskContext) -> Verdict:
