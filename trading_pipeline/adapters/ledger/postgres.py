@@ -1,8 +1,8 @@
 """The ledger in PostgreSQL. Writers take turns on the locked row of `ledger_head`, so seq has no gaps whatever rolls back.
 
-A transaction is few round trips: lock the head, look for keys, prefetch rows, then at the end one insert, one upsert a table,
-the head, COMMIT. When the connection dies at COMMIT the outcome is read back by the events' keys. Sessions set synchronous_commit and their
-time-outs themselves, whatever the server's defaults. There is no retry of anything that may have been written.
+A transaction is few round trips: lock the head, look for keys, prefetch rows, then at the end one insert (a trigger of it moves
+the head), one upsert a table, COMMIT. When the connection dies at COMMIT the outcome is read back by the newest event's key.
+Sessions set synchronous_commit and their time-outs themselves. Nothing that may have been written is ever retried.
 """
 
 import hashlib
@@ -104,7 +104,7 @@ class PostgresLedger:
             return cls.open(url, environment, clock_wall=clock_wall, opened_at=opened_at)
         folder = home / "postgres"
         server = EmbeddedPostgres.start(folder)
-        if not _is_prepared(server.app_url()):
+        if not is_prepared(server.app_url()):
             prepare_database(server.owner_url())
         return cls.open(
             server.app_url(), environment, clock_wall=clock_wall, opened_at=opened_at, revive=lambda: EmbeddedPostgres.start(folder)
@@ -310,9 +310,6 @@ class PostgresTransaction:
         if self.draft.lost is not None:
             raise self.draft.lost
         self._run(self._write)
-        if self.draft.events:
-            moved = {"new_seq": self.draft.seq, "new_hash": self.draft.hash}
-            self._run(lambda: self._connection.execute(queries.MOVE_HEAD, moved))
 
     def known(self) -> Known:
         """What the next transaction need not ask when nobody else has written since."""
@@ -410,7 +407,8 @@ def _is_disconnect(error: BaseException) -> bool:
     return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
 
-def _is_prepared(url: sa.URL) -> bool:
+def is_prepared(url: sa.URL) -> bool:
+    """Whether the database holds a ledger of this version's schema."""
     engine = engine_for(url)
     try:
         with translating(), engine.connect() as connection:

@@ -44,7 +44,7 @@ def open_way_to(path: Path) -> None:
     for folder in path.resolve().parents:
         mode = folder.stat().st_mode
         if not mode & 0o001:
-            log.warning("Running as root: %s may now be passed through (not read) by other users, for PostgreSQL", folder)
+            log.info("Running as root: %s may now be passed through (not read) by other users, for PostgreSQL", folder)
             folder.chmod(mode & 0o7777 | 0o001)
 
 
@@ -72,4 +72,4 @@ def _create() -> None:
             + (f": {done.stderr.strip()}." if done else ": useradd is missing."),
             value=NAME, rule="PostgreSQL runs as an unprivileged user", remedy="run as an ordinary user, or give a database URL",
         )
-    log.warning("Running as root: made the system user %s for PostgreSQL", NAME)
+    log.info("Running as root: made the system user %s for PostgreSQL", NAME)

@@ -57,7 +57,7 @@ def _grant(connection: sa.Connection, app_role: str) -> None:
         f"GRANT USAGE ON SCHEMA public TO {role}",
         f"REVOKE ALL ON {EVENTS.name}, {HEAD.name}, {VERSION_TABLE}, {projections} FROM {role}",
         f"GRANT SELECT, INSERT ON {EVENTS.name} TO {role}",
-        f"GRANT SELECT, UPDATE ON {HEAD.name} TO {role}",
+        f"GRANT SELECT, UPDATE (environment) ON {HEAD.name} TO {role}",
         f"GRANT SELECT ON {VERSION_TABLE} TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {projections} TO {role}",
     ):

@@ -130,6 +130,33 @@ def _triggers() -> None:
             RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'insufficient_privilege';
         END $$
     """)
+    # As its owner: the application may lock the head, not write it.
+    op.execute("""
+        CREATE FUNCTION move_head() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+        DECLARE
+            head ledger_head;
+            first_seq bigint;
+            last_seq bigint;
+            number bigint;
+        BEGIN
+            SELECT min(seq), max(seq), count(*) INTO first_seq, last_seq, number FROM added;
+            IF number = 0 THEN
+                RETURN NULL;
+            END IF;
+            SELECT * INTO head FROM ledger_head FOR UPDATE;
+            IF first_seq <> head.seq + 1 OR last_seq <> head.seq + number
+               OR (SELECT previous_hash FROM added WHERE seq = first_seq) <> head.hash THEN
+                RAISE EXCEPTION 'events % to % do not continue the chain at %', first_seq, last_seq, head.seq
+                    USING ERRCODE = 'integrity_constraint_violation';
+            END IF;
+            UPDATE ledger_head SET seq = last_seq, hash = (SELECT hash FROM added WHERE seq = last_seq);
+            RETURN NULL;
+        END $$
+    """)
+    op.execute("""
+        CREATE TRIGGER events_move_head AFTER INSERT ON events REFERENCING NEW TABLE AS added
+        FOR EACH STATEMENT EXECUTE FUNCTION move_head()
+    """)
     op.execute("""
         CREATE FUNCTION guard_head() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
