@@ -3,7 +3,7 @@
 Importing exchange_calendars (with pandas) and building the table costs two to three seconds, so the table is kept
 as a small text file and read back in some 30 ms without either; the file is a cache, remade whenever its version,
 its checksum or its horizon is not as wanted. The table ends two calendar years ahead, as far as the exchange
-publishes its holidays: a day beyond is an error, never extrapolated.
+publishes its holidays: a day beyond is an error, never extrapolated. Late opens by minutes (a minute of silence) are not in it.
 Source of the facts: exchange_calendars' XNYS (https://www.nyse.com/markets/hours-calendars).
 """
 
