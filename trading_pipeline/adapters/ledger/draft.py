@@ -1,7 +1,7 @@
 """One transaction's work, the same for every store: seal events into the chain, fold them into rows.
 
 A store hands in what is committed; the draft holds what is new until the store writes it. Nothing here
-knows how either is kept. Text that PostgreSQL cannot hold is refused here, so that memory refuses it too.
+knows how either is kept.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Protocol
 
+from trading_pipeline.adapters.ledger.text import require_storable
 from trading_pipeline.domain.events import Event, NewEvent, canonical_payload, event_hash
 from trading_pipeline.domain.projections import TABLES, Key, Row, fold, touched
 from trading_pipeline.errors import InputError, TradingError
@@ -68,6 +69,8 @@ class Draft:
             raise
 
     def _append(self, new: Sequence[NewEvent]) -> list[Event]:
+        for candidate in new:
+            _check_envelope(candidate)
         unknown = [candidate.key for candidate in new if candidate.key not in self._by_key]
         found = {event.key: event for event in self._store.stored_events(unknown)} if unknown else {}
         fresh: list[tuple[NewEvent, str]] = []
@@ -94,6 +97,8 @@ class Draft:
         wanted: dict[str, list[Key]] = {}
         for table, key in places:
             if (table, key) not in self._rows:
+                for part in key:
+                    require_storable(table, part)
                 wanted.setdefault(table, []).append(key)
         for table, keys in wanted.items():
             self._rows.update({(table, key): None for key in keys})
@@ -132,8 +137,7 @@ class Draft:
     def put(self, table: str, row: Row) -> None:
         """Insert or replace the row."""
         for column, value in row.items():
-            if type(value) is str and not _storable(value):
-                raise _unstorable(f"{table}.{column}", value)
+            require_storable(column, value)
         row = row.copy()
         key = key_of(table, row)
         self._rows[table, key] = row
@@ -166,19 +170,21 @@ def _malformed(event: Event, error: Exception) -> InputError:
     )
 
 
-def _payload_text(new: NewEvent) -> str:
+def _check_envelope(new: NewEvent) -> None:
     for name, value in (("stream", new.stream), ("key", new.key), ("actor", new.actor)):
         if not value or len(value) > MAX_NAME:
             raise InputError(
                 f"The {name} of {new.type} has {len(value)} characters.", value=value[:MAX_NAME],
                 rule=f"1 to {MAX_NAME} characters", remedy=f"shorten the {name}",
             )
-        if not _storable(value):
-            raise _unstorable(name, value)
+        require_storable(name, value)
     if new.at.tzinfo is None:
         raise InputError(
             f"{new.type} at {new.at} has no time zone.", value=new.at, rule="instants are aware", remedy="pass an aware datetime"
         )
+
+
+def _payload_text(new: NewEvent) -> str:
     try:
         return canonical_payload(new.payload)
     except (TypeError, ValueError) as error:
@@ -186,22 +192,3 @@ def _payload_text(new: NewEvent) -> str:
             f"The payload of {new.type} {new.key} cannot be written: {error}.", value=new.key,
             rule="a payload is JSON, Decimal, datetime and date; no NaN", remedy="correct the code that wrote this event",
         ) from error
-
-
-def _storable(text: str) -> bool:
-    if "\x00" in text:
-        return False
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _unstorable(where: str, value: str) -> InputError:
-    return InputError(
-        f"{where} holds a character that cannot be stored.", value=ascii(value[:80]), rule="text has no NUL and no lone surrogate",
-        remedy="clean the text before it becomes a fact",
-    )

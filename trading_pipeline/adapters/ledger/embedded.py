@@ -110,13 +110,17 @@ class EmbeddedPostgres:
         """Owns Dagster's database and sees nothing of the ledger."""
         return self._url(DAGSTER, database)
 
-    def ensure_database(self, name: str, owner: str = OWNER, *, synchronous_commit: bool = True) -> None:
+    def ensure_database(
+        self, name: str, owner: str = OWNER, *, synchronous_commit: bool = True, template: str = "template1",
+    ) -> None:
         """Create a database unless it is there; only its owner and the ledger's application may connect."""
         with closing(self._connect()) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,))
             if cursor.fetchone() is None:
                 with suppress(psycopg2.errors.DuplicateDatabase):
-                    cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(name), sql.Identifier(owner)))
+                    cursor.execute(
+                        sql.SQL("CREATE DATABASE {} OWNER {} TEMPLATE {}").format(*map(sql.Identifier, (name, owner, template)))
+                    )
             database = sql.Identifier(name)
             cursor.execute(sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database))
             if owner == OWNER:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, key_of, wall_now
 from trading_pipeline.adapters.ledger.opening import opened_event
-from trading_pipeline.adapters.ledger.selection import key_values, select_events, select_rows, selection, table_named
+from trading_pipeline.adapters.ledger.selection import plain, select_events, select_rows, selection, table_named
 from trading_pipeline.domain.derivation import Derivation, MemoryTables
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
 from trading_pipeline.domain.projections import Key, Row
@@ -95,7 +95,7 @@ class MemoryLedger:
         """One row by key."""
         table_named(table)
         with self._state:
-            return self._tables.get(table, key_values(key))
+            return self._tables.get(table, plain(key))
 
     def find(
         self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
@@ -112,12 +112,14 @@ class MemoryLedger:
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
+        plain((key,))
         return self._by_key.get(key)
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
     ) -> list[Event]:
         """Events in order of seq."""
+        plain((stream,))
         return select_events(islice(self._events, max(after, 0), self.head()[0]), types, stream, limit)
 
     def head(self) -> tuple[int, bytes]:
@@ -187,7 +189,7 @@ class MemoryTransaction:
     def get(self, table: str, *key: Any) -> Row | None:
         """One row by key."""
         table_named(table)
-        return self._draft.get(table, key_values(key))
+        return self._draft.get(table, plain(key))
 
     def find(
         self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
@@ -205,12 +207,14 @@ class MemoryTransaction:
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
+        plain((key,))
         return self._ledger.event_by_key(key) or next((event for event in self._draft.events if event.key == key), None)
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
     ) -> list[Event]:
         """Events in order of seq."""
+        plain((stream,))
         own = (event for event in self._draft.events if event.seq > after)
         return select_events(chain(self._ledger.scan(after + 1), own), types, stream, limit)
 

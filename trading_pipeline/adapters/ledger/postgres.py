@@ -22,7 +22,7 @@ from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.migrations import REVISION, migrate, revision_of
 from trading_pipeline.adapters.ledger.opening import check_environment, opened_event
-from trading_pipeline.adapters.ledger.selection import key_values, selection, table_named
+from trading_pipeline.adapters.ledger.selection import plain, selection, table_named
 from trading_pipeline.domain.derivation import Derivation
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.projections import TABLES, Key, Row
@@ -233,7 +233,7 @@ class PostgresLedger:
     def get(self, table: str, *key: Any) -> Row | None:
         """One row by key."""
         table_named(table)
-        rows = self._read(lambda connection: queries.rows_by_keys(connection, table, [key_values(key)]))
+        rows = self._read(lambda connection: queries.rows_by_keys(connection, table, [plain(key)]))
         return rows[0] if rows else None
 
     def find(
@@ -250,12 +250,14 @@ class PostgresLedger:
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
+        plain((key,))
         return self._read(lambda connection: queries.event_by_key(connection, key))
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
     ) -> list[Event]:
         """Events in order of seq."""
+        plain((stream,))
         return self._read(lambda connection: queries.events(connection, after, types, stream, limit))
 
     def head(self) -> tuple[int, bytes]:
@@ -352,7 +354,7 @@ class PostgresTransaction:
     def get(self, table: str, *key: Any) -> Row | None:
         """One row by key."""
         table_named(table)
-        return self._run(lambda: self.draft.get(table, key_values(key)))
+        return self._run(lambda: self.draft.get(table, plain(key)))
 
     def find(
         self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
@@ -368,12 +370,14 @@ class PostgresTransaction:
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
+        plain((key,))
         return self._read(lambda: queries.event_by_key(self._connection, key))
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
     ) -> list[Event]:
         """Events in order of seq."""
+        plain((stream,))
         return self._read(lambda: queries.events(self._connection, after, types, stream, limit))
 
     def head(self) -> tuple[int, bytes]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from trading_pipeline.adapters.ledger.text import require_storable
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.projections import TABLES, Row, Table
 from trading_pipeline.errors import UnknownName
@@ -54,13 +55,15 @@ def selection(
 
 
 def _values(value: Any) -> tuple[Any, ...]:
-    many = value if isinstance(value, Collection) and not isinstance(value, str | bytes) else (value,)
-    return tuple(item.value if isinstance(item, StrEnum) else item for item in many)
+    return plain(value if isinstance(value, Collection) and not isinstance(value, str | bytes) else (value,))
 
 
-def key_values(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A key with enumeration members as their plain values."""
-    return tuple(item.value if isinstance(item, StrEnum) else item for item in key)
+def plain(values: Iterable[Any]) -> tuple[Any, ...]:
+    """Values asked for, with enumeration members as their plain values; InputError for text that no ledger can hold."""
+    found = tuple(item.value if isinstance(item, StrEnum) else item for item in values)
+    for value in found:
+        require_storable("The value asked for", value)
+    return found
 
 
 def select_rows(rows: Iterable[Row], wanted: Selection) -> list[Row]:

@@ -1,0 +1,89 @@
+"""One embedded PostgreSQL for the whole run, and a fresh ledger for each test that asks, copied from a migrated template."""
+
+import itertools
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+import psutil
+import psycopg2
+import psycopg2.extensions
+import pytest
+import sqlalchemy as sa
+
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
+from trading_pipeline.domain.projections import TABLES
+
+TEMPLATE = "ledger_template"
+RESET = """
+    SET session_replication_role = replica;
+    DELETE FROM events; {deletes}
+    UPDATE ledger_head SET environment = NULL, seq = 0, hash = decode(repeat('00', 32), 'hex');
+"""
+_numbers = itertools.count(1)
+_free: list[str] = []
+
+
+@pytest.fixture
+def short_home() -> Iterator[Path]:
+    """A temporary folder whose path leaves room for a socket."""
+    home = Path(tempfile.mkdtemp(prefix="tp-"))
+    yield home
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The server of this test run, with a migrated template database; what must survive a power cut has servers of its own."""
+    home = Path(tempfile.mkdtemp(prefix="tp-"))
+    server = EmbeddedPostgres.start(home / "postgres")
+    execute(server.superuser_url(), "ALTER SYSTEM SET fsync = off")
+    execute(server.superuser_url(), "SELECT pg_reload_conf()")
+    server.ensure_database(TEMPLATE)
+    prepare_database(server.owner_url(TEMPLATE))
+    yield server
+    stop_at_once(server)
+    shutil.rmtree(home)
+
+
+@pytest.fixture
+def ledger_database(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The name of an empty, prepared database on the server of this run; emptied and used again afterwards."""
+    name = _free.pop() if _free else f"ledger_{next(_numbers)}"
+    postgres.ensure_database(name, template=TEMPLATE)
+    yield name
+    execute(postgres.superuser_url(name), RESET.format(deletes=" ".join(f"DELETE FROM {table};" for table in TABLES)))
+    _free.append(name)
+
+
+@pytest.fixture
+def postgres_ledger(postgres: EmbeddedPostgres, ledger_database: str) -> Iterator[PostgresLedger]:
+    """A fresh ledger of the environment `demo`."""
+    ledger = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
+    yield ledger
+    ledger.close()
+
+
+def connect(url: sa.URL) -> psycopg2.extensions.connection:
+    """A plain connection in autocommit."""
+    connection = psycopg2.connect(url.set(drivername="postgresql").render_as_string(hide_password=False))
+    connection.autocommit = True
+    return connection
+
+
+def execute(url: sa.URL, statement: str, *values: object) -> None:
+    """One statement on a connection of its own."""
+    with closing(connect(url)) as connection, connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+
+
+def stop_at_once(server: EmbeddedPostgres) -> None:
+    """End a server without its last checkpoint, and wait until it is gone."""
+    with suppress(FileNotFoundError, psutil.NoSuchProcess):
+        process = psutil.Process(int((server.data_dir / "postmaster.pid").read_text().split()[0]))
+        process.send_signal(signal.SIGQUIT)
+        process.wait(20)

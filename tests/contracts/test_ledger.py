@@ -1,0 +1,263 @@
+"""What every ledger promises, run against the one in memory and the one in PostgreSQL."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.histories import AT, E, created, fact, funded, small_day, step, trade
+from trading_pipeline.adapters.ledger.memory import MemoryLedger
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger
+from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, canonical_payload, event_hash
+from trading_pipeline.domain.projections import TABLES
+from trading_pipeline.errors import IllegalTransition, InputError, LedgerUnavailable, UnknownName
+from trading_pipeline.ports import Ledger, Transaction
+from trading_pipeline.service.verification import verify
+
+
+def append(ledger: Ledger, *events: NewEvent) -> list[Event]:
+    with ledger.transaction() as transaction:
+        return transaction.append(*events)
+
+
+def tables(ledger: Ledger) -> dict[str, list[dict[str, object]]]:
+    return {name: list(ledger.dump(name)) for name in TABLES}
+
+
+class LedgerContract:
+    """Inherited by one class an adapter; `ledger` is a fixture of theirs."""
+
+    def test_a_new_ledger_begins_with_the_fact_that_it_was_opened(self, ledger: Ledger) -> None:
+        first = ledger.event(1)
+        assert first is not None
+        assert (first.type, first.key, first.payload) == (E.LEDGER_OPENED, "ledger.opened", {"environment": "demo"})
+        assert first.previous_hash == GENESIS
+        assert ledger.head() == (1, first.hash)
+        assert ledger.environment == "demo"
+
+    def test_what_is_appended_comes_back_with_its_envelope(self, ledger: Ledger) -> None:
+        before = datetime.now(UTC)
+        at = datetime(2012, 10, 15, 16, 0, 0, 1, tzinfo=UTC)
+        (event,) = append(
+            ledger, NewEvent(E.BAR_RECEIVED, "market", "bar:é1", {"price": Decimal("1.50"), "note": "naïve 😀\x00"}, at, "cycle", 1, 2)
+        )
+        assert ledger.event(2) == event == ledger.event_by_key("bar:é1")
+        assert (event.seq, event.stream_seq, event.cause, event.schema, event.actor, event.at) == (2, 1, 1, 2, "cycle", at)
+        assert event.payload == {"price": "1.50", "note": "naïve 😀\x00"}
+        assert event.payload_text == canonical_payload(event.payload)
+        assert before <= event.recorded_at <= datetime.now(UTC)
+
+    def test_each_hash_covers_the_one_before(self, ledger: Ledger) -> None:
+        append(ledger, *small_day())
+        previous = GENESIS
+        for event in ledger.scan():
+            previous = event_hash(
+                previous, event.seq, event.stream, event.stream_seq, event.key, event.type.value, event.schema, event.cause,
+                event.actor, event.at, event.payload_text,
+            )
+            assert event.hash == previous
+        assert ledger.head() == (24, previous)
+
+    def test_seqs_have_no_gaps_over_all_and_within_a_stream(self, ledger: Ledger) -> None:
+        append(ledger, step(1, "market"), step(2, "account"), step(3, "market"))
+        append(ledger, step(4, "market"), step(5, "account"))
+        assert [event.seq for event in ledger.scan()] == [1, 2, 3, 4, 5, 6]
+        assert [event.stream_seq for event in ledger.events(stream="market")] == [1, 2, 3]
+        assert [event.stream_seq for event in ledger.events(stream="account")] == [1, 2]
+
+    def test_a_key_appended_again_returns_the_stored_event_and_changes_nothing(self, ledger: Ledger) -> None:
+        (first,) = append(ledger, funded("100"))
+        with ledger.transaction() as transaction:
+            again, new = transaction.append(funded("999"), step(1))
+            assert again == first
+            assert (transaction.is_new(again), transaction.is_new(new)) == (False, True)
+        assert ledger.head()[0] == 3
+        assert ledger.find("cash")[0]["cash"] == Decimal(100)
+
+    def test_a_key_twice_in_one_batch_is_one_event(self, ledger: Ledger) -> None:
+        one, two = append(ledger, funded("100"), funded("999"))
+        assert one == two
+        assert ledger.find("cash")[0]["cash"] == Decimal(100)
+
+    def test_an_exception_rolls_everything_back(self, ledger: Ledger) -> None:
+        with pytest.raises(ZeroDivisionError), ledger.transaction() as transaction:
+            transaction.append(funded())
+            raise ZeroDivisionError
+        assert ledger.head()[0] == 1
+        assert ledger.find("cash") == []
+        assert append(ledger, step(1))[0].seq == 2
+
+    def test_an_illegal_transition_leaves_nothing_of_its_batch(self, ledger: Ledger) -> None:
+        started = fact(E.STRATEGY_STARTED, "started", "strategy:trend", strategy="trend")
+        with pytest.raises(IllegalTransition):
+            append(ledger, funded(), created(), started)
+        assert ledger.head()[0] == 1
+        assert tables(ledger) == {name: [] for name in TABLES}
+
+    def test_a_swallowed_illegal_transition_still_loses_the_transaction(self, ledger: Ledger) -> None:
+        def swallow(transaction: Transaction) -> None:
+            transaction.append(funded())
+            with pytest.raises(IllegalTransition):
+                transaction.append(*list(trade(1))[4:5])
+
+        with pytest.raises(IllegalTransition), ledger.transaction() as transaction:
+            swallow(transaction)
+        assert ledger.head()[0] == 1
+
+    def test_a_transaction_sees_its_own_writes_and_others_do_not(self, ledger: Ledger) -> None:
+        with ledger.transaction() as transaction:
+            transaction.append(funded("100"), created())
+            assert transaction.get("cash", "PAPER") == transaction.find("cash")[0]
+            transaction.append(funded("1", key="more"))
+            assert transaction.find("cash", cash=Decimal(101))[0]["last_seq"] == 4
+            assert transaction.head()[0] == 4
+            assert [event.key for event in transaction.events(after=2)] == ["created:trend", "more"]
+            assert transaction.event_by_key("more") == transaction.event(4)
+            assert ledger.head()[0] == 1
+            assert ledger.get("cash", "PAPER") is None
+            assert ledger.find("cash") == []
+            assert ledger.event(2) is None
+        assert ledger.get("cash", "PAPER") is not None
+
+    def test_a_day_of_trading_leaves_the_tables_a_bookkeeper_would_write(self, ledger: Ledger) -> None:
+        append(ledger, *small_day())
+        assert ledger.get("cash", "PAPER") == {
+            # 100000 - 10 x 101.75 - 10 x 103 + 5 x 110 - 3 x 1
+            "account": "PAPER", "cash": Decimal("98499.5"), "deposited": Decimal(100000), "commissions": Decimal(3), "last_seq": 24,
+        }
+        position = ledger.get("positions", "trend", "AAPL")
+        assert position is not None
+        assert position["quantity"] == 15
+        assert [row["quantity"] for row in ledger.find("fills", order_by="execution_id")] == [10, 10, 5]
+        assert {row["state"] for row in ledger.find("orders")} == {"filled"}
+        assert ledger.find("strategies")[0]["created_at"] == AT
+
+    def test_rows_are_found_by_value_set_null_instant_and_come_in_order(self, ledger: Ledger) -> None:
+        append(ledger, funded(), created(), *trade(2), *trade(1, symbol="IBM"), *list(trade(10))[:4])
+
+        def ids(**query: object) -> list[str]:
+            return [row["client_id"] for row in ledger.find("orders", **query)]  # type: ignore[arg-type]
+
+        assert ids() == ["Ctrend-1", "Ctrend-10", "Ctrend-2"]
+        assert ids(symbol="AAPL") == ["Ctrend-10", "Ctrend-2"]
+        assert ids(state=["intent", "filled"], symbol=("IBM",)) == ["Ctrend-1"]
+        assert ids(state=()) == []
+        assert ids(submitted_at=None) == ["Ctrend-10"]
+        assert ids(submitted_at=[None, AT + timedelta(minutes=1)]) == ["Ctrend-1", "Ctrend-10"]
+        assert ids(since=("intent_at", AT + timedelta(minutes=2))) == ["Ctrend-10", "Ctrend-2"]
+        assert ids(since=("submitted_at", AT)) == ["Ctrend-1", "Ctrend-2"]
+        assert ids(order_by="intent_at") == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
+        assert ids(order_by="submitted_at") == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
+        assert ids(order_by="submitted_at", descending=True, limit=2) == ["Ctrend-10", "Ctrend-2"]
+        assert ids(order_by="symbol", descending=True) == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
+
+    def test_a_table_or_column_that_does_not_exist_is_named(self, ledger: Ledger) -> None:
+        with pytest.raises(UnknownName, match="trades is no table"):
+            ledger.find("trades")
+        with pytest.raises(UnknownName, match="cash has no column colour"):
+            ledger.find("cash", colour="red")
+        with pytest.raises(UnknownName, match="trades is no table"):
+            ledger.get("trades", 1)
+
+    def test_events_are_found_after_a_seq_of_types_and_of_a_stream(self, ledger: Ledger) -> None:
+        append(ledger, *small_day())
+        fills = ledger.events(types=[EventType.ORDER_FILLED])
+        assert [event.seq for event in fills] == [10, 17, 24]
+        orders = ledger.events(types=[EventType.ORDER_FILLED, EventType.ORDER_INTENT], after=10, limit=2)
+        assert orders == [ledger.event(14), ledger.event(17)]
+        assert [event.key for event in ledger.events(stream="account")] == ["funded"]
+        assert ledger.events(after=24) == []
+
+    def test_a_scan_gives_a_range_of_events_in_order(self, ledger: Ledger) -> None:
+        append(ledger, *(step(number) for number in range(1200)))
+        assert [event.seq for event in ledger.scan()] == list(range(1, 1202))
+        assert [event.seq for event in ledger.scan(500, 1001)] == list(range(500, 1002))
+
+    def test_a_rebuild_writes_the_same_tables(self, ledger: Ledger) -> None:
+        append(ledger, *small_day(), created("tab\there\nback\\slash"))
+        before = tables(ledger)
+        assert ledger.rebuild() == 25
+        assert tables(ledger) == before
+        assert verify(ledger).ok
+
+    def test_a_cause_must_be_an_earlier_event(self, ledger: Ledger) -> None:
+        with pytest.raises(InputError, match="cites event 7"):
+            append(ledger, fact(E.STEP_COMPLETED, "step", cause=7))
+
+    @pytest.mark.parametrize(
+        "event",
+        [
+            fact(E.STEP_COMPLETED, "k" * 201),
+            fact(E.STEP_COMPLETED, ""),
+            fact(E.STEP_COMPLETED, "nul\x00"),
+            fact(E.STEP_COMPLETED, "surrogate\ud800"),
+            fact(E.STEP_COMPLETED, "nan", value=float("nan")),
+            fact(E.STEP_COMPLETED, "object", value=object()),
+            fact(E.STEP_COMPLETED, "naive", at=datetime(2012, 10, 15)),  # noqa: DTZ001
+            fact(E.ACCOUNT_FUNDED, "fields missing"),
+            fact(E.ACCOUNT_FUNDED, "no number", account="PAPER", amount="much"),
+            fact(E.ACCOUNT_FUNDED, "nul in a table", account="PAPER\x00", amount="1"),
+        ],
+        ids=lambda event: ascii(event.key[:20]),
+    )
+    def test_what_cannot_be_stored_is_refused_by_name(self, ledger: Ledger, event: NewEvent) -> None:
+        with pytest.raises(InputError):
+            append(ledger, step(1), event)
+        assert ledger.head()[0] == 1
+
+    def test_asking_for_text_that_cannot_be_stored_is_refused(self, ledger: Ledger) -> None:
+        for ask in (
+            lambda: ledger.get("cash", "\x00"), lambda: ledger.find("cash", account=["\ud800"]), lambda: ledger.event_by_key("\x00"),
+            lambda: ledger.events(stream="\x00"),
+        ):
+            with pytest.raises(InputError, match="cannot be stored"):
+                ask()
+
+    def test_a_lease_has_one_holder(self, ledger: Ledger) -> None:
+        with ledger.lease("broker:PAPER"), ledger.lease("another"):
+            with pytest.raises(LedgerUnavailable, match="broker:PAPER"), ledger.lease("broker:PAPER", wait_seconds=0.05):
+                pass
+            append(ledger, step(1))
+        with ledger.lease("broker:PAPER", wait_seconds=0):
+            pass
+
+    def test_a_lease_is_let_go_by_an_exception(self, ledger: Ledger) -> None:
+        with pytest.raises(ZeroDivisionError), ledger.lease("x"):
+            raise ZeroDivisionError
+        with ledger.lease("x", wait_seconds=0.05):
+            pass
+
+
+class TestMemoryLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self) -> MemoryLedger:
+        return MemoryLedger("demo")
+
+
+class TestPostgresLedger(LedgerContract):
+    @pytest.fixture
+    def ledger(self, postgres_ledger: PostgresLedger) -> PostgresLedger:
+        return postgres_ledger
+
+
+def test_recorded_at_and_the_opening_come_from_the_clocks_handed_in(
+    make_clocked: Callable[[datetime, datetime], Ledger],
+) -> None:
+    wall, market = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), datetime(2012, 10, 15, tzinfo=UTC)
+    first = make_clocked(wall, market).event(1)
+    assert first is not None
+    assert (first.recorded_at, first.at) == (wall, market)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def make_clocked(request: pytest.FixtureRequest) -> Callable[[datetime, datetime], Ledger]:
+    def make(wall: datetime, market: datetime) -> Ledger:
+        if request.param == "memory":
+            return MemoryLedger("demo", lambda: wall, opened_at=market)
+        url = request.getfixturevalue("postgres").app_url(request.getfixturevalue("ledger_database"))
+        ledger = PostgresLedger.open(url, "demo", clock_wall=lambda: wall, opened_at=market)
+        request.addfinalizer(ledger.close)
+        return ledger
+
+    return make
