@@ -12,7 +12,8 @@ from assets.analysis import charts
 from assets.market import bars
 from assets.partitions import cycles_of
 from assets.trading import portfolio_snapshots
-from trading_pipeline.domain.bar_quality import check_bars, missing
+from trading_pipeline.domain.bar_quality import faults as bar_faults
+from trading_pipeline.domain.bar_quality import findings, missing
 from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.service.accounting import compare_with_broker
@@ -28,7 +29,7 @@ VERIFIED = 2_000
 
 def _tables(context: dg.AssetCheckExecutionContext, desk: Desk) -> list[tuple[Cycle, BarTable]]:
     partitions = [context.run.tags["dagster/partition"]] if "dagster/partition" in context.run.tags else []
-    found = []
+    found: list[tuple[Cycle, BarTable]] = []
     for cycle in cycles_of(desk, dict(context.run.tags), partitions):
         if cycle.interval is None or cycle.bar_end is None:
             continue
@@ -49,7 +50,7 @@ def _result(faults: list[str], looked: int, severity: dg.AssetCheckSeverity = dg
 def bars_are_sane(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
     """Nothing downstream runs on bars that make no sense."""
     tables = _tables(context, desk)
-    faults = [f"{table.symbol}: {finding.sentence}" for _, table in tables for finding in check_bars(table)]
+    faults = [f"{table.symbol}: {finding.sentence}" for _, table in tables for finding in findings(table, bar_faults(table))]
     return _result(faults, len(tables))
 
 
@@ -101,8 +102,8 @@ def charts_are_whole(context: dg.AssetCheckExecutionContext, desk: dg.ResourcePa
 @dg.asset_check(asset=portfolio_snapshots, description="The newest events chain: no gap, no edit, no swap.")
 def ledger_verifies(desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
     """A cheap check of every cycle; the whole ledger is `trading verify`."""
-    report = verify_newest(desk.ledger, VERIFIED)
-    return dg.AssetCheckResult(passed=report.verified, metadata={"events": report.events, "finding": str(report.first_difference or "none")})
+    fault = verify_newest(desk.ledger, VERIFIED)
+    return dg.AssetCheckResult(passed=not fault, metadata={"newest_events": VERIFIED, "fault": fault or "none"})
 
 
 @dg.asset_check(asset=portfolio_snapshots, description="Booked positions equal what the broker states.")

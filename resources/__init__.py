@@ -1,0 +1,1 @@
+"""What assets and sensors are handed, and what the Dagster instance is built on."""

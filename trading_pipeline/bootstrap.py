@@ -1,23 +1,27 @@
 """The composition root: settings in, a desk out. The only place that knows which adapter stands behind a port."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 
+from sqlalchemy import URL, create_engine, make_url
+
+from trading_pipeline.adapters.brokers.paper import PaperBroker
+from trading_pipeline.adapters.brokers.paper_book import PaperSettings
+from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import ReplayClock, SystemClock
-from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-from trading_pipeline.adapters.ledger.postgres import PostgresLedger
+from trading_pipeline.adapters.ledger.embedded import APP, EmbeddedPostgres
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
-from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.objects.local import LocalObjects
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.errors import EnvironmentMismatch, SettingsError
-from trading_pipeline.ports import Broker, Clock, Home, MarketData
+from trading_pipeline.errors import SettingsError
+from trading_pipeline.ports import BarArchive, Clock, Home, MarketData
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.settings import Environment, Market, Settings, Source
 
@@ -39,10 +43,13 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
         )
     home = Home(settings.home)
     calendar = load_calendar(home.root / "cache")
-    clock = clock or market_clock(settings)
-    ledger = open_ledger(settings, clock)
-    try:
-        market, splits = open_market(settings, calendar)
+    clock = clock or market_clock(settings, calendar)
+    with ExitStack() as stack:
+        database = _database(settings)
+        ledger = stack.enter_context(closing(_ledger(settings, database, clock)))
+        archive = ParquetArchive(home.archive)
+        market, splits = open_market(settings, calendar, archive)
+        book = stack.enter_context(closing(_paper_book(settings, database)))
         yield Desk(
             environment=settings.environment.value,
             world=World.REPLAY if settings.market.clock is Market.REPLAY else World.LIVE,
@@ -50,35 +57,69 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
             clock=clock,
             calendar=calendar,
             ledger=ledger,
-            archive=ParquetArchive(home.archive),
+            archive=archive,
             market=market,
             splits=splits,
             objects=LocalObjects(home.objects),
             charts=PngCharts(),
             deciders={"rules": RulesAgent()},
-            broker=open_broker(settings, market, calendar, clock),
+            broker=PaperBroker(book, market, clock, calendar, paper_settings(settings)),
         )
-    finally:
-        ledger.close()
 
 
-def market_clock(settings: Settings) -> Clock:
+def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
     """The clock that every process of the home reads."""
     if settings.market.clock is Market.LIVE:
         return SystemClock()
-    return ReplayClock.attach(settings.home / "clock.json")
+    path = settings.home / "clock.json"
+    if not path.exists():
+        raise SettingsError(
+            f"No replay has begun in {settings.home}.", value=str(settings.home), rule="a replayed market runs by the home's clock.json",
+            remedy="begin one with `trading demo` or `trading up`, or set market.clock = \"live\" in trading.toml",
+        )
+    return ReplayClock.attach(path, calendar)
 
 
-def open_ledger(settings: Settings, clock: Clock) -> PostgresLedger:
-    """The home's ledger, on the server given or the embedded one."""
-    url, owner_url = settings.database_url, settings.owner_database_url
-    return PostgresLedger.for_home(
-        settings.home, settings.environment.value, url.get_secret_value() if url else None,
-        owner_url.get_secret_value() if owner_url else None, opened_at=clock.now(),
-    )
+def paper_settings(settings: Settings) -> PaperSettings:
+    """The paper broker's settings as it takes them."""
+    return PaperSettings(**settings.paper.model_dump())
 
 
-def open_market(settings: Settings, calendar: TradingCalendar) -> tuple[MarketData, dict[str, tuple[Split, ...]]]:
+@dataclass(frozen=True, slots=True)
+class _Database:
+    """Where ledger and paper broker live: the application's role, the owner's if it is known, and how to revive the server."""
+
+    app: URL
+    owner: URL | None
+    revive: Callable[[], object] | None
+
+
+def _database(settings: Settings) -> _Database:
+    if settings.database_url is not None:
+        owner = settings.owner_database_url
+        return _Database(make_url(settings.database_url.get_secret_value()), make_url(owner.get_secret_value()) if owner else None, None)
+    folder = Home(settings.home).database
+    server = EmbeddedPostgres.start(folder)
+    return _Database(server.app_url(), server.owner_url(), lambda: EmbeddedPostgres.start(folder))
+
+
+def _ledger(settings: Settings, database: _Database, clock: Clock) -> PostgresLedger:
+    if database.owner is not None and not is_prepared(database.app):
+        prepare_database(database.owner, database.app.username or APP)
+    return PostgresLedger.open(database.app, settings.environment.value, opened_at=clock.now(), revive=database.revive)
+
+
+def _paper_book(settings: Settings, database: _Database) -> PostgresBook:
+    if database.owner is not None:
+        engine = create_engine(database.owner)
+        try:
+            prepare_paper_schema(engine, database.app.username or APP)
+        finally:
+            engine.dispose()
+    return PostgresBook.open(database.app, settings.paper.account, settings.paper.cash, revive=database.revive)
+
+
+def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchive) -> tuple[MarketData, dict[str, tuple[Split, ...]]]:
     """The source of bars, and the splits that its prices step at."""
     wanted = settings.market
     market: MarketData
@@ -106,7 +147,8 @@ def open_market(settings: Settings, calendar: TradingCalendar) -> tuple[MarketDa
         case Source.YFINANCE:
             from trading_pipeline.adapters.market_data.yahoo import YahooMarket
 
-            market = YahooMarket(calendar)
+            yahoo = YahooMarket(archive, calendar, splits_file=settings.home / "splits.csv")
+            market, splits = yahoo, yahoo.splits
     by_symbol: dict[str, tuple[Split, ...]] = {}
     for split in splits:
         by_symbol[split.symbol] = (*by_symbol.get(split.symbol, ()), split)

@@ -101,7 +101,7 @@ class Book:
         trades = [at for at in (self.last_trade(strategy), *own) if at is not None]
         gap = self.desk.limits.min_order_gap
         placed = self.last_account_order()
-        release = max([self.now, *(at + COOLDOWN for at in trades), *([placed + gap] if placed else [])])
+        release: datetime = max([self.now, *(at + COOLDOWN for at in trades), *([placed + gap] if placed else [])])
         for other in sorted(row["not_before"] for row in admitted):
             if abs(other - release) < gap:
                 release = other + gap
@@ -109,7 +109,8 @@ class Book:
 
     def last_account_order(self) -> datetime | None:
         """When the account's newest order was submitted; brackets go with their entries."""
-        return max((order["submitted_at"] for order in self.recent if order["parent"] is None), default=None)
+        times: list[datetime] = [order["submitted_at"] for order in self.recent if order["parent"] is None]
+        return max(times, default=None)
 
     def last_trade(self, strategy: str) -> datetime | None:
         """The strategy's last submission or entry fill, protective orders aside (D3)."""
@@ -211,7 +212,7 @@ class Book:
         return None
 
     def _orders_last_hour(self, strategy: str) -> int:
-        times = [
+        times: list[datetime] = [
             row["submitted_at"] for row in self.recent
             if row["strategy"] == strategy and row["order_class"] != OrderClass.PROTECTIVE.value
         ]

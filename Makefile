@@ -1,0 +1,53 @@
+# Two commands do everything: `make demo` sets up and runs the pipeline, `make test` sets up and tests it.
+# `make help` lists the rest.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON ?= $(shell command -v python3.11 || command -v python3)
+STAMP := $(VENV)/.installed
+SOURCES := trading_pipeline assets resources sensors
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test check lock clean bench-cycle
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## create .venv and install exactly what requirements.lock names
+
+# Hashes are checked by both installers. Byte code is compiled once: importing Dagster without it takes seconds.
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(BASE_PYTHON)" || { echo "Python 3.11 or newer is needed: install it and try again"; exit 2; }
+	@if command -v uv >/dev/null; then \
+	  test -x $(PYTHON) || uv venv --quiet --python "$(BASE_PYTHON)" $(VENV); \
+	  uv pip sync --quiet --compile-bytecode --require-hashes --python $(PYTHON) requirements.lock && \
+	  uv pip install --quiet --no-deps --no-build-isolation --python $(PYTHON) --editable . ; \
+	else \
+	  test -x $(PYTHON) || "$(BASE_PYTHON)" -m venv $(VENV); \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock && \
+	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
+	fi
+	@$(PYTHON) -m compileall -q $(SOURCES)
+	@touch $@
+
+demo: setup ## real history from bars to portfolio snapshots, through Dagster, in a minute
+	@$(VENV)/bin/trading demo $(ARGS)
+
+up: setup ## Dagster's UI, schedules and sensors on the newest home, until Ctrl-C
+	@$(VENV)/bin/trading up $(ARGS)
+
+test: setup ## all tests, types and import rules
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+	$(PYTHON) -m pytest $(ARGS)
+
+bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
+	@$(PYTHON) -m bench.cycle
+
+lock: ## compile requirements.lock anew (needs uv)
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
+
+clean: ## remove .venv and caches; homes under .trading stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

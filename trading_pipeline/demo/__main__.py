@@ -1,0 +1,114 @@
+"""`python -m trading_pipeline.demo`: what `trading demo` and `make demo` run."""
+
+import argparse
+import os
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from trading_pipeline.errors import TradingError
+
+
+def main(arguments: list[str]) -> int:
+    """Play the demo; the exit code tells."""
+    options = _parse(arguments)
+    console = Console(stderr=options.json, highlight=False)
+    try:
+        return _play(options, console)
+    except TradingError as error:
+        failure = Console(stderr=True, highlight=False)
+        failure.print(Text(f"error: {error.message}\n rule: {error.rule}\n  do: {error.remedy}"))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="trading demo", description="Trade real history from end to end, in the environment demo.")
+    parser.add_argument("--home", type=Path, default=Path(".trading/demo"), help="where it lives; an earlier demo there is moved aside")
+    parser.add_argument("--bars", type=Path, metavar="DIR", help="a folder of your own CSV or Parquet bars instead of the samples")
+    parser.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DATE", help="first session (samples: 2012-10-15)")
+    parser.add_argument("--sessions", type=int, metavar="N", help="how many sessions (20 daily, 1 intraday)")
+    parser.add_argument("--json", action="store_true", help="print nothing but the RESULT line to standard output")
+    return parser.parse_args(arguments)
+
+
+def _play(options: argparse.Namespace, console: Console) -> int:
+    began = time.monotonic()
+    home: Path = options.home.absolute()
+    os.environ["TRADING_HOME"] = str(home)
+
+    from trading_pipeline.adapters.calendar import load_calendar
+    from trading_pipeline.adapters.dagster_home import render
+    from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+    from trading_pipeline.demo import plan
+    from trading_pipeline.ports import Home
+
+    def say(sentence: str) -> None:
+        console.print(Text(sentence))
+
+    plan.move_aside(home, say)
+    home.mkdir(parents=True)
+    calendar = load_calendar(home / "cache")
+    if options.bars is not None:
+        play = plan.prepare_folder(home, options.bars, calendar, options.first, options.sessions, say)
+    else:
+        play = plan.prepare_samples(home, calendar, options.first, options.sessions)
+    say(
+        f"Playing {len(play.sessions)} sessions from {play.sessions[0].day} to {play.sessions[-1].day} on {play.interval} bars of "
+        f"{', '.join(play.strategies[0].symbols[:12])}. The demo plays the person too: it approves, rejects and lets expire."
+    )
+    server = EmbeddedPostgres.start(Home(home).database)
+    try:
+        os.environ.update(render(home, os.environ).environment())
+        return _trade(home, play, console, began)
+    finally:
+        if server.started_here and not server.clients():
+            server.stop()
+
+
+def _trade(home: Path, play: "object", console: Console, began: float) -> int:
+    from datetime import timedelta
+
+    from trading_pipeline.adapters.clocks import SteppedClock
+    from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.demo import plan, summary
+    from trading_pipeline.demo.floor import Floor
+    from trading_pipeline.service import approvals, controls
+    from trading_pipeline.service.verification import verify
+    from trading_pipeline.settings import Settings
+
+    assert isinstance(play, plan.Play)
+    clock = SteppedClock(play.sessions[0].open - timedelta(minutes=1))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with open_desk(Settings.load(home), clock) as desk:
+        for spec in play.strategies:
+            controls.create(desk, spec, actor=approvals.DEMO_PERSON)
+            controls.start(desk, spec.name, actor=approvals.DEMO_PERSON)
+        with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+            task = bar.add_task("sessions", total=len(play.sessions))
+
+            def progress(done: int, _all: int, what: str) -> None:
+                bar.update(task, completed=done, description=what)
+                if not console.is_terminal and done % 5 == 0:
+                    console.print(f"{done} of {_all} sessions: {what}")
+
+            played = Floor(desk, clock).trade(play.sessions, progress)
+        plan.leave_clock(home, desk.calendar, play)
+        report = verify(desk.ledger)
+        figures = summary.figures_of(desk, played, play.sessions, report, time.monotonic() - began)
+        if not console.stderr:
+            summary.show(console, desk, figures, home)
+    for failure in played.failed:
+        console.print(Text(f"failed run: {failure}", style="red"))
+    sys.stdout.write(summary.result_line(figures) + "\n")
+    return 1 if played.failed or not report.ok else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

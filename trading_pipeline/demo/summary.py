@@ -1,0 +1,147 @@
+"""What a trader likes to read at the end: trades, profit, positions, denials, approvals, one trade's whole story."""
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from trading_pipeline.demo.floor import Played
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.money import usd
+from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.sessions import NEW_YORK, Session
+from trading_pipeline.service import queries
+from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.verification import VerificationReport
+
+
+def figures_of(desk: Desk, played: Played, sessions: tuple[Session, ...], report: VerificationReport, seconds: float) -> dict[str, Any]:
+    """The figures of the RESULT line."""
+    types = Counter(event.type for event in desk.ledger.events())
+    proposals = [event for event in desk.ledger.events(types=(EventType.RISK_EVALUATED,)) if event.payload["stage"] == "proposal"]
+    return {
+        "sessions": len(sessions),
+        "symbols": len({symbol for row in queries.status(desk)["strategies"] for symbol in row["symbols"]}),
+        "signals": types[EventType.LLM_ACTION_GENERATED] + types[EventType.LLM_ABSTAINED],
+        "verdicts": len(proposals),
+        "denied": sum(1 for event in proposals if not event.payload["passed"]),
+        "approvals": types[EventType.APPROVAL_REQUESTED],
+        "orders": sum(1 for row in desk.ledger.find("orders") if row["parent"] is None),
+        "fills": len(desk.ledger.find("fills")),
+        "snapshots": types[EventType.PORTFOLIO_SNAPSHOTTED],
+        "events": report.events,
+        "verified": report.ok,
+        "runs": played.runs,
+        "seconds": round(seconds, 1),
+    }
+
+
+def show(console: Console, desk: Desk, figures: dict[str, Any], home: Path) -> None:
+    """Print the summary."""
+    portfolio = portfolio_of(desk, desk.ledger)
+    console.print()
+    console.rule(Text("What happened", style="bold"))
+    _trades(console, desk)
+    _result(console, desk, portfolio)
+    _decisions(console, desk)
+    _story(console, desk)
+    _next(console, figures, home)
+
+
+def _trades(console: Console, desk: Desk) -> None:
+    fills = desk.ledger.find("fills", order_by="seq")
+    parts = {row["client_id"]: row["part"] for row in desk.ledger.find("orders")}
+    table = Table(title=f"Last fills of {len(fills)}", box=SIMPLE_HEAD, title_justify="left")
+    for name, right in (("when", False), ("strategy", False), ("trade", False), ("shares", True), ("price", True), ("value", True), ("why", False)):
+        table.add_column(name, justify="right" if right else "left", no_wrap=True)
+    for row in fills[-10:]:
+        table.add_row(
+            f"{row['at'].astimezone(NEW_YORK):%Y-%m-%d %H:%M}", row["strategy"], f"{row['side'].upper()} {row['symbol']}", f"{row['quantity']:,}",
+            f"{row['price']:,.2f}", usd(row["quantity"] * row["price"]), parts[row["client_id"]].rstrip("-0123456789"),
+        )
+    console.print(table)
+
+
+def _result(console: Console, desk: Desk, portfolio: Portfolio) -> None:
+    cash = desk.ledger.get("cash", portfolio.account)
+    assert cash is not None
+    total = portfolio.equity - cash["deposited"]
+    console.print(
+        f"Account {escape(portfolio.account)}: equity [bold]{usd(portfolio.equity)}[/], cash {usd(portfolio.cash)}, "
+        f"profit and loss {_signed(total)} of {usd(cash['deposited'])} after {usd(cash['commissions'])} commissions."
+    )
+    for name, pnl in sorted(strategy_pnl(portfolio).items()):
+        count = sum(1 for row in desk.ledger.find("fills", strategy=name))
+        console.print(f"  {name}: {_signed(pnl)} in {count} fills")
+    held = [position for position in portfolio.positions if position.quantity]
+    table = Table(title="Positions", box=SIMPLE_HEAD, title_justify="left")
+    for name, right in (("strategy", False), ("symbol", False), ("shares", True), ("cost", True), ("price", True), ("value", True), ("open P&L", True)):
+        table.add_column(name, justify="right" if right else "left")
+    for position in held:
+        mark = portfolio.marks[position.symbol]
+        table.add_row(
+            position.strategy, position.symbol, f"{position.quantity:,}", usd(position.cost), f"{mark:,.2f}", usd(position.quantity * mark),
+            _signed(position.unrealised(mark)),
+        )
+    console.print(table if held else "No position is open.")
+
+
+def _decisions(console: Console, desk: Desk) -> None:
+    denials = queries.denials_by_rule(desk.ledger)
+    told = ", ".join(f"{rule} {count}" for rule, count in denials.items()) or "none"
+    console.print(f"Denials by rule: {told}")
+    states = Counter(row["state"] for row in desk.ledger.find("approvals"))
+    asked = sum(states.values())
+    outcome = {"consumed": "approved and sent", "rejected": "rejected", "expired": "expired", "voided": "voided", "approved": "approved"}
+    told = ", ".join(f"{states[state]} {words}" for state, words in outcome.items() if states[state])
+    console.print(f"Proposals to a person: {asked} ({told or 'none decided'}), all decided by the demo itself as demo:person.")
+    young = Counter(
+        (event.payload["symbol"], event.payload["detail"]) for event in desk.ledger.events(types=(EventType.LLM_ABSTAINED,))
+    )
+    by_symbol: dict[str, tuple[int, str]] = {}
+    for (symbol, detail), count in young.items():
+        by_symbol[symbol] = (by_symbol.get(symbol, (0, ""))[0] + count, detail)
+    for symbol, (count, detail) in sorted(by_symbol.items()):
+        console.print(f"No answer on {symbol} {count} times: {escape(detail)}")
+
+
+def _story(console: Console, desk: Desk) -> None:
+    fills = desk.ledger.find("fills", order_by="seq")
+    approved = {row["action_id"] for row in desk.ledger.find("approvals", state="consumed")}
+    orders = {row["client_id"]: row for row in desk.ledger.find("orders")}
+    told = [row for row in fills if orders[row["client_id"]]["action_id"] in approved and orders[row["client_id"]]["part"] == "entry"] or fills
+    if not told:
+        return
+    table = Table(title=f"Why {told[0]['execution_id']}: from the bar to the portfolio", box=SIMPLE_HEAD, title_justify="left")
+    table.add_column("seq", justify="right")
+    table.add_column("fact", no_wrap=True)
+    table.add_column("says", overflow="fold")
+    for cause in queries.why(desk, told[0]["execution_id"]):
+        table.add_row(str(cause.seq), cause.type, Text(cause.says))
+    console.print(table)
+
+
+def _next(console: Console, figures: dict[str, Any], home: Path) -> None:
+    console.print(
+        f"{figures['events']:,} facts in the ledger, chain and tables {'[green]verified[/]' if figures['verified'] else '[red]DO NOT VERIFY[/]'}; "
+        f"{figures['runs']} Dagster runs in {figures['seconds']} s. All of it lies in {escape(str(home))}."
+    )
+    console.print("Look next: [bold]make up[/] shows runs, lineage and charts at http://127.0.0.1:3000 and trades on from here.")
+
+
+def _signed(amount: Decimal) -> str:
+    text = usd(amount)
+    return f"[green]+{text}[/]" if amount > 0 else f"[red]{text}[/]" if amount < 0 else text
+
+
+def result_line(figures: dict[str, Any]) -> str:
+    """The last line, for scripts."""
+    return "RESULT " + json.dumps(figures)
