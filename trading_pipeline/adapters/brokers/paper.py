@@ -87,7 +87,7 @@ class PaperBroker:
                 case LoseRequest():
                     raise _unknown(ticket.client_id)
         names = [ticket.client_id, *(child.client_id for child in ticket.children)]
-        with self._moved(named=names) as (book, now):
+        with self._moved(named=names, placing=True) as (book, now):
             if self._settings.deduplicates and any(name in book.named for name in names):
                 raise BrokerRefused(
                     f"duplicate client id {ticket.client_id}: an order of that name was placed before.", value=ticket.client_id,
@@ -176,13 +176,19 @@ class PaperBroker:
 
     @contextmanager
     def _moved(
-        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False,
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, placing: bool = False,
     ) -> Iterator[tuple[Book, datetime]]:
-        with self._book.change(named=named, since=since, hidden=hidden) as book:
-            now = self._clock.now()
-            with _market_errors():
-                advance(book, self._market, self._settings, now)
-            yield book, now
+        """The book at the clock's now. What a query or a cancel cannot learn is merely not ready: it may be asked again."""
+        try:
+            with self._book.change(named=named, since=since, hidden=hidden) as book:
+                now = self._clock.now()
+                with _market_errors():
+                    advance(book, self._market, self._settings, now)
+                yield book, now
+        except OutcomeUnknown as error:
+            if placing:
+                raise
+            raise BrokerNotReady(error.message, value=error.value, rule=error.rule, remedy="ask again") from error
 
     def _call(self, call: Call) -> object:
         fault = self._faults.next_of(call)
