@@ -60,7 +60,7 @@ class TableMarket:
 
     def intervals(self, symbol: str) -> tuple[Interval, ...]:
         """What it has of a symbol, finest first; empty when the symbol is unknown."""
-        return tuple(sorted(self._tables.get(symbol, ()), key=lambda interval: interval.minutes))
+        return tuple(table.interval for table in self._held(symbol))
 
     def closed_bars(
         self, symbols: Sequence[str], interval: Interval, after: datetime | None, until: datetime,
@@ -80,12 +80,7 @@ class TableMarket:
     def opening_bar(self, symbol: str, interval: Interval, at: datetime) -> tuple[datetime, Decimal] | None:
         """(start, open) of the bar with start <= at < end; None when there is none."""
         table = self._tables.get(symbol, {}).get(interval)
-        if table is None:
-            return None
-        index = int(np.searchsorted(table.start, instant_ns(at), side="right")) - 1
-        if index < 0 or instant_ns(at) >= table.end[index]:
-            return None
-        return instant_of(table.start[index]), price_of(table.open[index])
+        return None if table is None else _opening(table, at)
 
     def quotes(self, symbols: Sequence[str], at: datetime) -> Mapping[str, Quote]:
         """Quotes made from bars and stamped `at`.
@@ -109,20 +104,23 @@ class TableMarket:
         if session is None:
             return None
         opens, closes = instant_ns(session.open), instant_ns(session.close)
-        for interval in self.intervals(symbol):
-            table = self._tables[symbol][interval]
+        for table in self._held(symbol):
             if np.searchsorted(table.start, opens, side="left") < np.searchsorted(table.start, closes, side="left"):
-                found = self.opening_bar(symbol, interval, at)
+                found = _opening(table, at)
                 return None if found is None else found[1]
         return None
 
     def _last_close(self, symbol: str, at: datetime, oldest: datetime | None) -> Decimal | None:
         newest, price = oldest, None
-        for interval in self.intervals(symbol):
-            table = self._tables[symbol][interval].until(at).tail(1)
-            if len(table) and (newest is None or table.last_end > newest):
-                newest, price = table.last_end, price_of(table.close[-1])
+        for table in self._held(symbol):
+            closed = table.until(at).tail(1)
+            if len(closed) and (newest is None or closed.last_end > newest):
+                newest, price = closed.last_end, price_of(closed.close[-1])
         return price
+
+    def _held(self, symbol: str) -> list[BarTable]:
+        """The tables in memory, finest interval first."""
+        return sorted(self._tables.get(symbol, {}).values(), key=lambda table: table.interval.minutes)
 
     def _oldest_close(self, at: datetime) -> datetime | None:
         session = self.calendar.last_closed(at)
@@ -131,6 +129,13 @@ class TableMarket:
                 return None
             session = self.calendar.previous(session.day)
         return None if session is None else session.open
+
+
+def _opening(table: BarTable, at: datetime) -> tuple[datetime, Decimal] | None:
+    index = int(np.searchsorted(table.start, instant_ns(at), side="right")) - 1
+    if index < 0 or instant_ns(at) >= table.end[index]:
+        return None
+    return instant_of(table.start[index]), price_of(table.open[index])
 
 
 def quote_around(symbol: str, middle: Decimal, spread: Decimal, at: datetime) -> Quote | None:
