@@ -113,14 +113,13 @@ class TradingPostgresStorage(DagsterPostgresStorage):
             SettingsError: `database_url` is no URL of a PostgreSQL.
             LedgerUnavailable: The embedded server does not start.
         """
-        if config_value.get("database_url"):
-            return cls(_with_driver(config_value["database_url"]), inst_data)
-        if config_value.get("home"):
-            return cls(_embedded_url(Path(config_value["home"])), inst_data)
-        home = current_home()
-        # Processes started from this one, later, shall find this home, even if a demo makes another meanwhile.
-        os.environ.setdefault(HOME_VARIABLE, str(home))
-        return cls(_embedded_url(home), inst_data)
+        given = config_value.get("home")
+        home = Path(given).absolute() if given else current_home()
+        if not given or os.environ.get("DAGSTER_HOME") == str(Home(home).dagster):
+            # The desk, and processes started later, shall work on the same home, even if a demo makes another meanwhile.
+            os.environ.setdefault(HOME_VARIABLE, str(home))
+        url = config_value.get("database_url")
+        return cls(_with_driver(url) if url else _embedded_url(home), inst_data)
 
     @property
     def run_storage_data(self) -> None:
@@ -149,5 +148,5 @@ def _with_driver(url: str) -> str:
 
 
 def _embedded_url(home: Path) -> str:
-    server = EmbeddedPostgres.start(Home(home.absolute()).database)
+    server = EmbeddedPostgres.start(Home(home).database)
     return server.dagster_url().render_as_string(hide_password=False)

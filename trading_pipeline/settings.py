@@ -116,6 +116,8 @@ class Settings(BaseSettings):
     """A PostgreSQL of one's own; None: the embedded one under the home."""
     owner_database_url: SecretStr | None = None
     """The same database as the role that owns and migrates the ledger."""
+    dagster_database_url: SecretStr | None = None
+    """A PostgreSQL database for Dagster's event log; None: the embedded one under the home."""
     webserver_port: int = Field(3000, ge=1, le=65535)
     limits: LimitSettings = LimitSettings()
     paper: PaperBrokerSettings = PaperBrokerSettings()
@@ -169,7 +171,7 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """All settings for people, secrets as `set` or `not set`."""
         values = self.model_dump(mode="json")
-        for name in ("database_url", "owner_database_url"):
+        for name in ("database_url", "owner_database_url", "dagster_database_url"):
             values[name] = "set" if getattr(self, name) is not None else "not set"
         return values
 

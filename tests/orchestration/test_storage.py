@@ -175,3 +175,18 @@ def test_without_settings_the_demo_is_found_and_stays_the_home(
     assert storage.run_storage.get_runs() is not None
     assert os.environ["TRADING_HOME"] == str(tmp_path / ".trading" / "demo")
     storage.run_storage.dispose()
+
+
+def test_dagster_home_alone_names_the_home_of_the_desk_too(dagster_home: DagsterHome, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_HOME", "set, so that its value now is put back after the test")
+    monkeypatch.delenv("TRADING_HOME")
+    monkeypatch.setenv("DAGSTER_HOME", str(dagster_home.folder))
+    with dg.DagsterInstance.get():
+        assert os.environ["TRADING_HOME"] == str(home)
+
+
+def test_an_instance_opened_by_its_folder_leaves_the_environment_alone(dagster_home: DagsterHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRADING_HOME", raising=False)
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    with dg.DagsterInstance.from_config(str(dagster_home.folder)):
+        assert "TRADING_HOME" not in os.environ

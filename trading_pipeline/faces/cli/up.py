@@ -19,7 +19,7 @@ from types import FrameType
 
 import psutil
 
-from trading_pipeline.adapters.dagster_home import DagsterHome, render
+from trading_pipeline.adapters.dagster_home import DATABASE_VARIABLE, DagsterHome, render
 from trading_pipeline.adapters.dagster_page import DagsterPage, PageStatus
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.processes import Command, Say, Supervisor, require_free_port
@@ -47,7 +47,7 @@ def up(
         webserver_port: Of Dagster's page, on the loopback.
         say: Told, in whole sentences, what happens.
         module: The code location.
-        embedded: Whether the home's own PostgreSQL is used, by the ledger or by Dagster.
+        embedded: Whether the ledger is in the home's own PostgreSQL; Dagster is, unless TRADING_DAGSTER_DATABASE_URL is set.
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
         keep: Called every few seconds while it runs: what lets a replayed market go on.
@@ -64,7 +64,8 @@ def up(
         require_free_port(webserver_port)
         rendered = render(home, variables)
         _make_room(rendered.socket)
-        with _database(home, say) if embedded else contextlib.nullcontext(_nothing) as keep_database:
+        own_server = embedded or not variables.get(DATABASE_VARIABLE)
+        with _database(home, say) if own_server else contextlib.nullcontext(_nothing) as keep_database:
             supervisor = Supervisor(
                 home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock]
             )
