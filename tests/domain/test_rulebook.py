@@ -49,6 +49,19 @@ def test_all_rules_are_evaluated_even_when_the_first_denies() -> None:
     assert len(judgement.verdicts) == len(RULEBOOK)
 
 
+@pytest.mark.parametrize("name", ["open_action", "unknown_order", "crossing_order"])
+def test_what_stands_in_the_way_is_named(name: str) -> None:
+    [denial] = judge(order(), context(**{name: "KRB7"})).denials
+    assert (denial.measured, denial.limit) == ("KRB7", "none")
+
+
+@pytest.mark.parametrize("absurd", [True, D("1.5"), -1, None])
+def test_a_count_that_is_no_whole_number_denies(absurd: Any) -> None:
+    [denial] = judge(order(), context(open_orders=absurd)).denials
+    assert denial.rule == "open_orders"
+    assert denial.detail == f"Unusable: the number of open orders is {absurd}"
+
+
 def test_a_judgement_is_written_down_as_words() -> None:
     told = judge(order(), context()).as_json()
     assert told[0] == {"rule": "hard_order_value", "outcome": "allow", "measured": "$5,100.00", "limit": "$100,000.00", "detail": ""}
@@ -135,6 +148,7 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     # 2 % of the middle: 2 / 101 is 1.98 %, 2.03 / 101.015 is 2.01 %
     ("spread", {}, {"quote": _cent_ask("102.00")}, True),
     ("spread", {}, {"quote": _cent_ask("102.03")}, False),
+    ("spread", {}, {"quote": quote(bid="100.00", ask="100.00")}, True),
     ("spread", {}, {"quote": quote(bid="100.01", ask="100.00")}, False),
     # 73: the newest bar or, intraday, the one before
     ("fresh_bar", {}, {"bar_end": NOW - timedelta(minutes=5)}, True),
@@ -145,6 +159,8 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("time_in_force", {"time_in_force": TimeInForce.GTC}, {}, False),
     # 26, F6
     ("brackets", {"brackets": (Bracket(25, D("97.00"), D("103.00")), Bracket(25, D("97.00"), None))}, {}, True),
+    ("brackets", {"brackets": (Bracket(1, D("97.00"), D("103.00")),)}, {}, True),
+    ("brackets", {"brackets": (Bracket(0, D("97.00"), D("103.00")),)}, {}, False),
     ("brackets", {"brackets": (Bracket(51, D("97.00"), D("103.00")),)}, {}, False),
     ("brackets", {"brackets": (Bracket(50, D("100.00"), D("103.00")),)}, {}, False),
     ("brackets", {"brackets": (Bracket(50, D("97.00"), D("100.00")),)}, {}, False),

@@ -135,11 +135,14 @@ def test_an_entry_on_pullback_waits_at_the_nearer_of_sma20_and_support() -> None
         ({"price": D(0)}, "no_price"),
         ({"equity": D(0)}, "no_equity"),
         ({"equity": D("NaN")}, "no_equity"),
+        ({"held_value": D(-1)}, "no_equity"),
         ({"buying_power": D("Infinity")}, "no_equity"),
         ({"buying_power": D(0)}, "below_one_share"),
         ({"buying_power": D(-5_000)}, "below_one_share"),
         ({"held_value": D(15_000)}, "below_one_share"),
         ({"sizing": RiskSizing(entry=Entry.PULLBACK), "sma20": None, "support": D(101)}, "no_pullback_level"),
+        ({"sizing": RiskSizing(entry=Entry.PULLBACK), "price": D("0.0002"), "sma20": D("0.00009"), "support": None}, "no_pullback_level"),
+        ({"price": D("0.0001"), "support": None, "atr": None}, "no_stop"),
     ],
 )
 def test_no_entry_says_why(changes: dict[str, Any], reason: str) -> None:

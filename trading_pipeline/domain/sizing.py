@@ -188,7 +188,7 @@ def _nearest_below(price: Decimal, *levels: Decimal | None) -> Decimal | None:
 
 def _stop(sizing: RiskSizing, entry: Decimal, atr: Decimal | None, support: Decimal | None) -> Decimal | None:
     """The highest of support, ATR and the greatest stop; an input still in warm-up is left out, the greatest stop never is."""
-    by_atr = None if atr is None or not _usable(atr) else entry - sizing.atr_multiple * atr
+    by_atr = None if atr is None else entry - sizing.atr_multiple * atr
     highest = _nearest_below(entry, support, by_atr, entry * (1 - sizing.max_stop))
     stop = None if highest is None else floor_to_tick(highest)
     return stop if _usable(stop) else None
