@@ -1,0 +1,162 @@
+"""One call of the command line: its home, its output, and what becomes of its errors.
+
+`command` gives every command the global options, so that they may stand before or after its name. Every TradingError becomes
+three lines and its exit code; anything else is our fault: one line, and the traceback in a file.
+"""
+
+import inspect
+import os
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from trading_pipeline.errors import PermissionRequired, SettingsError, TradingError
+from trading_pipeline.faces.cli.homes import default_home, made_at
+from trading_pipeline.faces.cli.output import NEW_YORK, Output, plain
+
+if TYPE_CHECKING:
+    from trading_pipeline.service.desk import Desk
+    from trading_pipeline.settings import Settings
+
+P = ParamSpec("P")
+INTERRUPTED = 130
+"""As a shell reports SIGINT."""
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", help="Folder of the installation (TRADING_HOME, or the newest under .trading).", rich_help_panel="Everywhere"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for scripts.", rich_help_panel="Everywhere")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel="Everywhere")]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What a command is handed: where it works and where it writes."""
+
+    home: Path
+    output: Output
+    given_home: Path | None = None
+    """As the person named it, None when they did not."""
+
+    def settings(self, **given: Any) -> "Settings":
+        """The settings of the home."""
+        from trading_pipeline.settings import Settings
+
+        return Settings.load(self.home, **given)
+
+    @contextmanager
+    def desk(self, *, create: bool = False) -> Iterator["Desk"]:
+        """The desk of the home, closed afterwards.
+
+        Args:
+            create: Make the home when there is none; otherwise that is an error, so that a look around leaves nothing behind.
+
+        Raises:
+            SettingsError: There is no home.
+        """
+        settings = self.settings()
+        if not create and settings.database_url is None and made_at(self.home) is None:
+            raise SettingsError(
+                f"There is no home at {self.home}.", value=str(self.home), rule="a home is made by what first needs one",
+                remedy="run `trading demo`, import bars or create a strategy, or name another with --home",
+            )
+        from trading_pipeline.bootstrap import open_desk
+
+        with open_desk(settings) as desk:
+            yield desk
+
+    def confirm(self, question: str, *, yes: bool) -> bool:
+        """Whether the person says yes; `yes` answers for them, and is needed where nobody can be asked.
+
+        Raises:
+            PermissionRequired: No terminal and no --yes.
+        """
+        if yes:
+            return True
+        if not self.output.interactive:
+            raise PermissionRequired(
+                "Nobody can be asked here: this is no terminal.", value="no terminal", rule="this needs a person's confirmation",
+                remedy="run it at a terminal, or add --yes",
+            )
+        return self.output.ask(f"{question} [y/N]").lower() in ("y", "yes")
+
+
+def command(
+    app: typer.Typer, name: str, *, panel: str | None = None, **settings: Any,
+) -> Callable[[Callable[Concatenate[Invocation, P], None]], Callable[Concatenate[Invocation, P], None]]:
+    """Register a function of an Invocation as a command with the global options."""
+
+    def register(function: Callable[Concatenate[Invocation, P], None]) -> Callable[Concatenate[Invocation, P], None]:
+        def run(*, ctx: typer.Context, **given: Any) -> None:
+            outer: dict[str, Any] = ctx.find_root().obj or {}
+            as_json, quiet, home = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home"))
+            output = Output(as_json=bool(as_json), quiet=bool(quiet))
+            call = Invocation((home.expanduser() if home else default_home()).absolute(), output, home)
+            if "extra" in given:
+                given["extra"] = ctx.args
+            _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        parameter = inspect.Parameter
+        everywhere = [
+            parameter("home", parameter.KEYWORD_ONLY, annotation=HomeOption, default=None),
+            parameter("as_json", parameter.KEYWORD_ONLY, annotation=JsonOption, default=False),
+            parameter("quiet", parameter.KEYWORD_ONLY, annotation=QuietOption, default=False),
+        ]
+        context = parameter("ctx", parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        declared = [context, *(each.replace(kind=parameter.KEYWORD_ONLY) for each in own), *everywhere]
+        run.__signature__ = inspect.Signature(declared)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in declared}
+        run.__doc__ = function.__doc__
+        app.command(name, rich_help_panel=panel, **settings)(run)
+        return function
+
+    return register
+
+
+def _guarded(call: Invocation, work: Callable[[], None]) -> None:
+    try:
+        work()
+    except TradingError as error:
+        call.output.error(error)
+        raise typer.Exit(error.exit_code) from None
+    except (typer.Exit, typer.Abort, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            raise typer.Exit(_unexpected(call, error)) from None
+        raise
+    except Exception as error:  # noqa: BLE001 -- the one broad except of this face: it records and answers
+        raise typer.Exit(_unexpected(call, error)) from None
+
+
+def _unexpected(call: Invocation, error: Exception) -> int:
+    saved = _save_traceback(call.home, error)
+    shown = f"{type(error).__name__}: {plain(error)[:300]}"
+    call.output.error(
+        TradingError(f"Something unforeseen broke: {shown}", rule="this is a fault of the program", remedy=f"report it with {saved}")
+    )
+    return TradingError.exit_code
+
+
+def _save_traceback(home: Path, error: Exception) -> str:
+    """Write the traceback into the home's logs, or where temporary files go when there is no home yet."""
+    name = f"cli-{datetime.now(NEW_YORK):%Y%m%d-%H%M%S}-{os.getpid()}.log"
+    text = "".join(traceback.format_exception(error))
+    for folder in ([home / "logs"] if home.is_dir() else []) + [Path(tempfile.gettempdir())]:
+        try:
+            folder.mkdir(exist_ok=True)
+            path = folder / name
+            with path.open("x", encoding="utf-8") as file:
+                path.chmod(0o600)
+                file.write(text)
+        except OSError:
+            continue
+        return str(path)
+    return "its traceback, which could not be saved anywhere"

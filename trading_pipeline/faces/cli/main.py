@@ -1,0 +1,81 @@
+"""The command `trading`: one Typer application, one module a family of commands.
+
+Heavy libraries are imported inside the commands that use them: `trading --help` stays fast. Usage errors look like every other
+error and exit with 2; what happens to errors within a command stands in `invocation`.
+"""
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from trading_pipeline.errors import InputError
+from trading_pipeline.faces.cli import approvals, bars, doctor, record, running, status, strategies
+from trading_pipeline.faces.cli.invocation import INTERRUPTED, HomeOption, JsonOption, QuietOption
+from trading_pipeline.faces.cli.output import Output
+
+PROGRAM = "trading"
+
+app = typer.Typer(
+    name=PROGRAM, help="An LLM proposes trades, a rulebook it cannot touch judges them, and you decide.", pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(strategies.app, name="strategy", rich_help_panel="Trading")
+status.register(app, "Trading")
+approvals.register(app, "Trading")
+running.register(app, "Running")
+doctor.register(app, "Running")
+record.register(app, "Record")
+app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from trading_pipeline import __version__
+
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    ctx: typer.Context, home: HomeOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+    _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Options that every command takes, before or after its name."""
+    ctx.obj = {"home": home, "as_json": as_json, "quiet": quiet}
+
+
+def run() -> None:
+    """The entry point: never returns."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command line; returns the exit code."""
+    program = typer.main.get_command(app)
+    try:
+        code = program.main(args=arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:
+        if not hasattr(error, "format_message"):
+            raise
+        Output(as_json="--json" in arguments).error(_usage(error))
+        return InputError.exit_code
+    return code if isinstance(code, int) else 0
+
+
+def _usage(error: Any) -> InputError:
+    """Typer's complaint about the command line in our form. Its classes are no public names, hence Any."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else PROGRAM
+    message = " ".join(str(error.format_message()).split())
+    usage = " ".join(context.command.collect_usage_pieces(context)) if context is not None else "[OPTIONS] COMMAND"
+    return InputError(message, rule=f"{path} {usage}", remedy=f"see {path} --help")

@@ -1,0 +1,148 @@
+"""`trading events`, `why`, `verify`, `rebuild`: reading the record, and checking it."""
+
+import difflib
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_pipeline.errors import LedgerCorrupt, UnknownName
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column, Output, new_york, plain
+
+if TYPE_CHECKING:
+    from trading_pipeline.domain.events import Event, EventType
+    from trading_pipeline.ports import Reader
+
+POLL_SECONDS = 0.5
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands."""
+    command(app, "events", panel=panel)(events)
+    command(app, "why", panel=panel)(why)
+    command(app, "verify", panel=panel)(verify)
+    command(app, "rebuild", panel=panel)(rebuild)
+
+
+def events(
+    call: Invocation,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as facts come, until Ctrl-C.")] = False,
+    types: Annotated[list[str] | None, typer.Option("--type", "-t", help="Only this type, such as order.filled; may be repeated.")] = None,
+    stream: Annotated[str | None, typer.Option("--stream", help="Only this stream: market, account, system, strategy:NAME.")] = None,
+    after: Annotated[int | None, typer.Option("--after", min=0, metavar="SEQ", help="From the first event after this seq on.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many; by default the newest 50.")] = None,
+) -> None:
+    """Facts of the ledger, oldest first; with --json one object a line."""
+    wanted = _types(types or [])
+    with call.desk() as desk:
+        reader = desk.ledger
+        if after is None:
+            found = _newest(reader, wanted, stream, limit or 50)
+            seen = max(reader.head()[0] if not found else found[-1].seq, 0)
+        else:
+            found = reader.events(after=after, types=wanted, stream=stream, limit=limit)
+            seen = found[-1].seq if found else after
+        for event in found:
+            _write(call.output, event)
+        if not found and not follow and not call.output.as_json:
+            call.output.line("No such event.")
+        while follow:
+            for event in reader.events(after=seen, types=wanted, stream=stream, limit=500):
+                _write(call.output, event)
+                seen = event.seq
+            time.sleep(POLL_SECONDS)
+
+
+def why(
+    call: Invocation,
+    ident: Annotated[str, typer.Argument(metavar="ORDER|FILL|ACTION|SEQ", help="Its id, or a beginning that only it has.")],
+) -> None:
+    """The walk from the bar to an order or a fill, and on to the portfolio."""
+    from trading_pipeline.service import queries
+
+    with call.desk() as desk:
+        causes = queries.why(desk, ident)
+    call.output.answer(
+        [{"seq": c.seq, "type": c.type, "at": c.at, "actor": c.actor, "says": c.says} for c in causes],
+        lambda: call.output.table(
+            [Column("SEQ", right=True), Column("NEW YORK"), Column("FACT"), Column("BY"), Column("WHAT", wrap=True)],
+            [[c.seq, new_york(c.at), c.type, c.actor, c.says] for c in causes],
+        ),
+    )
+
+
+def verify(call: Invocation) -> None:
+    """Recompute the hash chain and every table, and name the first difference."""
+    from trading_pipeline.service.verification import verify as check
+
+    with call.desk() as desk, call.output.working("Verifying the ledger"):
+        report = check(desk.ledger)
+
+    def text() -> None:
+        found = report.difference
+        if found is None:
+            call.output.line(f"Verified: {report.events:,} events and {report.rows:,} rows of the {report.environment} ledger agree.")
+        call.output.pairs({"head": f"{report.head_seq} {report.head_hash}"})
+
+    call.output.answer(report.as_json(), text)
+    if report.difference is not None:
+        raise LedgerCorrupt(
+            f"The ledger does not verify: {report.difference}.", value=report.difference.seq, rule=report.difference.rule,
+            remedy="a table alone is mended by `trading rebuild`; events are not: restore a backup",
+        )
+
+
+def rebuild(call: Invocation, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
+    """Write every table anew from the events."""
+    with call.desk() as desk:
+        if not call.confirm("Write every table anew from the events? Writers wait meanwhile.", yes=yes):
+            call.output.note("Nothing was changed.")
+            raise typer.Exit(1)
+        with call.output.working("Rebuilding the tables"):
+            folded = desk.ledger.rebuild()
+    call.output.answer({"events": folded}, lambda: call.output.line(f"The tables are rebuilt from {folded:,} events."))
+
+
+def _newest(reader: "Reader", types: Sequence["EventType"], stream: str | None, count: int) -> list["Event"]:
+    """The last `count` events that fit, found by looking back in growing windows."""
+    head = reader.head()[0]
+    window = count
+    while True:
+        after = max(0, head - window)
+        found = reader.events(after=after, types=types, stream=stream)
+        if len(found) >= count or after == 0:
+            return found[-count:]
+        window *= 8
+
+
+def _types(names: list[str]) -> tuple["EventType", ...]:
+    from trading_pipeline.domain.events import EventType
+
+    known = {each.value: each for each in EventType}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            raise UnknownName(
+                f"There is no event type {name!r}.", value=name, rule="event types have fixed names",
+                remedy=f"did you mean {' or '.join(near)}?" if near else f"use one of {', '.join(known)}",
+            )
+    return tuple(known[name] for name in names)
+
+
+def _write(output: Output, event: "Event") -> None:
+    if output.as_json:
+        output.json(_as_json(event), compact=True)
+        return
+    from trading_pipeline.domain.lineage import sentence
+
+    output.line(f"{event.seq:>7}  {new_york(event.at)}  {event.type.value:<24} {event.stream:<18} {plain(sentence(event))}")
+
+
+def _as_json(event: "Event") -> dict[str, Any]:
+    return {
+        "seq": event.seq, "stream": event.stream, "stream_seq": event.stream_seq, "key": event.key, "type": event.type.value,
+        "schema": event.schema, "cause": event.cause, "actor": event.actor, "at": event.at.isoformat(),
+        "recorded_at": event.recorded_at.isoformat(), "payload": event.payload, "hash": event.hash.hex(),
+    }

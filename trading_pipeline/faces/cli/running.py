@@ -1,0 +1,130 @@
+"""`trading run`, `up`, `demo`: what is due once, all of it until Ctrl-C, and the demonstration."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column, gain, money, new_york
+
+if TYPE_CHECKING:
+    from trading_pipeline.service.desk import Desk
+    from trading_pipeline.service.steps import StepResult
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the commands."""
+    command(app, "demo", panel=panel, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo)
+    command(app, "up", panel=panel)(up)
+    command(app, "run", panel=panel)(run)
+
+
+def run(call: Invocation) -> None:
+    """Do once what is due now: cycles of closed bars, releases, expiries, news of orders, the close of a session."""
+    from trading_pipeline.service.closing import close_session, sessions_to_close
+
+    cycles: list[dict[str, Any]] = []
+    with call.desk() as desk, call.output.working("Running what is due"):
+        now = desk.now()
+        for name, missed, results in _due(desk):
+            cycles.append({"cycle": name, "missed_before": missed, "steps": [asdict(result) for result in results]})
+        reports = [close_session(desk, session) for session in sessions_to_close(desk)]
+        world = desk.world.value
+    data = {"now": now.isoformat(), "market": world, "cycles": cycles, "sessions_closed": reports}
+    call.output.answer(data, lambda: _show(call, data))
+
+
+def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
+    """Everything due at this instant, each with the closes missed before it and its steps."""
+    from trading_pipeline.domain.cycles import follow_up
+    from trading_pipeline.service import approvals
+    from trading_pipeline.service.cycle import run_cycle, run_follow_up
+    from trading_pipeline.service.execution import news
+    from trading_pipeline.service.timetable import due_cycles, record_missed
+
+    due = approvals.due(desk)
+    approvals.expire(desk, due.overdue)
+    if due.released or news(desk):
+        turn = follow_up(due.released, desk.today(), desk.now(), "release" if due.released else "orders")
+        yield turn.cycle_id, 0, run_follow_up(desk, turn)
+    for cycle in due_cycles(desk):
+        missed = record_missed(desk, cycle)
+        yield cycle.cycle_id, missed, run_cycle(desk, cycle)
+
+
+def up(
+    call: Invocation,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Dagster's page, else webserver_port.")] = None,
+    bars: Annotated[Path | None, typer.Option("--bars", help="Replay a folder of your own bars, in a new home.", metavar="DIR")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="Where a new replay starts, New York, such as 2024-08-28T09:30.")] = None,
+    speed: Annotated[float | None, typer.Option("--speed", help="Of a new intraday replay: market seconds a second, else 1.")] = None,
+    session_seconds: Annotated[
+        float | None, typer.Option("--session-seconds", help="Of a new daily replay: seconds a session, else 30.")
+    ] = None,
+    keep_going: Annotated[bool, typer.Option("--keep-going", help="With --bars: leave refused files out.")] = False,
+) -> None:
+    """Run the pipeline until Ctrl-C: Dagster's page, its schedules and sensors, on the paper broker."""
+    from trading_pipeline.adapters.processes import require_free_port
+    from trading_pipeline.faces.cli import replay
+    from trading_pipeline.faces.cli.up import up as run_until_stopped
+
+    settings = call.settings()
+    page = port or settings.webserver_port
+    require_free_port(page)
+    clock = replay.join_or_begin(call, settings, replay.Wish(bars, at, speed, session_seconds, keep_going))
+    if clock is not None:
+        call.output.note(Text(" REPLAY ", "bold black on yellow"), f"  of {clock.market}, at {new_york(clock.now())} New York")
+    kept = False
+
+    def keep() -> None:
+        nonlocal kept
+        if clock is not None:
+            clock.keep()
+            kept = True
+
+    try:
+        run_until_stopped(
+            call.home, page, say=call.output.note, embedded=settings.database_url is None,
+            environment={"TRADING_HOME": str(call.home)}, keep=keep,
+        )
+    finally:
+        # Another `up` on this home makes ours end before it began: its replay is not ours to stop.
+        if clock is not None and kept:
+            clock.pause()
+
+
+def demo(call: Invocation, *, extra: list[str]) -> None:
+    """Trade real history from end to end. Its options: --bars DIR, --from DATE, --sessions N."""
+    given = [*(["--home", str(call.given_home)] if call.given_home else []), *(["--json"] if call.output.as_json else []), *extra]
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "trading_pipeline.demo", *given])
+
+
+def _show(call: Invocation, data: dict[str, Any]) -> None:
+    out = call.output
+    replay = Text(" REPLAY ", "bold black on yellow") if data["market"] == "replay" else Text(data["market"])
+    out.line(replay, f"  {new_york(data['now'])} New York")
+    if not data["cycles"] and not data["sessions_closed"]:
+        out.line("Nothing is due now.")
+    for cycle in data["cycles"]:
+        out.heading(f"Cycle {cycle['cycle']}")
+        if cycle["missed_before"]:
+            out.line(Text(f"{cycle['missed_before']} closes before it were missed and are recorded so.", "yellow"))
+        rows = []
+        for step in cycle["steps"]:
+            counts = ", ".join(f"{many:,} {what.replace('_', ' ')}" for what, many in step["counts"].items() if many)
+            did = "done before" if step["replayed"] else counts or "-"
+            rows.append([step["step"].replace("_", " "), did, "; ".join(step["notes"][:5])])
+        out.table([Column("STEP"), Column("DID", wrap=True), Column("NOTES", wrap=True)], rows)
+    for report in data["sessions_closed"]:
+        out.heading(f"Session {report['session']} closed{' early' if report['early_close'] else ''}")
+        out.pairs({
+            "equity": Text.assemble(money(report["equity"]), "  day ", gain(report["day_pnl"])), "cash": money(report["cash"]),
+            "fills": report["fills"],
+        })

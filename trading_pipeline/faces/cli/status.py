@@ -1,0 +1,72 @@
+"""`trading status`: the market, the account, the strategies, and what waits, on one page."""
+
+from decimal import Decimal
+from typing import Any
+
+import typer
+from rich.text import Text
+
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york, price, word
+
+
+def register(app: typer.Typer, panel: str) -> None:
+    """Add the command."""
+    command(app, "status", panel=panel)(status)
+
+
+def status(call: Invocation) -> None:
+    """Market, account, strategies, positions, and what waits for you."""
+    from trading_pipeline.service import queries
+
+    with call.desk() as desk:
+        data = queries.status(desk)
+    call.output.answer(data, lambda: _show(call, data))
+
+
+def _show(call: Invocation, data: dict[str, Any]) -> None:
+    out = call.output
+    replay = data["market"] == "REPLAY"
+    if replay:
+        out.line(Text(" REPLAY ", "bold black on yellow"), Text("  the market clock replays history; nothing here is live", "yellow"))
+    out.line(_market(data))
+    booked = Decimal(data["cash"]) != 0 or Decimal(data["equity"]) != 0
+    pnl = Text.assemble("  today ", gain(data["day_pnl"]), "  open ", gain(data["unrealised"]))
+    activity = f"{counted(data['trades_today'], 'fill')}, {counted(data['open_orders'], 'open order')}"
+    out.pairs({
+        "home": call.home, "environment": data["environment"], "bars from": data["source"],
+        "next cycle": _next(data["next_cycle"]),
+        "equity": Text.assemble(money(data["equity"]), pnl) if booked else None,
+        "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
+        "today": f"{activity}, model {money(data['model_cost_today'])}",
+        "ledger": f"{data['ledger_seq']:,} events",
+    })
+    if data["pending_approvals"]:
+        some = "proposal waits" if data["pending_approvals"] == 1 else "proposals wait"
+        out.line(Text(f"{data['pending_approvals']} {some} for you: trading approvals", "bold yellow"))
+    out.heading("Strategies")
+    out.table(
+        [Column("NAME"), Column("STATE"), Column("MODE"), Column("BARS"), Column("SYMBOLS", wrap=True), Column("REASON", wrap=True)],
+        [[s["name"], word(s["state"]), s["mode"], s["interval"], _symbols(s["symbols"]), s["reason"] or ""] for s in data["strategies"]],
+        empty="None yet. Create one with: trading strategy create FILE",
+    )
+    out.heading("Positions")
+    out.table(
+        [Column("STRATEGY"), Column("SYMBOL"), Column("SHARES", right=True), Column("PRICE", right=True), Column("OPEN P&L", right=True)],
+        [[p["strategy"], p["symbol"], f"{p['quantity']:,}", price(p["mark"]), gain(p["unrealised"])] for p in data["positions"]],
+        empty="None.",
+    )
+
+
+def _market(data: dict[str, Any]) -> Text:
+    """The market's time, and until when it is open or closed."""
+    state = Text("open", "green") if data["open"] else Text("closed", "dim")
+    return Text.assemble(f"{new_york(data['now'])} New York, market ", state, f" until {new_york(data['next_change'])[:16]}")
+
+
+def _next(cycle: dict[str, str] | None) -> str | None:
+    return None if cycle is None else f"{new_york(cycle['due'])} New York, {cycle['interval']} bars"
+
+
+def _symbols(symbols: list[str]) -> str:
+    return ", ".join(symbols[:8]) + (f" and {len(symbols) - 8} more" if len(symbols) > 8 else "")
