@@ -4,6 +4,7 @@ import itertools
 import shutil
 import signal
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -86,4 +87,5 @@ def stop_at_once(server: EmbeddedPostgres) -> None:
     with suppress(FileNotFoundError, psutil.NoSuchProcess):
         process = psutil.Process(int((server.data_dir / "postmaster.pid").read_text().split()[0]))
         process.send_signal(signal.SIGQUIT)
-        process.wait(20)
+        while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)

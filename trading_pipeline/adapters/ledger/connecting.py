@@ -1,11 +1,9 @@
 """Engines and sessions: pooled, UTC, synchronous_commit on, every wait bounded, whatever the server's defaults are."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
-import psycopg2.extensions
 import sqlalchemy as sa
 
 from trading_pipeline.errors import SettingsError
@@ -24,10 +22,11 @@ SESSION = {
 DRIVER = "postgresql+psycopg2"
 
 
-def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None) -> sa.Engine:
+def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None, *, pooled: bool = True) -> sa.Engine:
     """An engine on a PostgreSQL URL; `postgresql://` is read as psycopg2.
 
     Args:
+        pooled: False makes a new connection each time, in autocommit, and closes it after use.
         revive: Called once when the server does not answer, before trying again.
 
     Raises:
@@ -41,8 +40,12 @@ def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None) ->
         parsed = parsed.set(drivername=DRIVER)
     if parsed.drivername != DRIVER:
         raise _refused(parsed.drivername)
+    pool: dict[str, Any] = (
+        {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "READ COMMITTED"}
+        if pooled else {"poolclass": sa.NullPool, "isolation_level": "AUTOCOMMIT"}
+    )
     engine = sa.create_engine(
-        parsed, pool_size=5, max_overflow=15, pool_timeout=10, hide_parameters=True, isolation_level="READ COMMITTED",
+        parsed, **pool, hide_parameters=True,
         connect_args={
             "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), "connect_timeout": 10, "keepalives_idle": 10,
             "keepalives_interval": 5, "keepalives_count": 3,
@@ -59,19 +62,6 @@ def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None) ->
 
         sa.event.listen(engine, "do_connect", connect)
     return engine
-
-
-@contextmanager
-def lease_connection(engine: sa.Engine) -> Iterator[psycopg2.extensions.connection]:
-    """A connection outside the pool, in autocommit, that may be idle for as long as it likes."""
-    pooled = engine.raw_connection()
-    pooled.detach()
-    connection: Any = pooled.dbapi_connection
-    with closing(connection):
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            cursor.execute("SET statement_timeout = 0")
-        yield connection
 
 
 def _refused(value: str) -> SettingsError:

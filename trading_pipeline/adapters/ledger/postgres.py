@@ -16,7 +16,7 @@ import psycopg2
 import sqlalchemy as sa
 
 from trading_pipeline.adapters.ledger import queries
-from trading_pipeline.adapters.ledger.connecting import engine_for, lease_connection
+from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translated, translating
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
@@ -45,8 +45,9 @@ def prepare_database(owner_url: sa.URL | str, app_role: str = "trading_app") -> 
 class PostgresLedger:
     """A `Ledger` in a PostgreSQL database; make one with `open` or `for_home`."""
 
-    def __init__(self, engine: sa.Engine, environment: str, clock_wall: WallClock) -> None:
+    def __init__(self, engine: sa.Engine, leases: sa.Engine, environment: str, clock_wall: WallClock) -> None:
         self._engine = engine
+        self._leases = leases
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._environment = environment
         self._clock_wall = clock_wall
@@ -73,7 +74,7 @@ class PostgresLedger:
         """
         opening = opened_event(environment, opened_at or clock_wall())
         engine = engine_for(url, revive)
-        ledger = cls(engine, environment, clock_wall)
+        ledger = cls(engine, engine_for(url, revive, pooled=False), environment, clock_wall)
         try:
             ledger._read(_check_database)
             with ledger.transaction() as transaction:
@@ -83,7 +84,7 @@ class PostgresLedger:
                     transaction.append(opening)
             check_environment(environment if stamped is None else stamped, environment)
         except BaseException:
-            engine.dispose()
+            ledger.close()
             raise
         return ledger
 
@@ -140,13 +141,12 @@ class PostgresLedger:
         for last in (False, True):
             connection = self._engine.connect()
             try:
-                row = connection.execute(queries.LOCK_HEAD).one()
+                row = connection.execute(queries.LOCK_HEAD).first()
+                if row is None:
+                    raise LedgerCorrupt(
+                        "The ledger has no head.", rule="ledger_head has one row", remedy="restore a backup, or prepare the database anew"
+                    )
                 return connection, (row[0], row[1], row[2])
-            except sa.exc.NoResultFound:
-                connection.close()
-                raise LedgerCorrupt(
-                    "The ledger has no head.", rule="ledger_head has one row", remedy="restore a backup, or prepare the database anew"
-                ) from None
             except BaseException as error:
                 connection.close()
                 if last or not _is_disconnect(error):
@@ -183,19 +183,21 @@ class PostgresLedger:
             LedgerUnavailable: Not had in time, or found lost on leaving (the server went away meanwhile).
         """
         number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
-        with translating(), lease_connection(self._engine) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute("SET lock_timeout = %s", (f"{max(1, round(wait_seconds * 1000))}ms",))
-                try:
-                    cursor.execute("SELECT pg_advisory_lock(%s)", (number,))
-                except psycopg2.errors.LockNotAvailable:
-                    raise LedgerUnavailable(
-                        f"The lease {name} is held by another process.", value=name, rule="one holder at a time",
-                        remedy="let the other finish, or stop it",
-                    ) from None
+        with translating(), self._leases.connect() as connection:
+            connection.execute(sa.text("SELECT set_config('statement_timeout', '0', false)"))
+            wait = f"{max(1, round(wait_seconds * 1000))}ms"
+            connection.execute(sa.text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait})
+            try:
+                connection.execute(queries.TAKE_LEASE, {"number": number})
+            except sa.exc.OperationalError as error:
+                if not isinstance(error.orig, psycopg2.errors.LockNotAvailable):
+                    raise
+                raise LedgerUnavailable(
+                    f"The lease {name} is held by another process.", value=name, rule="one holder at a time",
+                    remedy="let the other finish, or stop it",
+                ) from None
             yield
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", (number,))
+            connection.execute(queries.LEAVE_LEASE, {"number": number})
 
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
@@ -216,6 +218,7 @@ class PostgresLedger:
     def close(self) -> None:
         """Let go of connections; the server goes on."""
         self._engine.dispose()
+        self._leases.dispose()
 
     # Reading
 
@@ -278,6 +281,7 @@ class PostgresLedger:
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order, as of one instant."""
         table_named(table)
+        self.head()  # Replaces connections that died while idle: a stream once begun cannot be begun again.
         with translating(), self._engine.connect() as connection:
             yield from queries.all_rows(connection, table)
 

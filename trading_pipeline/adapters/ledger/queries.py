@@ -27,6 +27,8 @@ _COLUMNS = {name: tuple(table.columns) for name, table in TABLES.items()}
 
 LOCK_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash, HEAD.c.environment).with_for_update()
 READ_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
+TAKE_LEASE = sa.text("SELECT pg_advisory_lock(:number)")
+LEAVE_LEASE = sa.text("SELECT pg_advisory_unlock(:number)")
 STAMP = sa.update(HEAD).values(environment=sa.bindparam("stamped"))
 INSERT_EVENTS = sa.insert(EVENTS)
 _BY_SEQ = sa.select(EVENTS).where(EVENTS.c.seq == sa.bindparam("wanted"))
