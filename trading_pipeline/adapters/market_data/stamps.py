@@ -24,6 +24,8 @@ ZONES = ("America/New_York", "UTC", "America/Chicago", "America/Los_Angeles")
 
 _SECOND = 1_000_000_000
 _DAY = 86_400 * _SECOND
+_YEARS = (instant_ns(datetime(1900, 1, 1, tzinfo=UTC)), instant_ns(datetime(2200, 1, 1, tzinfo=UTC)))
+"""Instants outside are no stamps of bars; those far outside would not even fit into 64 bits."""
 _SLASHED = re.compile(r"(\d{1,2})[/.\-](\d{1,2})[/.\-](\d{4})(?:[ T]+(\d{1,2}):(\d{2})(?::(\d{2}))?\s*([AaPp][Mm])?)?")
 
 
@@ -59,14 +61,14 @@ def parse(values: Sequence[str], order: DateOrder | None, file: str) -> Stamps:
     """
     import pyarrow as pa
 
-    everything = np.ones(len(values), np.bool_)
     for kind, aware in ((pa.timestamp("ns", tz="UTC"), True), (pa.timestamp("ns"), False)):
         try:
-            return Stamps(pa.array(values, pa.string()).cast(kind).cast(pa.int64()).to_numpy(), aware, everything, ("ISO",))
+            ns = pa.array(values, pa.string()).cast(kind).cast(pa.int64()).to_numpy()
         except pa.ArrowInvalid:
             continue
+        return Stamps(ns, aware, (ns >= _YEARS[0]) & (ns < _YEARS[1]), ("ISO",))
     order = order or _order_of(values, file)
-    found = [_one(value, order) for value in values]
+    found = [_possible(_one(value, order)) for value in values]
     kinds = {(each[1], each[2]) for each in found if each is not None}
     if len({aware for aware, _ in kinds}) > 1:
         raise BarsError(
@@ -241,6 +243,10 @@ def _order_of(values: Sequence[str], file: str) -> DateOrder:
     return DateOrder.DAY_FIRST if first > 12 else DateOrder.MONTH_FIRST
 
 
+def _possible(found: tuple[int, bool, str] | None) -> tuple[int, bool, str] | None:
+    return found if found is not None and _YEARS[0] <= found[0] < _YEARS[1] else None
+
+
 def _one(value: str, order: DateOrder) -> tuple[int, bool, str] | None:
     """(nanoseconds, aware, format) of one stamp, or None."""
     text = value.strip()
@@ -266,7 +272,7 @@ def _naive(text: str, name: str) -> tuple[int, bool, str] | None:
     except ValueError:
         return None
     if at.tzinfo is not None:
-        return instant_ns(at.astimezone(UTC)), True, name
+        return instant_ns(at), True, name
     return instant_ns(at.replace(tzinfo=UTC)), False, name
 
 
