@@ -1,0 +1,207 @@
+"""Every way to tamper with a ledger that the ledger itself can tell is found, and named."""
+
+import random
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import connect
+from tests.histories import created, funded, small_day, trade
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.memory import MemoryLedger
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger
+from trading_pipeline.domain.events import NewEvent, event_hash
+from trading_pipeline.domain.projections import TABLES
+from trading_pipeline.errors import LedgerCorrupt
+from trading_pipeline.service.verification import require_verified, verify
+
+
+@pytest.fixture
+def traded(postgres_ledger: PostgresLedger) -> PostgresLedger:
+    """A ledger with a small day of trading: 24 events."""
+    with postgres_ledger.transaction() as transaction:
+        transaction.append(*small_day())
+    return postgres_ledger
+
+
+def tamper(postgres: EmbeddedPostgres, database: str, statement: str, *values: object) -> None:
+    """As a superuser who has switched the triggers off."""
+    connection = connect(postgres.superuser_url(database))
+    with connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica")
+        cursor.execute(statement, values or None)
+    connection.close()
+
+
+def test_an_untouched_ledger_verifies_and_says_what_was_compared(traded: PostgresLedger) -> None:
+    report = verify(traded)
+    assert report.ok
+    # 1 strategy, 3 actions, 3 orders, 3 fills, 1 position, 1 account
+    assert (report.environment, report.events, report.rows, report.head_seq) == ("demo", 24, 12, 24)
+    assert report.head_hash == traded.head()[1].hex()
+    assert require_verified(traded).as_json()["verified"] is True
+
+
+MUTATIONS = {
+    "edit": (
+        "UPDATE events SET {column} = {change} WHERE seq = %s",
+        [
+            ("payload", "replace(payload, '}', ',\"x\":1}')"), ("actor", "actor || 'x'"), ("at", "at + interval '1 microsecond'"),
+            ("event_key", "event_key || 'x'"), ("cause", "coalesce(cause, 0) + 1"), ("schema", "schema + 1"), ("stream", "stream || 'x'"),
+            ("type", "'bar.dropped'"), ("type", "'nonsense'"), ("stream_seq", "stream_seq + 100"), ("seq", "seq + 100"),
+            ("hash", "sha256(hash)"), ("previous_hash", "sha256(previous_hash)"), ("payload", "'no json'"),
+        ],
+    ),
+    "delete": ("DELETE FROM events WHERE seq = %s", [("", "")]),
+    "insert": (
+        "INSERT INTO events SELECT 25, stream, 99, 'forged', type, schema, cause, actor, at, at, payload, previous_hash, hash "
+        "FROM events WHERE seq = %s",
+        [("", "")],
+    ),
+    "swap": (
+        "UPDATE events SET payload = other.payload FROM events other WHERE events.seq IN (%s, 24) AND other.seq = {swapped} - events.seq",
+        [("", "")],
+    ),
+}
+
+
+def test_fifty_random_mutations_are_all_found(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
+    """Invariant 3. Every mutation is undone from a copy before the next."""
+    chance = random.Random(20121015)
+    tamper(postgres, ledger_database, "CREATE TABLE untouched AS TABLE events")
+    missed = []
+    for number in range(50):
+        kind = list(MUTATIONS)[number % 4]
+        statement, variants = MUTATIONS[kind]
+        column, change = chance.choice(variants)
+        seq = chance.randint(1, 23)
+        tamper(postgres, ledger_database, statement.format(column=column, change=change, swapped=seq + 24), seq)
+        report = verify(traded)
+        if report.difference is None or report.difference.seq != (25 if kind == "insert" else seq):
+            missed.append((kind, column, change, seq, str(report.difference)))
+        tamper(postgres, ledger_database, "DELETE FROM events; INSERT INTO events SELECT * FROM untouched")
+    tamper(postgres, ledger_database, "DROP TABLE untouched")
+    assert missed == []
+    assert verify(traded).ok
+
+
+def test_a_truncated_tail_is_found_by_the_head(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
+    tamper(postgres, ledger_database, "DELETE FROM events WHERE seq > 20")
+    difference = verify(traded).difference
+    assert difference is not None
+    assert (difference.seq, difference.rule) == (21, "the newest event is the head")
+
+
+def test_a_head_with_another_hash_is_found(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
+    tamper(postgres, ledger_database, "UPDATE ledger_head SET hash = sha256(hash)")
+    difference = verify(traded).difference
+    assert difference is not None
+    assert (difference.seq, difference.column) == (24, "hash")
+
+
+def test_another_environment_in_the_stamp_is_found(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
+    traded.close()
+    tamper(postgres, ledger_database, "UPDATE ledger_head SET environment = 'live'")
+    ledger = PostgresLedger.open(postgres.app_url(ledger_database), "live")
+    difference = verify(ledger).difference
+    ledger.close()
+    assert difference is not None
+    assert (difference.seq, difference.column, difference.stored, difference.derived) == (1, "environment", "live", "demo")
+
+
+@pytest.mark.parametrize(
+    ("statement", "table", "key", "column"),
+    [
+        ("UPDATE cash SET cash = cash + 0.01", "cash", ("PAPER",), "cash"),
+        ("UPDATE orders SET state = 'canceled' WHERE client_id = 'Ctrend-2'", "orders", ("Ctrend-2",), "state"),
+        ("UPDATE strategies SET state_since = state_since + interval '1 s'", "strategies", ("trend",), "state_since"),
+        ("UPDATE actions SET admitted = NULL WHERE action_id = 'Atrend-3'", "actions", ("Atrend-3",), "admitted"),
+        ("DELETE FROM fills WHERE execution_id = 'Etrend-3'", "fills", ("Etrend-3",), ""),
+        ("INSERT INTO positions (strategy, symbol, quantity) VALUES ('trend', 'AAAA', 7)", "positions", ("trend", "AAAA"), ""),
+    ],
+)
+def test_a_changed_table_is_found_with_key_and_column(
+    postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger, statement: str, table: str, key: tuple[str, ...], column: str
+) -> None:
+    tamper(postgres, ledger_database, statement)
+    difference = verify(traded).difference
+    assert difference is not None
+    assert (difference.table, difference.key, difference.column) == (table, key, column)
+    traded.rebuild()
+    assert verify(traded).ok
+
+
+def test_the_difference_tells_stored_and_derived(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
+    tamper(postgres, ledger_database, "UPDATE positions SET quantity = 16")
+    with pytest.raises(LedgerCorrupt) as caught:
+        require_verified(traded)
+    assert "table positions, key trend/AAPL, column quantity" in caught.value.message
+    assert "stored 16, derived 15" in caught.value.message
+
+
+def test_a_history_rewritten_with_right_hashes_is_found_by_the_tables(
+    postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger
+) -> None:
+    """Whoever recomputes the whole chain must also know what follows from it."""
+    text = '{"account":"PAPER","amount":"200000"}'
+    previous = traded.event(1).hash  # type: ignore[union-attr]
+    for event in list(traded.scan(2)):
+        payload = text if event.seq == 2 else event.payload_text
+        hash_ = event_hash(
+            previous, event.seq, event.stream, event.stream_seq, event.key, event.type.value, event.schema, event.cause, event.actor,
+            event.at, payload,
+        )
+        tamper(
+            postgres, ledger_database, "UPDATE events SET payload = %s, previous_hash = %s, hash = %s WHERE seq = %s",
+            payload, previous, hash_, event.seq,
+        )
+        previous = hash_
+    tamper(postgres, ledger_database, "UPDATE ledger_head SET hash = %s", previous)
+    difference = verify(traded).difference
+    assert difference is not None
+    assert (difference.table, difference.column) == ("cash", "cash")
+
+
+def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(
+    postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger
+) -> None:
+    tamper(postgres, ledger_database, "UPDATE events SET payload = '{\"account\":\"PAPER\",\"amount\":\"1\"}' WHERE seq = 2")
+    with pytest.raises(LedgerCorrupt, match="event 2, hash"):
+        traded.rebuild()
+    assert traded.find("cash")[0]["deposited"] == Decimal(100000)
+
+
+histories = st.lists(
+    st.tuples(
+        st.integers(1, 6), st.sampled_from(["AAPL", "IBM"]), st.sampled_from(["buy", "sell"]), st.integers(1, 50),
+        st.decimals("0.5", "900", places=4), st.integers(0, 7),
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories, st.integers(1, 30))
+def test_however_a_history_is_cut_into_transactions_the_rebuilt_tables_are_the_same(
+    history: list[tuple[int, str, str, int, Decimal, int]], batch: int
+) -> None:
+    """Invariant 5, on memory; repeated numbers meet the key's no-op, cut ones leave orders open."""
+    events: list[NewEvent] = [funded(), created()]
+    seen = set()
+    for number, symbol, side, quantity, price, length in history:
+        if number not in seen:
+            events += list(trade(number, symbol=symbol, side=side, quantity=quantity, price=str(price)))[:length]
+            seen.add(number)
+    whole, cut = MemoryLedger("demo"), MemoryLedger("demo")
+    with whole.transaction() as transaction:
+        transaction.append(*events, *events[:3])
+    for first in range(0, len(events), batch):
+        with cut.transaction() as transaction:
+            transaction.append(*events[first : first + batch])
+    before = {name: list(whole.dump(name)) for name in TABLES}
+    assert {name: list(cut.dump(name)) for name in TABLES} == before
+    assert whole.rebuild() == len(events) + 1
+    assert {name: list(whole.dump(name)) for name in TABLES} == before
+    assert verify(whole).ok
