@@ -4,14 +4,18 @@ import argparse
 import os
 import sys
 import time
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from trading_pipeline.errors import TradingError
+
+if TYPE_CHECKING:
+    from trading_pipeline.demo.plan import Play
 
 
 def main(arguments: list[str]) -> int:
@@ -43,25 +47,28 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     home: Path = options.home.absolute()
     os.environ["TRADING_HOME"] = str(home)
 
+    from trading_pipeline import homes
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.dagster_home import render
     from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-    from trading_pipeline.demo import plan
+    from trading_pipeline.demo.plan import plan
     from trading_pipeline.ports import Home
+    from trading_pipeline.settings import Environment
 
     def say(sentence: str) -> None:
         console.print(Text(sentence))
 
-    plan.move_aside(home, say)
+    homes.move_aside(home, say)
     home.mkdir(parents=True)
     calendar = load_calendar(home / "cache")
     if options.bars is not None:
-        play = plan.prepare_folder(home, options.bars, calendar, options.first, options.sessions, say)
+        stage = homes.stage_folder(home, options.bars, Environment.DEMO, calendar, say)
     else:
-        play = plan.prepare_samples(home, calendar, options.first, options.sessions)
+        stage = homes.stage_samples(home, Environment.DEMO, calendar)
+    play = plan(stage, calendar, options.first, options.sessions)
     say(
-        f"Playing {len(play.sessions)} sessions from {play.sessions[0].day} to {play.sessions[-1].day} on {play.interval} bars of "
-        f"{', '.join(play.strategies[0].symbols[:12])}. The demo plays the person too: it approves, rejects and lets expire."
+        f"Playing {len(play.sessions)} sessions, {play.sessions[0].day} to {play.sessions[-1].day}, on {stage.interval} bars of "
+        f"{', '.join(stage.symbols[:12])}. The demo plays the person too: it approves, rejects and lets expire."
     )
     server = EmbeddedPostgres.start(Home(home).database)
     try:
@@ -72,34 +79,32 @@ def _play(options: argparse.Namespace, console: Console) -> int:
             server.stop()
 
 
-def _trade(home: Path, play: "object", console: Console, began: float) -> int:
-    from datetime import timedelta
-
+def _trade(home: Path, play: "Play", console: Console, began: float) -> int:
+    from trading_pipeline import homes
     from trading_pipeline.adapters.clocks import SteppedClock
     from trading_pipeline.bootstrap import open_desk
-    from trading_pipeline.demo import plan, summary
+    from trading_pipeline.demo import summary
     from trading_pipeline.demo.floor import Floor
     from trading_pipeline.service import approvals, controls
     from trading_pipeline.service.verification import verify
     from trading_pipeline.settings import Settings
 
-    assert isinstance(play, plan.Play)
     clock = SteppedClock(play.sessions[0].open - timedelta(minutes=1))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with open_desk(Settings.load(home), clock) as desk:
-        for spec in play.strategies:
+        for spec in homes.packaged_strategies(play.stage):
             controls.create(desk, spec, actor=approvals.DEMO_PERSON)
             controls.start(desk, spec.name, actor=approvals.DEMO_PERSON)
-        with Progress(*columns, console=console, transient=not console.is_terminal) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("sessions", total=len(play.sessions))
 
-            def progress(done: int, _all: int, what: str) -> None:
+            def progress(done: int, many: int, what: str) -> None:
                 bar.update(task, completed=done, description=what)
                 if not console.is_terminal and done % 5 == 0:
-                    console.print(f"{done} of {_all} sessions: {what}")
+                    console.print(f"{done} of {many} sessions: {what}")
 
             played = Floor(desk, clock).trade(play.sessions, progress)
-        plan.leave_clock(home, desk.calendar, play)
+        homes.leave_replay(home, play.stage, desk.calendar, play.sessions[-1].day)
         report = verify(desk.ledger)
         figures = summary.figures_of(desk, played, play.sessions, report, time.monotonic() - began)
         if not console.stderr:

@@ -21,7 +21,8 @@ T = TypeVar("T")
 def encode(value: Any) -> Any:
     """A domain value as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {"kind": type(value).__name__} | {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+        name: str = type(value).__name__
+        return {"kind": name} | {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal):

@@ -337,18 +337,22 @@ def fill_of(data: Mapping[str, Any]) -> Fill:
 
 
 def _order_filled(event: Event, tables: Tables) -> None:
+    """Book an execution whatever the order's state: an overfill, or a fill of what was dead, quarantines the order."""
     data = event.payload
     row = _require(tables, "orders", (data["client_id"],), event)
     fill = fill_of(data)
     total = row["filled_quantity"] + fill.quantity
     current = OrderState(row["state"])
-    if total >= row["quantity"]:
+    if current in (OrderState.FILLED, OrderState.REJECTED, OrderState.QUARANTINED) or total > row["quantity"]:
+        target = OrderState.QUARANTINED
+    elif total == row["quantity"]:
         target = OrderState.FILLED
-    elif current in (OrderState.CANCELED, OrderState.EXPIRED, OrderState.CANCEL_PENDING):
+    elif current in (OrderState.CANCELED, OrderState.EXPIRED, OrderState.CANCEL_PENDING, OrderState.NOT_PLACED, OrderState.LATE_FOUND):
         target = current
     else:
         target = OrderState.PARTIAL
-    _move(current, target, orders.TRANSITIONS, f"The order {row['client_id']}", event)
+    if target is not current:
+        _move(current, target, orders.TRANSITIONS, f"The order {row['client_id']}", event)
     row.update(
         state=target.value, filled_quantity=total, filled_value=row["filled_value"] + fill.quantity * fill.price,
         updated_at=event.at, last_seq=event.seq,

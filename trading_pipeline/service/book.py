@@ -107,17 +107,20 @@ class Book:
                 release = other + gap
         return release
 
-    def last_account_order(self) -> datetime | None:
-        """When the account's newest order was submitted; brackets go with their entries."""
-        times: list[datetime] = [order["submitted_at"] for order in self.recent if order["parent"] is None]
+    def last_account_order(self, other_than: str = "") -> datetime | None:
+        """When the account's newest order was submitted, one action's aside; brackets go with their entries."""
+        times: list[datetime] = [
+            order["submitted_at"] for order in self.recent if order["parent"] is None and order["action_id"] != other_than
+        ]
         return max(times, default=None)
 
-    def last_trade(self, strategy: str) -> datetime | None:
-        """The strategy's last submission or entry fill, protective orders aside (D3)."""
-        times = [row["submitted_at"] for row in self.recent if row["strategy"] == strategy and row["order_class"] != OrderClass.PROTECTIVE.value]
+    def last_trade(self, strategy: str, other_than: str = "") -> datetime | None:
+        """The strategy's last submission or entry fill (D3): protective orders aside, and slices of one action."""
+        own = [row for row in self.recent if row["strategy"] == strategy and row["action_id"] != other_than]
+        times = [row["submitted_at"] for row in own if row["order_class"] != OrderClass.PROTECTIVE.value]
         times += [
-            row["updated_at"] for row in self.recent
-            if row["strategy"] == strategy and row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0
+            row["updated_at"] for row in own
+            if row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0
             and row["state"] in (OrderState.FILLED.value, OrderState.PARTIAL.value)
         ]
         return max(times, default=None)
@@ -136,9 +139,7 @@ class Book:
                 position's protective orders were gone: they are cancelled before it is sent.
         """
         desk, row = self.desk, self.strategies.get(spec.name)
-        if intent.symbol not in self.volumes:
-            self.volumes[intent.symbol] = self._volume(spec, intent.symbol)
-        volume = self.volumes[intent.symbol]
+        volume = self._volume(spec, intent.symbol)
         equity = self.portfolio.equity
         pnl = strategy_pnl(self.portfolio).get(spec.name, ZERO)
         orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
@@ -154,8 +155,8 @@ class Book:
             position=self.held(spec.name, intent.symbol),
             open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None),
             symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
-            sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name), last_action_at=self._last_action(intent),
-            last_account_order_at=self.last_account_order(),
+            sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id), last_action_at=self._last_action(intent),
+            last_account_order_at=self.last_account_order(intent.action_id),
             orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
@@ -227,10 +228,17 @@ class Book:
             rejected += 1
         return rejected
 
+    def average_volume(self, spec: StrategySpec, symbol: str) -> Decimal | None:
+        """Shares of the symbol traded in a session, on average (invariant 38); None when nothing is known."""
+        volume = self._volume(spec, symbol)
+        return volume[0] if volume else None
+
     def _volume(self, spec: StrategySpec, symbol: str) -> tuple[Decimal, bool] | None:
-        per_session = max(1, -(-390 // spec.interval.minutes))
-        table = self.desk.archive.read(symbol, spec.interval, until=self.now, count=VOLUME_BARS * per_session)
-        return average_day_volume(table, self.desk.today()) if len(table) else None
+        if symbol not in self.volumes:
+            per_session = max(1, -(-390 // spec.interval.minutes))
+            table = self.desk.archive.read(symbol, spec.interval, until=self.now, count=VOLUME_BARS * per_session)
+            self.volumes[symbol] = average_day_volume(table, self.desk.today()) if len(table) else None
+        return self.volumes[symbol]
 
 
 def intent_of(row: Mapping[str, Any]) -> OrderIntent:

@@ -357,6 +357,8 @@ _ENDED = {
     BrokerStatus.EXPIRED: (EventType.ORDER_EXPIRED, "order_expired"),
     BrokerStatus.REJECTED: (EventType.ORDER_REJECTED, "rejected"),
 }
+_MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
+"""A submission that is still on its way ends nowhere: its answer, or `recover`, comes first."""
 
 
 def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
@@ -366,8 +368,10 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         event = _order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
         tally.saw(tx.append(event))
         tally.count("accepted")
-    elif order.status in _ENDED and row["state"] in OPEN_AT_BROKER:
+    elif order.status in _ENDED and row["state"] in _MAY_END:
         type_, heard = _ENDED[order.status]
+        if row["state"] == OrderState.CANCEL_PENDING.value:
+            type_, heard = EventType.ORDER_CANCELED, "canceled"
         tally.saw(tx.append(_order_event(type_, row, {"reason": order.reason}, desk.now(), actor)))
         tally.count(heard)
 

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
-from decimal import ROUND_UP, Decimal
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,13 @@ from trading_pipeline.domain.approvals import ActionState, proposal_hash
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
-from trading_pipeline.domain.money import ZERO, tick, to_cents
+from trading_pipeline.domain.limits import effective_collar
+from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
 from trading_pipeline.domain.rulebook import judge
-from trading_pipeline.domain.sizing import NoEntry, size_entry, split_exit
+from trading_pipeline.domain.sizing import NoEntry, marketable_limit, size_entry, split_exit
 from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service import market
@@ -89,11 +90,12 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
     quote = book.quotes.get(row["symbol"])
     if quote is None:
         return NoEntry("no_quote", f"{row['symbol']} has no quote at {book.now:%Y-%m-%d %H:%M:%S} UTC")
-    collar = _collar(desk, spec)
+    collar = effective_collar(desk.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
     held = book.held(spec.name, row["symbol"]) * quote.last
     plan = size_entry(
         spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=desk.limits,
         strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"), collar=collar,
+        price_band=spec.price_band, average_day_volume=book.average_volume(spec, row["symbol"]),
     )
     if isinstance(plan, NoEntry):
         return plan
@@ -107,19 +109,13 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
 def _exit(desk: Desk, spec: StrategySpec, row: Row, book: Book, held: int) -> OrderIntent:
     quote = book.quotes.get(row["symbol"])
     reference = quote.last if quote is not None else ZERO
-    floor = reference * (1 - _collar(desk, spec))
-    limit = floor.quantize(tick(floor), rounding=ROUND_UP) if quote is not None else None
+    collar = effective_collar(desk.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
+    limit = marketable_limit(Side.SELL, reference, collar, spec.price_band) if quote is not None else None
     return OrderIntent(
         action_id=row["action_id"], part="exit", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,
         symbol=row["symbol"], side=Side.SELL, order_class=OrderClass.EXIT, quantity=held, order_type=OrderType.MARKETABLE,
         reference=reference, limit_price=limit,
     )
-
-
-def _collar(desk: Desk, spec: StrategySpec) -> Decimal:
-    """The tightest price collar: account, strategy, and 3 % where no person looks (invariant 38)."""
-    collars = [desk.limits.price_collar, spec.limits.price_collar]
-    return min([*collars, Decimal("0.03")] if spec.mode is Mode.AUTONOMOUS else collars)
 
 
 def _newest(view: View, column: str) -> Decimal | None:

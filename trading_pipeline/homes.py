@@ -1,0 +1,177 @@
+"""Preparing a home for a replayed market: its settings, its stored bars, its clock, and the strategies that come along.
+
+Used by `trading demo` and `trading up`. A home's market is written once; a new one gets a new home, and the old one is
+moved aside, never deleted.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+
+from trading_pipeline.adapters.clocks import Pace, ReplayClock
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.market_data.files import FileMarket
+from trading_pipeline.adapters.market_data.stored import store_market
+from trading_pipeline.adapters.strategy_files import parse_strategy
+from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
+from trading_pipeline.domain.strategies import Lifetime, StrategySpec
+from trading_pipeline.errors import Conflict, InputError, StorageError
+from trading_pipeline.ports import Home
+from trading_pipeline.settings import Environment, Source
+
+Say = Callable[[str], None]
+FIRST_SAMPLE_SESSION = date(2012, 10, 15)
+LAST_SAMPLE_SESSION = date(2013, 3, 1)
+CLOCK = "clock.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The market of a home: which bars of which symbols, and from when to when there are any."""
+
+    source: Source
+    interval: Interval
+    symbols: tuple[str, ...]
+    first: date
+    end: datetime
+
+    @property
+    def pace(self) -> Pace:
+        """Daily bars are replayed a session at a time."""
+        return Pace.DAILY if self.interval.daily else Pace.INTRADAY
+
+
+def stage_samples(home: Path, environment: Environment, calendar: TradingCalendar) -> Stage:
+    """The sample market: real daily bars of five stocks."""
+    from trading_pipeline.adapters.market_data.samples import SYMBOLS
+
+    write_settings(home, environment, Source.SAMPLES)
+    return Stage(Source.SAMPLES, Interval.DAY1, SYMBOLS, date(2000, 3, 1), calendar.session(LAST_SAMPLE_SESSION).close)
+
+
+def stage_folder(home: Path, folder: Path, environment: Environment, calendar: TradingCalendar, say: Say) -> Stage:
+    """A folder of one's own bars: checked file by file, said what became of each, stored in the home.
+
+    Only the finest interval in the folder is replayed: a market has one.
+
+    Raises:
+        BarsError: No file of the folder can be used.
+    """
+    market = FileMarket(folder, calendar, skip_refused=True)
+    for report in market.reports:
+        for line in report.lines():
+            say(line)
+    for note in market.notes:
+        say(note)
+    finest = {symbol: market.intervals(symbol)[0] for symbol in market.symbols}
+    interval = min(finest.values(), key=lambda each: each.minutes)
+    symbols = tuple(symbol for symbol, each in finest.items() if each is interval)
+    span = market.span
+    assert span is not None
+    tables = list(market.closed_bars(symbols, interval, None, span[1]).values())
+    store_market(home / "market", tables, [split for split in market.splits if split.symbol in symbols])
+    write_settings(home, environment, Source.FILES)
+    first, end = _span(tables)
+    return Stage(Source.FILES, interval, symbols, first, end)
+
+
+def _span(tables: Sequence[BarTable]) -> tuple[date, datetime]:
+    held = [table for table in tables if len(table)]
+    first = min(table.bar(0).start for table in held).astimezone(NEW_YORK).date()
+    return first, max(table.last_end for table in held)
+
+
+def write_settings(home: Path, environment: Environment, source: Source) -> None:
+    """The home's trading.toml, unless it has one."""
+    path = home / "trading.toml"
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            path.write_text(
+                "# Settings of this home; `trading doctor` lists all there are.\n"
+                f'environment = "{environment.value}"\n\n[market]\nclock = "replay"\nsource = "{source.value}"\n',
+                encoding="utf-8",
+            )
+    except OSError as error:
+        raise StorageError(
+            f"The home {home} cannot be written: {error.strerror}.", value=str(home), rule="a home is writable",
+            remedy="check the folder's permissions, or use another with --home",
+        ) from error
+
+
+def begin_replay(
+    home: Path, stage: Stage, calendar: TradingCalendar, start: datetime, *, speed: float = 1.0, session_seconds: float = 30.0,
+) -> ReplayClock:
+    """A replay that stands at `start` until somebody keeps it running; one that stands there already is begun anew.
+
+    Raises:
+        InputError: The bars end before `start`.
+        Conflict: The home's replay is further than `start`.
+    """
+    path = home / CLOCK
+    if path.exists():
+        stands = ReplayClock.attach(path, calendar).now()
+        if stands > start:
+            raise Conflict(
+                f"The replay of {home} stands at {stands:%Y-%m-%d %H:%M:%S} UTC.", value=start, rule="the market clock of a home never goes back",
+                remedy="go on with it, or begin another with --home",
+            )
+        path.unlink()
+    if start >= stage.end:
+        raise InputError(
+            f"There is nothing to replay from {start:%Y-%m-%d %H:%M} UTC.", value=start, rule=f"the bars end at {stage.end:%Y-%m-%d %H:%M} UTC",
+            remedy="start earlier",
+        )
+    return ReplayClock.create(
+        path, market=stage.source.value, pace=stage.pace, start=start, end=stage.end, calendar=calendar, speed=speed,
+        session_seconds=session_seconds, running=False,
+    )
+
+
+def leave_replay(home: Path, stage: Stage, calendar: TradingCalendar, after: date) -> None:
+    """Leave a replay at the open of the session after a date, or at the end of the bars, for `trading up` to go on with."""
+    start = min(calendar.next(after).open, stage.end - timedelta(seconds=1))
+    begin_replay(home, stage, calendar, start)
+
+
+def packaged_strategies(stage: Stage | None = None) -> tuple[StrategySpec, ...]:
+    """The two strategies that come with the product, one trades alone, one asks; on a stage's own symbols and interval if given."""
+    folder = files("trading_pipeline") / "strategies"
+    specs = [parse_strategy((folder / name).read_text("utf-8"), name) for name in ("trend.toml", "dips.toml")]
+    if stage is None or stage.source is Source.SAMPLES:
+        return tuple(specs)
+    lifetime = Lifetime.OPEN if stage.interval.daily else Lifetime.SESSION
+    return tuple(replace(spec, symbols=stage.symbols, interval=stage.interval, lifetime=lifetime) for spec in specs)
+
+
+def move_aside(home: Path, say: Say) -> None:
+    """Give an earlier home another name, its database stopped; nothing is deleted.
+
+    Raises:
+        Conflict: Something uses it at this moment.
+        StorageError: It cannot be moved.
+    """
+    if not home.exists():
+        return
+    database = Home(home).database
+    aside = home.with_name(f"{home.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    if database.exists():
+        server = EmbeddedPostgres.start(database)
+        if server.clients():
+            raise Conflict(
+                f"The home {home} is in use.", value=str(home), rule="a home that is in use is not moved",
+                remedy="stop `trading up` on it first, or choose another with --home",
+            )
+        server.stop()
+    try:
+        shutil.move(home, aside)
+    except OSError as error:
+        raise StorageError(
+            f"The home {home} cannot be moved aside: {error.strerror}.", value=str(home), rule="an earlier home is kept under another name",
+            remedy="check the folder's permissions, or choose another with --home",
+        ) from error
+    say(f"The earlier home is kept as {aside}.")
