@@ -22,7 +22,8 @@ def random_walk(symbol: str, bars: int, seed: int) -> BarTable:
     high = np.maximum(open_, close) * (1 + np.abs(draw.normal(0, 0.004, bars)))
     low = np.minimum(open_, close) * (1 - np.abs(draw.normal(0, 0.004, bars)))
     start = (1_325_601_000 + 86_400 * np.arange(bars, dtype=np.int64)) * 1_000_000_000
-    return BarTable(symbol, Interval.DAY1, start, start + 23_400_000_000_000, open_, high, low, close, np.floor(draw.uniform(1e5, 2e6, bars)))
+    volume = np.floor(draw.uniform(1e5, 2e6, bars))
+    return BarTable(symbol, Interval.DAY1, start, start + 23_400_000_000_000, open_, high, low, close, volume)
 
 
 def indicators500_cpu_s(repeats: int = 3) -> float:
