@@ -67,7 +67,7 @@ def test_another_price_gives_another_picture():
 
 def candle_columns(image, color):
     """(left, right, top, bottom) of each run of columns in the price pane that has the colour."""
-    pane = of_color(image, color)[90:470, :912]
+    pane = of_color(image, color)[47:520, :912]
     columns = np.flatnonzero(pane.any(axis=0))
     runs = np.split(columns, np.flatnonzero(np.diff(columns) > 1) + 1)
     boxes = []
