@@ -83,6 +83,14 @@ def test_parameters_by_name_give_the_same_indicator_as_the_written_form():
     assert indicator_with("atr", {}) == IndicatorSpec("atr", (("length", 14),))
 
 
+def test_a_spec_that_went_through_json_is_the_same_and_computes_the_same():
+    for spec in (indicator("sma_20"), indicator("bbands_20_2.5"), indicator("macd")):
+        back = IndicatorSpec(spec.name, tuple((name, float(value)) for name, value in spec.parameters))
+        assert back == spec
+        assert columns_of(back) == columns_of(spec)
+        assert compute([back], MARKET).keys() == compute([spec], MARKET).keys()
+
+
 def test_an_unknown_name_is_answered_with_near_ones():
     with pytest.raises(UnknownName, match=r"'smaa_20'.*did you mean 'sma'"):
         indicator("smaa_20")

@@ -105,7 +105,7 @@ def column(name: str) -> tuple[str, IndicatorSpec | None]:
 @lru_cache(maxsize=4096)
 def text_of(spec: IndicatorSpec) -> str:
     """The canonical written form: `indicator(text_of(spec)) == spec`."""
-    return _definition(spec.name).text([value for _, value in spec.parameters])
+    return _definition(spec.name).text(_values(spec))
 
 
 @lru_cache(maxsize=4096)
@@ -160,7 +160,7 @@ def compute(specs: Iterable[IndicatorSpec], bars: BarTable) -> dict[str, Floats]
     bars = _clean(bars)
     result: dict[str, Floats] = {}
     for spec in dict.fromkeys(specs):
-        values = _definition(spec.name).compute(bars, [value for _, value in spec.parameters])
+        values = _definition(spec.name).compute(bars, _values(spec))
         result.update(zip(columns_of(spec), values, strict=True))
     return result
 
@@ -178,6 +178,12 @@ def price_columns(bars: BarTable) -> dict[str, Floats]:
 def names() -> tuple[str, ...]:
     """Every indicator's name, sorted."""
     return tuple(sorted(DEFINITIONS))
+
+
+@lru_cache(maxsize=4096)
+def _values(spec: IndicatorSpec) -> tuple[float, ...]:
+    """Its parameters in order and in their types: TA-Lib refuses the 20.0 that comes back from JSON."""
+    return tuple(value for _, value in indicator_with(spec.name, dict(spec.parameters)).parameters)
 
 
 def _definition(name: str) -> Definition:
