@@ -6,17 +6,16 @@ after a kill, a reboot or a clean `pause` it stands still until the next `keep`,
 zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """
 
-import contextlib
 import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import cache
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +33,9 @@ SWEEP_SHARE = Fraction(9, 10)
 KEPT_SECONDS = 15.0
 """How long a replay goes on after the last `keep`."""
 _KEPT_NS = int(KEPT_SECONDS * 1_000_000_000)
+PAUSE_SECONDS = 0.25
+"""How long a replay goes on after `pause`: every process has read of it by then, so none has told an instant beyond it."""
+_PAUSE_NS = int(PAUSE_SECONDS * 1_000_000_000)
 
 
 class SystemClock:
@@ -173,7 +175,8 @@ class ReplayClock:
         """Use `create` or `attach`."""
         self._path = path
         self._file = file
-        self._written = 0
+        self._seen = (0, 0)
+        self._latest = datetime.min.replace(tzinfo=UTC)
         self._sessions = sessions
         self._ticks = ticks
 
@@ -266,7 +269,9 @@ class ReplayClock:
 
     def now(self) -> datetime:
         """The replay's instant."""
-        return self._instant(self._elapsed_ns())
+        file = self._current()
+        self._latest = max(self._latest, self._instant(_elapsed_ns(file, self._ticks.boot_id(), self._ticks.monotonic_ns())))
+        return self._latest
 
     def keep(self) -> None:
         """Let the replay go on for KEPT_SECONDS more, from where it stands; call it every few seconds.
@@ -274,33 +279,29 @@ class ReplayClock:
         Raises:
             StorageError: The file cannot be written; the replay runs on until its time is over.
         """
-        self._rewrite(_KEPT_NS)
+        self._rewrite(lambda now, _until: now + _KEPT_NS)
 
     def pause(self) -> None:
-        """Stand still from now on, until the next `keep`; the errors are those of `keep`."""
-        self._rewrite(0)
+        """Stand still from PAUSE_SECONDS on, until the next `keep`; the errors are those of `keep`."""
+        self._rewrite(lambda now, until: min(until, now + _PAUSE_NS))
 
-    def _rewrite(self, kept_ns: int) -> None:
+    def _rewrite(self, kept_until: Callable[[int, int], int]) -> None:
         with _locked(self._path):
-            self._file = _read(self._path)
-            elapsed, now = self._elapsed_ns(), self._ticks.monotonic_ns()
-            changed = {"boot_id": self._ticks.boot_id(), "anchor_ns": now, "elapsed_ns": elapsed, "kept_until_ns": now + kept_ns}
-            self._file = self._file.model_copy(update=changed)
+            file = _read(self._path)
+            boot, now = self._ticks.boot_id(), self._ticks.monotonic_ns()
+            until = kept_until(now, file.kept_until_ns if file.boot_id == boot else now)
+            changed = {"boot_id": boot, "anchor_ns": now, "elapsed_ns": _elapsed_ns(file, boot, now), "kept_until_ns": until}
+            self._file = file.model_copy(update=changed)
             self._write()
 
     def _current(self) -> _File:
         """The file as it is now; an unreadable one leaves what was read before."""
-        with contextlib.suppress(OSError, StorageError):
-            written = self._path.stat().st_mtime_ns
-            if written != self._written:
-                self._file, self._written = _read(self._path), written
+        with suppress(OSError, StorageError):
+            stat = self._path.stat()
+            seen = stat.st_mtime_ns, stat.st_ino
+            if seen != self._seen:
+                self._file, self._seen = _read(self._path), seen
         return self._file
-
-    def _elapsed_ns(self) -> int:
-        file = self._current()
-        if file.boot_id != self._ticks.boot_id():
-            return file.elapsed_ns
-        return file.elapsed_ns + max(0, min(self._ticks.monotonic_ns(), file.kept_until_ns) - file.anchor_ns)
 
     def _instant(self, elapsed_ns: int) -> datetime:
         elapsed = timedelta(microseconds=elapsed_ns // 1000)
@@ -312,6 +313,12 @@ class ReplayClock:
     def _write(self) -> None:
         with storage_errors("The replay clock", self._path):
             write_atomically(self._path, self._file.model_dump_json(indent=2).encode() + b"\n")
+
+
+def _elapsed_ns(file: _File, boot_id: str, now_ns: int) -> int:
+    if file.boot_id != boot_id:
+        return file.elapsed_ns
+    return file.elapsed_ns + max(0, min(now_ns, file.kept_until_ns) - file.anchor_ns)
 
 
 def _sessions(file: _File, calendar: TradingCalendar) -> tuple[Session, ...]:

@@ -90,7 +90,7 @@ def outcome(here: Venue, acts: list[tuple[datetime, Ticket | str]]) -> object:
     return here.broker.executions(SESSIONS[0].open), here.broker.orders(names), here.broker.positions(), here.broker.account()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(markets(), days(), st.lists(st.one_of(st.integers(0, 600), st.integers(86_390, 87_000)), max_size=40))
 def test_the_result_is_the_same_however_often_one_looks(tables, acts, looks):
     rarely = play(tables, acts, [])
@@ -98,7 +98,7 @@ def test_the_result_is_the_same_however_often_one_looks(tables, acts, looks):
     assert outcome(rarely, acts) == outcome(often, acts)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(markets(), days())
 def test_the_books_balance_and_nothing_is_ever_oversold(tables, acts):
     here = play(tables, acts, [])
@@ -126,7 +126,7 @@ def test_the_books_balance_and_nothing_is_ever_oversold(tables, acts):
         assert sum(pairs.values()) <= bought.get(ticket.client_id, 0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(markets(), days())
 def test_no_fill_is_beyond_its_limit_or_more_than_its_share_of_a_bar(tables, acts):
     here = play(tables, acts, [])

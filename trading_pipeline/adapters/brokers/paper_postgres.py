@@ -85,7 +85,7 @@ class PostgresBook:
     def __init__(self, engine: sa.Engine, account: str, cash: Decimal) -> None:
         """Use an engine of the application's role; the account is opened with `cash` by the first call that finds it absent."""
         self._engine = engine
-        self._account = account
+        self.account = account
         self._cash = cash
 
     @classmethod
@@ -126,10 +126,10 @@ class PostgresBook:
             connection.close()
 
     def _locked(self, connection: sa.Connection) -> sa.Row[Any]:
-        query = sa.select(_accounts).where(_accounts.c.account == self._account).with_for_update()
+        query = sa.select(_accounts).where(_accounts.c.account == self.account).with_for_update()
         found = connection.execute(query).one_or_none()
         if found is None:
-            opening = {"account": self._account, "cash": self._cash, "placed": 0, "executed": 0, "positions": "{}", "progress": "{}"}
+            opening = {"account": self.account, "cash": self._cash, "placed": 0, "executed": 0, "positions": "{}", "progress": "{}"}
             connection.execute(insert(_accounts).values(opening).on_conflict_do_nothing())
             connection.commit()
             found = connection.execute(query).one()
