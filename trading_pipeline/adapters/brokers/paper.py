@@ -174,6 +174,28 @@ class PaperBroker:
             book.end(order, BrokerStatus.FILLED, "", now)
         return name
 
+    def split(self, symbol: str, ratio: Decimal) -> None:
+        """What a venue does at a split: shares times `ratio`, fractions paid at the last price, resting orders of the symbol canceled.
+
+        Source: IBKR cancels GTC orders at corporate actions
+        (https://www.interactivebrokers.com.hk/php/webhelp/Making_Trades/Create_Order_Types/timeinforce.htm).
+        """
+        with self._moved() as (book, now):
+            held = book.positions.get(symbol, 0)
+            exact = held * ratio
+            rest = exact - int(exact)
+            if rest:
+                with _market_errors():
+                    book.cash += rest * self._marks([symbol], now)[symbol]
+            if int(exact):
+                book.positions[symbol] = int(exact)
+            else:
+                book.positions.pop(symbol, None)
+            matching = Matching(book, self._settings)
+            for order in [each for each in book.open.values() if each.ticket.symbol == symbol]:
+                if order.open:
+                    matching.end(order, BrokerStatus.CANCELED, f"the shares were split {ratio} for 1", now)
+
     @contextmanager
     def _moved(
         self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, placing: bool = False,

@@ -27,7 +27,7 @@ class PaperSettings:
     """What the simulated account costs and how it behaves. Money in USD; spread, slippage and shares are fractions.
 
     Commission defaults: $0.005 a share, at least $1.00 an order.
-    Source: IBKR Pro fixed pricing, US stocks (https://www.interactivebrokers.com/en/pricing/commissions-stocks.php).
+    Source: IBKR Pro, fixed pricing, US stocks.
     """
 
     account: str = "PAPER-1"

@@ -198,7 +198,10 @@ class Matching:
                 self._try(child, price_after_entry(child, bar, self._settings), at, bar.start, bar)
 
     def _share(self, order: PaperOrder, quantity: int, at: datetime) -> None:
-        """Take what filled off the other orders of the pair, and end an entry whose bracket has begun to exit."""
+        """Take what filled off the other orders of the pair, and end an entry whose bracket has begun to exit.
+
+        Source for partial fills re-balancing the group: https://interactivebrokers.github.io/tws-api/oca.html
+        """
         for other in list(self._book.open.values()):
             if other.group == order.group and other is not order:
                 other.reduced += min(quantity, max(0, other.released - other.filled - other.reduced))

@@ -61,6 +61,12 @@ _executions = sa.Table(
     sa.Index("executions_by_time", "account", "at", "number"),
 )
 
+_PREPARED = (
+    f"SELECT to_regclass('{SCHEMA}.executions') IS NOT NULL"
+    f" AND has_table_privilege(:role, to_regclass('{SCHEMA}.executions'), 'INSERT')"
+)
+"""The grant on executions is the last thing that preparing does."""
+
 
 def prepare_paper_schema(owner: sa.Engine, app_role: str) -> None:
     """Create the schema and its tables unless they are there, and let the application's role use them; run as their owner.
@@ -70,6 +76,9 @@ def prepare_paper_schema(owner: sa.Engine, app_role: str) -> None:
     """
     quote = owner.dialect.identifier_preparer.quote
     role = quote(app_role)
+    with _not_ready(), owner.connect() as connection:
+        if connection.scalar(sa.text(_PREPARED), {"role": app_role}):
+            return
     with _not_ready(), owner.begin() as connection:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('trading_pipeline.paper'))"))
         connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
