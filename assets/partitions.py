@@ -45,6 +45,7 @@ def tags_of(cycle: Cycle) -> dict[str, str]:
     tags = {
         "trading/cycle": cycle.cycle_id, "trading/kind": cycle.kind.value, "trading/session": cycle.session.isoformat(),
         "trading/due_at": instant_text(cycle.due_at), "dagster/max_retries": "0",
+        "dagster/priority": "10" if cycle.kind is CycleKind.BAR else "5",
     }
     if cycle.interval is not None:
         tags["trading/interval"] = cycle.interval.value

@@ -14,14 +14,14 @@ from pathlib import Path
 from trading_pipeline.adapters.clocks import Pace, ReplayClock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.market_data.files import FileMarket
-from trading_pipeline.adapters.market_data.stored import store_market
+from trading_pipeline.adapters.market_data.stored import StoredMarket, store_market
 from trading_pipeline.adapters.strategy_files import parse_strategy
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
 from trading_pipeline.domain.strategies import Lifetime, StrategySpec
 from trading_pipeline.errors import Conflict, InputError, StorageError
 from trading_pipeline.ports import Home
-from trading_pipeline.settings import Environment, Source
+from trading_pipeline.settings import Environment, Settings, Source
 
 Say = Callable[[str], None]
 FIRST_SAMPLE_SESSION = date(2012, 10, 15)
@@ -77,6 +77,30 @@ def stage_folder(home: Path, folder: Path, environment: Environment, calendar: T
     write_settings(home, environment, Source.FILES)
     first, end = _span(tables)
     return Stage(Source.FILES, interval, symbols, first, end)
+
+
+def stage_of(settings: Settings, calendar: TradingCalendar) -> Stage:
+    """The stage that a home has already."""
+    source = settings.market.source
+    if source is Source.FILES:
+        market = StoredMarket(settings.home / "market", calendar)
+        interval = market.intervals(market.symbols[0])[0]
+        span = market.span
+        assert span is not None
+        return Stage(source, interval, market.symbols, span[0].astimezone(NEW_YORK).date(), span[1])
+    if source is Source.SYNTHETIC and settings.market.first is not None and settings.market.last is not None:
+        end = calendar.between(settings.market.first, settings.market.last)[-1].close
+        return Stage(source, settings.market.interval, settings.market.symbols, settings.market.first, end)
+    return stage_samples(settings.home, settings.environment, calendar)
+
+
+def default_start(stage: Stage, calendar: TradingCalendar) -> datetime:
+    """Where a replay begins when nobody says: the demo's first session for the samples, else the last session of the bars."""
+    if stage.source is Source.SAMPLES:
+        return calendar.session(FIRST_SAMPLE_SESSION).open
+    last = calendar.last_opened(stage.end - timedelta(microseconds=1))
+    assert last is not None
+    return last.open
 
 
 def _span(tables: Sequence[BarTable]) -> tuple[date, datetime]:

@@ -26,7 +26,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 HISTORY = 600
-"""Bars that indicators see: recursive averages of up to 50 bars have forgotten their seed to 1e-10 by then."""
+"""Fewest bars that indicators see; slow ones see as many as they need to forget their seed."""
 RECEIVED_AT_MOST = 5_000
 """Bars refilled in one cycle that become facts of their own; older history is counted, not listed."""
 
@@ -153,7 +153,7 @@ def views(desk: Desk, cycle: Cycle, specs: Sequence[StrategySpec]) -> dict[str, 
     bars = HISTORY
     for spec in specs:
         needs = needed_indicators(desk, spec)
-        bars = max(bars, spec.chart.bars if spec.chart else 0, *(2 * indicators.warm_up(need) for need in needs))
+        bars = max(bars, spec.chart.bars if spec.chart else 0, indicators.history(needs))
         for symbol in spec.symbols:
             wanted.setdefault(symbol, set()).update(needs)
     tables = desk.archive.read_many(sorted(wanted), cycle.interval, until=cycle.bar_end, count=bars)

@@ -43,6 +43,8 @@ class Invocation:
 
     home: Path
     output: Output
+    home_given: bool = False
+    """Whether the person named the home."""
     given_home: Path | None = None
     """As the person named it, None when they did not."""
 
@@ -99,7 +101,7 @@ def command(
             outer: dict[str, Any] = ctx.find_root().obj or {}
             as_json, quiet, home = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home"))
             output = Output(as_json=bool(as_json), quiet=bool(quiet))
-            call = Invocation((home.expanduser() if home else default_home()).absolute(), output, home)
+            call = Invocation((home.expanduser() if home else default_home()).absolute(), output, home is not None)
             if "extra" in given:
                 given["extra"] = ctx.args
             _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]

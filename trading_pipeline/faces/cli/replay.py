@@ -1,157 +1,117 @@
-"""Where `trading up` takes its replay from: the one that the home has, or a new one on the samples or on bars of one's own."""
+"""What `trading up` replays: a home's market from where it stands, or a folder of bars in a home of its own."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from trading_pipeline.errors import Conflict, InputError, SettingsError
-from trading_pipeline.faces.cli.invocation import Invocation
-from trading_pipeline.faces.cli.output import NEW_YORK
+from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
+from trading_pipeline.errors import InputError
 
-if TYPE_CHECKING:
-    from trading_pipeline.adapters.clocks import ReplayClock
-    from trading_pipeline.adapters.market_data.table_market import TableMarket
-    from trading_pipeline.domain.sessions import TradingCalendar
-    from trading_pipeline.settings import Settings
-
-SAMPLES_START = "2012-10-15T09:30"
-"""The first session of the demo: two unscheduled closures lie ahead."""
-REPLAYED_SHARE = 0.2
-"""Of the bars' sessions, the newest part that is replayed when nobody says from where; the rest is history."""
-SETTINGS = '# Settings of this home; `trading doctor` lists all there are.\n\n[market]\nclock = "replay"\nsource = "files"\n'
+Say = Callable[[str], None]
+REPLAY_HOME = Path(".trading/replay")
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the person says about a new replay; None is the default."""
+    """What the command line asks for; None is the default or what the home has."""
 
-    bars: Path | None
-    at: str | None
-    speed: float | None
-    session_seconds: float | None
-    keep_going: bool
+    bars: Path | None = None
+    at: str | None = None
+    speed: float | None = None
+    session_seconds: float | None = None
+    strategies: tuple[Path, ...] = ()
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing was said."""
-        return (self.bars, self.at, self.speed, self.session_seconds) == (None, None, None, None)
+    def changes_pace(self) -> bool:
+        """Whether a replay that stands has to be begun anew."""
+        return any(value is not None for value in (self.at, self.speed, self.session_seconds))
 
 
-def join_or_begin(call: Invocation, settings: "Settings", wish: Wish) -> "ReplayClock | None":
-    """The home's replay, begun as wished when there is none; None when the market clock is live.
+@contextmanager
+def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] | None]:
+    """Prepare the home's replay; yields what keeps it running, None for a live market. It stands still afterwards.
 
     Raises:
-        Conflict: Something is wished of a replay that has begun already.
-        InputError, BarsError, CalendarError: The wish cannot be had; nothing was written.
+        InputError: `at` is no instant, or lies outside the bars.
+        BarsError: No file of the folder can be used.
+        Conflict: The replay is further already.
     """
+    from trading_pipeline import homes
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.clocks import ReplayClock
-    from trading_pipeline.settings import Market
+    from trading_pipeline.settings import Environment, Market, Settings
 
-    path = call.home / "clock.json"
-    if settings.market.clock is Market.LIVE:
-        if not wish.empty:
-            raise InputError(
-                "The market clock of this home is live.", value="live", rule="bars, start and speed belong to a replay",
-                remedy="leave them out, or name another home with --home",
-            )
-        return None
-    calendar = load_calendar(call.home / "cache" if call.home.is_dir() else None)
-    if path.exists():
-        if not wish.empty:
-            raise Conflict(
-                f"A replay has begun in {call.home} already.", value=str(call.home), rule="the market clock of a home never goes back",
-                remedy="go on with it without these options, or name a new home with --home",
-            )
-        return ReplayClock.attach(path, calendar)
-    return _begin(call, settings, wish, calendar)
-
-
-def _begin(call: Invocation, settings: "Settings", wish: Wish, calendar: "TradingCalendar") -> "ReplayClock":
-    from trading_pipeline.adapters.clocks import Pace, ReplayClock
-    from trading_pipeline.adapters.durable_files import storage_errors, write_atomically
-    from trading_pipeline.adapters.market_data.stored import store_market
-
-    market = _files(call, settings, wish, calendar) if wish.bars is not None else _source(call, settings, calendar)
-    span = market.span
-    if span is None:
-        raise InputError("There are no bars to replay.", value=market.name, rule="a replay needs bars", remedy="import some")
-    finest = {market.intervals(symbol)[0] for symbol in market.symbols}
-    pace = Pace.DAILY if all(interval.daily for interval in finest) else Pace.INTRADAY
-    start = _start(wish.at, market.name, span, calendar)
     if wish.bars is not None:
-        held = [(symbol, interval) for symbol in market.symbols for interval in market.intervals(symbol)]
-        with storage_errors("The home", call.home):
-            call.home.mkdir(parents=True, exist_ok=True)
-            store_market(call.home / "market", [market.closed_bars([s], i, None, span[1])[s] for s, i in held], market.splits)
-            if not (call.home / "trading.toml").exists():
-                write_atomically(call.home / "trading.toml", SETTINGS.encode())
-    return ReplayClock.create(
-        call.home / "clock.json", market=market.name, pace=pace, start=start, end=span[1] + timedelta(seconds=1), calendar=calendar,
-        speed=1.0 if wish.speed is None else wish.speed, session_seconds=30.0 if wish.session_seconds is None else wish.session_seconds,
-        running=False,
-    )
-
-
-def _files(call: Invocation, settings: "Settings", wish: Wish, calendar: "TradingCalendar") -> "TableMarket":
-    from trading_pipeline.adapters.market_data.files import FileMarket
-    from trading_pipeline.settings import Source
-
-    assert wish.bars is not None
-    if (call.home / "trading.toml").exists() and settings.market.source is not Source.FILES:
-        raise SettingsError(
-            f"The home {call.home} takes its bars from {settings.market.source}.", value=settings.market.source.value,
-            rule="a home has one source of bars",
-            remedy="name a new home with --home, or set market.source = \"files\" in its trading.toml",
-        )
-    with call.output.working(f"Reading {wish.bars}"):
-        market = FileMarket(wish.bars, calendar, skip_refused=wish.keep_going, spread=settings.paper.spread)
-    for report in market.reports:
-        for line in report.lines():
-            call.output.note(line)
-    for note in market.notes:
-        call.output.note(note)
-    return market
-
-
-def _source(call: Invocation, settings: "Settings", calendar: "TradingCalendar") -> "TableMarket":
-    from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
-    from trading_pipeline.adapters.market_data.table_market import TableMarket
-    from trading_pipeline.bootstrap import open_market
-    from trading_pipeline.ports import Home
-
-    market, _ = open_market(settings, calendar, ParquetArchive(Home(call.home).archive))
-    if not isinstance(market, TableMarket) or market.span is None:
-        raise SettingsError(
-            f"{market.name} cannot be replayed.", value=market.name, rule="a replay needs a source that has its history at hand",
-            remedy="set market.clock = \"live\" in trading.toml, or replay samples or files",
-        )
-    return market
-
-
-def _start(at: str | None, source: str, span: tuple[datetime, datetime], calendar: "TradingCalendar") -> datetime:
-    """The first instant of the replay: as wished, or where the newest part of the data begins."""
-    first, end = span
-    if at is None and source == "samples":
-        at = SAMPLES_START
-    if at is None:
-        sessions = calendar.between(first.astimezone(NEW_YORK).date(), end.astimezone(NEW_YORK).date())
-        return sessions[int(len(sessions) * (1 - REPLAYED_SHARE))].open
+        homes.move_aside(home, say)
+    home.mkdir(parents=True, exist_ok=True)
+    calendar = load_calendar(home / "cache")
+    if wish.bars is not None:
+        stage = homes.stage_folder(home, wish.bars, Environment.PAPER, calendar, say)
+        _begin(home, stage, calendar, wish)
+        _create_strategies(home, stage, wish.strategies, say)
+    settings = Settings.load(home)
+    if settings.market.clock is Market.LIVE:
+        yield None
+        return
+    path = home / homes.CLOCK
+    if not path.exists() or (wish.bars is None and wish.changes_pace):
+        _begin(home, homes.stage_of(settings, calendar), calendar, wish)
+    clock = ReplayClock.attach(path, calendar)
+    pace = f"one session in {clock.session_seconds:g} s" if clock.pace.value == "daily" else f"at speed {clock.speed:g}"
+    say(f"REPLAY of {clock.market} from {clock.now().astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, {pace}, to {clock.end.astimezone(NEW_YORK).date()}.")
+    if clock.now() >= clock.end:
+        say("The replay stands at its end: nothing more will happen. Begin another with --bars DIR, or a new demo.")
     try:
-        parsed = datetime.fromisoformat(at)
+        yield clock.keep
+    finally:
+        clock.pause()
+
+
+def _begin(home: Path, stage: "object", calendar: TradingCalendar, wish: Wish) -> None:
+    from trading_pipeline import homes
+    from trading_pipeline.adapters.clocks import ReplayClock
+
+    assert isinstance(stage, homes.Stage)
+    if wish.at is not None:
+        start = instant(wish.at, calendar)
+    elif (home / homes.CLOCK).exists():
+        start = ReplayClock.attach(home / homes.CLOCK, calendar).now()
+        session = calendar.at(start)
+        if stage.interval.daily and session is not None and start > session.open:
+            start = calendar.next(session.day).open
+    else:
+        start = homes.default_start(stage, calendar)
+    homes.begin_replay(home, stage, calendar, start, speed=wish.speed or 1.0, session_seconds=wish.session_seconds or 30.0)
+
+
+def _create_strategies(home: Path, stage: "object", paths: Sequence[Path], say: Say) -> None:
+    from trading_pipeline import homes
+    from trading_pipeline.adapters.strategy_files import read_strategy
+    from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.service import controls
+    from trading_pipeline.service.desk import user_actor
+    from trading_pipeline.settings import Settings
+
+    assert isinstance(stage, homes.Stage)
+    specs = [read_strategy(path) for path in paths] or list(homes.packaged_strategies(stage))
+    with open_desk(Settings.load(home)) as desk:
+        for spec in specs:
+            controls.create(desk, spec, actor=user_actor())
+            controls.start(desk, spec.name, actor=user_actor())
+            say(f"Strategy {spec.name} ({spec.mode}) runs on {', '.join(spec.symbols[:12])}.")
+
+
+def instant(text: str, calendar: TradingCalendar) -> datetime:
+    """`2024-08-28T09:30` in New York, an instant with an offset, or a date: the open of its session."""
+    try:
+        if len(text) == 10:
+            return calendar.session(date.fromisoformat(text)).open
+        at = datetime.fromisoformat(text)
     except ValueError:
         raise InputError(
-            f"{at!r} is no instant.", value=at, rule="an instant is written as 2024-08-28T09:30, New York", remedy="correct --at"
+            f"{text!r} is no instant.", value=text, rule="an instant is a date, or a date and a time in New York",
+            remedy="write it as 2024-08-28 or 2024-08-28T09:30",
         ) from None
-    if parsed.tzinfo is None:
-        parsed = parsed.replace(tzinfo=NEW_YORK)
-    calendar.last_opened(parsed)
-    if len(at) == len("2024-08-28"):
-        parsed = calendar.session(parsed.date()).open
-    if not first < parsed < end:
-        raise InputError(
-            f"There are no bars to replay from {at}.", value=at, rule=f"the bars lie between {first:%Y-%m-%d} and {end:%Y-%m-%d}",
-            remedy="start between them, with --at",
-        )
-    return parsed
+    return at if at.tzinfo is not None else at.replace(tzinfo=NEW_YORK)

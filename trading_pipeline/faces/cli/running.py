@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, gain, money, new_york
 
@@ -60,43 +61,32 @@ def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
 
 def up(
     call: Invocation,
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Dagster's page, else webserver_port.")] = None,
-    bars: Annotated[Path | None, typer.Option("--bars", help="Replay a folder of your own bars, in a new home.", metavar="DIR")] = None,
-    at: Annotated[str | None, typer.Option("--at", help="Where a new replay starts, New York, such as 2024-08-28T09:30.")] = None,
-    speed: Annotated[float | None, typer.Option("--speed", help="Of a new intraday replay: market seconds a second, else 1.")] = None,
-    session_seconds: Annotated[
-        float | None, typer.Option("--session-seconds", help="Of a new daily replay: seconds a session, else 30.")
-    ] = None,
-    keep_going: Annotated[bool, typer.Option("--keep-going", help="With --bars: leave refused files out.")] = False,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Dagster's page; by default the setting webserver_port.")] = None,
+    bars: Annotated[Path | None, typer.Option("--bars", help="Replay a folder of your own bars, in a home of its own.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="Where a replay begins: 2024-08-28, or 2024-08-28T09:30 in New York.")] = None,
+    speed: Annotated[float | None, typer.Option("--speed", min=0.001, help="Market seconds a real second, intraday bars.")] = None,
+    session_seconds: Annotated[float | None, typer.Option("--session-seconds", min=1, help="Real seconds a session, daily bars.")] = None,
+    strategy: Annotated[list[Path] | None, typer.Option("--strategy", help="With --bars: a strategy file; the packaged two when none.")] = None,
 ) -> None:
     """Run the pipeline until Ctrl-C: Dagster's page, its schedules and sensors, on the paper broker."""
-    from trading_pipeline.adapters.processes import require_free_port
-    from trading_pipeline.faces.cli import replay
+    from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, replaying
     from trading_pipeline.faces.cli.up import up as run_until_stopped
+    from trading_pipeline.settings import Settings
 
-    settings = call.settings()
-    page = port or settings.webserver_port
-    require_free_port(page)
-    clock = replay.join_or_begin(call, settings, replay.Wish(bars, at, speed, session_seconds, keep_going))
-    if clock is not None:
-        call.output.note(Text(" REPLAY ", "bold black on yellow"), f"  of {clock.market}, at {new_york(clock.now())} New York")
-    kept = False
-
-    def keep() -> None:
-        nonlocal kept
-        if clock is not None:
-            clock.keep()
-            kept = True
-
-    try:
-        run_until_stopped(
-            call.home, page, say=call.output.note, embedded=settings.database_url is None,
-            environment={"TRADING_HOME": str(call.home)}, keep=keep,
+    home = call.home if bars is None or call.home_given else REPLAY_HOME.absolute()
+    wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()))
+    if bars is None and strategy:
+        raise InputError(
+            "--strategy goes with --bars.", value=str(strategy[0]), rule="a home that exists has its strategies in its ledger",
+            remedy="create it with `trading strategy create FILE`",
         )
-    finally:
-        # Another `up` on this home makes ours end before it began: its replay is not ours to stop.
-        if clock is not None and kept:
-            clock.pause()
+    with replaying(home, wish, call.output.note) as keep:
+        settings = Settings.load(home)
+        own = settings.dagster_database_url
+        variables = {"TRADING_HOME": str(home)} | ({"TRADING_DAGSTER_DATABASE_URL": own.get_secret_value()} if own else {})
+        run_until_stopped(
+            home, port or settings.webserver_port, say=call.output.note, embedded=settings.database_url is None, environment=variables, keep=keep,
+        )
 
 
 def demo(call: Invocation, *, extra: list[str]) -> None:
