@@ -236,3 +236,31 @@ def test_open_buys_reserve_their_cash_at_the_limit():
     here = venue(CALM, settings=PaperSettings(cash=Decimal(20_000)))
     here.submit(buy("A", 100, "90.00", kind=OrderType.LIMIT))
     assert here.broker.account().buying_power == Decimal(20_000) - 9_000 - 1
+
+
+class Late:
+    """A source that publishes everything half a minute after it happened."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self.inner, name)
+
+    def closed_bars(self, symbols, interval, after, until):
+        return self.inner.closed_bars(symbols, interval, after, until - timedelta(seconds=30))
+
+    def opening_bar(self, symbol, interval, at):
+        found = self.inner.opening_bar(symbol, interval, at)
+        return found if found and found[0] + timedelta(seconds=30) <= at else None
+
+
+def test_bars_published_late_reach_only_orders_that_were_there_before_they_ended():
+    here = Venue(Late(market_of(minutes(CALM, ("101.00", "101.50", "100.80", "101.00", 10_000), CALM))))
+    here.submit(buy("A", 10, "80.00", kind=OrderType.LIMIT), at(0, 10))
+    here.submit(buy("B", 10, "99.90", kind=OrderType.LIMIT), at(1, 10))
+    here.submit(buy("C", 10, "105.00"))
+    here.go_to(at(1, 29))
+    assert here.fills() == []
+    here.go_to(at(2, 30))
+    assert here.fills() == [("C", 10, "101.0303", at(1, 10))]
