@@ -53,10 +53,8 @@ def stage_samples(home: Path, environment: Environment, calendar: TradingCalenda
     return Stage(Source.SAMPLES, Interval.DAY1, SYMBOLS, date(2000, 3, 1), calendar.session(LAST_SAMPLE_SESSION).close)
 
 
-def stage_folder(home: Path, folder: Path, environment: Environment, calendar: TradingCalendar, say: Say) -> Stage:
-    """A folder of one's own bars: checked file by file, said what became of each, stored in the home.
-
-    Only the finest interval in the folder is replayed: a market has one.
+def read_folder(folder: Path, calendar: TradingCalendar, say: Say) -> FileMarket:
+    """A folder of one's own bars, checked file by file and said what became of each; nothing is written.
 
     Raises:
         BarsError: No file of the folder can be used.
@@ -67,6 +65,11 @@ def stage_folder(home: Path, folder: Path, environment: Environment, calendar: T
             say(line)
     for note in market.notes:
         say(note)
+    return market
+
+
+def stage_folder(home: Path, market: FileMarket, environment: Environment) -> Stage:
+    """Store the bars of a folder in the home. Only the finest interval is replayed: a market has one."""
     finest = {symbol: market.intervals(symbol)[0] for symbol in market.symbols}
     interval = min(finest.values(), key=lambda each: each.minutes)
     symbols = tuple(symbol for symbol, each in finest.items() if each is interval)

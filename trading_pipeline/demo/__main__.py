@@ -62,7 +62,7 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     home.mkdir(parents=True)
     calendar = load_calendar(home / "cache")
     if options.bars is not None:
-        stage = homes.stage_folder(home, options.bars, Environment.DEMO, calendar, say)
+        stage = homes.stage_folder(home, homes.read_folder(options.bars, calendar, say), Environment.DEMO)
     else:
         stage = homes.stage_samples(home, Environment.DEMO, calendar)
     play = plan(stage, calendar, options.first, options.sessions)

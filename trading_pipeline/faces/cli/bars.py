@@ -34,17 +34,23 @@ def import_(
     interval: IntervalOption = None,
     timezone: Annotated[str | None, typer.Option("--timezone", help="Of stamps without an offset, such as America/New_York.")] = None,
     stamp: Annotated[str | None, typer.Option("--stamp", help="Whether stamps are the start or the end of bars.")] = None,
+    date_order: Annotated[str | None, typer.Option("--date-order", help="Of dates with slashes: mdy or dmy.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="Which column is what, such as open=Open; may be repeated.", metavar="ROLE=NAME")
+    ] = None,
     keep_going: Annotated[bool, typer.Option("--keep-going", help="Import the good files although others are refused.")] = False,
 ) -> None:
     """Import a folder of bars into the home's archive, with a report of every file."""
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.market_data.files import ImportOptions, import_files
     from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
-    from trading_pipeline.adapters.market_data.stamps import Stamp
+    from trading_pipeline.adapters.market_data.stamps import DateOrder, Stamp
     from trading_pipeline.ports import Home
 
     call.settings()
-    options = ImportOptions(_interval(interval), timezone, _choice(stamp, Stamp, "stamp"))
+    options = ImportOptions(
+        _interval(interval), timezone, _choice(stamp, Stamp, "stamp"), _choice(date_order, DateOrder, "date order"), _roles(columns or []),
+    )
     home = Home(call.home)
     with call.output.working(f"Reading {folder}"):
         imported = import_files(folder, load_calendar(home.root / "cache" if home.root.is_dir() else None), options)
@@ -178,6 +184,19 @@ def _choice(text: str | None, kind: Any, what: str) -> Any:
     if text not in known:
         raise UnknownName(f"There is no {what} {text!r}.", value=text, rule=f"one of {', '.join(known)}", remedy=f"correct the {what}")
     return kind(text)
+
+
+def _roles(columns: list[str]) -> dict[str, str]:
+    """`open=Open` as a mapping of roles."""
+    roles = ("time", "open", "high", "low", "close", "volume")
+    split = [column.partition("=")[::2] for column in columns]
+    for role, name in split:
+        if role not in roles or not name:
+            raise InputError(
+                f"--column {role}={name} names no column.", value=f"{role}={name}", rule=f"ROLE=NAME, ROLE one of {', '.join(roles)}",
+                remedy="write it such as --column open=Open",
+            )
+    return dict(split)
 
 
 def _show_import(

@@ -45,8 +45,6 @@ class Invocation:
     output: Output
     home_given: bool = False
     """Whether the person named the home."""
-    given_home: Path | None = None
-    """As the person named it, None when they did not."""
 
     def settings(self, **given: Any) -> "Settings":
         """The settings of the home."""
@@ -149,16 +147,15 @@ def _unexpected(call: Invocation, error: Exception) -> int:
 
 def _save_traceback(home: Path, error: Exception) -> str:
     """Write the traceback into the home's logs, or where temporary files go when there is no home yet."""
-    name = f"cli-{datetime.now(NEW_YORK):%Y%m%d-%H%M%S}-{os.getpid()}.log"
     text = "".join(traceback.format_exception(error))
     for folder in ([home / "logs"] if home.is_dir() else []) + [Path(tempfile.gettempdir())]:
         try:
             folder.mkdir(exist_ok=True)
-            path = folder / name
-            with path.open("x", encoding="utf-8") as file:
-                path.chmod(0o600)
+            # mkstemp: nobody else can read it, and no name is taken.
+            descriptor, path = tempfile.mkstemp(prefix=f"cli-{datetime.now(NEW_YORK):%Y%m%d-%H%M%S}-", suffix=".log", dir=folder)
+            with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text)
         except OSError:
             continue
-        return str(path)
+        return path
     return "its traceback, which could not be saved anywhere"

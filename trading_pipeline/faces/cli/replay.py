@@ -5,9 +5,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
 from trading_pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from trading_pipeline.domain.strategies import StrategySpec
+    from trading_pipeline.homes import Stage
 
 Say = Callable[[str], None]
 REPLAY_HOME = Path(".trading/replay")
@@ -33,6 +38,8 @@ class Wish:
 def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] | None]:
     """Prepare the home's replay; yields what keeps it running, None for a live market. It stands still afterwards.
 
+    Everything that was asked for is read and checked before the home is touched.
+
     Raises:
         InputError: `at` is no instant, or lies outside the bars.
         BarsError: No file of the folder can be used.
@@ -41,26 +48,29 @@ def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] |
     from trading_pipeline import homes
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.clocks import ReplayClock
+    from trading_pipeline.adapters.strategy_files import read_strategy
     from trading_pipeline.settings import Environment, Market, Settings
 
+    calendar = load_calendar(home / "cache" if home.is_dir() else None)
+    at = instant(wish.at, calendar) if wish.at is not None else None
     if wish.bars is not None:
+        market = homes.read_folder(wish.bars, calendar, say)
+        specs = [read_strategy(path) for path in wish.strategies]
         homes.move_aside(home, say)
-    home.mkdir(parents=True, exist_ok=True)
-    calendar = load_calendar(home / "cache")
-    if wish.bars is not None:
-        stage = homes.stage_folder(home, wish.bars, Environment.PAPER, calendar, say)
-        _begin(home, stage, calendar, wish)
-        _create_strategies(home, stage, wish.strategies, say)
+        stage = homes.stage_folder(home, market, Environment.PAPER)
+        _begin(home, stage, calendar, wish, at)
+        _create_strategies(home, specs or list(homes.packaged_strategies(stage)), say)
     settings = Settings.load(home)
     if settings.market.clock is Market.LIVE:
         yield None
         return
     path = home / homes.CLOCK
     if not path.exists() or (wish.bars is None and wish.changes_pace):
-        _begin(home, homes.stage_of(settings, calendar), calendar, wish)
+        _begin(home, homes.stage_of(settings, calendar), calendar, wish, at)
     clock = ReplayClock.attach(path, calendar)
     pace = f"one session in {clock.session_seconds:g} s" if clock.pace.value == "daily" else f"at speed {clock.speed:g}"
-    say(f"REPLAY of {clock.market} from {clock.now().astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York, {pace}, to {clock.end.astimezone(NEW_YORK).date()}.")
+    start, end = clock.now().astimezone(NEW_YORK), clock.end.astimezone(NEW_YORK)
+    say(f"REPLAY of {clock.market} from {start:%Y-%m-%d %H:%M} New York, {pace}, to {end.date()}.")
     if clock.now() >= clock.end:
         say("The replay stands at its end: nothing more will happen. Begin another with --bars DIR, or a new demo.")
     try:
@@ -69,13 +79,12 @@ def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] |
         clock.pause()
 
 
-def _begin(home: Path, stage: "object", calendar: TradingCalendar, wish: Wish) -> None:
+def _begin(home: Path, stage: "Stage", calendar: TradingCalendar, wish: Wish, at: datetime | None) -> None:
     from trading_pipeline import homes
     from trading_pipeline.adapters.clocks import ReplayClock
 
-    assert isinstance(stage, homes.Stage)
-    if wish.at is not None:
-        start = instant(wish.at, calendar)
+    if at is not None:
+        start = at
     elif (home / homes.CLOCK).exists():
         start = ReplayClock.attach(home / homes.CLOCK, calendar).now()
         session = calendar.at(start)
@@ -86,16 +95,12 @@ def _begin(home: Path, stage: "object", calendar: TradingCalendar, wish: Wish) -
     homes.begin_replay(home, stage, calendar, start, speed=wish.speed or 1.0, session_seconds=wish.session_seconds or 30.0)
 
 
-def _create_strategies(home: Path, stage: "object", paths: Sequence[Path], say: Say) -> None:
-    from trading_pipeline import homes
-    from trading_pipeline.adapters.strategy_files import read_strategy
+def _create_strategies(home: Path, specs: "Sequence[StrategySpec]", say: Say) -> None:
     from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.service import controls
     from trading_pipeline.service.desk import user_actor
     from trading_pipeline.settings import Settings
 
-    assert isinstance(stage, homes.Stage)
-    specs = [read_strategy(path) for path in paths] or list(homes.packaged_strategies(stage))
     with open_desk(Settings.load(home)) as desk:
         for spec in specs:
             controls.create(desk, spec, actor=user_actor())

@@ -61,15 +61,17 @@ def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
 
 def up(
     call: Invocation,
-    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Dagster's page; by default the setting webserver_port.")] = None,
+    port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Of Dagster's page; else webserver_port.")] = None,
     bars: Annotated[Path | None, typer.Option("--bars", help="Replay a folder of your own bars, in a home of its own.")] = None,
     at: Annotated[str | None, typer.Option("--at", help="Where a replay begins: 2024-08-28, or 2024-08-28T09:30 in New York.")] = None,
     speed: Annotated[float | None, typer.Option("--speed", min=0.001, help="Market seconds a real second, intraday bars.")] = None,
     session_seconds: Annotated[float | None, typer.Option("--session-seconds", min=1, help="Real seconds a session, daily bars.")] = None,
-    strategy: Annotated[list[Path] | None, typer.Option("--strategy", help="With --bars: a strategy file; the packaged two when none.")] = None,
+    strategy: Annotated[list[Path] | None, typer.Option("--strategy", help="With --bars: a strategy file, else the packaged two.")] = None,
 ) -> None:
     """Run the pipeline until Ctrl-C: Dagster's page, its schedules and sensors, on the paper broker."""
+    from trading_pipeline.adapters.processes import require_free_port
     from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, replaying
+    from trading_pipeline.faces.cli.up import require_down
     from trading_pipeline.faces.cli.up import up as run_until_stopped
     from trading_pipeline.settings import Settings
 
@@ -80,18 +82,21 @@ def up(
             "--strategy goes with --bars.", value=str(strategy[0]), rule="a home that exists has its strategies in its ledger",
             remedy="create it with `trading strategy create FILE`",
         )
+    require_down(home)
+    require_free_port(port or Settings.load(home).webserver_port)
     with replaying(home, wish, call.output.note) as keep:
         settings = Settings.load(home)
         own = settings.dagster_database_url
         variables = {"TRADING_HOME": str(home)} | ({"TRADING_DAGSTER_DATABASE_URL": own.get_secret_value()} if own else {})
         run_until_stopped(
-            home, port or settings.webserver_port, say=call.output.note, embedded=settings.database_url is None, environment=variables, keep=keep,
+            home, port or settings.webserver_port, say=call.output.note, embedded=settings.database_url is None,
+            environment=variables, keep=keep,
         )
 
 
 def demo(call: Invocation, *, extra: list[str]) -> None:
     """Trade real history from end to end. Its options: --bars DIR, --from DATE, --sessions N."""
-    given = [*(["--home", str(call.given_home)] if call.given_home else []), *(["--json"] if call.output.as_json else []), *extra]
+    given = [*(["--home", str(call.home)] if call.home_given else []), *(["--json"] if call.output.as_json else []), *extra]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "trading_pipeline.demo", *given])
 

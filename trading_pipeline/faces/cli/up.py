@@ -199,10 +199,7 @@ def _only_one(home: Path, url: str) -> Iterator[int]:
         while not _locked(file.fileno()):
             holder = path.read_text(encoding="utf-8").split()
             if len(holder) != 3 or _is_process(holder[0], holder[1]) or time.monotonic() > deadline:
-                raise ServiceError(
-                    f"trading up runs on {home} already ({f'pid {holder[0]}, {holder[2]}' if len(holder) == 3 else 'just starting'}).",
-                    value=str(home), rule="one `trading up` a home", remedy="use that one, stop it, or give another with --home",
-                )
+                raise _already(home, holder)
             time.sleep(_TICK_SECONDS)
         file.truncate(0)
         file.write(f"{os.getpid()} {psutil.Process().create_time()} {url}")
@@ -211,6 +208,25 @@ def _only_one(home: Path, url: str) -> Iterator[int]:
             yield file.fileno()
         finally:
             file.truncate(0)
+
+
+def require_down(home: Path) -> None:
+    """Make sure, before a home is prepared, that nobody runs it; the remains of a killed `up` are for the next one to wait for.
+
+    Raises:
+        ServiceError: `trading up` runs on it.
+    """
+    path = home / "up.lock"
+    holder = path.read_text(encoding="utf-8").split() if path.exists() else []
+    if len(holder) == 3 and _is_process(holder[0], holder[1]):
+        raise _already(home, holder)
+
+
+def _already(home: Path, holder: list[str]) -> ServiceError:
+    return ServiceError(
+        f"trading up runs on {home} already ({f'pid {holder[0]}, {holder[2]}' if len(holder) == 3 else 'just starting'}).",
+        value=str(home), rule="one `trading up` a home", remedy="use that one, stop it, or give another with --home",
+    )
 
 
 def _locked(descriptor: int) -> bool:
