@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from trading_pipeline.domain.derivation import Derivation, Difference
+from trading_pipeline.domain.derivation import Derivation, Difference, collector_paused
 from trading_pipeline.domain.events import event_hash
 from trading_pipeline.domain.projections import TABLES, Row
 from trading_pipeline.errors import LedgerCorrupt
@@ -54,6 +54,11 @@ def verify(ledger: Ledger) -> VerificationReport:
     Raises:
         LedgerUnavailable: The ledger cannot be read, or its head is not had in time. A corrupt ledger is a report, not an exception.
     """
+    with collector_paused():
+        return _verify(ledger)
+
+
+def _verify(ledger: Ledger) -> VerificationReport:
     derivation = Derivation()
     rows = 0
     difference = _add(derivation, ledger, None)
@@ -148,8 +153,8 @@ def verify_newest(ledger: Ledger, count: int) -> str:
     events = ledger.events(after=max(0, head - count))
     for before, event in pairwise(events):
         derived = event_hash(
-            before.hash, event.seq, event.stream, event.stream_seq, event.key, event.type.value, event.schema, event.cause, event.actor, event.at,
-            event.payload_text,
+            before.hash, event.seq, event.stream, event.stream_seq, event.key, event.type.value, event.schema, event.cause, event.actor,
+            event.at, event.payload_text,
         )
         if event.seq != before.seq + 1 or event.previous_hash != before.hash or event.hash != derived:
             return f"event {event.seq} ({event.type} {event.key}) does not follow from event {before.seq}"

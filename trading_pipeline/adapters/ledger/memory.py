@@ -13,7 +13,7 @@ from typing import Any
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, key_of, wall_now
 from trading_pipeline.adapters.ledger.opening import opened_event
 from trading_pipeline.adapters.ledger.selection import plain, select_events, select_rows, selection, table_named
-from trading_pipeline.domain.derivation import Derivation, MemoryTables
+from trading_pipeline.domain.derivation import Derivation, MemoryTables, collector_paused
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
 from trading_pipeline.domain.projections import Key, Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
@@ -141,7 +141,7 @@ class MemoryLedger:
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
         derivation = Derivation()
-        with self.transaction():
+        with collector_paused(), self.transaction():
             for event in self.scan():
                 difference = derivation.add(event)
                 if difference is not None:

@@ -23,7 +23,7 @@ from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.migrations import REVISION, migrate, revision_of
 from trading_pipeline.adapters.ledger.opening import check_environment, opened_event
 from trading_pipeline.adapters.ledger.selection import plain, selection, table_named
-from trading_pipeline.domain.derivation import Derivation
+from trading_pipeline.domain.derivation import Derivation, collector_paused
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.projections import TABLES, Key, Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
@@ -202,7 +202,7 @@ class PostgresLedger:
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
         derivation = Derivation()
-        with self.transaction() as transaction:
+        with collector_paused(), self.transaction() as transaction:
             for event in self.scan(last=transaction.head()[0]):
                 difference = derivation.add(event)
                 if difference is not None:
