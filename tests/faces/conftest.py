@@ -1,0 +1,159 @@
+"""A home of its own for each test of the command line, on a real ledger, with a replay that stands where the test puts it."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.clocks import Pace, ReplayClock
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.bootstrap import open_desk
+from trading_pipeline.domain.events import Event
+from trading_pipeline.faces.cli.main import main
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.settings import Settings
+
+STRATEGY = """
+name = "steady"
+symbols = ["AAPL", "IBM", "FB"]
+mode = "{mode}"
+interval = "1d"
+[agent]
+form = "expression"
+enter_when = "close > 0"
+[sizing]
+method = "fraction"
+fraction = 0.05
+[limits]
+max_order_value = {order}
+"""
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one command line came to."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """The answer of a command called with --json."""
+        return json.loads(self.out)
+
+    def error(self) -> dict[str, Any]:
+        """The error of a command called with --json."""
+        found: dict[str, Any] = json.loads(self.err.splitlines()[-1])
+        return found
+
+
+class Shell:
+    """Runs `trading` in this process, in a project folder of its own."""
+
+    def __init__(self, project: Path, environment: Mapping[str, str], capture: pytest.CaptureFixture[str]) -> None:
+        self.project = project
+        self.home = project / ".trading" / "paper"
+        self.environment = environment
+        self._capture = capture
+
+    def __call__(self, *arguments: object) -> Said:
+        self._capture.readouterr()
+        code = main([str(each) for each in arguments])
+        captured = self._capture.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    def strategy(self, text: str | None = None, *, mode: str = "approval", order: int = 10_000) -> Path:
+        """A strategy file."""
+        path = self.project / "strategy.toml"
+        path.write_text(STRATEGY.format(mode=mode, order=order) if text is None else text)
+        return path
+
+    def at(self, new_york: str) -> None:
+        """Let the replay stand at an instant of October 2012, New York: `2012-10-15T09:30:05`."""
+        path = self.home / "clock.json"
+        path.unlink(missing_ok=True)
+        start, end = datetime.fromisoformat(f"{new_york}-04:00"), datetime.fromisoformat("2013-03-01T16:00:00-05:00")
+        calendar = load_calendar(self.home / "cache")
+        ReplayClock.create(path, market="samples", pace=Pace.INTRADAY, start=start, end=end, calendar=calendar, running=False)
+
+    @contextmanager
+    def desk(self) -> Iterator[Desk]:
+        """The desk that the commands use."""
+        with open_desk(Settings.load(self.home)) as desk:
+            yield desk
+
+    def events(self) -> list[Event]:
+        """The whole ledger."""
+        with self.desk() as desk:
+            return desk.ledger.events()
+
+    def at_a_terminal(self, arguments: list[str], answers: dict[str, str], columns: int = 100) -> Said:
+        """Run `trading` in a process of its own on a pseudo-terminal, answering each question when it has appeared."""
+        command = [sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()", *arguments]
+        pid, terminal = pty.fork()
+        if pid == 0:
+            os.chdir(self.project)
+            os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)})
+        shown, waiting, end = b"", dict(answers), time.monotonic() + 60
+        while time.monotonic() < end:
+            if select.select([terminal], [], [], 0.2)[0]:
+                try:
+                    read = os.read(terminal, 65536)
+                except OSError:
+                    break
+                if not read:
+                    break
+                shown += read
+            for question in [each for each in waiting if each.encode() in shown]:
+                os.write(terminal, waiting.pop(question).encode() + b"\n")
+        os.close(terminal)
+        return Said(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode(), "")
+
+    def process(self, *arguments: str, **settings: Any) -> "subprocess.Popen[str]":
+        """Start `trading` as a process of its own."""
+        command = [sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()", *arguments]
+        return subprocess.Popen(command, cwd=self.project, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+@pytest.fixture
+def trading(
+    tmp_path: Path, postgres: EmbeddedPostgres, ledger_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    """The command line on an empty ledger, before the first cycle, at 09:30:05 on 2012-10-15."""
+    for name in [each for each in os.environ if each.startswith("TRADING_")]:
+        monkeypatch.delenv(name)
+    environment = {
+        "TRADING_DATABASE_URL": postgres.app_url(ledger_database).render_as_string(hide_password=False),
+        "TRADING_OWNER_DATABASE_URL": postgres.owner_url(ledger_database).render_as_string(hide_password=False),
+        "TRADING_PAPER__ACCOUNT": f"PAPER-{tmp_path.name[-40:]}",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+    shell = Shell(tmp_path, environment, capsys)
+    shell.home.mkdir(parents=True)
+    shell.at("2012-10-15T09:30:05")
+    return shell
+
+
+@pytest.fixture
+def asked(trading: Shell) -> Shell:
+    """A running strategy whose proposals wait for a person."""
+    assert trading("strategy", "create", trading.strategy()).code == 0
+    assert trading("strategy", "start", "steady").code == 0
+    assert trading("run").code == 0
+    return trading
+
+

@@ -1,0 +1,110 @@
+"""`trading run`, `approvals`, `approve`, `reject`: from a closed bar over a person to a fill."""
+
+import json
+
+import pytest
+
+from tests.faces.conftest import Shell
+from trading_pipeline.domain.events import EventType
+
+
+def pending(trading: Shell) -> dict[str, str]:
+    return {row["symbol"]: row["action_id"] for row in trading("approvals", "--json").json()}
+
+
+def decided(trading: Shell, type_: EventType) -> list[str]:
+    return [event.payload["action_id"] for event in trading.events() if event.type is type_]
+
+
+def test_an_approved_proposal_is_sent_by_the_next_run_and_why_tells_its_story(asked: Shell) -> None:
+    action = pending(asked)["IBM"]
+    done = asked("approve", action, "--yes", "--json").json()
+    assert (done["action_id"], done["state"]) == (action, "approved")
+    [approved] = [event for event in asked.events() if event.type is EventType.APPROVAL_APPROVED]
+    assert approved.payload["hash"] == done["hash"]
+    assert approved.actor.startswith("user:")
+    asked.at("2012-10-15T09:30:15")
+    ran = asked("run", "--json").json()
+    assert [cycle["cycle"].split("@")[0] for cycle in ran["cycles"]] == ["release"]
+    [fill] = [event for event in asked.events() if event.type is EventType.ORDER_FILLED]
+    told = [cause["type"] for cause in asked("why", fill.payload["execution_id"], "--json").json()]
+    assert told[0] == "bar.received"
+    assert [each for each in told if each in ("approval.approved", "order.filled")] == ["approval.approved", "order.filled"]
+    assert told[-1] == "portfolio.snapshotted"
+    held = asked("status", "--json").json()["positions"]
+    assert [(each["symbol"], each["quantity"]) for each in held] == [("IBM", fill.payload["quantity"])]
+
+
+def test_running_again_at_the_same_instant_changes_nothing(asked: Shell) -> None:
+    before = asked.events()
+    assert "Nothing is due now." in asked("run").out
+    assert asked.events() == before
+
+
+def test_without_a_terminal_approving_needs_yes(asked: Shell) -> None:
+    refused = asked("approve", pending(asked)["IBM"])
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    assert decided(asked, EventType.APPROVAL_APPROVED) == []
+
+
+def test_the_person_sees_every_check_with_its_numbers_before_deciding(asked: Shell) -> None:
+    [row] = [row for row in asked("approvals", "--json").json() if row["symbol"] == "IBM"]
+    shown = asked("approve", row["action_id"]).out
+    for verdict in row["shown"]["verdicts"]:
+        assert verdict["rule"].replace("_", " ") in shown
+        assert verdict["measured"] in shown
+        assert verdict["limit"] in shown
+    for words in ("Model text", "close > 0", "no worse than $", "void outside", "limits", "5 min 0 s left", "09:35:05 New York"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(("answer", "approved"), [("y", True), ("n", False), ("", False)])
+def test_at_a_terminal_only_yes_approves(asked: Shell, answer: str, approved: bool) -> None:
+    action = pending(asked)["IBM"]
+    said = asked.at_a_terminal(["approve", action[:6]], {"[y/N]": answer})
+    assert said.code == (0 if approved else 1)
+    assert decided(asked, EventType.APPROVAL_APPROVED) == ([action] if approved else [])
+
+
+def test_a_rejected_proposal_stays_rejected(asked: Shell) -> None:
+    action = pending(asked)["IBM"]
+    assert asked("reject", action, "--reason", "too dear").code == 0
+    late = asked("approve", action, "--yes", "--json")
+    assert (late.code, late.error()["error"]) == (3, "Conflict")
+    assert decided(asked, EventType.APPROVAL_APPROVED) == []
+    [row] = [row for row in asked("approvals", "--all", "--json").json() if row["action_id"] == action]
+    assert (row["state"], row["reason"]) == ("rejected", "too dear")
+
+
+def test_a_proposal_cannot_be_approved_at_the_instant_it_expires(asked: Shell) -> None:
+    action = pending(asked)["IBM"]
+    asked.at("2012-10-15T09:35:05")
+    late = asked("approve", action, "--yes")
+    assert late.code == 3
+    assert "expired" in late.err
+    asked("run")
+    assert action in decided(asked, EventType.APPROVAL_EXPIRED)
+
+
+def test_an_unknown_proposal_is_named_with_the_remedy(asked: Shell) -> None:
+    refused = asked("approve", "NOSUCH", "--yes", "--json")
+    assert refused.code == 2
+    assert refused.error()["value"] == "NOSUCH"
+    assert "trading approvals" in refused.error()["remedy"]
+
+
+def test_status_says_replay_loudly_and_counts_what_waits(asked: Shell) -> None:
+    said = asked("status")
+    assert said.out.startswith(" REPLAY ")
+    assert "3 proposals wait for you" in said.out
+    assert "2012-10-15 09:30:05 New York, market open until 2012-10-15 16:00" in said.out
+    assert asked("status", "--json").json()["market"] == "REPLAY"
+
+
+def test_no_secret_of_the_settings_is_ever_printed(asked: Shell) -> None:
+    password = asked.environment["TRADING_DATABASE_URL"].split("://")[1].split("@")[0].split(":")[1]
+    for command in (["doctor"], ["doctor", "--json"], ["status", "--json"], ["strategy", "show", "steady", "--json"]):
+        said = asked(*command)
+        assert password not in said.out + said.err
+    assert json.loads(asked("doctor", "--json").out)["settings"]["database_url"] == "set"

@@ -1,0 +1,95 @@
+"""`trading bars ...`: what comes into the archive, and that a broken file never does in silence."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.faces.conftest import Shell
+from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.domain.bars import Interval
+
+HEAD = "date,open,high,low,close,volume\n"
+GOOD = HEAD + "2012-10-15,10,11,9,10.5,1000\n2012-10-16,10.5,12,10,11,2000\n2012-10-17,11,12,10,11.5,1500\n"
+BROKEN = HEAD + "2012-10-15,10,9,11,10.5,1000\n2012-10-16,-1,12,10,11,2000\n2012-10-17,nan,12,10,11.5,1500\n"
+FAR = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "bars"
+    made.mkdir()
+    (made / "GOOD.csv").write_text(GOOD)
+    return made
+
+
+def closes(trading: Shell, symbol: str) -> list[float]:
+    found: list[float] = ParquetArchive(trading.home / "archive").read(symbol, Interval.DAY1, until=FAR).close.tolist()
+    return found
+
+
+def test_a_good_folder_is_imported_and_listed(trading: Shell, folder: Path) -> None:
+    said = trading("bars", "import", folder)
+    assert said.code == 0
+    assert "GOOD.csv: GOOD 1d, 3 rows, 3 kept" in said.out
+    assert closes(trading, "GOOD") == [10.5, 11.0, 11.5]
+    [held] = trading("bars", "list", "--json").json()
+    assert (held["symbol"], held["interval"], held["bars"], held["sessions"]) == ("GOOD", "1d", 3, 3)
+    again = trading("bars", "import", folder, "--json").json()["archived"]
+    assert again == [{"symbol": "GOOD", "interval": "1d", "added": 0, "replaced": 0, "unchanged": 3}]
+
+
+def test_one_broken_file_stops_the_import_of_all(trading: Shell, folder: Path) -> None:
+    (folder / "BAD.csv").write_text(BROKEN)
+    said = trading("bars", "import", folder, "--json")
+    assert said.code == 2
+    assert said.error()["error"] == "BarsError"
+    assert "--keep-going" in said.error()["remedy"]
+    assert {file["file"]: file["refused"] for file in said.json()["files"]} == {"BAD.csv": True, "GOOD.csv": False}
+    assert not (trading.home / "archive").exists()
+
+
+def test_keep_going_imports_the_others_and_still_reports_the_broken_one(trading: Shell, folder: Path) -> None:
+    (folder / "BAD.csv").write_text(BROKEN)
+    said = trading("bars", "import", folder, "--keep-going")
+    assert said.code == 0
+    assert "refused  BAD.csv" in said.out
+    assert closes(trading, "GOOD") == [10.5, 11.0, 11.5]
+    assert closes(trading, "BAD") == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [(["--interval", "7min"], "7min"), (["--stamp", "middle"], "middle"), (["--column", "price=Open"], "price=Open")],
+)
+def test_an_option_that_means_nothing_is_refused(trading: Shell, folder: Path, arguments: list[str], value: str) -> None:
+    said = trading("bars", "import", folder, *arguments, "--json")
+    assert (said.code, said.error()["value"]) == (2, value)
+    assert not (trading.home / "archive").exists()
+
+
+def test_a_folder_without_bars_is_refused(trading: Shell, tmp_path: Path) -> None:
+    said = trading("bars", "import", tmp_path / "nowhere")
+    assert said.code == 2
+    assert "nowhere" in said.err
+
+
+def test_a_home_that_cannot_be_written_is_a_storage_error(trading: Shell, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    said = trading("bars", "import", folder, "--home", tmp_path / "file" / "home", "--json")
+    assert (said.code, said.error()["error"]) == (4, "StorageError")
+    assert said.error()["remedy"]
+
+
+def test_fetching_fills_the_archive_up_to_the_market_clock_and_no_further(trading: Shell) -> None:
+    assert trading("bars", "fetch", "ibm").code == 0
+    held = ParquetArchive(trading.home / "archive").read("IBM", Interval.DAY1, until=FAR)
+    assert held.last_end == datetime(2012, 10, 12, 20, tzinfo=UTC)
+    assert trading("bars", "fetch", "IBM", "--json").json()[0]["added"] == 0
+
+
+@pytest.mark.parametrize(("arguments", "value"), [(["NOSUCH"], "NOSUCH"), (["IBM", "--interval", "5min"], "IBM"), ([], "")])
+def test_what_the_source_does_not_have_is_refused(trading: Shell, arguments: list[str], value: str) -> None:
+    said = trading("bars", "fetch", *arguments, "--json")
+    assert (said.code, said.error()["value"]) == (2, value)
+    assert not (trading.home / "archive").exists()

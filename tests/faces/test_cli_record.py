@@ -1,0 +1,131 @@
+"""`trading events`, `verify`, `rebuild`, `doctor`: reading the record, and noticing when it was tampered with."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from tests.conftest import execute
+from tests.faces.conftest import Shell
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.service import queries
+
+
+def test_events_are_the_newest_ones_in_order_of_seq_one_json_object_a_line(asked: Shell) -> None:
+    events = asked.events()
+    lines = [json.loads(line) for line in asked("events", "--json", "--limit", "5").out.splitlines()]
+    assert [line["seq"] for line in lines] == [event.seq for event in events[-5:]]
+    assert lines[-1]["hash"] == events[-1].hash.hex()
+    assert lines[-1]["payload"] == json.loads(events[-1].payload_text)
+
+
+def test_events_are_chosen_by_type_stream_and_seq(asked: Shell) -> None:
+    def seqs(*arguments: str) -> list[int]:
+        return [json.loads(line)["seq"] for line in asked("--json", "events", *arguments).out.splitlines()]
+
+    events = asked.events()
+    assert seqs("--type", "chart.rendered", "--type", "risk.evaluated") == [e.seq for e in events if e.type == "risk.evaluated"]
+    assert seqs("--type", "strategy.started", "--limit", "1") == [e.seq for e in events if e.type == "strategy.started"]
+    assert seqs("--stream", "strategy:steady", "--after", "3", "--limit", "2") == [
+        e.seq for e in events if e.stream == "strategy:steady" and e.seq > 3
+    ][:2]
+
+
+def test_an_unknown_event_type_is_refused_with_the_nearest_one(trading: Shell) -> None:
+    refused = trading("events", "--type", "order.file")
+    assert refused.code == 2
+    assert "order.filled" in refused.err
+
+
+def test_following_shows_what_comes_and_ends_quietly_on_ctrl_c(trading: Shell) -> None:
+    trading("strategy", "create", trading.strategy())
+    follower = trading.process("events", "--follow", "--json")
+    assert follower.stdout is not None
+    assert json.loads(follower.stdout.readline())["type"] == "ledger.opened"
+    assert json.loads(follower.stdout.readline())["type"] == "strategy.created"
+    trading("strategy", "start", "steady")
+    assert json.loads(follower.stdout.readline())["type"] == "strategy.starting"
+    follower.send_signal(signal.SIGINT)
+    _, err = follower.communicate(timeout=20)
+    assert (follower.returncode, err) == (130, "")
+
+
+def test_a_reader_that_goes_away_is_no_error(asked: Shell) -> None:
+    with asked.process("events", "--follow") as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.stdout.close()
+        asked("strategy", "pause", "steady")
+        deadline = time.monotonic() + 20
+        while writer.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert writer.stderr is not None
+        assert writer.stderr.read() == ""
+
+
+def test_why_of_nothing_known_is_an_input_error(asked: Shell) -> None:
+    refused = asked("why", "NOSUCHORDER", "--json")
+    assert (refused.code, refused.error()["value"]) == (2, "NOSUCHORDER")
+
+
+def test_verify_names_the_first_difference_and_rebuild_mends_a_table(
+    asked: Shell, postgres: EmbeddedPostgres, ledger_database: str,
+) -> None:
+    assert asked("verify", "--json").json()["verified"] is True
+    execute(postgres.superuser_url(ledger_database), "UPDATE strategies SET state = 'finished'")
+    broken = asked("verify", "--json")
+    assert broken.code == 4
+    assert broken.json()["difference"]["table"] == "strategies"
+    assert broken.error()["error"] == "LedgerCorrupt"
+    assert "trading rebuild" in broken.error()["remedy"]
+    sick = asked("doctor", "--json")
+    assert sick.code == 1
+    assert [f["state"] for f in sick.json()["findings"] if f["what"] == "ledger"] == ["fail"]
+    assert asked("rebuild").code == 2
+    assert asked("rebuild", "--yes").code == 0
+    assert asked("verify").code == 0
+
+
+def test_a_corrupt_event_is_found_and_rebuild_refuses_it(asked: Shell, postgres: EmbeddedPostgres, ledger_database: str) -> None:
+    forge = "SET session_replication_role = replica; UPDATE events SET actor = 'nobody' WHERE seq = 3"
+    execute(postgres.superuser_url(ledger_database), forge)
+    assert asked("verify", "--json").json()["difference"]["seq"] == 3
+    refused = asked("rebuild", "--yes", "--json")
+    assert (refused.code, refused.error()["error"]) == (4, "LedgerCorrupt")
+
+
+def test_a_ledger_that_cannot_be_reached_is_told_in_three_lines(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_DATABASE_URL", "postgresql://trading_app:wrong@/trading?host=/nowhere")
+    refused = trading("status")
+    assert refused.code == 4
+    assert [line.split()[0] for line in refused.err.splitlines()][-3:] == ["error", "rule", "remedy"]
+    assert "wrong" not in refused.err
+
+
+def test_a_ledger_of_another_environment_is_refused(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    trading("strategy", "list")
+    monkeypatch.setenv("TRADING_ENVIRONMENT", "demo")
+    refused = trading("status", "--json")
+    assert (refused.code, refused.error()["error"]) == (4, "EnvironmentMismatch")
+
+
+def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
+    said = asked("doctor", "--json")
+    states = {finding["what"]: finding["state"] for finding in said.json()["findings"]}
+    assert said.code == 0
+    assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger")} == {"ok"}
+
+
+def test_a_fault_of_ours_is_one_message_and_a_traceback_in_the_homes_logs(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("boom\x1b[31m [red]markup[/red]")
+
+    monkeypatch.setattr(queries, "status", broken)
+    said = trading("status")
+    assert said.code == 1
+    assert said.err.startswith("error   Something unforeseen broke: RuntimeError: boom[31m [red]markup[/red]\n")
+    [saved] = (trading.home / "logs").glob("cli-*.log")
+    assert str(saved) in said.err
+    assert "Traceback" in saved.read_text()
+    assert saved.stat().st_mode & 0o077 == 0
