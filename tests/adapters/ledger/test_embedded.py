@@ -181,7 +181,7 @@ def test_a_pid_file_whose_number_belongs_to_another_program_does_not_mislead(hom
     connect(server.app_url()).close()
 
 
-def test_eight_processes_that_start_at_once_share_one_server(home: Path) -> None:
+def test_four_processes_that_start_at_once_share_one_server(home: Path) -> None:
     kill_server(home)
     code = (
         "import sys; from pathlib import Path; from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres\n"
