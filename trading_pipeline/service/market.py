@@ -6,7 +6,7 @@ are needed, from the archive, at a cost of microseconds a symbol.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -21,12 +21,14 @@ from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.strategies import StrategySpec
+from trading_pipeline.ports import Transaction
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 HISTORY = 600
 """Fewest bars that indicators see; slow ones see as many as they need to forget their seed."""
+PRICES = ("open", "high", "low", "close", "volume")
 RECEIVED_AT_MOST = 5_000
 """Bars refilled in one cycle that become facts of their own; older history is counted, not listed."""
 
@@ -40,7 +42,10 @@ class View:
 
 
 def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
-    """Archive every bar that has closed since the last cycle; a bar that makes no sense is dropped and said."""
+    """Archive every bar that has closed since the last cycle; a bar that makes no sense is dropped and said.
+
+    Facts first: a bar that a crash keeps out of the archive comes again with the next attempt, and is no second fact.
+    """
     done = completed(desk.ledger, cycle, "bars")
     if done is not None:
         return done
@@ -50,26 +55,34 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
     tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
     arrived = _fetch(desk, cycle.interval, symbols, cycle.bar_end, refill=cycle.kind is CycleKind.BACKFILL)
+    drops: list[NewEvent] = []
     events: list[NewEvent] = []
+    tables = []
     for symbol in symbols:
         table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)))
-        report = desk.archive.append(table)
-        tally.count("added", report.added)
-        tally.count("replaced", report.replaced)
+        tables.append(table)
         tally.count("dropped", len(dropped))
-        events.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
+        drops.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
         listed = table.tail(RECEIVED_AT_MOST // max(1, len(symbols)))
-        closing = listed.since(cycle.bar_end - timedelta(days=5)) if report.added > 5 else listed
+        closing = listed.since(cycle.bar_end - timedelta(days=5)) if len(table) > 5 else listed
         events.extend(_received(cycle, closing, index, desk.now()) for index in range(len(closing)))
-        if not len(table) or table.last_end != cycle.bar_end:
-            held = desk.archive.read(symbol, cycle.interval, until=cycle.bar_end, count=1)
-            if not len(held) or held.last_end != cycle.bar_end:
-                tally.count("missing")
-                tally.notes.append(f"{symbol}: no bar that closed at {cycle.bar_end:%Y-%m-%d %H:%M} UTC")
     with desk.ledger.transaction() as tx:
         if cycle.kind is CycleKind.BAR:
             open_session(desk, tx, cycle.session)
-        tally.saw(tx.append(*events))
+        tally.saw(tx.append(*drops))
+        tally.saw(_record(tx, events))
+    for table in tables:
+        report = desk.archive.append(table)
+        tally.count("added", report.added)
+        tally.count("replaced", report.replaced)
+    held = desk.archive.read_many(symbols, cycle.interval, until=cycle.bar_end, count=1)
+    closed = [held[symbol] for symbol in symbols if len(held[symbol]) and held[symbol].last_end == cycle.bar_end]
+    for symbol in sorted({*symbols} - {table.symbol for table in closed}):
+        tally.count("missing")
+        tally.notes.append(f"{symbol}: no bar that closed at {cycle.bar_end:%Y-%m-%d %H:%M} UTC")
+    with desk.ledger.transaction() as tx:
+        # A bar that was imported or fetched before its cycle is in the archive already, and not yet a fact.
+        tally.saw(_record(tx, [_received(cycle, table, 0, desk.now()) for table in closed]))
         return tally.complete(tx, desk.now())
 
 
@@ -188,17 +201,16 @@ def events_of(desk: Desk, result: StepResult | None) -> list[Event]:
     if result is None or not result.seqs:
         return []
     wanted = set(result.seqs)
-    span = desk.ledger.events(after=result.seqs[0] - 1, limit=result.seqs[-1] - result.seqs[0] + 1)
-    return [event for event in span if event.seq in wanted]
+    length = result.seqs[-1] - result.seqs[0] + 1
+    if length > 4 * len(wanted) + 1_000:
+        return [event for seq in result.seqs if (event := desk.ledger.event(seq)) is not None]
+    return [event for event in desk.ledger.events(after=result.seqs[0] - 1, limit=length) if event.seq in wanted]
 
 
 def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: datetime, *, refill: bool) -> Mapping[str, BarTable]:
-    if refill:
-        session = desk.calendar.session(until.date())
-        return {
-            symbol: table.since(session.open) for symbol, table in desk.market.closed_bars(symbols, interval, session.open, until).items()
-        }
-    newest = desk.archive.read_many(symbols, interval, until=until, count=1)
+    """What has closed since the newest archived bar; a refill asks for the whole session again, and for what lacks before it."""
+    known = desk.calendar.session(until.date()).open if refill else until
+    newest = desk.archive.read_many(symbols, interval, until=known, count=1)
     starts: dict[datetime | None, list[str]] = {}
     for symbol in symbols:
         table = newest.get(symbol)
@@ -207,6 +219,17 @@ def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: dateti
     for after, group in starts.items():
         found.update(desk.market.closed_bars(group, interval, after, until))
     return found
+
+
+def _record(tx: Transaction, bars: Sequence[NewEvent]) -> list[Event]:
+    """Append bars as facts; one that is a fact with other values is a correction, and a fact of its own."""
+    stored = tx.append(*bars)
+    corrections = [
+        replace(bar, key=":".join([bar.key, *(str(bar.payload[name]) for name in PRICES)]))
+        for bar, event in zip(bars, stored, strict=True)
+        if not tx.is_new(event) and any(str(bar.payload[name]) != str(event.payload[name]) for name in PRICES)
+    ]
+    return stored + tx.append(*corrections)
 
 
 def _received(cycle: Cycle, table: BarTable, index: int, at: datetime) -> NewEvent:
