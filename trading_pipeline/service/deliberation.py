@@ -15,7 +15,7 @@ from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Answer, Question
 from trading_pipeline.service import market
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
 
 
 def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
@@ -30,9 +30,14 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     if late:
         return _missed(desk, cycle, specs, late)
     tally = Tally("signals", cycle)
-    asked = _questions(desk, cycle, specs)
+    states = {row["name"]: row["state"] for row in desk.ledger.find("strategies", name=[spec.name for spec in specs])}
+    stopped = [spec for spec in specs if states[spec.name] not in RUNNING]
+    asked = _questions(desk, cycle, [spec for spec in specs if states[spec.name] in RUNNING])
     answerable = [question for question in asked if _current(question, cycle)]
     with desk.ledger.transaction() as tx:
+        for spec in stopped:
+            tally.saw(tx.append(_miss(desk, cycle, spec, f"the strategy is {states[spec.name]}")))
+            tally.count("missed")
         requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
     answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
     for question in asked:
@@ -62,17 +67,17 @@ def _why_missed(desk: Desk, cycle: Cycle) -> str:
 
 def _missed(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec], why: str) -> StepResult:
     tally = Tally("signals", cycle, notes=[why])
-    events = [
-        NewEvent(
-            EventType.SIGNAL_MISSED, f"strategy:{spec.name}", f"signal.missed:{cycle.cycle_id}:{spec.name}",
-            {"cycle": cycle.cycle_id, "strategy": spec.name, "symbols": list(spec.symbols), "reason": why}, desk.now(), "cycle",
-        )
-        for spec in specs
-    ]
+    events = [_miss(desk, cycle, spec, why) for spec in specs]
     tally.count("missed", len(events))
     with desk.ledger.transaction() as tx:
         tally.saw(tx.append(*events))
         return tally.complete(tx, desk.now())
+
+
+def _miss(desk: Desk, cycle: Cycle, spec: StrategySpec, why: str) -> NewEvent:
+    payload = {"cycle": cycle.cycle_id, "strategy": spec.name, "symbols": list(spec.symbols), "reason": why}
+    key = f"signal.missed:{cycle.cycle_id}:{spec.name}"
+    return NewEvent(EventType.SIGNAL_MISSED, f"strategy:{spec.name}", key, payload, desk.now(), "cycle")
 
 
 def _questions(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec]) -> list[Question]:
