@@ -51,6 +51,13 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
 
 def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View, book: Book, tally: Tally) -> None:
     side = Side(row["side"])
+    if book.now >= cycle.stale_at():
+        age, life = book.now - cycle.due_at, cycle.stale_at() - cycle.due_at
+        verdict = Verdict("signal_ttl", Outcome.DENY, measured=f"{age} after it was due", limit=f"{life}", detail="the run came back too late")
+        tally.count("denied")
+        kind = OrderClass.ENTRY if side is Side.BUY else OrderClass.EXIT
+        tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), kind, None)))
+        return
     tally.saw(_void_opposites(desk, tx, book, row))
     held = book.held(spec.name, row["symbol"])
     intent = _entry(desk, spec, row, view, book) if side is Side.BUY else _exit(desk, spec, row, book, held)
