@@ -1,24 +1,30 @@
 """A home of its own for each test of the command line, on a real ledger, with a replay that stands where the test puts it."""
 
+import itertools
 import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import TEMPLATE
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import Pace, ReplayClock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger
+from trading_pipeline.adapters.market_data import samples
 from trading_pipeline.bootstrap import open_desk
 from trading_pipeline.domain.events import Event
 from trading_pipeline.faces.cli.main import main
@@ -27,7 +33,7 @@ from trading_pipeline.settings import Settings
 
 STRATEGY = """
 name = "steady"
-symbols = ["AAPL", "IBM", "FB"]
+symbols = ["GOOG", "FB"]
 mode = "{mode}"
 interval = "1d"
 [agent]
@@ -58,17 +64,25 @@ class Said:
         found: dict[str, Any] = json.loads(self.err.splitlines()[-1])
         return found
 
+ASKED = "asked"
+_copies = itertools.count(1)
+_samples = cache(samples.read_samples)
+
 
 class Shell:
     """Runs `trading` in this process, in a project folder of its own."""
 
-    def __init__(self, project: Path, environment: Mapping[str, str], capture: pytest.CaptureFixture[str]) -> None:
+    def __init__(
+        self, project: Path, environment: Mapping[str, str], database: str, capture: pytest.CaptureFixture[str] | None,
+    ) -> None:
         self.project = project
         self.home = project / ".trading" / "paper"
         self.environment = environment
+        self.database = database
         self._capture = capture
 
     def __call__(self, *arguments: object) -> Said:
+        assert self._capture is not None
         self._capture.readouterr()
         code = main([str(each) for each in arguments])
         captured = self._capture.readouterr()
@@ -96,8 +110,8 @@ class Shell:
 
     def events(self) -> list[Event]:
         """The whole ledger."""
-        with self.desk() as desk:
-            return desk.ledger.events()
+        with closing(PostgresLedger.open(self.environment["TRADING_DATABASE_URL"], "paper")) as ledger:
+            return ledger.events()
 
     def at_a_terminal(self, arguments: list[str], answers: dict[str, str], columns: int = 100) -> Said:
         """Run `trading` in a process of its own on a pseudo-terminal, answering each question when it has appeared."""
@@ -127,33 +141,63 @@ class Shell:
         return subprocess.Popen(command, cwd=self.project, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 
+def environment_of(postgres: EmbeddedPostgres, database: str, account: str) -> dict[str, str]:
+    """Variables that put a home's ledger and paper broker into a database of the run's server."""
+    return {
+        "TRADING_DATABASE_URL": postgres.app_url(database).render_as_string(hide_password=False),
+        "TRADING_OWNER_DATABASE_URL": postgres.owner_url(database).render_as_string(hide_password=False),
+        "TRADING_PAPER__ACCOUNT": account,
+    }
+
+
+def enter(monkeypatch: pytest.MonkeyPatch, project: Path, environment: Mapping[str, str]) -> None:
+    """Work in a project folder, with these settings and none of the machine's."""
+    # The package's file is the same for every command of the run: read it once.
+    monkeypatch.setattr(samples, "read_samples", _samples)
+    for name in [each for each in os.environ if each.startswith("TRADING_")]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(project)
+
+
 @pytest.fixture
 def trading(
     tmp_path: Path, postgres: EmbeddedPostgres, ledger_database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> Shell:
     """The command line on an empty ledger, before the first cycle, at 09:30:05 on 2012-10-15."""
-    for name in [each for each in os.environ if each.startswith("TRADING_")]:
-        monkeypatch.delenv(name)
-    environment = {
-        "TRADING_DATABASE_URL": postgres.app_url(ledger_database).render_as_string(hide_password=False),
-        "TRADING_OWNER_DATABASE_URL": postgres.owner_url(ledger_database).render_as_string(hide_password=False),
-        "TRADING_PAPER__ACCOUNT": f"PAPER-{tmp_path.name[-40:]}",
-    }
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    shell = Shell(tmp_path, environment, capsys)
+    environment = environment_of(postgres, ledger_database, f"PAPER-{tmp_path.name[-40:]}")
+    enter(monkeypatch, tmp_path, environment)
+    shell = Shell(tmp_path, environment, ledger_database, capsys)
     shell.home.mkdir(parents=True)
     shell.at("2012-10-15T09:30:05")
     return shell
 
 
+@pytest.fixture(scope="session")
+def asked_once(postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which one cycle has run and proposals wait; its ledger is the database ASKED."""
+    project = tmp_path_factory.mktemp("asked")
+    postgres.ensure_database(ASKED, template=TEMPLATE)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        enter(monkeypatch, project, environment_of(postgres, ASKED, "PAPER-1"))
+        shell = Shell(project, {}, ASKED, None)
+        shell.home.mkdir(parents=True)
+        shell.at("2012-10-15T09:30:05")
+        path = str(shell.strategy())
+        for arguments in (["strategy", "create", path], ["strategy", "start", "steady"], ["run"]):
+            assert main(arguments) == 0
+    return project
+
+
 @pytest.fixture
-def asked(trading: Shell) -> Shell:
-    """A running strategy whose proposals wait for a person."""
-    assert trading("strategy", "create", trading.strategy()).code == 0
-    assert trading("strategy", "start", "steady").code == 0
-    assert trading("run").code == 0
-    return trading
-
-
+def asked(
+    tmp_path: Path, postgres: EmbeddedPostgres, asked_once: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    """A running strategy whose proposals wait for a person: a copy of `asked_once`."""
+    database = f"asked_{next(_copies)}"
+    postgres.ensure_database(database, template=ASKED)
+    shutil.copytree(asked_once, tmp_path, dirs_exist_ok=True)
+    environment = environment_of(postgres, database, "PAPER-1")
+    enter(monkeypatch, tmp_path, environment)
+    return Shell(tmp_path, environment, database, capsys)

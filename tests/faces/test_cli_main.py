@@ -19,7 +19,7 @@ COMMANDS = (
 )
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["strategy", "--help"], ["events", "--help"], ["nonsense"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["events", "--help"], ["nonsense"]])
 def test_help_and_mistakes_import_nothing_heavy(arguments: list[str]) -> None:
     said = f"print([m for m in {HEAVY!r} if m in sys.modules])"
     code = f"import sys; from trading_pipeline.faces.cli.main import main; main({arguments!r}); {said}"

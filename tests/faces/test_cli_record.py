@@ -69,11 +69,9 @@ def test_why_of_nothing_known_is_an_input_error(asked: Shell) -> None:
     assert (refused.code, refused.error()["value"]) == (2, "NOSUCHORDER")
 
 
-def test_verify_names_the_first_difference_and_rebuild_mends_a_table(
-    asked: Shell, postgres: EmbeddedPostgres, ledger_database: str,
-) -> None:
+def test_verify_names_the_first_difference_and_rebuild_mends_a_table(asked: Shell, postgres: EmbeddedPostgres) -> None:
     assert asked("verify", "--json").json()["verified"] is True
-    execute(postgres.superuser_url(ledger_database), "UPDATE strategies SET state = 'finished'")
+    execute(postgres.superuser_url(asked.database), "UPDATE strategies SET state = 'finished'")
     broken = asked("verify", "--json")
     assert broken.code == 4
     assert broken.json()["difference"]["table"] == "strategies"
@@ -87,9 +85,9 @@ def test_verify_names_the_first_difference_and_rebuild_mends_a_table(
     assert asked("verify").code == 0
 
 
-def test_a_corrupt_event_is_found_and_rebuild_refuses_it(asked: Shell, postgres: EmbeddedPostgres, ledger_database: str) -> None:
+def test_a_corrupt_event_is_found_and_rebuild_refuses_it(asked: Shell, postgres: EmbeddedPostgres) -> None:
     forge = "SET session_replication_role = replica; UPDATE events SET actor = 'nobody' WHERE seq = 3"
-    execute(postgres.superuser_url(ledger_database), forge)
+    execute(postgres.superuser_url(asked.database), forge)
     assert asked("verify", "--json").json()["difference"]["seq"] == 3
     refused = asked("rebuild", "--yes", "--json")
     assert (refused.code, refused.error()["error"]) == (4, "LedgerCorrupt")

@@ -15,7 +15,7 @@ def types_of(trading: Shell) -> list[EventType]:
 def test_a_strategy_goes_from_draft_to_finished_and_every_step_names_the_person(trading: Shell) -> None:
     from trading_pipeline.service.desk import user_actor
 
-    assert trading("strategy", "create", trading.strategy()).out == "steady is a draft: 3 symbols, 1d bars, approval mode.\n"
+    assert trading("strategy", "create", trading.strategy()).out == "steady is a draft: 2 symbols, 1d bars, approval mode.\n"
     assert trading("strategy", "start", "steady").out == "steady is running.\n"
     assert trading("strategy", "pause", "steady", "--reason", "lunch").out == "steady is paused user: lunch.\n"
     assert trading("strategy", "resume", "steady").out == "steady is running.\n"
@@ -31,7 +31,7 @@ def test_a_strategy_goes_from_draft_to_finished_and_every_step_names_the_person(
 def test_list_and_show_say_what_the_ledger_has(trading: Shell) -> None:
     trading("strategy", "create", trading.strategy())
     [listed] = trading("strategy", "list", "--json").json()
-    assert (listed["name"], listed["state"], listed["spec"]["symbols"]) == ("steady", "draft", ["AAPL", "IBM", "FB"])
+    assert (listed["name"], listed["state"], listed["spec"]["symbols"]) == ("steady", "draft", ["GOOG", "FB"])
     shown = trading("strategy", "show", "steady")
     assert "close > 0" in shown.out
     assert "$10,000.00" in shown.out
@@ -71,8 +71,8 @@ GOOD = STRATEGY.format(mode="approval", order=10_000)
 @pytest.mark.parametrize(
     ("text", "error", "value", "words"),
     [
-        (GOOD.replace('"IBM"', '"ZZZZ"'), "UnknownName", "ZZZZ", ("ZZZZ", "symbol")),
-        (GOOD.replace('"1d"', '"5min"'), "UnknownName", "AAPL", ("5min", "1d")),
+        (GOOD.replace('"FB"', '"ZZZZ"'), "UnknownName", "ZZZZ", ("ZZZZ", "symbol")),
+        (GOOD.replace('"1d"', '"5min"'), "UnknownName", "GOOG", ("5min", "1d")),
         (GOOD.replace('"1d"', '"7min"'), "StrategyError", "7min", ("7min", "interval")),
         (GOOD.replace("fraction = 0.05", "fractoin = 0.05"), "StrategyError", "sizing.fractoin", ("fractoin", "fraction")),
         (GOOD.replace('mode = "approval"', 'mode = "approval"\nindicators = ["smaa_20"]'), None, "smaa", ("smaa",)),

@@ -104,7 +104,7 @@ def test_a_folder_of_minutes_is_replayed_at_its_speed_with_a_strategy_of_ones_ow
     folder, home = tmp_path / "bars", tmp_path / "new"
     folder.mkdir()
     (folder / "NVDA.csv").write_text("\n".join(["time,open,high,low,close,volume", *rows]))
-    mine = trading.strategy(STRATEGY.format(mode="approval", order=5000).replace('["AAPL", "IBM", "FB"]', '["NVDA"]').replace("1d", "1min"))
+    mine = trading.strategy(STRATEGY.format(mode="approval", order=5000).replace('["GOOG", "FB"]', '["NVDA"]').replace("1d", "1min"))
     said = trading("up", "--home", home, "--port", port(), "--bars", folder, "--at", "2024-08-28T10:00", "--speed", "2", "--strategy", mine)
     assert said.code == 0, said.err
     clock = ReplayClock.attach(home / "clock.json", load_calendar(home / "cache"))
