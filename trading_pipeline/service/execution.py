@@ -166,7 +166,14 @@ def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
     if intent.order_class is OrderClass.EXIT:
         working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
         cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
-    for part in _parts(desk, intent):
+    parts = _parts(desk, intent)
+    if not parts:
+        with desk.ledger.transaction() as tx:
+            reason = f"nothing is held of {intent.symbol} any more: what protected the position has closed it"
+            tally.saw(void(tx, row, reason, desk.now(), "rulebook", row["last_seq"]))
+        tally.count("voided")
+        return
+    for part in parts:
         with desk.ledger.transaction() as tx:
             action = tx.get("actions", row["action_id"])
             first = part.part in ("entry", "exit")
@@ -201,11 +208,11 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
 
 
 def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
-    """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1)."""
+    """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1); none when nothing is left to sell."""
     if intent.order_class is not OrderClass.EXIT:
         return [intent]
     held = sum(row["quantity"] for row in desk.ledger.find("positions", strategy=intent.strategy, symbol=intent.symbol))
-    quantities = split_exit(min(intent.quantity, held), intent.reference)
+    quantities = split_exit(min(intent.quantity, held), intent.reference) if held > 0 else []
     return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]
 
 
@@ -265,7 +272,9 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
         assert row is not None
         for each in _family(tx, row):
             if each["state"] == OrderState.SUBMITTED.value:
-                tally.saw(tx.append(_order_event(type_, each, facts, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
+                # The broker's number in its answer is the parent's; its children have numbers of their own.
+                told = facts if each is row else {name: value for name, value in facts.items() if name != "broker_order_id"}
+                tally.saw(tx.append(_order_event(type_, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
     tally.count(heard)
 
 

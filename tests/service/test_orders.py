@@ -1,0 +1,352 @@
+"""Steps orders and fills: facts first, one submission an order, and what becomes of it afterwards."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+from itertools import pairwise
+
+from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.cycle import STEPS, run_cycle
+from trading_pipeline.service.execution import collect_fills, place_orders
+
+E = EventType
+MINUTES = {"interval": Interval.MIN1}
+
+
+def minute_bars(*symbols, **options):
+    return market(*(bars(symbol, Interval.MIN1, date(2024, 8, 27), date(2024, 8, 29), **options) for symbol in symbols or ("AAPL",)))
+
+
+def bracketed(**changes):
+    """Stop 5 % below, target 5 % above."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.05"))
+    return strategy(**({"sizing": sizing, **MINUTES} | changes))
+
+
+def approved(stage):
+    """Approve what waits."""
+    name = stage.row("approvals", state="pending")["action_id"]
+    approvals.approve(stage.desk, name, actor=PERSON)
+    return name
+
+
+# The order of facts
+
+
+def test_intent_comes_before_submission_and_both_before_the_broker(tmp_path):
+    """HOUSE: a crash leaves a question that can be asked, never a secret."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    known = []
+    submit = stage.desk.broker.submit
+
+    def watched(ticket, permit):
+        known.extend(event.type.value for event in stage.events() if event.type.value.startswith("order."))
+        return submit(ticket, permit)
+
+    stage.desk.broker.submit = watched
+    stage.cycle()
+    assert known == ["order.intent", "order.submitted"]
+    orders = [event for event in stage.events() if event.type.value.startswith("order.")]
+    assert [event.type.value for event in orders] == ["order.intent", "order.submitted", "order.accepted", "order.filled"]
+    assert all(later.seq > earlier.seq for earlier, later in pairwise(orders))
+
+
+def test_the_submission_cites_a_passing_verdict_of_the_same_instant(tmp_path):
+    """32."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    [submitted] = stage.events(E.ORDER_SUBMITTED)
+    verdict = stage.desk.ledger.event(submitted.payload["verdict_seq"])
+    assert verdict.type is E.RISK_EVALUATED
+    assert (verdict.payload["stage"], verdict.payload["passed"]) == ("gate", True)
+    assert submitted.at - verdict.at == timedelta(0)
+    assert submitted.payload["ticket"]["quantity"] == 50
+
+
+def test_a_second_run_sends_nothing_twice(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    place_orders(stage.desk, stage.due())
+    again = stage.restarted()
+    run_cycle(again.desk, again.due())
+    assert len(stage.events(E.ORDER_SUBMITTED)) == 1
+    assert stage.broker.positions() == {"AAPL": 50}
+
+
+def test_a_fill_costs_the_open_with_spread_slippage_and_commission(tmp_path):
+    """50 shares at 100 + half of 0.02 + 0.02, and $1: cash 100,000 - 5,001.50 - 1."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    fill = stage.row("fills")
+    assert (fill["quantity"], fill["price"], fill["commission"]) == (50, Decimal("100.03"), Decimal(1))
+    assert stage.row("cash")["cash"] == Decimal("94997.50")
+    assert stage.row("positions")["cost"] == Decimal("5002.50")
+
+
+def test_the_gate_denies_after_an_approval_and_says_so(tmp_path):
+    """50: approval is necessary, not sufficient. Here the position limit was used up by another strategy meanwhile."""
+    specs = (strategy(mode=Mode.APPROVAL), strategy("late", sizing=FractionSizing(fraction=Decimal("0.09")), agent=ExpressionAgent(NEVER)))
+    stage = floor(tmp_path, market(bars()), OPEN, *specs, limits=AccountLimits(max_position_value=Decimal(6_000)))
+    stage.cycle()
+    name = approved(stage)
+    _hold_by_another(stage, 20)
+    stage.release()
+    action = stage.row("actions", action_id=name)
+    order = stage.row("orders", strategy="buyer")
+    assert (action["state"], order["state"]) == ("consumed", "denied")
+    assert stage.denials(name) == ["account_position"]
+    assert "account_position" in order["reason"]
+    assert "order.denied" in stage.types()
+    assert stage.broker.orders([order["client_id"]]) == []
+
+
+def _hold_by_another(stage, quantity):
+    order = {
+        "client_id": "OTHER", "action_id": "OTHER", "part": "entry", "parent": None, "oco": None, "account": "PAPER-1", "strategy": "late",
+        "symbol": "AAPL", "side": "buy", "order_class": "E", "order_type": "limit", "time_in_force": "day", "quantity": quantity,
+        "reference": Decimal(100), "limit_price": Decimal(100), "stop_price": None, "session": DAY,
+    }
+    fill = {**order, "execution_id": "X-1", "price": Decimal(100), "commission": Decimal(1), "filled_at": stage.clock.now()}
+    with stage.desk.ledger.transaction() as tx:
+        for type_, payload in ((E.ORDER_INTENT, order), (E.ORDER_SUBMITTED, order), (E.ORDER_FILLED, fill)):
+            tx.append(NewEvent(type_, "strategy:late", f"{type_.value}:OTHER", payload, stage.clock.now() - timedelta(minutes=1), "test"))
+
+
+def test_a_price_that_left_the_proposals_band_voids_it(tmp_path):
+    moved = {at(10, 2): (101.5, 101.5, 101.5, 101.5)}
+    stage = floor(tmp_path, minute_bars(at=moved), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 2, 1))
+    name = approved(stage)
+    results = stage.release()
+    assert results["orders"].counts == {"voided": 1}
+    assert stage.row("approvals", action_id=name)["state"] == "voided"
+    assert "101.5" in stage.row("approvals", action_id=name)["reason"]
+    assert stage.rows("orders") == []
+
+
+def test_an_approval_that_was_not_sent_in_thirty_seconds_has_expired(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
+    stage.cycle()
+    name = approved(stage)
+    stage.go(OPEN + timedelta(seconds=30))
+    place_orders(stage.desk, follow_up((name,), DAY, stage.clock.now(), "approval"))
+    assert stage.row("actions")["state"] == "expired"
+    assert stage.rows("orders") == []
+
+
+def test_a_paced_action_goes_out_when_its_time_has_come_and_not_before(tmp_path):
+    stage = floor(tmp_path, minute_bars("AAPL", "IBM"), at(10, 0, 1), strategy(symbols=("AAPL", "IBM"), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    assert len(stage.rows("fills")) == 1
+    stage.go(at(10, 0, 30))
+    assert stage.release()["orders"].counts == {}
+    stage.go(at(10, 0, 31))
+    assert stage.release()["orders"].counts == {"submitted": 1, "accepted": 1}
+    assert {row["symbol"] for row in stage.rows("fills")} == {"AAPL", "IBM"}
+
+
+# What protects
+
+
+def test_a_fill_arms_stop_and_target_and_the_one_that_is_hit_cancels_the_other(tmp_path):
+    risen = {at(10, 5): (100.0, 106.0, 100.0, 106.0)}
+    stage = floor(tmp_path, minute_bars(at=risen), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    parts = {row["part"]: row for row in stage.rows("orders")}
+    assert set(parts) == {"entry", "stop-1", "target-1"}
+    assert (parts["stop-1"]["stop_price"], parts["target-1"]["limit_price"]) == (Decimal(95), Decimal(105))
+    assert parts["stop-1"]["oco"] == parts["target-1"]["oco"] is not None
+    stage.go(at(10, 6, 1)).release()
+    states = {row["part"]: row["state"] for row in stage.rows("orders")}
+    assert states == {"entry": "filled", "stop-1": "canceled", "target-1": "filled"}
+    assert stage.row("positions")["quantity"] == 0
+    target = stage.row("fills", side="sell")
+    assert (target["price"], target["quantity"]) == (Decimal(105), 50)
+
+
+def test_a_gap_below_the_stop_fills_at_the_open(tmp_path):
+    gap = {at(10, 5): (90.0, 90.0, 90.0, 90.0)}
+    stage = floor(tmp_path, minute_bars(at=gap), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 6, 1)).release()
+    stopped = stage.row("fills", side="sell")
+    assert stopped["price"] < 90, "spread and slippage below the open"
+    assert stage.row("positions")["quantity"] == 0
+
+
+def test_an_exit_cancels_what_protects_before_it_sells_all_that_is_held(tmp_path):
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS))
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    after = stage.desk.ledger.head()[0]
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    told = [event.type.value for event in stage.desk.ledger.events(after=after) if event.type.value.startswith("order.")]
+    assert told == [
+        "order.cancel_requested", "order.cancel_requested", "order.canceled", "order.canceled", "order.intent", "order.submitted",
+        "order.accepted", "order.filled",
+    ]
+    assert stage.row("positions")["quantity"] == 0
+    assert stage.broker.orders() == []
+
+
+def test_an_exit_sells_what_is_left_when_the_target_took_some(tmp_path):
+    """26: never oversell. Between verdict and release the target sold part of the position."""
+    thin = {at(10, 2): (100.0, 105.0, 100.0, 100.0)}
+    few = {at(10, 1): 200.0}
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, "close >= 100"), mode=Mode.APPROVAL, price_band=Decimal("0.03"))
+    stage = floor(tmp_path, minute_bars(at=thin, volumes=few), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 2, 30)).cycle(Interval.MIN1)
+    approved(stage)
+    stage.go(at(10, 3, 1))
+    stage.release()
+    sold = {row["client_id"]: row["quantity"] for row in stage.rows("fills", side="sell")}
+    parts = {row["client_id"]: row["part"] for row in stage.rows("orders")}
+    assert sorted((parts[name], many) for name, many in sold.items()) == [("exit", 30), ("target-1", 20)]
+    assert stage.row("positions")["quantity"] == 0
+    assert stage.broker.positions() == {}
+
+
+def test_an_exit_of_a_position_that_is_gone_is_voided_and_fails_nothing(tmp_path):
+    risen = {at(10, 2): (100.0, 106.0, 100.0, 100.0)}
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL)
+    stage = floor(tmp_path, minute_bars(at=risen), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 2, 30)).cycle(Interval.MIN1)
+    stage.go(at(10, 3, 1))
+    name = approved(stage)
+    results = stage.release()
+    assert results["orders"].counts["voided"] == 1
+    assert stage.row("actions", action_id=name)["state"] == "voided"
+    assert "nothing is held" in stage.row("actions", action_id=name)["reason"]
+    assert stage.broker.positions() == {}
+
+
+def test_a_large_exit_is_sent_in_slices_of_one_hundred_thousand_dollars(tmp_path):
+    """D1."""
+    risen = {session.open: (200.0,) * 4 for session in calendar().between(date(2024, 8, 29), date(2024, 9, 6))}
+    limits = StrategyLimits(max_order_value=Decimal(100_000), max_position_value=Decimal(200_000))
+    spec = strategy(limits=limits, sizing=FractionSizing(fraction=Decimal("0.09")), agent=ExpressionAgent(ALWAYS, "close > 150"))
+    account = AccountLimits(max_position_value=Decimal(200_000))
+    settings = PaperSettings(cash=Decimal(1_000_000), volume_share=Decimal(1))
+    source = market(bars(volume=50_000_000, at=risen))
+    stage = floor(tmp_path, source, OPEN, limits=account, settings=settings)
+    rich = MemoryBook("PAPER-1", Decimal(1_000_000))
+    stage.book = rich
+    stage = stage.restarted().run(spec)
+    stage.cycle()
+    assert stage.row("positions")["quantity"] == 900
+    stage.go(at(9, 30, day=date(2024, 8, 30))).cycle()
+    exits = stage.rows("orders", side="sell", order_by="intent_seq")
+    assert [(row["part"], row["quantity"]) for row in exits] == [("exit", 500), ("exit-2", 400)]
+    assert {row["action_id"] for row in exits} == {exits[0]["action_id"]}
+    assert stage.row("positions")["quantity"] == 0
+    assert all(row["quantity"] * row["reference"] <= 100_000 for row in exits)
+
+
+# Fills
+
+
+def test_a_partial_fill_is_booked_share_by_share(tmp_path):
+    """A tenth of the volume of the bar before: 20 of 50 shares a minute."""
+    stage = floor(tmp_path, minute_bars(volumes={at(9, 59): 200.0, at(10, 0): 200.0}), at(10, 0, 1), strategy(**MINUTES))
+    stage.cycle(Interval.MIN1)
+    order = stage.row("orders")
+    assert (order["state"], order["filled_quantity"]) == ("partial", 20)
+    stage.go(at(10, 1, 1)).release()
+    stage.go(at(10, 2, 1)).release()
+    assert [row["quantity"] for row in stage.rows("fills", order_by="seq")] == [20, 20, 10]
+    assert stage.types().count("order.partially_filled") == 2
+    assert (stage.row("orders")["state"], stage.row("positions")["quantity"]) == ("filled", 50)
+
+
+def test_an_execution_is_booked_once_however_often_it_is_seen(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    for seconds in (1, 2, 3):
+        stage.go(OPEN + timedelta(seconds=seconds)).release()
+    assert len(stage.rows("fills")) == 1
+    assert len(stage.events(E.ORDER_FILLED)) == 1
+
+
+def test_a_fill_after_the_cancel_was_asked_for_is_booked(tmp_path):
+    """19, C11: fills win."""
+    stage = floor(tmp_path, minute_bars(volumes={at(9, 59): 200.0}), at(10, 0, 1), strategy(**MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1, 1))
+    controls.pause(stage.desk, "buyer", actor=PERSON)
+    order = stage.row("orders")
+    assert "order.cancel_requested" in stage.types()
+    assert stage.row("positions")["quantity"] == order["filled_quantity"] == stage.broker.positions()["AAPL"]
+    assert order["state"] in ("canceled", "filled")
+
+
+def test_an_entry_that_did_not_fill_expires_with_the_session(tmp_path):
+    spec = strategy(sizing=FractionSizing(fraction=Decimal("0.05"), entry=Entry.PULLBACK))
+    last = {session.open: (110.0,) * 4 for session in calendar().between(date(2024, 8, 27), date(2024, 9, 6))}
+    stage = floor(tmp_path, market(bars(at=last)), OPEN, spec)
+    stage.cycle()
+    assert stage.row("orders")["state"] == "accepted"
+    stage.go(CLOSE + timedelta(seconds=1)).release()
+    order = stage.row("orders")
+    assert (order["state"], order["filled_quantity"]) == ("expired", 0)
+    assert stage.row("cash")["cash"] == 100_000
+
+
+def test_what_the_account_owner_does_by_hand_is_seen_and_not_booked_as_ours(tmp_path):
+    """28, fault 21: no order of ours; book and broker differ, and that is said."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    stage.broker.trade_by_hand("IBM", Side.BUY, 7, Decimal(100))
+    results = stage.go(OPEN + timedelta(seconds=5)).release()
+    assert results["fills"].counts["external"] == 1
+    assert results["portfolio_snapshots"].counts["differences"] == 1
+    assert stage.rows("positions", symbol="IBM") == []
+    assert stage.events(E.RECONCILED)[-1].payload["differences"] == ["IBM: booked 0 shares, the broker states 7"]
+
+
+def test_collecting_fills_changes_nothing_when_there_is_nothing_new(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    due = stage.due()
+    for step in ("bars", "indicators", "charts", "signals", "verdicts", "orders"):
+        STEPS[step](stage.desk, due)
+    assert collect_fills(stage.desk, due).counts == {"filled": 1}
+    head = stage.desk.ledger.head()
+    assert collect_fills(stage.desk, due).replayed
+    assert stage.desk.ledger.head() == head
+
+
+def test_a_child_is_known_to_the_ledger_by_no_other_orders_number(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stated = {order.client_id: order.broker_order_id for order in stage.broker.orders([row["client_id"] for row in stage.rows("orders")])}
+    for row in stage.rows("orders"):
+        assert row["broker_order_id"] in (None, stated[row["client_id"]])
+
+
+def test_a_next_order_waits_for_thirty_seconds_after_an_entry_fill(tmp_path):
+    """D3: the cooldown begins anew with a fill, also one that came after the pacing was decided."""
+    source = minute_bars("AAPL", "IBM", volumes={at(9, 59): 450.0, at(10, 0): 100_000.0})
+    stage = floor(tmp_path, source, at(10, 0, 45), strategy(symbols=("AAPL", "IBM"), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    paced = stage.row("actions", state="ready")
+    assert paced["not_before"] == at(10, 1, 15)
+    stage.go(at(10, 1, 5)).release()
+    filled = stage.row("fills", quantity=5)
+    assert filled["at"] == at(10, 1)
+    stage.go(at(10, 1, 15)).release()
+    assert stage.row("actions", action_id=paced["action_id"])["state"] == "ready", "held back by the fill"
+    stage.go(at(10, 1, 35)).release()
+    assert stage.row("actions", action_id=paced["action_id"])["state"] == "consumed"
