@@ -49,6 +49,18 @@ def test_a_mistyped_command_exits_with_2_and_the_nearest_name(trading: Shell) ->
     assert said.error()["error"] == "InputError"
 
 
+def test_demo_hands_its_options_on_to_the_demo_under_the_same_interpreter(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[list[str]] = []
+    monkeypatch.setattr("os.execv", lambda _path, arguments: begun.append(arguments))
+    trading("demo", "--bars", "folder", "--sessions", "3")
+    trading("--json", "demo", "--from=2012-11-01", "--home", trading.project / "mine")
+    mine = str(trading.project / "mine")
+    assert begun == [
+        [sys.executable, "-m", "trading_pipeline.demo", "--bars", "folder", "--sessions", "3"],
+        [sys.executable, "-m", "trading_pipeline.demo", "--home", mine, "--json", "--from=2012-11-01"],
+    ]
+
+
 def test_looking_at_a_home_that_does_not_exist_makes_none(trading: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRADING_DATABASE_URL")
     said = trading("status", "--home", tmp_path / "none")

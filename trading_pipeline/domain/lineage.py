@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.events import Event, EventType, instant_from
 from trading_pipeline.domain.money import usd
+from trading_pipeline.domain.sessions import NEW_YORK
 
 Find = Callable[[int], Event | None]
 MAX_STEPS = 200
@@ -31,6 +32,11 @@ def sentence(event: Event) -> str:
     data = event.payload
     describe = _SENTENCES.get(event.type)
     return describe(data) if describe is not None else data.get("reason") or data.get("strategy") or ""
+
+
+def _clock(text: str) -> str:
+    """A stored instant as the time in New York."""
+    return f"{instant_from(text).astimezone(NEW_YORK):%H:%M:%S} New York"
 
 
 def _money(text: str | None) -> str:
@@ -65,6 +71,21 @@ def _intent(data: Mapping[str, Any]) -> str:
     return f"{data['part']}: {data['side'].upper()} {data['quantity']} {data['symbol']} {data['order_type']}{limit}{stop}"
 
 
+def _step(data: Mapping[str, Any]) -> str:
+    done = ", ".join(f"{many:,} {what.replace('_', ' ')}" for what, many in data["counts"].items() if many)
+    return f"{data['step'].replace('_', ' ')} of {data['cycle']}: {done or 'nothing to do'}"
+
+
+def _named(what: str) -> Callable[[Mapping[str, Any]], str]:
+    """What happened to an order or a proposal, by its symbol if it is said, and why."""
+
+    def say(data: Mapping[str, Any]) -> str:
+        subject = data.get("symbol") or data.get("client_id", "")
+        return f"{subject} {what}" + (f": {data['reason']}" if data.get("reason") else "")
+
+    return say
+
+
 def _fill(data: Mapping[str, Any]) -> str:
     return f"{data['side'].upper()} {data['quantity']} {data['symbol']} at {data['price']}, commission {_money(data['commission'])}"
 
@@ -74,20 +95,44 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.INDICATORS_COMPUTED: _indicators,
     EventType.CHART_RENDERED: lambda data: f"{data['symbol']} chart {data['sha256'][:12]}",
     EventType.LLM_REQUESTED: lambda data: f"{data['strategy']} asks {data['provider']} about {data['symbol']}",
-    EventType.LLM_RESPONDED: lambda data: f"{data['provider']} answered, {data['tokens_in'] + data['tokens_out']} tokens, {_money(data['cost'])}",
+    EventType.LLM_RESPONDED: lambda data: (
+        f"{data['provider']} answered, {data['tokens_in'] + data['tokens_out']} tokens, {_money(data['cost'])}"
+    ),
     EventType.LLM_ACTION_GENERATED: _signal,
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
     EventType.RISK_EVALUATED: _verdict,
-    EventType.ACTION_READY: lambda data: f"ready, to be sent from {data['not_before'][11:19]} UTC",
+    EventType.ACTION_READY: lambda data: f"ready, to be sent from {_clock(data['not_before'])}",
     EventType.APPROVAL_REQUESTED: lambda data: (
         f"{data['shown']['side'].upper()} {data['shown']['quantity']} {data['symbol']}, about {_money(data['shown']['estimated_value'])}: "
-        f"asked a person until {data['expires_at'][11:19]} UTC"
+        f"asked a person until {_clock(data['expires_at'])}"
     ),
-    EventType.APPROVAL_APPROVED: lambda data: f"approved {data['symbol']}, to be sent from {data['not_before'][11:19]} UTC",
+    EventType.APPROVAL_APPROVED: lambda data: f"approved {data['symbol']}, to be sent from {_clock(data['not_before'])}",
     EventType.ORDER_INTENT: _intent,
     EventType.ORDER_SUBMITTED: lambda data: f"sent as {data['client_id']}",
     EventType.ORDER_ACCEPTED: lambda data: f"the broker took it as {data.get('broker_order_id', 'part of its parent')}",
     EventType.ORDER_PARTIALLY_FILLED: _fill,
     EventType.ORDER_FILLED: _fill,
+    EventType.APPROVAL_REJECTED: _named("rejected by a person"),
+    EventType.APPROVAL_EXPIRED: _named("expired"),
+    EventType.APPROVAL_VOIDED: _named("voided"),
+    EventType.ACTION_EXPIRED: _named("expired"),
+    EventType.ACTION_VOIDED: _named("voided"),
+    EventType.ORDER_DENIED: _named("denied"),
+    EventType.ORDER_REJECTED: _named("rejected by the broker"),
+    EventType.ORDER_UNKNOWN: _named("unknown at the broker"),
+    EventType.ORDER_CANCEL_REQUESTED: _named("to be cancelled"),
+    EventType.ORDER_CANCELED: _named("cancelled"),
+    EventType.ORDER_EXPIRED: _named("expired at the broker"),
+    EventType.STEP_COMPLETED: _step,
+    EventType.CYCLE_MISSED: lambda data: f"{data['cycle']} missed: {data['reason']}",
+    EventType.LEDGER_OPENED: lambda data: f"a ledger of the environment {data['environment']}",
+    EventType.ACCOUNT_FUNDED: lambda data: f"{data['account']} begins with {_money(data['amount'])}",
+    EventType.SESSION_OPENED: lambda data: f"{data['session']} begins with equity {_money(data['baseline_equity'])}",
+    EventType.SESSION_CLOSED: lambda data: f"{data['session']} ends with equity {_money(data['closing_equity'])}",
+    EventType.STRATEGY_REPORTED: lambda data: (
+        f"{data['strategy']} on {data['session']}: {data['fills']} fills, "
+        f"day {_money(data['day_pnl'])}, total {_money(data['total_pnl'])}"
+    ),
+    EventType.RECONCILED: lambda data: "; ".join(data["differences"]) or "book and broker agree",
     EventType.PORTFOLIO_SNAPSHOTTED: lambda data: f"equity {_money(data['equity'])}, cash {_money(data['cash'])}, day {_money(data['day_pnl'])}",
 }

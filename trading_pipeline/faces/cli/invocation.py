@@ -100,8 +100,6 @@ def command(
             as_json, quiet, home = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home"))
             output = Output(as_json=bool(as_json), quiet=bool(quiet))
             call = Invocation((home.expanduser() if home else default_home()).absolute(), output, home is not None)
-            if "extra" in given:
-                given["extra"] = ctx.args
             _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]
 
         own = list(inspect.signature(function).parameters.values())[1:]

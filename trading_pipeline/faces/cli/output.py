@@ -36,6 +36,8 @@ _STYLES = {
     "emergency_stopped": _BAD, "denied": _BAD, "deny": _BAD, "halt": _BAD, "rejected": _BAD, "fail": _BAD, "sell": _BAD,
 }
 
+_WORDS = {"consumed": "acted on"}
+
 
 def plain(text: object) -> str:
     """Foreign text as one harmless line: no control, bidirectional, or other invisible characters."""
@@ -91,7 +93,7 @@ def counted(many: int, what: str) -> str:
 
 def word(value: str) -> Text:
     """A state or outcome as people read it, in its colour: `paused_user` as `paused user`, `buy` as `BUY`."""
-    shown = plain(value).replace("_", " ")
+    shown = _WORDS.get(value) or plain(value).replace("_", " ")
     return Text(shown.upper() if value in ("buy", "sell") else shown, _STYLES.get(value, ""))
 
 

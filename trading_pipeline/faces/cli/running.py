@@ -94,9 +94,12 @@ def up(
         )
 
 
-def demo(call: Invocation, *, extra: list[str]) -> None:
-    """Trade real history from end to end. Its options: --bars DIR, --from DATE, --sessions N."""
-    given = [*(["--home", str(call.home)] if call.home_given else []), *(["--json"] if call.output.as_json else []), *extra]
+def demo(
+    call: Invocation,
+    options: Annotated[list[str] | None, typer.Argument(help="--bars DIR, --from DATE, --sessions N.", metavar="[DEMO OPTION]")] = None,
+) -> None:
+    """Trade real history from end to end, in a home of its own."""
+    given = [*(["--home", str(call.home)] if call.home_given else []), *(["--json"] if call.output.as_json else []), *(options or [])]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "trading_pipeline.demo", *given])
 
