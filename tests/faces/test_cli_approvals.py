@@ -1,6 +1,10 @@
 """`trading run`, `approvals`, `approve`, `reject`: from a closed bar over a person to a fill."""
 
 import json
+import os
+import pwd
+
+import pytest
 
 from tests.faces.conftest import Shell
 from trading_pipeline.domain.events import EventType
@@ -98,6 +102,27 @@ def test_status_says_replay_loudly_and_counts_what_waits(asked: Shell) -> None:
     assert "2 proposals wait for you" in said.out
     assert "2012-10-15 09:30:05 New York, market open until 2012-10-15 16:00" in said.out
     assert asked("status", "--json").json()["market"] == "REPLAY"
+
+
+def test_status_knows_the_next_session_and_a_cycle_that_is_overdue(trading: Shell) -> None:
+    trading("strategy", "create", trading.strategy())
+    trading("strategy", "start", "steady")
+    due = trading("status", "--json").json()["next_cycle"]
+    assert due["due"] == "2012-10-15T09:30:00-04:00"
+    trading("run")
+    assert trading("status", "--json").json()["next_cycle"]["due"] == "2012-10-16T09:30:00-04:00"
+    trading.at("2012-10-16T02:00:00")
+    night = trading("status", "--json").json()
+    assert (night["open"], night["next_change"]) == (False, "2012-10-16T09:30:00-04:00")
+    trading.at("2012-10-26T18:00:00")
+    assert trading("status", "--json").json()["next_change"] == "2012-10-31T09:30:00-04:00", "two unscheduled closures and a weekend"
+
+
+def test_the_person_is_who_the_operating_system_says_not_who_they_say(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "mallory")
+    monkeypatch.setenv("USER", "mallory")
+    done = asked("approve", pending(asked)["GOOG"], "--yes", "--json").json()
+    assert done["actor"] == f"user:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 def test_no_secret_of_the_settings_is_ever_printed(asked: Shell) -> None:

@@ -1,6 +1,7 @@
 """The desk: every port in one frozen object. What each face, asset and sensor holds."""
 
-import getpass
+import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -41,5 +42,8 @@ class Desk:
 
 
 def user_actor() -> str:
-    """The person at this terminal, as events name them."""
-    return f"user:{getpass.getuser()}"
+    """The person at this terminal, as events name them: whoever the operating system says runs this, not what LOGNAME claims."""
+    try:
+        return f"user:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"user:{os.getuid()}"

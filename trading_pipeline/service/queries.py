@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,14 +13,14 @@ from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import World
-from trading_pipeline.domain.sessions import NEW_YORK
+from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.errors import UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.accounting import portfolio_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
-from trading_pipeline.service.timetable import newest_cycle
+from trading_pipeline.service.timetable import due_cycles, newest_cycle
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def status(desk: Desk) -> dict[str, Any]:
     """What `trading status` shows: market, strategies, what waits, what is held, what is next. Money as strings."""
     now = desk.now()
     session = desk.calendar.at(now)
-    following = session or desk.calendar.next(now.astimezone(NEW_YORK).date())
+    following = session or _next_session(desk, now)
     portfolio = portfolio_of(desk, desk.ledger)
     day = desk.ledger.get("sessions", desk.today().isoformat())
     strategies = desk.ledger.find("strategies")
@@ -138,9 +139,20 @@ def _next_cycle(desk: Desk) -> dict[str, str] | None:
     interval = min((spec.interval for spec in specs), key=lambda each: each.minutes)
     now = desk.now()
     slot = desk.calendar.slot_at(now, interval)
-    due = slot.end if slot is not None and not interval.daily else desk.calendar.next(now.astimezone(NEW_YORK).date()).open
+    waiting = [cycle for cycle in due_cycles(desk) if cycle.interval is interval]
+    if waiting:
+        due = waiting[0].due_at
+    else:
+        due = slot.end if slot is not None and not interval.daily else _next_session(desk, now).open
     newest = newest_cycle(desk, interval)
     return {"interval": interval.value, "due": due.astimezone(NEW_YORK).isoformat(timespec="seconds"), "last": newest.cycle_id if newest else ""}
+
+
+def _next_session(desk: Desk, now: datetime) -> Session:
+    """The first session that opens after the instant; before the open that is the same day's."""
+    day = now.astimezone(NEW_YORK).date()
+    today = desk.calendar.find(day)
+    return today if today is not None and now < today.open else desk.calendar.next(day)
 
 
 def _text(amount: Decimal) -> str:

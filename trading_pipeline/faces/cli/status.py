@@ -1,5 +1,6 @@
 """`trading status`: the market, the account, the strategies, and what waits, on one page."""
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -35,7 +36,7 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     activity = f"{counted(data['trades_today'], 'fill')}, {counted(data['open_orders'], 'open order')}"
     out.pairs({
         "home": call.home, "environment": data["environment"], "bars from": data["source"],
-        "next cycle": _next(data["next_cycle"]),
+        "next cycle": _next(data),
         "equity": Text.assemble(money(data["equity"]), pnl) if booked else None,
         "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
         "today": f"{activity}, model {money(data['model_cost_today'])}",
@@ -64,8 +65,12 @@ def _market(data: dict[str, Any]) -> Text:
     return Text.assemble(f"{new_york(data['now'])} New York, market ", state, f" until {new_york(data['next_change'])[:16]}")
 
 
-def _next(cycle: dict[str, str] | None) -> str | None:
-    return None if cycle is None else f"{new_york(cycle['due'])} New York, {cycle['interval']} bars"
+def _next(data: dict[str, Any]) -> str | None:
+    cycle = data["next_cycle"]
+    if cycle is None:
+        return None
+    overdue = datetime.fromisoformat(cycle["due"]) <= datetime.fromisoformat(data["now"])
+    return f"{'due since ' if overdue else ''}{new_york(cycle['due'])} New York, {cycle['interval']} bars"
 
 
 def _symbols(symbols: list[str]) -> str:
