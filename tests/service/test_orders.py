@@ -207,8 +207,8 @@ def test_an_exit_sells_what_is_left_when_the_target_took_some(tmp_path):
     approved(stage)
     stage.release()
     stage.go(at(10, 2, 30)).cycle(Interval.MIN1)
-    approved(stage)
     stage.go(at(10, 3, 1))
+    approved(stage)
     stage.release()
     sold = {row["client_id"]: row["quantity"] for row in stage.rows("fills", side="sell")}
     parts = {row["client_id"]: row["part"] for row in stage.rows("orders")}

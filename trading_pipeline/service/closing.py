@@ -14,7 +14,7 @@ from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.execution import settle
+from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
 
 

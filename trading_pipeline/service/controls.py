@@ -13,11 +13,12 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger, Transaction
-from trading_pipeline.service import execution
+from trading_pipeline.service import settlement
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
 from trading_pipeline.service.trading import void
+
 
 def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
     """Write a strategy down as DRAFT.
@@ -152,10 +153,10 @@ def withdraw(desk: Desk, name: str, reason: str, actor: str, *, orders: bool = T
         _void_all(desk, tx, name, reason, actor)
     if not orders:
         return
-    working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=execution.OPEN_AT_BROKER)
+    working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
     if working:
         with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
-            execution.cancel(desk, working, reason, actor, _uncounted(desk))
+            settlement.cancel(desk, working, reason, actor, _uncounted(desk))
 
 
 def require(ledger: Ledger, name: str) -> Row:

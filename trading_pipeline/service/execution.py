@@ -1,13 +1,12 @@
 """Steps orders and fills: the only code that talks to a broker's order entry.
 
 Facts first: the intent is committed, then the submission with its verdict, and only then is the broker
-called, once, at one place. A crash in between leaves a question that `resolve` asks the broker; nothing
+called, once, at one place. A crash in between leaves a question that `settlement` asks the broker; nothing
 is ever sent a second time. Never imports Dagster.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from trading_pipeline.domain.approvals import ActionState
@@ -16,23 +15,18 @@ from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
-from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
-from trading_pipeline.ports import BrokerOrder, BrokerStatus, Permit, Ticket, Transaction, ticket_digest
+from trading_pipeline.ports import Permit, Ticket, Transaction, ticket_digest
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, order_event, settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.trading import void
 
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
-OPEN_AT_BROKER = (
-    OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value,
-)
-OVERLAP = timedelta(days=1)
-"""Executions are asked for from this long before the last one booked: each is applied once by its id."""
 
 
 def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
@@ -71,8 +65,7 @@ def recover(desk: Desk, tally: Tally) -> None:
     """
     for row in desk.ledger.find("orders", state=OrderState.SUBMITTED.value):
         with desk.ledger.transaction() as tx:
-            reason = "no answer was recorded: found after a restart"
-            tally.saw(tx.append(_order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, desk.now(), "recovery")))
+            tally.saw(tx.append(doubt(row, desk.now())))
     for row in desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None):
         action = desk.ledger.get("actions", row["action_id"])
         if action is None or desk.now() >= row["intent_at"] + APPROVED_TTL:
@@ -81,61 +74,6 @@ def recover(desk: Desk, tally: Tally) -> None:
             tally.count("denied")
         else:
             _gate_and_submit(desk, _stored_intent(desk, row, action), tally)
-
-
-def settle(desk: Desk, tally: Tally) -> None:
-    """Ask the broker for executions and states, and write down what is new."""
-    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
-    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    executions = desk.broker.executions(since)
-    with desk.ledger.transaction() as tx:
-        for name, fill in executions:
-            _book(desk, tx, name, fill, tally)
-        open_rows = {row["client_id"]: row for row in tx.find("orders", state=OPEN_AT_BROKER)}
-    stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())} if open_rows else {}
-    with desk.ledger.transaction() as tx:
-        for name, order in stated.items():
-            row = tx.get("orders", name)
-            if row is not None:
-                _follow(desk, tx, row, order, tally)
-        for name in open_rows.keys() - stated.keys():
-            row = tx.get("orders", name)
-            if row is not None:
-                _absent(desk, tx, row, tally)
-
-
-def news(desk: Desk) -> str:
-    """A name for what the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
-    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
-    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    for _, fill in desk.broker.executions(since):
-        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None:
-            return f"fill:{fill.execution_id}"
-    rows = {row["client_id"]: row for row in desk.ledger.find("orders", state=OPEN_AT_BROKER)}
-    for order in desk.broker.orders(rows.keys()) if rows else []:
-        row = rows[order.client_id]
-        unresolved = row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value)
-        if order.status in _ENDED or unresolved:
-            return f"{order.status.value}:{order.client_id}:{row['last_seq']}"
-    unknown = [row for row in rows.values() if row["state"] == OrderState.UNKNOWN.value]
-    overdue = [row for row in unknown if row["submitted_at"] and desk.now() - row["submitted_at"] >= VISIBILITY]
-    return f"absent:{overdue[0]['client_id']}:{overdue[0]['last_seq']}" if overdue else ""
-
-
-def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:
-    """Ask the broker to cancel working orders, the request committed first, and book what became of them."""
-    for row in rows:
-        with desk.ledger.transaction() as tx:
-            current = tx.get("orders", row["client_id"])
-            if current is None or current["state"] not in OPEN_AT_BROKER:
-                continue
-            if current["state"] != OrderState.CANCEL_PENDING.value:
-                event = _order_event(EventType.ORDER_CANCEL_REQUESTED, current, {"reason": reason}, desk.now(), actor)
-                tally.saw(tx.append(replace(event, key=f"{event.key}:{current['last_seq']}")))
-        desk.broker.cancel(row["client_id"])
-        tally.count("cancel_requested")
-    if rows:
-        settle(desk, tally)
 
 
 def _released(desk: Desk, cycle: Cycle) -> list[Row]:
@@ -250,7 +188,7 @@ def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
         digest = ticket_digest(ticket)
         facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq}
         submitted = tally.saw(
-            tx.append(*(_order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in _family(tx, row)))
+            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in _family(tx, row)))
         )
         permit = Permit(name, digest, desk.now(), submitted[0].seq)
     tally.count("submitted")
@@ -274,7 +212,7 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
             if each["state"] == OrderState.SUBMITTED.value:
                 # The broker's number in its answer is the parent's; its children have numbers of their own.
                 told = facts if each is row else {name: value for name, value in facts.items() if name != "broker_order_id"}
-                tally.saw(tx.append(_order_event(type_, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
+                tally.saw(tx.append(order_event(type_, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
     tally.count(heard)
 
 
@@ -327,73 +265,7 @@ def _family(tx: Transaction, row: Row) -> list[Row]:
 
 def _denials(tx: Transaction, row: Row, reason: str, at: datetime) -> list[NewEvent]:
     return [
-        _order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
+        order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
         for each in _family(tx, row)
         if each["state"] == OrderState.INTENT.value
     ]
-
-
-def _order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime, actor: str, cause: int | None = None) -> NewEvent:
-    payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
-    return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
-
-
-def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
-    key = f"fill:{fill.execution_id}"
-    if tx.event_by_key(key) is not None:
-        return
-    row = tx.get("orders", name)
-    if row is None:
-        tally.count("external")
-        tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} belongs to no order of ours")
-        return
-    whole = row["filled_quantity"] + fill.quantity >= row["quantity"]
-    type_ = EventType.ORDER_FILLED if whole else EventType.ORDER_PARTIALLY_FILLED
-    session = desk.calendar.last_opened(fill.at)
-    payload = {
-        "execution_id": fill.execution_id, "client_id": name, "action_id": row["action_id"], "strategy": row["strategy"],
-        "account": row["account"], "symbol": fill.symbol, "side": fill.side.value, "quantity": fill.quantity, "price": fill.price,
-        "commission": fill.commission, "filled_at": fill.at, "session": session.day if session else fill.at.date(),
-        "order_class": row["order_class"], "part": row["part"],
-    }
-    stream = f"strategy:{row['strategy']}"
-    tally.saw(tx.append(NewEvent(type_, stream, key, payload, desk.now(), f"broker:{desk.broker.name}", row["last_seq"])))
-    tally.count("filled" if whole else "partially_filled")
-
-
-_ENDED = {
-    BrokerStatus.CANCELED: (EventType.ORDER_CANCELED, "canceled"),
-    BrokerStatus.EXPIRED: (EventType.ORDER_EXPIRED, "order_expired"),
-    BrokerStatus.REJECTED: (EventType.ORDER_REJECTED, "rejected"),
-}
-_MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
-"""A submission that is still on its way ends nowhere: its answer, or `recover`, comes first."""
-
-
-def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
-    """Write down a state that the broker states and the ledger does not have yet."""
-    actor = f"broker:{desk.broker.name}"
-    if row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in (BrokerStatus.WORKING, BrokerStatus.HELD):
-        event = _order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
-        tally.saw(tx.append(event))
-        tally.count("accepted")
-    elif order.status in _ENDED and row["state"] in _MAY_END:
-        type_, heard = _ENDED[order.status]
-        if row["state"] == OrderState.CANCEL_PENDING.value:
-            type_, heard = EventType.ORDER_CANCELED, "canceled"
-        tally.saw(tx.append(_order_event(type_, row, {"reason": order.reason}, desk.now(), actor)))
-        tally.count(heard)
-
-
-VISIBILITY = timedelta(seconds=60)
-"""An order that a broker does not show for this long after its submission was not placed (invariant 15)."""
-
-
-def _absent(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
-    """An order of ours that the broker does not know: unknown until the visibility window has passed, then not placed."""
-    if row["state"] != OrderState.UNKNOWN.value or row["filled_quantity"]:
-        return
-    if row["submitted_at"] is not None and desk.now() - row["submitted_at"] >= VISIBILITY:
-        reason = f"absent from orders, executions and positions {VISIBILITY.seconds} s after its submission"
-        tally.saw(tx.append(_order_event(EventType.ORDER_NOT_PLACED, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
-        tally.count("not_placed")

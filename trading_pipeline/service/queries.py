@@ -18,7 +18,7 @@ from trading_pipeline.errors import UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.accounting import portfolio_of
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.execution import OPEN_AT_BROKER
+from trading_pipeline.service.settlement import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
 from trading_pipeline.service.timetable import due_cycles, newest_cycle
 

@@ -96,6 +96,4 @@ LIVE_STATES = (StrategyState.RUNNING.value, StrategyState.PAUSED_USER.value, Str
 
 def spec_of(row: Mapping[str, Any]) -> StrategySpec:
     """The strategy in a row of `strategies`."""
-    import json
-
     return decode(StrategySpec, json.loads(row["spec"]))

@@ -46,7 +46,7 @@ def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
     from trading_pipeline.domain.cycles import follow_up
     from trading_pipeline.service import approvals
     from trading_pipeline.service.cycle import run_cycle, run_follow_up
-    from trading_pipeline.service.execution import news
+    from trading_pipeline.service.settlement import news
     from trading_pipeline.service.timetable import due_cycles, record_missed
 
     due = approvals.due(desk)

@@ -1,0 +1,218 @@
+"""What the broker says of our orders, written down: executions, ends, answers that came late; and the request to cancel.
+
+Each execution is booked once by its id. An order that the broker does not show is given up only when two looks found nothing;
+one that appears after that is cancelled and its fills are booked. Nothing here ever sends an order: that is `execution`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import Tally
+
+OPEN_AT_BROKER = (
+    OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value,
+)
+OVERLAP = timedelta(days=1)
+"""Executions are asked for from this long before the last one booked: each is applied once by its id."""
+
+
+def settle(desk: Desk, tally: Tally) -> None:
+    """Ask the broker for executions and states, and write down what is new."""
+    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
+    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
+    executions = desk.broker.executions(since)
+    with desk.ledger.transaction() as tx:
+        for name, fill in executions:
+            _book(desk, tx, name, fill, tally)
+    # A cancel that did not get through is sent again: it is idempotent, and an order that was to go must go.
+    stuck = _learn(desk, tally)
+    for name in stuck:
+        desk.broker.cancel(name)
+    if stuck:
+        _learn(desk, tally)
+
+
+def _learn(desk: Desk, tally: Tally) -> list[str]:
+    """Write down what the broker states of open orders; returns those that still work though they are to be cancelled."""
+    open_rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
+    if not open_rows:
+        return []
+    stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())}
+    absent = [name for name in open_rows.keys() - stated.keys() if open_rows[name]["state"] in _UNPROVEN]
+    held = desk.broker.positions() if absent else {}
+    with desk.ledger.transaction() as tx:
+        for name, order in stated.items():
+            row = tx.get("orders", name)
+            if row is not None:
+                _follow(desk, tx, row, order, tally)
+        for name in sorted(absent):
+            row = tx.get("orders", name)
+            if row is not None:
+                _absent(desk, tx, row, held, tally)
+        cancelling = {row["client_id"] for row in tx.find("orders", state=OrderState.CANCEL_PENDING.value)}
+    return [name for name, order in stated.items() if name in cancelling and order.status in _WORKS]
+
+
+def _given_up(desk: Desk) -> list[Row]:
+    """Orders that were not placed, watched until the end of the next session: one may yet appear (invariant 15)."""
+    day = desk.today()
+    since = desk.calendar.previous(day).open if day > desk.calendar.first.day else desk.calendar.first.open
+    return desk.ledger.find("orders", state=OrderState.NOT_PLACED.value, since=("submitted_at", since))
+
+
+def news(desk: Desk) -> str:
+    """A name for what the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
+    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
+    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
+    for name, fill in desk.broker.executions(since):
+        # What somebody else trades in the account is not news of an order of ours.
+        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None and desk.ledger.get("orders", name) is not None:
+            return f"fill:{fill.execution_id}"
+    rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
+    for order in desk.broker.orders(rows.keys()) if rows else []:
+        row = rows[order.client_id]
+        unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
+        if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value)):
+            return f"{order.status.value}:{order.client_id}:{row['last_seq']}"
+    overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk.ledger, row)]
+    return f"absent:{overdue[0]['client_id']}:{overdue[0]['last_seq']}" if overdue else ""
+
+
+def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:
+    """Ask the broker to cancel working orders, the request committed first, and book what became of them.
+
+    Called with the submitter's lease: a submission without an answer is then a crashed one, in doubt like any other.
+    """
+    for row in rows:
+        with desk.ledger.transaction() as tx:
+            current = tx.get("orders", row["client_id"])
+            if current is None or current["state"] not in OPEN_AT_BROKER:
+                continue
+            if current["state"] == OrderState.SUBMITTED.value:
+                tally.saw(tx.append(doubt(current, desk.now())))
+                current = tx.get("orders", row["client_id"]) or current
+            if current["state"] != OrderState.CANCEL_PENDING.value:
+                event = order_event(EventType.ORDER_CANCEL_REQUESTED, current, {"reason": reason}, desk.now(), actor)
+                tally.saw(tx.append(replace(event, key=f"{event.key}:{current['last_seq']}")))
+        desk.broker.cancel(row["client_id"])
+        tally.count("cancel_requested")
+    if rows:
+        settle(desk, tally)
+
+
+def order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime, actor: str, cause: int | None = None) -> NewEvent:
+    """A fact about an order, named by its type and the order: each can happen once under that name."""
+    payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
+    return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
+
+
+def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
+    key = f"fill:{fill.execution_id}"
+    if tx.event_by_key(key) is not None:
+        return
+    row = tx.get("orders", name)
+    if row is None:
+        tally.count("external")
+        tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} belongs to no order of ours")
+        return
+    whole = row["filled_quantity"] + fill.quantity >= row["quantity"]
+    type_ = EventType.ORDER_FILLED if whole else EventType.ORDER_PARTIALLY_FILLED
+    session = desk.calendar.last_opened(fill.at)
+    payload = {
+        "execution_id": fill.execution_id, "client_id": name, "action_id": row["action_id"], "strategy": row["strategy"],
+        "account": row["account"], "symbol": fill.symbol, "side": fill.side.value, "quantity": fill.quantity, "price": fill.price,
+        "commission": fill.commission, "filled_at": fill.at, "session": session.day if session else fill.at.date(),
+        "order_class": row["order_class"], "part": row["part"],
+    }
+    stream = f"strategy:{row['strategy']}"
+    tally.saw(tx.append(NewEvent(type_, stream, key, payload, desk.now(), f"broker:{desk.broker.name}", row["last_seq"])))
+    tally.count("filled" if whole else "partially_filled")
+
+
+_ENDED = {
+    BrokerStatus.CANCELED: (EventType.ORDER_CANCELED, "canceled"),
+    BrokerStatus.EXPIRED: (EventType.ORDER_EXPIRED, "order_expired"),
+    BrokerStatus.REJECTED: (EventType.ORDER_REJECTED, "rejected"),
+}
+_MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
+"""A submission that is still on its way ends nowhere: its answer, or `recover`, comes first."""
+_WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
+_UNPROVEN = (OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
+"""Of these, that the broker does not show them is something to be proven."""
+_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value)
+"""Of these, that the broker shows them working is something to act on."""
+
+
+def doubt(row: Row, at: datetime) -> NewEvent:
+    """A submission without an answer is UNKNOWN; appended with the submitter's lease only."""
+    reason = "no answer was recorded: found after a restart"
+    return order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, at, "recovery")
+
+
+def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
+    """Write down a state that the broker states and the ledger does not have yet."""
+    actor = f"broker:{desk.broker.name}"
+    if row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in (BrokerStatus.WORKING, BrokerStatus.HELD):
+        event = order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
+        tally.saw(tx.append(event))
+        tally.count("accepted")
+    elif row["state"] == OrderState.NOT_PLACED.value and order.status in _WORKS:
+        found = {"reason": "it appeared after it had been given up as not placed", "broker_order_id": order.broker_order_id}
+        tally.saw(tx.append(order_event(EventType.ORDER_LATE_FOUND, row, found, desk.now(), actor)))
+        tally.saw(tx.append(order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), "recovery")))
+        tally.count("late_found")
+        tally.notes.append(f"the order {row['client_id']} of {row['symbol']} appeared late and is cancelled")
+    elif order.status in _ENDED and row["state"] in _MAY_END:
+        type_, heard = _ENDED[order.status]
+        if row["state"] == OrderState.CANCEL_PENDING.value:
+            type_, heard = EventType.ORDER_CANCELED, "canceled"
+        tally.saw(tx.append(order_event(type_, row, {"reason": order.reason}, desk.now(), actor)))
+        tally.count(heard)
+
+
+VISIBILITY = timedelta(seconds=60)
+"""An order that a broker does not show for this long after its submission may be given up (invariant 15)."""
+SECOND_LOOK = timedelta(seconds=5)
+"""One answer may be wrongly empty: absence is proven by two, this far apart at least."""
+
+
+def _absence_key(row: Row) -> str:
+    return f"order.absent:{row['client_id']}:{row['state']}"
+
+
+def _asked_again_at(reader: Reader, row: Row) -> datetime:
+    """From when on an order that the broker does not show can be given up, or looked for the second time."""
+    first = reader.event_by_key(_absence_key(row))
+    if first is not None:
+        return first.at + SECOND_LOOK
+    submitted: datetime = row["submitted_at"]
+    return submitted + VISIBILITY
+
+
+def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], tally: Tally) -> None:
+    """An order of ours that the broker does not know: in doubt until two looks after the visibility window found nothing.
+
+    Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt.
+    """
+    booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
+    if row["state"] not in _UNPROVEN or held.get(row["symbol"], 0) != booked or desk.now() < _asked_again_at(tx, row):
+        return
+    unknown = row["state"] == OrderState.UNKNOWN.value
+    if tx.event_by_key(_absence_key(row)) is None:
+        again = EventType.ORDER_UNKNOWN if unknown else EventType.ORDER_CANCEL_REQUESTED
+        reason = f"absent {VISIBILITY.seconds} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
+        event = replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=_absence_key(row))
+        tally.saw(tx.append(event))
+        return
+    type_, heard = (EventType.ORDER_NOT_PLACED, "not_placed") if unknown and not row["filled_quantity"] else (EventType.ORDER_CANCELED, "canceled")
+    reason = f"absent twice from orders, executions and positions, {VISIBILITY.seconds} s after its submission and later"
+    tally.saw(tx.append(order_event(type_, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
+    tally.count(heard)
