@@ -71,12 +71,16 @@ def _number(text: str | None) -> str:
 
 
 def _charts(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
-    shown: dict[str, Any] = {}
-    for data in _of(events, EventType.CHART_RENDERED)[:MOST_PICTURES]:
-        picture = base64.b64encode(thumbnail(desk.objects.get(data["sha256"]))).decode()
-        shown[f"chart_{data['symbol']}"] = dg.MetadataValue.md(f"![{data['symbol']}](data:image/png;base64,{picture})")
-        shown[f"file_{data['symbol']}"] = dg.MetadataValue.path(desk.objects.locate(data["sha256"]))
-    return shown
+    """All pictures on one sheet, and where each file is."""
+    pictures, files = [], []
+    for data in _of(events, EventType.CHART_RENDERED):
+        strategies = ", ".join(data["strategies"])
+        files.append({"symbol": data["symbol"], "strategies": strategies, "file": desk.objects.locate(data["sha256"])})
+        if len(pictures) < MOST_PICTURES:
+            picture = base64.b64encode(thumbnail(desk.objects.get(data["sha256"]))).decode()
+            pictures.append(f"{data['symbol']} for {strategies}\n\n![{data['symbol']}](data:image/png;base64,{picture})")
+    sheet = dg.MetadataValue.md("\n\n".join(pictures)) if pictures else None
+    return _present(pictures=sheet, files=_table(files))
 
 
 def _signals(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:

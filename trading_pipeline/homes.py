@@ -5,11 +5,14 @@ moved aside, never deleted.
 """
 
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
+
+import numpy as np
 
 from trading_pipeline.adapters.clocks import Pace, ReplayClock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
@@ -38,6 +41,8 @@ class Stage:
     symbols: tuple[str, ...]
     first: date
     end: datetime
+    best: date
+    """The newest session of those in which most symbols have bars."""
 
     @property
     def pace(self) -> Pace:
@@ -50,7 +55,8 @@ def stage_samples(home: Path, environment: Environment, calendar: TradingCalenda
     from trading_pipeline.adapters.market_data.samples import SYMBOLS
 
     write_settings(home, environment, Source.SAMPLES)
-    return Stage(Source.SAMPLES, Interval.DAY1, SYMBOLS, date(2000, 3, 1), calendar.session(LAST_SAMPLE_SESSION).close)
+    end = calendar.session(LAST_SAMPLE_SESSION).close
+    return Stage(Source.SAMPLES, Interval.DAY1, SYMBOLS, date(2000, 3, 1), end, FIRST_SAMPLE_SESSION)
 
 
 def read_folder(folder: Path, calendar: TradingCalendar, say: Say) -> FileMarket:
@@ -68,18 +74,49 @@ def read_folder(folder: Path, calendar: TradingCalendar, say: Say) -> FileMarket
     return market
 
 
-def stage_folder(home: Path, market: FileMarket, environment: Environment) -> Stage:
-    """Store the bars of a folder in the home. Only the finest interval is replayed: a market has one."""
-    finest = {symbol: market.intervals(symbol)[0] for symbol in market.symbols}
-    interval = min(finest.values(), key=lambda each: each.minutes)
-    symbols = tuple(symbol for symbol, each in finest.items() if each is interval)
+def stage_folder(home: Path, market: FileMarket, environment: Environment, say: Say, session: date | None = None) -> Stage:
+    """Bars of one's own, stored in the home: the finest interval there is, and of symbols from different years only those that
+    have bars in one session.
+
+    Args:
+        session: That session; None for the newest of those in which most symbols have bars.
+
+    Raises:
+        InputError: No symbol has bars in that session.
+    """
+    interval = min((each for symbol in market.symbols for each in market.intervals(symbol)), key=lambda each: each.minutes)
     span = market.span
     assert span is not None
-    tables = list(market.closed_bars(symbols, interval, None, span[1]).values())
-    store_market(home / "market", tables, [split for split in market.splits if split.symbol in symbols])
+    tables = [table for table in market.closed_bars(market.symbols, interval, None, span[1]).values() if len(table)]
+    best = session or _best_session(tables)
+    chosen = [table for table in tables if best in _sessions_of(table)]
+    if not chosen:
+        raise InputError(
+            f"No symbol has {interval} bars on {best}.", value=best, rule="a replay needs bars in its first session",
+            remedy=f"choose a session such as {_best_session(tables)}",
+        )
+    left = sorted({table.symbol for table in tables} - {table.symbol for table in chosen})
+    if left:
+        say(f"Left out, without bars on {best}: {', '.join(left)}.")
+    symbols = tuple(sorted(table.symbol for table in chosen))
+    store_market(home / "market", chosen, [split for split in market.splits if split.symbol in symbols])
     write_settings(home, environment, Source.FILES)
-    first, end = _span(tables)
-    return Stage(Source.FILES, interval, symbols, first, end)
+    return _stage_of_tables(chosen, interval, best)
+
+
+def _sessions_of(table: BarTable) -> set[date]:
+    return {day.item() for day in np.unique(table.session_days)}
+
+
+def _best_session(tables: Sequence[BarTable]) -> date:
+    covered = Counter(day for table in tables for day in _sessions_of(table))
+    return max(covered, key=lambda day: (covered[day], day))
+
+
+def _stage_of_tables(tables: Sequence[BarTable], interval: Interval, best: date) -> Stage:
+    first = min(table.bar(0).start for table in tables).astimezone(NEW_YORK).date()
+    end = max(table.last_end for table in tables)
+    return Stage(Source.FILES, interval, tuple(sorted(table.symbol for table in tables)), first, end, best)
 
 
 def stage_of(settings: Settings, calendar: TradingCalendar) -> Stage:
@@ -90,26 +127,17 @@ def stage_of(settings: Settings, calendar: TradingCalendar) -> Stage:
         interval = market.intervals(market.symbols[0])[0]
         span = market.span
         assert span is not None
-        return Stage(source, interval, market.symbols, span[0].astimezone(NEW_YORK).date(), span[1])
+        tables = list(market.closed_bars(market.symbols, interval, None, span[1]).values())
+        return _stage_of_tables(tables, interval, _best_session(tables))
     if source is Source.SYNTHETIC and settings.market.first is not None and settings.market.last is not None:
-        end = calendar.between(settings.market.first, settings.market.last)[-1].close
-        return Stage(source, settings.market.interval, settings.market.symbols, settings.market.first, end)
+        sessions = calendar.between(settings.market.first, settings.market.last)
+        return Stage(source, settings.market.interval, settings.market.symbols, sessions[0].day, sessions[-1].close, sessions[-1].day)
     return stage_samples(settings.home, settings.environment, calendar)
 
 
 def default_start(stage: Stage, calendar: TradingCalendar) -> datetime:
-    """Where a replay begins when nobody says: the demo's first session for the samples, else the last session of the bars."""
-    if stage.source is Source.SAMPLES:
-        return calendar.session(FIRST_SAMPLE_SESSION).open
-    last = calendar.last_opened(stage.end - timedelta(microseconds=1))
-    assert last is not None
-    return last.open
-
-
-def _span(tables: Sequence[BarTable]) -> tuple[date, datetime]:
-    held = [table for table in tables if len(table)]
-    first = min(table.bar(0).start for table in held).astimezone(NEW_YORK).date()
-    return first, max(table.last_end for table in held)
+    """Where a replay begins when nobody says."""
+    return calendar.session(stage.best).open
 
 
 def write_settings(home: Path, environment: Environment, source: Source) -> None:

@@ -38,6 +38,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--bars", type=Path, metavar="DIR", help="a folder of your own CSV or Parquet bars instead of the samples")
     parser.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DATE", help="first session (samples: 2012-10-15)")
     parser.add_argument("--sessions", type=int, metavar="N", help="how many sessions (20 daily, 1 intraday)")
+    parser.add_argument("--closes", type=int, default=60, metavar="N", help="of intraday bars: how many closes a session are traded (60)")
     parser.add_argument("--json", action="store_true", help="print nothing but the RESULT line to standard output")
     return parser.parse_args(arguments)
 
@@ -62,7 +63,7 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     home.mkdir(parents=True)
     calendar = load_calendar(home / "cache")
     if options.bars is not None:
-        stage = homes.stage_folder(home, homes.read_folder(options.bars, calendar, say), Environment.DEMO)
+        stage = homes.stage_folder(home, homes.read_folder(options.bars, calendar, say), Environment.DEMO, say, options.first)
     else:
         stage = homes.stage_samples(home, Environment.DEMO, calendar)
     play = plan(stage, calendar, options.first, options.sessions)
@@ -73,13 +74,13 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     server = EmbeddedPostgres.start(Home(home).database)
     try:
         os.environ.update(render(home, os.environ).environment())
-        return _trade(home, play, console, began)
+        return _trade(home, play, options.closes, console, began)
     finally:
         if server.started_here and not server.clients():
             server.stop()
 
 
-def _trade(home: Path, play: "Play", console: Console, began: float) -> int:
+def _trade(home: Path, play: "Play", most_closes: int, console: Console, began: float) -> int:
     from trading_pipeline import homes
     from trading_pipeline.adapters.clocks import SteppedClock
     from trading_pipeline.bootstrap import open_desk
@@ -96,14 +97,14 @@ def _trade(home: Path, play: "Play", console: Console, began: float) -> int:
             controls.create(desk, spec, actor=approvals.DEMO_PERSON)
             controls.start(desk, spec.name, actor=approvals.DEMO_PERSON)
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-            task = bar.add_task("sessions", total=len(play.sessions))
+            task = bar.add_task("closes", total=None)
 
             def progress(done: int, many: int, what: str) -> None:
-                bar.update(task, completed=done, description=what)
+                bar.update(task, completed=done, total=many, description=what)
                 if not console.is_terminal and done % 5 == 0:
-                    console.print(f"{done} of {many} sessions: {what}")
+                    console.print(f"{done} of {many} closes: {what}")
 
-            played = Floor(desk, clock).trade(play.sessions, progress)
+            played = Floor(desk, clock).trade(play.sessions, most_closes, progress)
         homes.leave_replay(home, play.stage, desk.calendar, play.sessions[-1].day)
         report = verify(desk.ledger)
         figures = summary.figures_of(desk, played, play.sessions, report, time.monotonic() - began)

@@ -10,7 +10,7 @@ from sensors import approvals as approvals_sensor
 from sensors import bar_close, orders, session_close
 from trading_pipeline.adapters.clocks import SteppedClock
 from trading_pipeline.definitions import defs
-from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.service import approvals, queries
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.timetable import running_intervals
@@ -57,16 +57,24 @@ class Floor:
         self._repository = defs.get_repository_def()
         self._jobs = {name: defs.resolve_job_def(name) for name in {job for job, _ in SENSORS}}
 
-    def trade(self, sessions: tuple[Session, ...], progress: Progress) -> Played:
-        """Step through the sessions: bar closes, releases, expiries, the close."""
-        for number, session in enumerate(sessions):
-            progress(number, len(sessions), f"{session.day}{', early close' if session.early_close else ''}")
-            for instant in self._decision_instants(session):
+    def trade(self, sessions: tuple[Session, ...], most_closes: int, progress: Progress) -> Played:
+        """Step through the sessions: bar closes, releases, expiries, the close.
+
+        Args:
+            most_closes: Of each session so many bar closes are traded; then its close comes.
+        """
+        plan = [(session, self._decision_instants(session)[:most_closes]) for session in sessions]
+        done, many = 0, sum(len(instants) for _, instants in plan)
+        for session, instants in plan:
+            for instant in instants:
+                local = instant.astimezone(NEW_YORK)
+                progress(done, many, f"{local:%Y-%m-%d %H:%M}{', early close' if session.early_close else ''}")
                 self._pass_until(instant)
                 self._at(instant + LOOK)
+                done += 1
             self._pass_until(session.close)
             self._at(session.close + LOOK)
-        progress(len(sessions), len(sessions), "all sessions")
+        progress(many, many, "done")
         return self.played
 
     def _decision_instants(self, session: Session) -> list[datetime]:

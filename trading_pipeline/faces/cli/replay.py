@@ -57,7 +57,8 @@ def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] |
         market = homes.read_folder(wish.bars, calendar, say)
         specs = [read_strategy(path) for path in wish.strategies]
         homes.move_aside(home, say)
-        stage = homes.stage_folder(home, market, Environment.PAPER)
+        session = calendar.last_opened(at) if at is not None else None
+        stage = homes.stage_folder(home, market, Environment.PAPER, say, session.day if session else None)
         _begin(home, stage, calendar, wish, at)
         _create_strategies(home, specs or list(homes.packaged_strategies(stage)), say)
     settings = Settings.load(home)
