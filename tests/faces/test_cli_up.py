@@ -1,5 +1,6 @@
 """`trading up` before anything is started: which replay it joins or begins, and what it refuses without a trace."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -62,6 +63,23 @@ def test_a_start_after_the_last_bar_is_refused(trading: Shell, started: list[Pat
     assert (refused.code, refused.error()["error"]) == (2, "InputError")
     assert "the bars end at 2013-03-01" in refused.error()["rule"]
     assert not (tmp_path / "new" / "clock.json").exists()
+    assert started == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission_is_a_storage_error(trading: Shell, started: list[Path], tmp_path: Path) -> None:
+    tmp_path.chmod(0o555)
+    refused = trading("up", "--home", tmp_path / "new", "--port", port(), "--json")
+    tmp_path.chmod(0o755)
+    assert (refused.code, refused.error()["error"]) == (4, "StorageError")
+    assert started == []
+
+
+def test_a_home_that_cannot_be_made_is_a_storage_error(trading: Shell, started: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    refused = trading("up", "--home", tmp_path / "file" / "home", "--port", port(), "--json")
+    assert (refused.code, refused.error()["error"]) == (4, "StorageError")
+    assert "permissions" in refused.error()["remedy"]
     assert started == []
 
 

@@ -134,5 +134,7 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
         f"day {_money(data['day_pnl'])}, total {_money(data['total_pnl'])}"
     ),
     EventType.RECONCILED: lambda data: "; ".join(data["differences"]) or "book and broker agree",
-    EventType.PORTFOLIO_SNAPSHOTTED: lambda data: f"equity {_money(data['equity'])}, cash {_money(data['cash'])}, day {_money(data['day_pnl'])}",
+    EventType.PORTFOLIO_SNAPSHOTTED: lambda data: (
+        f"equity {_money(data['equity'])}, cash {_money(data['cash'])}, day {_money(data['day_pnl'])}"
+    ),
 }
