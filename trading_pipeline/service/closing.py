@@ -35,7 +35,7 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
         if spec_of(row).lifetime is Lifetime.SESSION:
             controls.finish(desk, row["name"], actor="clock", reason=f"the session {session.day} closed")
         else:
-            controls.withdraw(desk, row["name"], f"the session {session.day} closed", "clock")
+            controls.withdraw(desk, row["name"], f"the session {session.day} closed", "clock", until=session.day)
     settle(desk, Tally("session_close", follow_up((), session.day, desk.now(), "close")))
     report = session_report(desk, session, running)
     with desk.ledger.transaction() as tx:

@@ -1,6 +1,7 @@
 """What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
 
 from collections.abc import Sequence
+from datetime import date
 from typing import Any
 
 from trading_pipeline.domain.approvals import OPEN
@@ -12,7 +13,7 @@ from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
-from trading_pipeline.ports import Ledger, Transaction
+from trading_pipeline.ports import Ledger
 from trading_pipeline.service import settlement
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
@@ -147,13 +148,21 @@ def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     return found
 
 
-def withdraw(desk: Desk, name: str, reason: str, actor: str, *, orders: bool = True) -> None:
-    """Void a strategy's open actions and cancel its working entries; protective orders stay."""
+def withdraw(desk: Desk, name: str, reason: str, actor: str, *, orders: bool = True, until: date | None = None) -> None:
+    """Void a strategy's open actions and cancel its working entries; protective orders stay.
+
+    Args:
+        orders: Also cancel working entries.
+        until: Only what belongs to this session or an earlier one.
+    """
     with desk.ledger.transaction() as tx:
-        _void_all(desk, tx, name, reason, actor)
+        for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
+            if until is None or row["session"] <= until.isoformat():
+                void(tx, row, reason, desk.now(), actor)
     if not orders:
         return
     working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
+    working = [row for row in working if until is None or row["session"] <= until.isoformat()]
     if working:
         with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
             settlement.cancel(desk, working, reason, actor, _uncounted(desk))
@@ -180,11 +189,6 @@ def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> 
         )
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, type_, name, actor, **facts))
-
-
-def _void_all(desk: Desk, tx: Transaction, name: str, reason: str, actor: str) -> None:
-    for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
-        void(tx, row, reason, desk.now(), actor)
 
 
 def _event(desk: Desk, type_: EventType, name: str, actor: str, **facts: Any) -> NewEvent:

@@ -1,0 +1,167 @@
+"""Snapshots, the day's baseline and the session's close: cash is conserved, and a day is counted once."""
+
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, at, bars, calendar, floor, market, strategy
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Lifetime, Mode
+from trading_pipeline.errors import MarketDataError
+from trading_pipeline.service.accounting import portfolio_of
+from trading_pipeline.service.closing import close_session, sessions_to_close
+
+E = EventType
+THURSDAY = date(2024, 8, 29)
+
+
+def closing(stage, day=DAY):
+    return close_session(stage.desk, stage.desk.calendar.session(day))
+
+
+def test_the_first_cycle_funds_the_book_from_the_broker_and_fixes_the_baseline(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    assert (stage.row("cash")["deposited"], stage.row("sessions")["baseline_equity"]) == (100_000, 100_000)
+
+
+def test_equity_is_what_was_deposited_and_what_was_earned(tmp_path):
+    """30: bought at 100.03 and $1; at 110 the 50 shares have earned 497.50."""
+    up = {at(9, 30, day=THURSDAY): (110.0,) * 4}
+    stage = floor(tmp_path, market(bars(at=up)), OPEN, strategy())
+    stage.cycle()
+    stage.go(at(9, 30, day=THURSDAY)).cycle()
+    cash = stage.row("cash")
+    for snapshot in stage.rows("snapshots"):
+        assert snapshot["equity"] == cash["deposited"] + snapshot["realised"] + snapshot["unrealised"]
+        assert snapshot["equity"] == snapshot["cash"] + snapshot["market_value"]
+    newest = stage.rows("snapshots", order_by="seq")[-1]
+    assert (newest["unrealised"], newest["equity"]) == (Decimal("497.50"), Decimal("100497.50"))
+
+
+def test_the_days_profit_is_measured_from_its_own_baseline_and_survives_a_restart(tmp_path):
+    """30: Thursday opens ten dollars higher: that is in Thursday's baseline, not in its profit."""
+    up = {at(9, 30, day=THURSDAY): (110.0,) * 4}
+    stage = floor(tmp_path, market(bars(at=up)), OPEN, strategy())
+    stage.cycle()
+    assert stage.rows("snapshots")[-1]["day_pnl"] == Decimal("-2.50")
+    again = stage.restarted().go(at(9, 30, day=THURSDAY))
+    again.cycle()
+    assert stage.row("sessions", session="2024-08-29")["baseline_equity"] == Decimal("100497.50")
+    assert stage.rows("snapshots", session="2024-08-29")[-1]["day_pnl"] == 0
+
+
+def test_a_round_trip_leaves_cash_that_equals_the_brokers_to_the_cent(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle()
+    stage.go(at(9, 30, day=THURSDAY)).cycle()
+    assert stage.row("cash")["cash"] == stage.broker.account().cash
+    assert stage.row("positions")["realised"] == stage.row("cash")["cash"] - 100_000 < ZERO
+
+
+def test_a_held_symbol_without_any_price_is_an_error_and_never_a_stand_in(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    blind = floor(tmp_path / "elsewhere", market(bars("IBM")), OPEN).desk
+    blind = stage.restarted(market=blind.market, archive=blind.archive).desk
+    with pytest.raises(MarketDataError, match="AAPL is held and has no price"):
+        portfolio_of(blind, blind.ledger)
+
+
+def test_a_halted_symbol_is_valued_at_its_newest_close(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    silent = stage.restarted(market=market(bars(last=date(2024, 8, 27))))
+    assert portfolio_of(silent.desk, silent.desk.ledger).marks == {"AAPL": Decimal(100)}
+
+
+# The session's close
+
+
+def test_the_close_is_due_at_the_calendars_close_and_done_once(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    stage.go(CLOSE - timedelta(seconds=1))
+    assert sessions_to_close(stage.desk) == []
+    stage.go(CLOSE)
+    assert [session.day for session in sessions_to_close(stage.desk)] == [DAY]
+    report = closing(stage)
+    head = stage.desk.ledger.head()
+    assert closing(stage) == report
+    assert stage.desk.ledger.head() == head
+    assert sessions_to_close(stage.desk) == []
+
+
+def test_on_an_early_close_it_is_due_at_one_in_the_afternoon(tmp_path):
+    """2024-07-03."""
+    day = date(2024, 7, 3)
+    stage = floor(tmp_path, market(bars()), at(9, 30, day=day), strategy())
+    stage.cycle()
+    stage.go(at(12, 59, 59, day=day))
+    assert sessions_to_close(stage.desk) == []
+    stage.go(at(13, day=day))
+    assert closing(stage, day)["early_close"] is True
+    assert stage.row("sessions")["state"] == "closed"
+
+
+def test_a_strategy_of_the_session_finishes_and_one_that_stays_open_goes_on(tmp_path):
+    """58."""
+    specs = (strategy("today", lifetime=Lifetime.SESSION), strategy("stays", lifetime=Lifetime.OPEN))
+    stage = floor(tmp_path, market(bars()), OPEN, *specs)
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    stage.go(CLOSE)
+    report = closing(stage)
+    states = {row["name"]: row["state"] for row in stage.rows("strategies")}
+    assert states == {"today": "finished", "stays": "running"}
+    assert {row["strategy"]: row["quantity"] for row in stage.rows("positions")} == {"today": 50, "stays": 50}, "positions are kept"
+    assert set(report["strategies"]) == {"today", "stays"}
+    assert report["strategies"]["today"]["bought"] == "5001.50"
+    assert {event.payload["strategy"] for event in stage.events(E.STRATEGY_REPORTED)} == {"today", "stays"}
+
+
+def test_at_the_close_entries_are_gone_and_proposals_void_and_what_protects_stays(tmp_path):
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"))
+    patient = FractionSizing(fraction=Decimal("0.05"), entry=Entry.PULLBACK)
+    source = market(bars("AAPL"), bars("IBM", at={session.open: (110.0,) * 4 for session in calendar().between(date(2024, 8, 27), DAY)}))
+    specs = (
+        strategy("holds", sizing=sizing), strategy("waits", symbols=("IBM",), sizing=patient),
+        strategy("asks", symbols=("IBM",), mode=Mode.APPROVAL),
+    )
+    stage = floor(tmp_path, source, OPEN, *specs)
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=3)).release()
+    assert stage.row("orders", strategy="waits")["state"] == "accepted"
+    assert stage.row("approvals")["state"] == "pending"
+    stage.go(CLOSE)
+    closing(stage)
+    assert stage.row("orders", strategy="waits")["state"] in ("canceled", "expired")
+    assert stage.row("approvals")["state"] in ("voided", "expired")
+    assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
+    assert stage.row("orders", part="stop-1")["state"] == "accepted"
+
+
+def test_a_close_that_comes_late_leaves_the_next_sessions_proposals_alone(tmp_path):
+    """The daemon was down over night and wakes in the next session, whose cycle ran first."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(agent=ExpressionAgent(NEVER)), strategy("asks", mode=Mode.APPROVAL))
+    stage.cycle()
+    stage.go(at(9, 30, day=THURSDAY)).release()
+    stage.cycle()
+    assert [row["session"] for row in stage.rows("actions", state="pending")] == ["2024-08-29"]
+    closing(stage)
+    assert [row["session"] for row in stage.rows("actions", state="pending")] == ["2024-08-29"]
+
+
+def test_the_report_counts_the_sessions_own_trades(tmp_path):
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY))
+    stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1, agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 3, 1)).cycle(Interval.MIN1)
+    report = closing(stage.go(CLOSE))
+    figures = report["strategies"]["buyer"]
+    assert (report["fills"], figures["fills"], figures["bought"], figures["sold"]) == (2, 2, "5001.50", "4998.50")
+    assert figures["day_pnl"] == figures["total_pnl"] == report["day_pnl"] == "-5.00"
+    assert report["equity"] == "99995.00"

@@ -1,0 +1,172 @@
+"""Approvals: bound to what was shown, used once, strictly in time, by a person; and what time decides instead."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import OPEN, PERSON, bars, floor, market, strategy
+from trading_pipeline.domain.approvals import proposal_hash
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
+from trading_pipeline.service import approvals, controls, queries
+from trading_pipeline.service.approvals import DEMO_PERSON, approve, reject
+
+E = EventType
+
+
+def asking(tmp_path, **options):
+    """A desk with one proposal of each symbol waiting."""
+    symbols = options.pop("symbols", ("AAPL",))
+    stage = floor(tmp_path, market(*(bars(symbol) for symbol in symbols)), OPEN, strategy(mode=Mode.APPROVAL, symbols=symbols), **options)
+    stage.cycle()
+    return stage
+
+
+def test_an_approved_proposal_is_sent_and_names_the_person(tmp_path):
+    stage = asking(tmp_path)
+    [shown] = queries.pending(stage.desk)
+    stage.go(OPEN + timedelta(seconds=20))
+    event = approve(stage.desk, shown["action_id"], actor=PERSON, shown_hash=shown["hash"])
+    assert (event.actor, event.payload["hash"], event.payload["nonce"]) == (PERSON, shown["hash"], shown["shown"]["nonce"])
+    stage.release()
+    [intent] = stage.events(E.ORDER_INTENT)
+    assert stage.desk.ledger.event(intent.cause).type is E.APPROVAL_APPROVED
+    assert stage.row("approvals")["state"] == "consumed"
+    assert stage.row("positions")["quantity"] == 50
+
+
+def test_the_hash_covers_exactly_what_is_shown(tmp_path):
+    """45."""
+    stage = asking(tmp_path)
+    [row] = queries.pending(stage.desk)
+    assert row["hash"] == proposal_hash(row["shown"])
+    covered = {
+        "account", "environment", "symbol", "side", "quantity", "order_type", "limit_price", "time_in_force", "regular_hours_only",
+        "order_class", "verdict_hash", "limits_version", "estimated_value", "expires_at", "nonce",
+    }
+    assert covered <= set(row["shown"])
+    for name in covered:
+        assert proposal_hash(row["shown"] | {name: "something else"}) != row["hash"]
+
+
+def test_another_hash_than_the_proposals_is_refused(tmp_path):
+    stage = asking(tmp_path)
+    head = stage.desk.ledger.head()
+    with pytest.raises(Conflict, match="not the one that was shown"):
+        approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON, shown_hash="0" * 64)
+    assert stage.desk.ledger.head() == head
+
+
+@pytest.mark.parametrize("second", [approve, reject])
+def test_a_proposal_is_decided_once(tmp_path, second):
+    """46: the second time is a conflict with no effect."""
+    stage = asking(tmp_path)
+    name = stage.row("approvals")["action_id"]
+    approve(stage.desk, name, actor=PERSON)
+    head = stage.desk.ledger.head()
+    with pytest.raises(Conflict, match="approved already by user:anna"):
+        second(stage.desk, name, actor="user:bert")
+    assert stage.desk.ledger.head() == head
+
+
+def test_a_proposal_is_valid_until_just_before_it_expires(tmp_path):
+    """47, D11: 300 seconds, strictly."""
+    early = asking(tmp_path / "a")
+    early.go(OPEN + timedelta(seconds=299.999))
+    approve(early.desk, early.row("approvals")["action_id"], actor=PERSON)
+    late = asking(tmp_path / "b")
+    late.go(OPEN + timedelta(seconds=300))
+    with pytest.raises(Conflict, match="expired"):
+        approve(late.desk, late.row("approvals")["action_id"], actor=PERSON)
+
+
+def test_what_nobody_decided_expires_and_counts_as_rejected(tmp_path):
+    stage = asking(tmp_path)
+    stage.go(OPEN + timedelta(seconds=299.999))
+    assert approvals.due(stage.desk).overdue == ()
+    stage.go(OPEN + timedelta(seconds=300)).release()
+    [expired] = stage.events(E.APPROVAL_EXPIRED)
+    assert (expired.actor, stage.row("approvals")["state"], stage.row("actions")["state"]) == ("clock", "expired", "expired")
+    assert approvals.expire(stage.desk, (stage.row("actions")["action_id"],)) == 0
+    assert stage.rows("orders") == []
+
+
+def test_a_rejection_ends_the_proposal_with_its_reason(tmp_path):
+    stage = asking(tmp_path)
+    reject(stage.desk, stage.row("approvals")["action_id"], actor=PERSON, reason="earnings tomorrow")
+    assert (stage.row("approvals")["state"], stage.row("approvals")["reason"]) == ("rejected", "earnings tomorrow")
+    assert stage.release()["orders"].counts == {}
+
+
+@pytest.mark.parametrize("actor", ["cycle", "model:rules", "dagster", "rulebook", "", "demo:person"])
+def test_only_a_person_approves(tmp_path, actor):
+    """49, D17: also the demo's person, outside the demo."""
+    stage = asking(tmp_path, environment="paper")
+    for decide in (approve, reject):
+        with pytest.raises(PermissionRequired, match="only a person"):
+            decide(stage.desk, stage.row("approvals")["action_id"], actor=actor)
+    assert stage.row("approvals")["state"] == "pending"
+
+
+def test_the_demos_person_decides_in_the_demo(tmp_path):
+    stage = asking(tmp_path, environment="demo")
+    approve(stage.desk, stage.row("approvals")["action_id"], actor=DEMO_PERSON)
+    assert stage.row("approvals")["decided_by"] == "demo:person"
+
+
+def test_a_proposal_is_found_by_a_beginning_that_only_it_has(tmp_path):
+    stage = asking(tmp_path, symbols=("AAPL", "IBM"))
+    one, two = (row["action_id"] for row in stage.rows("approvals"))
+    length = next(n for n in range(1, 13) if one[:n] != two[:n])
+    assert approvals.find(stage.desk.ledger, one[:length].lower())["action_id"] == one
+    for wrong in ("", "0", one + "X"):
+        with pytest.raises(UnknownName):
+            approvals.find(stage.desk.ledger, wrong)
+    with pytest.raises(UnknownName, match="Several proposals begin"):
+        many = asking(tmp_path / "many", symbols=tuple(f"S{n}" for n in range(40)))
+        approvals.find(many.desk.ledger, next(row["action_id"][0] for row in many.rows("approvals") if _shares_first(many, row)))
+
+
+def _shares_first(stage, row):
+    return sum(other["action_id"][0] == row["action_id"][0] for other in stage.rows("approvals")) > 1
+
+
+def test_two_approvals_at_once_are_paced(tmp_path):
+    """D3: approved together, sent thirty seconds apart, and each has thirty seconds from its own release."""
+    stage = asking(tmp_path, symbols=("AAPL", "IBM"))
+    for row in stage.rows("approvals"):
+        approve(stage.desk, row["action_id"], actor=PERSON)
+    first, second = sorted(stage.rows("actions"), key=lambda row: row["not_before"])
+    assert (first["not_before"], second["not_before"]) == (OPEN, OPEN + timedelta(seconds=30))
+    assert second["expires_at"] == OPEN + timedelta(seconds=60)
+    assert approvals.due(stage.desk).released == (first["action_id"],)
+    assert approvals.next_instant(stage.desk) is not None
+
+
+@pytest.mark.parametrize("what", ["pause", "revise", "finish"])
+def test_a_change_of_the_strategy_voids_what_waits(tmp_path, what):
+    """48, D10, D17, fault 59."""
+    stage = asking(tmp_path)
+    if what == "pause":
+        controls.pause(stage.desk, "buyer", actor=PERSON)
+    elif what == "finish":
+        controls.finish(stage.desk, "buyer", actor=PERSON)
+    else:
+        tighter = StrategyLimits(max_position_value=Decimal(5_000))
+        controls.revise(stage.desk, replace(strategy(mode=Mode.APPROVAL), limits=tighter), actor=PERSON)
+    [voided] = stage.events(E.APPROVAL_VOIDED)
+    assert (voided.actor, stage.row("approvals")["state"]) == (PERSON, "voided")
+    with pytest.raises(Conflict, match="voided already"):
+        approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
+
+
+def test_an_approved_action_may_be_voided_before_it_is_sent(tmp_path):
+    stage = asking(tmp_path)
+    approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
+    controls.pause(stage.desk, "buyer", actor=PERSON)
+    assert stage.release()["orders"].counts == {}
+    assert stage.broker.positions() == {}
