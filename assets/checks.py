@@ -16,8 +16,10 @@ from trading_pipeline.domain.bar_quality import faults as bar_faults
 from trading_pipeline.domain.bar_quality import findings, missing
 from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.errors import StorageError
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.market import events_of
 from trading_pipeline.service.steps import completed, due_strategies
 from trading_pipeline.service.verification import verify_newest
 
@@ -89,14 +91,15 @@ def bars_are_fresh(context: dg.AssetCheckExecutionContext, desk: dg.ResourcePara
 @dg.asset_check(asset=charts, description="Every stored chart still has the digest that names it.")
 def charts_are_whole(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
     """Reads each picture of the cycle back."""
-    looked = 0
+    looked, faults = 0, []
     for cycle in cycles_of(desk, dict(context.run.tags), []):
-        done = completed(desk.ledger, cycle, "charts")
-        for event in desk.ledger.events(after=done.seqs[0] - 1, limit=len(done.seqs)) if done and done.seqs else []:
-            if "sha256" in event.payload:
+        for event in events_of(desk, completed(desk.ledger, cycle, "charts")):
+            looked += 1
+            try:
                 desk.objects.get(event.payload["sha256"])
-                looked += 1
-    return dg.AssetCheckResult(passed=True, metadata={"pictures": looked})
+            except StorageError as error:
+                faults.append(f"{event.payload['symbol']}: {error.message}")
+    return dg.AssetCheckResult(passed=not faults, metadata={"pictures": looked, "faults": dg.MetadataValue.json(faults)})
 
 
 @dg.asset_check(asset=portfolio_snapshots, description="The newest events chain: no gap, no edit, no swap.")

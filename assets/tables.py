@@ -72,7 +72,8 @@ def _number(text: str | None) -> str:
 
 def _charts(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     """All pictures on one sheet, and where each file is."""
-    pictures, files = [], []
+    pictures: list[str] = []
+    files = []
     for data in _of(events, EventType.CHART_RENDERED):
         strategies = ", ".join(data["strategies"])
         files.append({"symbol": data["symbol"], "strategies": strategies, "file": desk.objects.locate(data["sha256"])})

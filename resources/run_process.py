@@ -9,9 +9,9 @@ _marked: set[str] = set()
 
 def mark(context: dg.AssetExecutionContext) -> None:
     """Name this process on the run, once a run."""
-    if context.run_id not in _marked:
-        _marked.add(context.run_id)
-        context.instance.add_run_tags(context.run_id, {PROCESS_TAG: this_process()})
+    if context.run.run_id not in _marked:
+        _marked.add(context.run.run_id)
+        context.instance.add_run_tags(context.run.run_id, {PROCESS_TAG: this_process()})
 
 
 def this_process() -> str:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from assets.partitions import tags_of
+from sensors.attempts import REASON_TAG, next_attempt
 from sensors.jobs import follow_up
 from trading_pipeline.domain.cycles import follow_up as follow_up_cycle
 from trading_pipeline.service import approvals as service
@@ -10,7 +11,7 @@ from trading_pipeline.service.desk import Desk
 
 
 @dg.sensor(job=follow_up, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
-def approvals(desk: dg.ResourceParam[Desk]) -> dg.SensorResult:
+def approvals(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk]) -> dg.SensorResult:
     """Approved: a run for exactly those actions. Overdue: expired, which counts as rejected."""
     due = service.due(desk)
     expired = service.expire(desk, due.overdue)
@@ -18,6 +19,10 @@ def approvals(desk: dg.ResourceParam[Desk]) -> dg.SensorResult:
     if not released:
         waiting = len(desk.ledger.find("approvals", state="pending"))
         return dg.SensorResult(skip_reason=f"{waiting} wait for a person, {expired} expired")
-    cycle = follow_up_cycle(released, desk.today(), desk.now(), "approval")
-    key = "approval:" + "+".join(released)
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, partition_key=cycle.session.isoformat(), tags=tags_of(cycle))])
+    turn = follow_up_cycle(released, desk.today(), desk.now(), "approval")
+    what = "approval:" + "+".join(released)
+    attempt = next_attempt(context.instance, REASON_TAG, what)
+    if attempt is None:
+        return dg.SensorResult(skip_reason=f"a run of {what} is under way, or enough have failed")
+    tags = tags_of(turn) | {REASON_TAG: what}
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{what}#{attempt}", partition_key=turn.session.isoformat(), tags=tags)])

@@ -7,7 +7,6 @@ import dagster as dg
 from assets.analysis import charts, indicators
 from assets.decisions import signals
 from assets.market import bars
-from assets.partitions import SESSIONS
 from assets.trading import fills, orders, portfolio_snapshots, verdicts
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.desk import Desk
@@ -16,10 +15,10 @@ NO_RETRIES = {"dagster/max_retries": "0"}
 
 cycle = dg.define_asset_job(
     "cycle", selection=dg.AssetSelection.assets(bars, indicators, charts, signals, verdicts, orders, fills, portfolio_snapshots),
-    partitions_def=SESSIONS, tags=NO_RETRIES, description="A bar closed: from bars to portfolio snapshots, for every strategy that is due.",
+    tags=NO_RETRIES, description="A bar closed: from bars to portfolio snapshots, for every strategy that is due.",
 )
 follow_up = dg.define_asset_job(
-    "follow_up", selection=dg.AssetSelection.assets(orders, fills, portfolio_snapshots), partitions_def=SESSIONS, tags=NO_RETRIES,
+    "follow_up", selection=dg.AssetSelection.assets(orders, fills, portfolio_snapshots), tags=NO_RETRIES,
     description="Approved or released actions, or news of open orders: orders, fills and snapshots for exactly those.",
 )
 

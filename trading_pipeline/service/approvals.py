@@ -87,12 +87,19 @@ def due(desk: Desk) -> Due:
     now = desk.now()
     rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
     overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
-    released = [
+    overdue_names = set(overdue)
+    waiting = [
         row for row in rows
-        if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue and row["not_before"] and row["not_before"] <= now
+        if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue_names and row["not_before"] and row["not_before"] <= now
     ]
-    ordered = sorted(released, key=lambda row: (row["not_before"], row["generated_seq"]))
-    return Due(tuple(row["action_id"] for row in ordered), tuple(overdue))
+    ordered = sorted(waiting, key=lambda row: (row["not_before"], row["generated_seq"]))
+    return Due(tuple(row["action_id"] for row in ordered if _release_at(desk, row) <= now), tuple(overdue))
+
+
+def _release_at(desk: Desk, row: Row) -> datetime:
+    """When an admitted action may go out by the cooldowns as they stand: a fill since its pacing may have moved it."""
+    release: datetime = row["not_before"]
+    return max(release, Book.read(desk, desk.ledger, [row["symbol"]]).next_release(row["strategy"], queued=False))
 
 
 def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:
@@ -124,6 +131,8 @@ def next_instant(desk: Desk) -> datetime | None:
     times = [at for row in rows for at in (row["not_before"], row["expires_at"]) if at is not None and at > now]
     if due(desk).released:
         times.append(now + desk.limits.min_order_gap)
+    admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["not_before"] and row["not_before"] <= now]
+    times += [at for row in admitted if (at := _release_at(desk, row)) > now]
     return min(times, default=None)
 
 

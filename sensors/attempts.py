@@ -1,0 +1,22 @@
+"""Which attempt a run would be: a run key alone would bar a second attempt for good, also of a run that died.
+
+Dagster's own record is asked, by tag; that no order goes out twice is the ledger's business, not this count's.
+"""
+
+import dagster as dg
+
+MOST_ATTEMPTS = 3
+REASON_TAG = "trading/reason"
+"""What a follow-up is for: the same actions or the same news again are another attempt."""
+UNFINISHED = (
+    dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
+
+def next_attempt(instance: dg.DagsterInstance, tag: str, value: str) -> int | None:
+    """The number of the next run that carries the tag; None while one is under way, or when enough have been made."""
+    runs = instance.get_runs(dg.RunsFilter(tags={tag: value}), limit=MOST_ATTEMPTS)
+    if len(runs) >= MOST_ATTEMPTS or any(run.status in UNFINISHED for run in runs):
+        return None
+    return len(runs) + 1

@@ -1,0 +1,274 @@
+"""The asset graph: what is in it, what a run shows, what stops a run, and what a backfill leaves alone."""
+
+import base64
+import itertools
+from datetime import date, timedelta
+from decimal import Decimal
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from tests.desks import DAY, OPEN, PERSON, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters.market_data.parquet_archive import write_table
+from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.service import approvals, trading
+from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
+
+E = EventType
+GROUPS = {
+    "bars": "market", "indicators": "analysis", "charts": "analysis", "signals": "decisions", "verdicts": "trading", "orders": "trading",
+    "fills": "trading", "portfolio_snapshots": "trading",
+}
+SEEN = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
+
+
+def two_strategies():
+    return strategy("alone", chart=SEEN), strategy("asks", symbols=("AAPL", "IBM"), mode=Mode.APPROVAL, chart=SEEN)
+
+
+def source():
+    return market(bars("AAPL"), bars("IBM"))
+
+
+def cycle_run(house, stage):
+    [request] = house.tick("bar_close", stage)
+    return house.launch(request, "cycle", stage)
+
+
+# What is in it
+
+
+def test_the_graph_is_one_chain_in_four_groups(repository):
+    graph = repository.asset_graph
+    nodes = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    assert {name: node.group_name for name, node in nodes.items()} == GROUPS
+    chain = list(GROUPS)
+    for before, after in itertools.pairwise(chain):
+        assert {key.to_user_string() for key in nodes[after].parent_keys} == {before}
+    assert chain == list(STEPS), "an asset for each step, in order"
+
+
+def test_every_asset_is_partitioned_by_session_and_backfilled_in_one_run(repository):
+    graph = repository.asset_graph
+    nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
+    assert len({id(node.partitions_def) for node in nodes}) == 1
+    assert all(node.backfill_policy == dg.BackfillPolicy.single_run() for node in nodes)
+
+
+@pytest.mark.parametrize(("day", "open_"), [
+    ("2012-10-29", False), ("2012-10-30", False), ("2012-10-31", True), ("2024-07-03", True), ("2024-07-04", False), ("2024-11-29", True),
+    ("2001-09-11", False), ("2001-09-17", True), ("2024-08-31", False), ("2018-12-05", False),
+])
+def test_partitions_are_the_exchanges_sessions(repository, day, open_):
+    """Storms, mourning, holidays and weekends have none; a half day has. Source: NYSE's list of special closings."""
+    definition = repository.asset_graph.get(dg.AssetKey("bars")).partitions_def
+    assert definition.has_partition_key(day) is open_
+
+
+def test_nothing_retries_by_itself(defs, repository):
+    """DAGSTER.md: a retry of an order step is a second order."""
+    for job in repository.get_all_jobs():
+        if not job.name.startswith("__"):
+            assert job.tags.get("dagster/max_retries") == "0"
+            assert not any(node.retry_policy for node in job.graph.nodes)
+    assert defs.executor is dg.in_process_executor
+
+
+def test_checks_guard_bars_charts_and_the_ledger_and_only_insane_bars_block(repository):
+    graph = repository.asset_graph
+    checks = {key.name: key.asset_key.to_user_string() for key in graph.asset_check_keys}
+    assert checks == {
+        "bars_are_sane": "bars", "bars_have_no_gaps": "bars", "bars_are_fresh": "bars", "charts_are_whole": "charts",
+        "ledger_verifies": "portfolio_snapshots", "book_equals_broker": "portfolio_snapshots",
+    }
+    blocking = [key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
+    assert blocking == ["bars_are_sane"]
+
+
+# What a run shows
+
+
+@pytest.fixture
+def shown(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, *two_strategies(), strategy("poor", limits=StrategyLimits(max_position_value=Decimal(9))))
+    result = cycle_run(house, stage)
+    assert result.success
+    return stage, {event.asset_key.to_user_string(): event.materialization for event in result.get_asset_materialization_events()}
+
+
+def test_each_asset_names_its_facts_in_the_ledger(shown):
+    stage, materialized = shown
+    assert set(materialized) == set(GROUPS)
+    for name, materialization in materialized.items():
+        assert materialization.partition == "2024-08-28"
+        assert materialization.metadata["cycle"].value == "1d@2024-08-27T20:00Z"
+        assert materialization.metadata["market"].value == "REPLAY"
+        seqs = stage.desk.ledger.event_by_key(f"step:1d@2024-08-27T20:00Z:{name}").payload["seqs"]
+        first = materialization.metadata["ledger_seqs"].value.replace("-", ",").split(",")[0]
+        assert int(first) == seqs[0]
+
+
+def test_charts_show_the_picture_itself(shown):
+    _, materialized = shown
+    text = materialized["charts"].metadata["pictures"].value
+    assert isinstance(materialized["charts"].metadata["pictures"], dg.MarkdownMetadataValue)
+    encoded = text.split("data:image/png;base64,")[1].split(")")[0]
+    assert base64.b64decode(encoded)[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_verdicts_show_every_rule_with_value_and_limit(shown):
+    _, materialized = shown
+    table = materialized["verdicts"].metadata["verdicts"]
+    assert isinstance(table, dg.TableMetadataValue)
+    columns = {column.name for column in table.schema.columns}
+    assert {"rule", "measured", "limit"} <= columns
+    assert any("strategy_position" in str(record.data.values()) for record in table.records)
+
+
+def test_fills_and_snapshots_show_money(shown):
+    _, materialized = shown
+    assert materialized["fills"].metadata["traded_usd"].value == pytest.approx(5001.50)
+    assert materialized["portfolio_snapshots"].metadata["equity_usd"].value == pytest.approx(99_997.50)
+    assert materialized["portfolio_snapshots"].metadata["book_equals_broker"].value is True
+
+
+# The same events
+
+
+def test_run_cycle_and_the_asset_graph_give_the_same_facts(house, tmp_path, monkeypatch):
+    """Types, keys, payloads, causes, instants and actors; only the wall clock may differ."""
+    nonces = {"plain": itertools.count(), "graph": itertools.count()}
+    stages = {name: floor(tmp_path / name, source(), OPEN, *two_strategies()) for name in nonces}
+    for name, stage in stages.items():
+        monkeypatch.setattr(trading.secrets, "token_hex", lambda size, numbers=nonces[name]: f"{next(numbers):0{2 * size}}")
+        if name == "plain":
+            run_cycle(stage.desk, stage.due())
+        else:
+            assert cycle_run(house, stage).success
+        for row in stage.rows("approvals", order_by="requested_seq"):
+            approvals.approve(stage.desk, row["action_id"], actor=PERSON)
+        stage.go(OPEN + timedelta(seconds=5))
+        if name == "plain":
+            released = approvals.due(stage.desk).released
+            run_follow_up(stage.desk, follow_up(released, DAY, stage.clock.now(), "approval"))
+        else:
+            assert all(result.success for result in house.tick_and_launch("approvals", "follow_up", stage))
+    told = {
+        name: [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload_text) for e in stage.events()] for name, stage in stages.items()
+    }
+    assert told["plain"] == told["graph"]
+    assert stages["plain"].desk.ledger.head() == stages["graph"].desk.ledger.head(), "the chain's hashes too"
+    assert len(stages["graph"].rows("fills")) == 2
+
+
+# What stops a run
+
+
+class Insane:
+    """An archive that gives out a bar whose high lies below its low."""
+
+    def __init__(self, archive):
+        self._archive = archive
+
+    def __getattr__(self, name):
+        return getattr(self._archive, name)
+
+    def read_many(self, symbols, interval, *, until, count=None):
+        found = self._archive.read_many(symbols, interval, until=until, count=count)
+        return {symbol: _upside_down(table) for symbol, table in found.items()} if count == 500 else found
+
+
+def _upside_down(table: BarTable) -> BarTable:
+    high = table.high.copy()
+    high[-1] = table.low[-1] - 50
+    return BarTable(table.symbol, table.interval, table.start, table.end, table.open, high, table.low, table.close, table.volume)
+
+
+def test_insane_bars_stop_the_run_before_anything_is_decided(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, strategy())
+    stage = stage.restarted(archive=Insane(stage.desk.archive))
+    result = cycle_run(house, stage)
+    assert not result.success
+    [check] = [evaluation for evaluation in result.get_asset_check_evaluations() if evaluation.check_name == "bars_are_sane"]
+    assert not check.passed
+    assert "AAPL" in str(check.metadata["faults"].value)
+    ran = {event.asset_key.to_user_string() for event in result.get_asset_materialization_events()}
+    assert ran == {"bars"}
+    assert stage.events(E.LLM_REQUESTED, E.ORDER_INTENT) == []
+
+
+def test_a_broken_archive_file_stops_the_run_too(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, strategy())
+    stage.desk.archive.append(bars().until(OPEN))
+    [file, *_] = sorted((tmp_path / "archive").rglob("*.parquet"))
+    write_table(file, _upside_down(bars().until(OPEN)))
+    result = cycle_run(house, stage.restarted(archive=type(stage.desk.archive)(tmp_path / "archive")))
+    assert not result.success
+    assert stage.events(E.LLM_REQUESTED, E.ORDER_INTENT) == []
+
+
+def test_a_gap_and_a_stale_symbol_are_said_and_stop_nothing(house, tmp_path):
+    gap = [session.open for session in calendar().between(date(2024, 8, 20), date(2024, 8, 21))]
+    stage = floor(tmp_path, market(bars("AAPL", without=gap), bars("IBM", last=date(2024, 8, 26))), OPEN, strategy(symbols=("AAPL", "IBM")))
+    result = cycle_run(house, stage)
+    assert result.success
+    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    assert (passed["bars_have_no_gaps"], passed["bars_are_fresh"], passed["bars_are_sane"]) == (False, False, True)
+
+
+def test_an_altered_picture_fails_its_check(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, strategy(chart=SEEN))
+    due = stage.due()
+    for step in ("bars", "indicators", "charts"):
+        STEPS[step](stage.desk, due)
+    [picture] = sorted((tmp_path / "objects").rglob("*.png"))
+    picture.chmod(0o644)
+    picture.write_bytes(b"not what it was")
+    result = cycle_run(house, stage)
+    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    assert passed.get("charts_are_whole") is not True
+    assert not result.success or passed["charts_are_whole"] is False
+
+
+def test_a_ledger_that_differs_from_the_broker_fails_its_check_and_not_the_run(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, strategy())
+    stage.broker.trade_by_hand("IBM", Side.BUY, 7, Decimal(100))
+    result = cycle_run(house, stage)
+    passed = {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
+    assert result.success
+    assert (passed["book_equals_broker"], passed["ledger_verifies"]) == (False, True)
+
+
+# Backfills
+
+
+def test_a_backfill_of_three_sessions_is_one_run_that_refills_and_places_nothing(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, *two_strategies())
+    keys = ("2024-08-23", "2024-08-26", "2024-08-27")
+    ranges = {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+    result = house.run("cycle", stage, ranges)
+    assert result.success
+    materialized: dict[str, set[str]] = {}
+    for event in result.get_asset_materialization_events():
+        materialized.setdefault(event.asset_key.to_user_string(), set()).add(event.materialization.partition)
+    assert materialized == {name: set(keys) for name in GROUPS}
+    assert stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).last_end.date() == date(2024, 8, 26), "the bar each was decided on"
+    assert {event.payload["cycle"] for event in stage.events(E.CHART_RENDERED)} == {f"backfill:1d@{key}" for key in keys}
+    assert len(stage.events(E.SIGNAL_MISSED)) == 6
+    assert stage.events(E.LLM_REQUESTED, E.RISK_EVALUATED, E.ORDER_INTENT, E.ORDER_SUBMITTED) == []
+    assert stage.broker.orders() == []
+    assert np.all(np.diff(stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).start) > 0)
+
+
+def test_a_run_that_somebody_launches_by_hand_without_tags_cannot_trade(house, tmp_path):
+    """T28: whoever reaches GraphQL can launch a run; no run trades without a cycle from the sensors."""
+    stage = floor(tmp_path, source(), OPEN, strategy())
+    assert house.run("cycle", stage, {}, "2024-08-28").success
+    assert stage.events(E.LLM_REQUESTED, E.ORDER_INTENT) == []
