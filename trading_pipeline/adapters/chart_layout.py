@@ -24,10 +24,12 @@ class Pane:
 
     @property
     def right(self) -> float:
+        """Where it ends, in pixels."""
         return self.left + self.width
 
     @property
     def top(self) -> float:
+        """Where it ends upwards, in pixels from the bottom."""
         return self.bottom + self.height
 
     def y(self, values: Floats) -> Floats:
