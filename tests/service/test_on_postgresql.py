@@ -1,0 +1,82 @@
+"""The composed desk on the real PostgreSQL gives the facts that the desk in memory gives, and survives being opened again."""
+
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.conftest import execute
+from tests.desks import PERSON, floor, samples
+from trading_pipeline.adapters.clocks import SteppedClock
+from trading_pipeline.bootstrap import open_desk
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.homes import packaged_strategies
+from trading_pipeline.service import approvals, controls, trading
+from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.cycle import run_cycle, run_follow_up
+from trading_pipeline.service.timetable import newest_cycle
+from trading_pipeline.service.verification import verify
+from trading_pipeline.settings import Settings
+
+FIRST = datetime(2012, 10, 15, 13, 30, tzinfo=UTC)
+
+
+def three_sessions(desk, clock):
+    """Both packaged strategies, a person who approves all, every release on the way, the close."""
+    for spec in packaged_strategies():
+        controls.create(desk, spec, actor=PERSON)
+        controls.start(desk, spec.name, actor=PERSON)
+    for _ in range(3):
+        session = desk.calendar.at(clock.now())
+        run_cycle(desk, newest_cycle(desk, Interval.DAY1))
+        for row in desk.ledger.find("approvals", state="pending", order_by="requested_seq"):
+            approvals.approve(desk, row["action_id"], actor=PERSON)
+        while (instant := approvals.next_instant(desk)) is not None and instant < session.close:
+            clock.advance_to(instant)
+            due = approvals.due(desk)
+            approvals.expire(desk, due.overdue)
+            run_follow_up(desk, follow_up(due.released, session.day, instant, "release"))
+        clock.advance_to(session.close)
+        close_session(desk, session)
+        clock.advance_to(desk.calendar.next(session.day).open)
+
+
+def told(ledger):
+    return [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload_text) for e in ledger.events()]
+
+
+@pytest.fixture
+def given(postgres, ledger_database, tmp_path):
+    """Settings of a home whose database is an empty one on the server of this run."""
+    yield Settings(
+        home=tmp_path / "home", environment="demo", database_url=postgres.app_url(ledger_database).render_as_string(hide_password=False),
+        owner_database_url=postgres.owner_url(ledger_database).render_as_string(hide_password=False),
+        market={"clock": "replay", "source": "samples"},
+    )
+    execute(postgres.superuser_url(ledger_database), "DROP SCHEMA IF EXISTS paper CASCADE")
+
+
+def test_three_sessions_on_postgresql_are_those_in_memory(given, tmp_path, monkeypatch):
+    ledgers = {}
+    numbers = itertools.count()
+    monkeypatch.setattr(trading.secrets, "token_hex", lambda size: f"{next(numbers):0{2 * size}}")
+    stage = floor(tmp_path / "memory", samples(), FIRST)
+    three_sessions(stage.desk, stage.clock)
+    ledgers["memory"] = told(stage.desk.ledger)
+
+    numbers = itertools.count()
+    clock = SteppedClock(FIRST)
+    with open_desk(given, clock) as desk:
+        three_sessions(desk, clock)
+        ledgers["postgresql"] = told(desk.ledger)
+        assert verify(desk.ledger).ok
+    assert ledgers["postgresql"] == ledgers["memory"]
+
+    with open_desk(given, SteppedClock(clock.now() + timedelta(seconds=1))) as again:
+        assert told(again.ledger) == ledgers["memory"]
+        booked = {row["symbol"]: 0 for row in again.ledger.find("positions")}
+        for row in again.ledger.find("positions"):
+            booked[row["symbol"]] += row["quantity"]
+        assert {symbol: many for symbol, many in booked.items() if many} == again.broker.positions()
+        assert again.broker.positions(), "something was bought in three sessions"
