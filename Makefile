@@ -47,7 +47,7 @@ bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
+	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
 
 clean: ## remove .venv and caches; homes under .trading stay
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
