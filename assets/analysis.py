@@ -16,7 +16,9 @@ def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) 
     return materialize(context, desk)
 
 
-@dg.asset(partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators], group_name="analysis", kinds={"matplotlib"}, owners=["team:desk"])
+@dg.asset(
+    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators], group_name="analysis", kinds={"matplotlib"}, owners=["team:desk"],
+)
 def charts(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """A picture per symbol where a strategy shows one, stored by the digest of its bytes."""
     return materialize(context, desk)

@@ -48,7 +48,9 @@ def _result(faults: list[str], looked: int, severity: dg.AssetCheckSeverity = dg
     return dg.AssetCheckResult(passed=not faults, severity=severity, metadata=metadata)
 
 
-@dg.asset_check(asset=bars, blocking=True, description="Prices positive and finite, high and low around open and close, no bar twice, in order.")
+@dg.asset_check(
+    asset=bars, blocking=True, description="Prices positive and finite, high and low around open and close, no bar twice, in order.",
+)
 def bars_are_sane(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
     """Nothing downstream runs on bars that make no sense."""
     tables = _tables(context, desk)

@@ -35,7 +35,7 @@ def materialize(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materialize
 
 
 def _figures(desk: Desk, cycle: Cycle, result: StepResult) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: count for name, count in result.counts.items()}
+    figures: dict[str, Any] = dict(result.counts)
     figures["market"] = dg.MetadataValue.text(desk.world.value.upper())
     figures["cycle"] = dg.MetadataValue.text(result.cycle_id)
     figures["due_at"] = dg.MetadataValue.timestamp(cycle.due_at)

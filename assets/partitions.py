@@ -28,7 +28,8 @@ def _sessions() -> dg.TimeWindowPartitionsDefinition:
     every = (FIRST_SESSION + timedelta(days=n) for n in range(days))
     closed = [datetime(day.year, day.month, day.day, tzinfo=NEW_YORK) for day in every if day.weekday() < 5 and day not in open_days]
     return dg.TimeWindowPartitionsDefinition(
-        start=FIRST_SESSION.isoformat(), cron_schedule="0 0 * * 1-5", fmt="%Y-%m-%d", timezone="America/New_York", end_offset=1, exclusions=closed,
+        start=FIRST_SESSION.isoformat(), cron_schedule="0 0 * * 1-5", fmt="%Y-%m-%d", timezone="America/New_York", end_offset=1,
+        exclusions=closed,
     )
 
 

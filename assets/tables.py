@@ -131,7 +131,8 @@ def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     intents = [
         {
             "client_id": data["client_id"], "strategy": data["strategy"], "part": data["part"], "symbol": data["symbol"],
-            "side": data["side"].upper(), "quantity": int(data["quantity"]), "type": data["order_type"], "limit": str(data["limit_price"] or ""),
+            "side": data["side"].upper(), "quantity": int(data["quantity"]), "type": data["order_type"],
+            "limit": str(data["limit_price"] or ""),
             "stop": str(data["stop_price"] or ""),
         }
         for data in _of(events, EventType.ORDER_INTENT)

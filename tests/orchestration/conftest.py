@@ -61,8 +61,8 @@ class House:
     ) -> dg.ExecuteInProcessResult:
         """Execute a job in this process; a failure is a result."""
         return self.repository.get_job(job).execute_in_process(
-            instance=self.instance, partition_key=partition, tags=tags, resources={"desk": stage.desk}, run_config={**QUIET, **(config or {})},
-            raise_on_error=False,
+            instance=self.instance, partition_key=partition, tags=tags, resources={"desk": stage.desk},
+            run_config={**QUIET, **(config or {})}, raise_on_error=False,
         )
 
     def tick_and_launch(self, sensor: str, job: str, stage: Floor) -> list[dg.ExecuteInProcessResult]:

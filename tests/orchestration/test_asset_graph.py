@@ -161,7 +161,8 @@ def test_run_cycle_and_the_asset_graph_give_the_same_facts(house, tmp_path, monk
         else:
             assert all(result.success for result in house.tick_and_launch("approvals", "follow_up", stage))
     told = {
-        name: [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload_text) for e in stage.events()] for name, stage in stages.items()
+        name: [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload_text) for e in stage.events()]
+        for name, stage in stages.items()
     }
     assert told["plain"] == told["graph"]
     assert stages["plain"].desk.ledger.head() == stages["graph"].desk.ledger.head(), "the chain's hashes too"

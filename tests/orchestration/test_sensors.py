@@ -216,8 +216,8 @@ def test_a_failed_run_pauses_what_it_traded_for_and_is_a_fact(house, repository,
     assert not result.success
     failure = next(event for event in result.all_events if event.event_type is dg.DagsterEventType.RUN_FAILURE)
     context = dg.build_run_status_sensor_context(
-        sensor_name="safety", dagster_event=failure, dagster_instance=house.instance, dagster_run=house.instance.get_run_by_id(result.run_id),
-        resources={"desk": stage.desk},
+        sensor_name="safety", dagster_event=failure, dagster_instance=house.instance, resources={"desk": stage.desk},
+        dagster_run=house.instance.get_run_by_id(result.run_id),
     ).for_run_failure()
     repository.get_sensor_def("safety")(context)
     [failed] = stage.events(E.RUN_FAILED)

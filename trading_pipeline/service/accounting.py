@@ -27,9 +27,11 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
     differences = compare_with_broker(desk)
     with desk.ledger.transaction() as tx:
         portfolio = portfolio_of(desk, tx)
-        payload = snapshot_payload(desk, tx, portfolio, cycle.session) | {"cycle": cycle.cycle_id}
-        cause = max((row["seq"] for row in tx.find("fills", session=cycle.session.isoformat(), order_by="seq", descending=True, limit=1)), default=None)
-        tally.saw(tx.append(NewEvent(EventType.PORTFOLIO_SNAPSHOTTED, "account", f"snapshot:{cycle.cycle_id}", payload, desk.now(), "cycle", cause)))
+        payload = snapshot_payload(tx, portfolio, cycle.session) | {"cycle": cycle.cycle_id}
+        newest = tx.find("fills", session=cycle.session.isoformat(), order_by="seq", descending=True, limit=1)
+        cause = newest[0]["seq"] if newest else None
+        key = f"snapshot:{cycle.cycle_id}"
+        tally.saw(tx.append(NewEvent(EventType.PORTFOLIO_SNAPSHOTTED, "account", key, payload, desk.now(), "cycle", cause)))
         tally.saw(tx.append(_reconciled(desk, f"reconciled:{cycle.cycle_id}", differences)))
         tally.count("positions", sum(1 for position in portfolio.positions if position.quantity))
         tally.count("differences", len(differences))
@@ -73,7 +75,7 @@ def marks(desk: Desk, symbols: Sequence[str]) -> dict[str, Decimal]:
     return found
 
 
-def snapshot_payload(desk: Desk, reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:
+def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:
     """A portfolio as the payload of `portfolio.snapshotted`."""
     baseline = reader.get("sessions", session.isoformat())
     day_pnl = to_cents(portfolio.equity - baseline["baseline_equity"]) if baseline else ZERO
@@ -107,7 +109,8 @@ def open_session(desk: Desk, tx: Transaction, session: date) -> None:
     if tx.get("cash", account) is None:
         stated = desk.broker.account()
         payload = {"account": account, "amount": stated.cash, "source": f"broker:{desk.broker.name}"}
-        tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", f"account.funded:{account}", payload, desk.now(), f"broker:{desk.broker.name}"))
+        key = f"account.funded:{account}"
+        tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}"))
     if tx.get("sessions", session.isoformat()) is None:
         portfolio = portfolio_of(desk, tx)
         baselines = {name: to_cents(pnl) for name, pnl in strategy_pnl(portfolio).items()}

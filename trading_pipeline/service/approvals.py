@@ -87,11 +87,8 @@ def due(desk: Desk) -> Due:
     now = desk.now()
     rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
     overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
-    overdue_names = set(overdue)
-    waiting = [
-        row for row in rows
-        if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue_names and row["not_before"] and row["not_before"] <= now
-    ]
+    admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue]
+    waiting = [row for row in admitted if row["not_before"] is not None and row["not_before"] <= now]
     ordered = sorted(waiting, key=lambda row: (row["not_before"], row["generated_seq"]))
     return Due(tuple(row["action_id"] for row in ordered if _release_at(desk, row) <= now), tuple(overdue))
 

@@ -64,7 +64,8 @@ class Book:
         return cls(
             desk=desk, now=now, portfolio=portfolio_of(desk, reader), orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
             recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
-            strategies={row["name"]: row for row in reader.find("strategies")}, opening_equity=session["baseline_equity"] if session else None,
+            strategies={row["name"]: row for row in reader.find("strategies")},
+            opening_equity=session["baseline_equity"] if session else None,
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
         )
 
@@ -129,7 +130,9 @@ class Book:
         """Count an action that this transaction has just admitted or changed."""
         self.actions = [other for other in self.actions if other["action_id"] != row["action_id"]] + [row]
 
-    def context(self, spec: StrategySpec, intent: OrderIntent, *, bar_end: datetime | None, expected: datetime | None, release: datetime | None) -> RiskContext:
+    def context(
+        self, spec: StrategySpec, intent: OrderIntent, *, bar_end: datetime | None, expected: datetime | None, release: datetime | None,
+    ) -> RiskContext:
         """Everything the rulebook may look at for one intent.
 
         Args:
@@ -155,7 +158,8 @@ class Book:
             position=self.held(spec.name, intent.symbol),
             open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None),
             symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
-            sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id), last_action_at=self._last_action(intent),
+            sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id),
+            last_action_at=self._last_action(intent),
             last_account_order_at=self.last_account_order(intent.action_id),
             orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
@@ -186,7 +190,11 @@ class Book:
             p.quantity for p in self.portfolio.positions if p.symbol == intent.symbol and (strategy is None or p.strategy == strategy)
         )
         working = sum(
-            (value for name, symbol, value in self._entries(intent) if symbol == intent.symbol and (strategy is None or name == strategy)), ZERO
+            (
+                value for name, symbol, value in self._entries(intent)
+                if symbol == intent.symbol and (strategy is None or name == strategy)
+            ),
+            ZERO,
         )
         return working + (held * mark if held and mark is not None else ZERO)
 
@@ -222,7 +230,8 @@ class Book:
 
     def _rejects(self, strategy: str) -> int:
         rejected = 0
-        for row in sorted((r for r in self.recent if r["strategy"] == strategy and r["parent"] is None), key=lambda r: r["intent_seq"], reverse=True):
+        own = [row for row in self.recent if row["strategy"] == strategy and row["parent"] is None]
+        for row in sorted(own, key=lambda row: row["intent_seq"], reverse=True):
             if row["state"] != OrderState.REJECTED.value:
                 break
             rejected += 1

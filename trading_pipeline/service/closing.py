@@ -64,13 +64,15 @@ def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[
         row["name"]: {
             "fills": sum(1 for fill in fills if fill["strategy"] == row["name"]),
             "bought": _text(_traded(fills, row["name"], Side.BUY)), "sold": _text(_traded(fills, row["name"], Side.SELL)),
-            "day_pnl": _text(pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))), "total_pnl": _text(pnl.get(row["name"], ZERO)),
+            "day_pnl": _text(pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))),
+            "total_pnl": _text(pnl.get(row["name"], ZERO)),
             "model_cost": _text(ZERO),
         }
         for row in strategies
     }
     return {
-        "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(portfolio.equity), "cash": _text(portfolio.cash),
+        "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(portfolio.equity),
+        "cash": _text(portfolio.cash),
         "day_pnl": _text(portfolio.equity - baseline), "fills": len(fills), "strategies": figures,
     }
 

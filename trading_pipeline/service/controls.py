@@ -46,7 +46,8 @@ def check(desk: Desk, spec: StrategySpec) -> None:
         if spec.interval not in known and not len(archived):
             has = f"it has {', '.join(known)} bars" if known else "it does not know the symbol"
             raise UnknownName(
-                f"There are no {spec.interval} bars of {symbol}.", value=symbol, rule=f"the source {desk.market.name} supplies the bars; {has}",
+                f"There are no {spec.interval} bars of {symbol}.", value=symbol,
+                rule=f"the source {desk.market.name} supplies the bars; {has}",
                 remedy="choose another symbol or interval, or import bars with `trading bars import`",
             )
 

@@ -149,7 +149,8 @@ def _responses(desk: Desk, cycle: Cycle, questions: list[Question], answers: lis
             EventType.LLM_RESPONDED, f"strategy:{question.strategy}", f"llm.responded:{cycle.cycle_id}:{_place(question)}",
             {
                 "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": answer.provider,
-                "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out, "cost": answer.cost,
+                "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out,
+                "cost": answer.cost,
             },
             desk.now(), f"model:{answer.provider}", request.seq,
         )
@@ -174,5 +175,6 @@ def _decisions(desk: Desk, cycle: Cycle, questions: list[Question], answers: lis
                     "bar_end": cycle.bar_end, "close": format(float(question.bars.close[-1]), ".10g"), "chart": question.chart,
                 }
                 key = f"llm.action_generated:{cycle.cycle_id}:{_place(question)}"
-                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, desk.now(), f"model:{answer.provider}", response.seq))
+                actor = f"model:{answer.provider}"
+                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, desk.now(), actor, response.seq))
     return events

@@ -73,7 +73,7 @@ def recover(desk: Desk, tally: Tally) -> None:
                 tally.saw(tx.append(*_denials(tx, row, "stale: the intent was never sent", desk.now())))
             tally.count("denied")
         else:
-            _gate_and_submit(desk, _stored_intent(desk, row, action), tally)
+            _gate_and_submit(desk, _stored_intent(row, action), tally)
 
 
 def _released(desk: Desk, cycle: Cycle) -> list[Row]:
@@ -89,7 +89,8 @@ def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
     late = _too_late(desk, row)
     if late:
         with desk.ledger.transaction() as tx:
-            payload = {"cycle": cycle.cycle_id, "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "reason": late}
+            named = {name: row[name] for name in ("action_id", "strategy", "symbol")}
+            payload = {"cycle": cycle.cycle_id, **named, "reason": late}
             key = f"action.expired:{row['action_id']}"
             stream = f"strategy:{row['strategy']}"
             tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, desk.now(), "rulebook", row["last_seq"])))
@@ -146,7 +147,7 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
 
 
 def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
-    """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1); none when nothing is left to sell."""
+    """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1); none when nothing is left."""
     if intent.order_class is not OrderClass.EXIT:
         return [intent]
     held = sum(row["quantity"] for row in desk.ledger.find("positions", strategy=intent.strategy, symbol=intent.symbol))
@@ -180,15 +181,17 @@ def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
         }
         key = f"risk.evaluated:gate:{name}"
         stream = f"strategy:{intent.strategy}"
-        [evaluated] = tally.saw(tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])))
+        verdict = NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])
+        [evaluated] = tally.saw(tx.append(verdict))
         if not judgement.passed:
             tally.saw(tx.append(*_denials(tx, row, judgement.reason, desk.now())))
             tally.count("denied")
             return False
         digest = ticket_digest(ticket)
         facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq}
+        family = _family(tx, row)
         submitted = tally.saw(
-            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in _family(tx, row)))
+            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
         )
         permit = Permit(name, digest, desk.now(), submitted[0].seq)
     tally.count("submitted")
@@ -222,10 +225,11 @@ def ticket_of(intent: OrderIntent) -> Ticket:
     for number, bracket in enumerate(intent.brackets, start=1):
         group = f"{intent.client_id}-{number}" if bracket.target is not None else None
         stop = client_id(intent.action_id, f"stop-{number}")
-        children.append(Ticket(stop, intent.symbol, Side.SELL, bracket.quantity, OrderType.STOP, None, bracket.stop, TimeInForce.GTC, (), group))
+        rests = (TimeInForce.GTC, (), group)
+        children.append(Ticket(stop, intent.symbol, Side.SELL, bracket.quantity, OrderType.STOP, None, bracket.stop, *rests))
         if bracket.target is not None:
             target = client_id(intent.action_id, f"target-{number}")
-            children.append(Ticket(target, intent.symbol, Side.SELL, bracket.quantity, OrderType.LIMIT, bracket.target, None, TimeInForce.GTC, (), group))
+            children.append(Ticket(target, intent.symbol, Side.SELL, bracket.quantity, OrderType.LIMIT, bracket.target, None, *rests))
     return Ticket(
         intent.client_id, intent.symbol, intent.side, intent.quantity, intent.order_type, intent.limit_price, intent.stop_price,
         intent.time_in_force, tuple(children),
@@ -235,12 +239,14 @@ def ticket_of(intent: OrderIntent) -> Ticket:
 def _intents(desk: Desk, cycle: Cycle, intent: OrderIntent, action: Row) -> list[NewEvent]:
     """`order.intent` of an order and of its children, one commit for all."""
     ticket = ticket_of(intent)
-    parts = {client_id(intent.action_id, f"{kind}-{n}"): f"{kind}-{n}" for n in range(1, len(intent.brackets) + 1) for kind in ("stop", "target")}
+    named = [f"{kind}-{number}" for number in range(1, len(intent.brackets) + 1) for kind in ("stop", "target")]
+    parts = {client_id(intent.action_id, part): part for part in named}
     events = []
     for each in (ticket, *ticket.children):
         child = each is not ticket
         payload: dict[str, Any] = {
-            "cycle": cycle.cycle_id, "client_id": each.client_id, "action_id": intent.action_id, "part": parts[each.client_id] if child else intent.part,
+            "cycle": cycle.cycle_id, "client_id": each.client_id, "action_id": intent.action_id,
+            "part": parts[each.client_id] if child else intent.part,
             "parent": ticket.client_id if child else None, "oco": each.oco, "account": intent.account, "environment": intent.environment,
             "strategy": intent.strategy, "symbol": each.symbol, "side": each.side.value,
             "order_class": OrderClass.PROTECTIVE.value if child else intent.order_class.value, "order_type": each.order_type.value,
@@ -252,7 +258,7 @@ def _intents(desk: Desk, cycle: Cycle, intent: OrderIntent, action: Row) -> list
     return events
 
 
-def _stored_intent(desk: Desk, row: Row, action: Row) -> OrderIntent:
+def _stored_intent(row: Row, action: Row) -> OrderIntent:
     """The intent of an order that was written down before a crash."""
     intent = intent_of(action)
     return replace(intent, part=row["part"], quantity=row["quantity"])

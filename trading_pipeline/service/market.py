@@ -114,7 +114,8 @@ def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
             tally.notes.append(f"{symbol}: {', '.join(warming)} need more than its {len(view.bars)} bars")
         events.append(
             NewEvent(
-                EventType.INDICATORS_COMPUTED, "market", f"indicators:{cycle.cycle_id}:{symbol}", payload, desk.now(), "cycle", causes.get(symbol),
+                EventType.INDICATORS_COMPUTED, "market", f"indicators:{cycle.cycle_id}:{symbol}", payload, desk.now(), "cycle",
+                causes.get(symbol),
             )
         )
     with desk.ledger.transaction() as tx:
@@ -238,7 +239,8 @@ def _received(cycle: Cycle, table: BarTable, index: int, at: datetime) -> NewEve
         "cycle": cycle.cycle_id, "symbol": bar.symbol, "interval": bar.interval.value, "start": bar.start, "end": bar.end, "open": bar.open,
         "high": bar.high, "low": bar.low, "close": bar.close, "volume": bar.volume,
     }
-    return NewEvent(EventType.BAR_RECEIVED, "market", f"bar:{bar.symbol}:{bar.interval.value}:{bar.start:%Y-%m-%dT%H:%MZ}", payload, at, "market")
+    key = f"bar:{bar.symbol}:{bar.interval.value}:{bar.start:%Y-%m-%dT%H:%MZ}"
+    return NewEvent(EventType.BAR_RECEIVED, "market", key, payload, at, "market")
 
 
 def _dropped(cycle: Cycle, symbol: str, reason: str, start: datetime, at: datetime) -> NewEvent:

@@ -63,7 +63,10 @@ def status(desk: Desk) -> dict[str, Any]:
         "equity": _text(portfolio.equity), "cash": _text(portfolio.cash), "unrealised": _text(portfolio.unrealised),
         "day_pnl": _text(portfolio.equity - day["baseline_equity"]) if day else _text(ZERO),
         "positions": [
-            {"strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "mark": str(portfolio.marks[p.symbol]), "unrealised": _text(p.unrealised(portfolio.marks[p.symbol]))}
+            {
+                "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "mark": str(portfolio.marks[p.symbol]),
+                "unrealised": _text(p.unrealised(portfolio.marks[p.symbol])),
+            }
             for p in portfolio.positions if p.quantity
         ],
         "model_cost_today": _text(ZERO),
@@ -82,7 +85,7 @@ def why(desk: Desk, ident: str) -> list[Cause]:
     chain = lineage.ancestors(event, desk.ledger.event)
     if event.type in (EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED):
         chain += desk.ledger.events(after=event.seq, types=(EventType.PORTFOLIO_SNAPSHOTTED,), limit=1)
-    return [Cause(e.seq, e.type.value, e.at.astimezone(NEW_YORK).isoformat(timespec="seconds"), e.actor, lineage.sentence(e)) for e in chain]
+    return [Cause(e.seq, e.type.value, _new_york(e.at), e.actor, lineage.sentence(e)) for e in chain]
 
 
 def denials_by_rule(reader: Reader) -> dict[str, int]:
@@ -121,7 +124,8 @@ def _find(reader: Reader, ident: str) -> Event:
         if exact or len(rows) == 1:
             return _event_of(reader, (exact or rows)[0])
     raise UnknownName(
-        f"Nothing is named {ident!r}.", value=ident, rule="a fill, order, action or event is named by its id or a beginning that only it has",
+        f"Nothing is named {ident!r}.", value=ident,
+        rule="a fill, order, action or event is named by its id or a beginning that only it has",
         remedy="see `trading events` for what there is",
     )
 
@@ -145,7 +149,11 @@ def _next_cycle(desk: Desk) -> dict[str, str] | None:
     else:
         due = slot.end if slot is not None and not interval.daily else _next_session(desk, now).open
     newest = newest_cycle(desk, interval)
-    return {"interval": interval.value, "due": due.astimezone(NEW_YORK).isoformat(timespec="seconds"), "last": newest.cycle_id if newest else ""}
+    return {"interval": interval.value, "due": _new_york(due), "last": newest.cycle_id if newest else ""}
+
+
+def _new_york(at: datetime) -> str:
+    return at.astimezone(NEW_YORK).isoformat(timespec="seconds")
 
 
 def _next_session(desk: Desk, now: datetime) -> Session:

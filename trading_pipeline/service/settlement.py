@@ -18,7 +18,8 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
 
 OPEN_AT_BROKER = (
-    OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value,
+    OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value,
+    OrderState.CANCEL_PENDING.value,
 )
 OVERLAP = timedelta(days=1)
 """Executions are asked for from this long before the last one booked: each is applied once by its id."""
@@ -212,7 +213,9 @@ def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], tall
         event = replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=_absence_key(row))
         tally.saw(tx.append(event))
         return
-    type_, heard = (EventType.ORDER_NOT_PLACED, "not_placed") if unknown and not row["filled_quantity"] else (EventType.ORDER_CANCELED, "canceled")
+    type_, heard = (EventType.ORDER_CANCELED, "canceled")
+    if unknown and not row["filled_quantity"]:
+        type_, heard = (EventType.ORDER_NOT_PLACED, "not_placed")
     reason = f"absent twice from orders, executions and positions, {VISIBILITY.seconds} s after its submission and later"
     tally.saw(tx.append(order_event(type_, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
     tally.count(heard)

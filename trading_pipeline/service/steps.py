@@ -52,7 +52,8 @@ class Tally:
     def complete(self, tx: Transaction, at: datetime) -> StepResult:
         """Append the step's completion; whoever runs the step again gets this result."""
         payload = {
-            "cycle": self.cycle.cycle_id, "step": self.step, "counts": self.counts, "notes": self.notes[:50], "seqs": sorted(set(self.seqs)),
+            "cycle": self.cycle.cycle_id, "step": self.step, "counts": self.counts, "notes": self.notes[:50],
+            "seqs": sorted(set(self.seqs)),
             "session": self.cycle.session, "strategies": self.strategies,
         }
         tx.append(NewEvent(EventType.STEP_COMPLETED, "system", step_key(self.cycle, self.step), payload, at, "cycle"))

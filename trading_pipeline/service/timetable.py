@@ -63,7 +63,8 @@ def record_missed(desk: Desk, cycle: Cycle) -> int:
     for slot in missed:
         runs_in = desk.calendar.next(slot.session.day) if slot.interval.daily else slot.session
         skipped = bar_cycle(slot, runs_in)
-        payload = {"cycle": skipped.cycle_id, "interval": cycle.interval.value, "bar_end": slot.end, "found_by": cycle.cycle_id, "reason": reason}
+        found = {"found_by": cycle.cycle_id, "reason": reason}
+        payload = {"cycle": skipped.cycle_id, "interval": cycle.interval.value, "bar_end": slot.end, **found}
         events.append(NewEvent(EventType.CYCLE_MISSED, "system", f"cycle.missed:{skipped.cycle_id}", payload, desk.now(), "timetable"))
     if events:
         with desk.ledger.transaction() as tx:

@@ -53,7 +53,8 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
     side = Side(row["side"])
     if book.now >= cycle.stale_at():
         age, life = book.now - cycle.due_at, cycle.stale_at() - cycle.due_at
-        verdict = Verdict("signal_ttl", Outcome.DENY, measured=f"{age} after it was due", limit=f"{life}", detail="the run came back too late")
+        measured = f"{age} after it was due"
+        verdict = Verdict("signal_ttl", Outcome.DENY, measured=measured, limit=f"{life}", detail="the run came back too late")
         tally.count("denied")
         kind = OrderClass.ENTRY if side is Side.BUY else OrderClass.EXIT
         tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), kind, None)))
@@ -101,7 +102,8 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
     held = book.held(spec.name, row["symbol"]) * quote.last
     plan = size_entry(
         spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=desk.limits,
-        strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"), collar=collar,
+        strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"),
+        collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(spec, row["symbol"]),
     )
     if isinstance(plan, NoEntry):
