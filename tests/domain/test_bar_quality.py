@@ -56,11 +56,13 @@ def test_sane_bars_have_no_findings():
         ("high", np.inf, "price missing or not finite"),
         ("open", 0.0, "price zero or negative"),
         ("low", -1.0, "price zero or negative"),
+        ("high", 1e300, "price beyond any exchange"),
         ("high", 8.0, "high below low"),
         ("high", 10.2, "high below open or close"),
         ("low", 10.2, "low above open or close"),
         ("volume", -1.0, "volume missing or negative"),
         ("volume", np.nan, "volume missing or negative"),
+        ("volume", 1e300, "volume beyond any exchange"),
     ],
 )
 def test_a_broken_bar_is_named_once_with_its_rule_and_dropped(column, value, rule):

@@ -18,6 +18,10 @@ from trading_pipeline.domain.sessions import TradingCalendar
 SPIKE = 10.0
 """A bar whose price is this many times away from both its neighbours is a bad print (at the newest bar: see `spikes`)."""
 SPIKE_RULE = f"a single close {SPIKE:.0f} times away from both neighbours"
+MOST_PRICE = 1e9
+"""USD a share, far above the dearest; beyond it money's 28 digits do not hold an account any more."""
+MOST_VOLUME = 1e12
+"""Shares a bar: more than all exchanges trade in a day. One such row would lift the limit on an order's share of the volume."""
 VOLUME_SESSIONS = 20
 VOLUME_SESSIONS_LEAST = 5
 
@@ -45,10 +49,12 @@ def price_faults(opened: Floats, high: Floats, low: Floats, close: Floats, volum
         broken = {
             "price missing or not finite": ~np.isfinite(prices).all(axis=0),
             "price zero or negative": (prices <= 0).any(axis=0),
+            "price beyond any exchange": (prices > MOST_PRICE).any(axis=0),
             "high below low": high < low,
             "high below open or close": high < np.maximum(opened, close),
             "low above open or close": low > np.minimum(opened, close),
             "volume missing or negative": ~np.isfinite(volume) | (volume < 0),
+            "volume beyond any exchange": volume > MOST_VOLUME,
         }
     seen = np.zeros(len(opened), np.bool_)
     faults = {}
