@@ -1,5 +1,8 @@
 """The rendered DAGSTER_HOME: what is replaced, what is refused, and which home a process works on."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +131,14 @@ def test_a_rendered_dagster_home_names_the_home_around_it(tmp_path: Path) -> Non
     home = render(tmp_path / "mine", {})
     assert current_home({"DAGSTER_HOME": str(home.folder)}, tmp_path) == tmp_path / "mine"
     assert current_home(home.environment(), tmp_path) == tmp_path / "mine"
+
+
+def test_processes_of_a_home_load_no_code_from_the_folder_they_stand_in(tmp_path: Path) -> None:
+    (tmp_path / "dagster_webserver.py").write_text("print('a stranger ran')")
+    environment = {**os.environ, **render(tmp_path / "mine", {}).environment()}
+    command = [sys.executable, "-m", "dagster_webserver", "--version"]
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert "a stranger ran" not in answer.stdout
 
 
 def test_a_dagster_home_of_another_project_is_not_ours(tmp_path: Path) -> None:

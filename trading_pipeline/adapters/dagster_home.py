@@ -81,8 +81,8 @@ class DagsterHome:
     socket: Path
 
     def environment(self) -> dict[str, str]:
-        """Variables for every process that works on this home."""
-        return {"DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent)}
+        """Variables for every process that works on this home: the folder one happens to stand in holds no code of ours."""
+        return {"DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent), "PYTHONSAFEPATH": "1"}
 
 
 def current_home(environ: Mapping[str, str] = os.environ, folder: Path = Path()) -> Path:
