@@ -271,6 +271,11 @@ def test_after_a_reboot_it_stands_where_it_was_last_kept_and_goes_on_when_kept_a
     assert attach(tmp_path, machine).now() == again.now() == START + timedelta(seconds=105)
 
 
+def test_nobody_else_can_hold_its_lock(tmp_path, machine):
+    create(tmp_path, machine)
+    assert (tmp_path / "clock.lock").stat().st_mode & 0o077 == 0, "whoever can read it could hold it"
+
+
 def test_a_second_replay_in_the_same_home_is_refused(tmp_path, machine):
     create(tmp_path, machine)
     with pytest.raises(Conflict, match="another home"):

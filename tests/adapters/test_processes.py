@@ -90,6 +90,11 @@ def test_a_stop_ends_the_command_and_what_it_started(supervisor: Supervisor, tmp
     assert gone(grandchild)
 
 
+def test_logs_are_nobody_elses(supervisor: Supervisor, tmp_path: Path) -> None:
+    supervisor.start(Command("quick", [sys.executable, "-c", ""], 1))
+    assert (tmp_path / "logs").stat().st_mode & 0o077 == 0
+
+
 def test_the_newest_is_stopped_first_and_may_say_goodbye(supervisor: Supervisor, tmp_path: Path) -> None:
     for name in ("first", "second"):
         supervisor.start(command(name, POLITE, tmp_path / "order", name + " "))

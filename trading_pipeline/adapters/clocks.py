@@ -21,7 +21,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from trading_pipeline.adapters.durable_files import storage_errors, write_atomically
+from trading_pipeline.adapters.durable_files import open_lock, storage_errors, write_atomically
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.sessions import NEW_YORK, Session, TradingCalendar
 from trading_pipeline.errors import CalendarError, Conflict, InputError, StorageError
@@ -357,7 +357,7 @@ def _locked(path: Path) -> Iterator[None]:
     """One process at a time changes the file."""
     with storage_errors("The replay clock", path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.with_suffix(".lock").open("a")
+        lock = open_lock(path.with_suffix(".lock"))
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 from trading_pipeline.errors import StorageError
 
@@ -36,6 +37,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
     for folder in dict.fromkeys([path.parent, *(each.parent for each in made)]):
         _sync_folder(folder)
+
+
+def open_lock(path: Path) -> TextIO:
+    """A file to lock, made when absent, for its owner alone: whoever can read a file can lock it, and keep everybody waiting."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
 
 
 @contextmanager

@@ -82,7 +82,7 @@ class Supervisor:
         """
         log = self._logs / f"{command.name}.log"
         try:
-            self._logs.mkdir(parents=True, exist_ok=True)
+            self._logs.mkdir(mode=0o700, parents=True, exist_ok=True)
             _rotate(log)
         except OSError as error:
             raise StorageError(

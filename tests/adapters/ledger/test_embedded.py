@@ -82,6 +82,7 @@ def test_files_and_socket_are_private_and_no_port_is_open(home: Path) -> None:
     EmbeddedPostgres.start(home / "postgres")
     assert stat.S_IMODE((home / "postgres").stat().st_mode) == 0o700
     assert stat.S_IMODE((home / "postgres.passwords").stat().st_mode) == 0o600
+    assert stat.S_IMODE((home / "postgres.lock").stat().st_mode) == 0o600, "whoever can read it could hold it"
     assert (home / "postgres" / ".s.PGSQL.5432").is_socket()
     listening = [entry for entry in postmaster(home).net_connections("inet") if entry.status == psutil.CONN_LISTEN]
     assert listening == []

@@ -30,6 +30,7 @@ import psycopg2.extensions
 from psycopg2 import sql
 from sqlalchemy import URL
 
+from trading_pipeline.adapters.durable_files import open_lock
 from trading_pipeline.adapters.ledger import postgres_user
 from trading_pipeline.errors import LedgerUnavailable, StorageError
 
@@ -220,7 +221,7 @@ def _write_passwords(data_dir: Path) -> dict[str, str]:
 
 @contextmanager
 def _locked(data_dir: Path) -> Iterator[None]:
-    with _beside(data_dir, ".lock").open("a") as file:
+    with open_lock(_beside(data_dir, ".lock")) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
