@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.analysis import charts
 from assets.market import bars
-from assets.partitions import cycles_of
+from assets.partitions import cycles_of, partitions_of
 from assets.trading import portfolio_snapshots
 from trading_pipeline.domain.bar_quality import faults as bar_faults
 from trading_pipeline.domain.bar_quality import findings, missing
@@ -30,9 +30,8 @@ VERIFIED = 2_000
 
 
 def _tables(context: dg.AssetCheckExecutionContext, desk: Desk) -> list[tuple[Cycle, BarTable]]:
-    partitions = [context.run.tags["dagster/partition"]] if "dagster/partition" in context.run.tags else []
     found: list[tuple[Cycle, BarTable]] = []
-    for cycle in cycles_of(desk, dict(context.run.tags), partitions):
+    for cycle in cycles_of(desk, context.run.tags, partitions_of(context.run), context.run.run_id):
         if cycle.interval is None or cycle.bar_end is None:
             continue
         symbols = sorted({symbol for spec in due_strategies(desk, cycle) for symbol in spec.symbols})
@@ -94,7 +93,7 @@ def bars_are_fresh(context: dg.AssetCheckExecutionContext, desk: dg.ResourcePara
 def charts_are_whole(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
     """Reads each picture of the cycle back."""
     looked, faults = 0, []
-    for cycle in cycles_of(desk, dict(context.run.tags), []):
+    for cycle in cycles_of(desk, context.run.tags, partitions_of(context.run), context.run.run_id):
         for event in events_of(desk, completed(desk.ledger, cycle, "charts")):
             looked += 1
             try:

@@ -20,7 +20,7 @@ def materialize(context: dg.AssetExecutionContext, desk: Desk) -> dg.Materialize
     mark(context)
     step = context.asset_key.path[-1]
     partitions = list(context.partition_keys) if context.has_partition_key_range or context.has_partition_key else []
-    cycles = cycles_of(desk, dict(context.run.tags), partitions)
+    cycles = cycles_of(desk, context.run.tags, partitions, context.run.run_id)
     done = [(cycle, STEPS[step](desk, cycle)) for cycle in cycles]
     if len(partitions) > 1:
         for cycle, result in done:

@@ -4,15 +4,16 @@ Symbols, strategies and minutes are rows in the archive and the ledger, not part
 materialised again at each of its bars.
 """
 
+import json
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 
 from trading_pipeline.adapters.calendar import load_calendar
-from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind, backfill
-from trading_pipeline.domain.events import instant_from, instant_text
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import LIVE_STATES, spec_of
@@ -41,33 +42,33 @@ SESSIONS = _sessions()
 """Every XNYS session since 2000, today's included."""
 
 
-def tags_of(cycle: Cycle) -> dict[str, str]:
-    """A cycle as run tags: what a run is about can be read, searched and run again in the UI."""
+CYCLE_TAG = "cycle"
+_WHOLE_CYCLE_TAG = ".dagster/trading_cycle"
+"""The cycle as JSON; Dagster's UI hides tags of this prefix."""
+
+
+def tags_of(desk: Desk, cycle: Cycle) -> dict[str, str]:
+    """A cycle as run tags: what a run is about, and on which market, can be read and searched in the UI."""
     tags = {
-        "trading/cycle": cycle.cycle_id, "trading/kind": cycle.kind.value, "trading/session": cycle.session.isoformat(),
-        "trading/due_at": instant_text(cycle.due_at), "dagster/max_retries": "0",
+        CYCLE_TAG: cycle.cycle_id,
+        "market": desk.world.value.upper(),
+        _WHOLE_CYCLE_TAG: json.dumps(encode(cycle)),
+        "dagster/max_retries": "0",
         "dagster/priority": "10" if cycle.kind is CycleKind.BAR else "5",
     }
-    if cycle.interval is not None:
-        tags["trading/interval"] = cycle.interval.value
-    if cycle.bar_end is not None:
-        tags["trading/bar_end"] = instant_text(cycle.bar_end)
     if cycle.actions:
-        tags["trading/actions"] = ",".join(cycle.actions)
+        tags["actions"] = ",".join(cycle.actions)
     return tags
 
 
-def cycles_of(desk: Desk, tags: dict[str, str], partitions: list[str]) -> list[Cycle]:
-    """The cycle that a run's tags name, or the backfill of the given partitions: without tags nothing may trade."""
-    if "trading/cycle" in tags:
-        interval, bar_end = tags.get("trading/interval"), tags.get("trading/bar_end")
-        return [
-            Cycle(
-                tags["trading/cycle"], CycleKind(tags["trading/kind"]), date.fromisoformat(tags["trading/session"]),
-                instant_from(tags["trading/due_at"]), Interval(interval) if interval else None, instant_from(bar_end) if bar_end else None,
-                tuple(filter(None, tags.get("trading/actions", "").split(","))),
-            )
-        ]
+def cycles_of(desk: Desk, tags: Mapping[str, str], partitions: Sequence[str], run_id: str = "") -> list[Cycle]:
+    """The cycle that a run's tags name, or the backfill of the given partitions: without tags nothing may trade.
+
+    Args:
+        run_id: Tells one backfill of a partition from the next.
+    """
+    if _WHOLE_CYCLE_TAG in tags:
+        return [decode(Cycle, json.loads(tags[_WHOLE_CYCLE_TAG]))]
     specs = (spec_of(row) for row in desk.ledger.find("strategies", state=LIVE_STATES))
     intervals = sorted({spec.interval for spec in specs}, key=lambda interval: interval.minutes)
     cycles = []
@@ -75,5 +76,13 @@ def cycles_of(desk: Desk, tags: dict[str, str], partitions: list[str]) -> list[C
         session = desk.calendar.session(date.fromisoformat(key))
         for interval in intervals:
             of = desk.calendar.previous(session.day) if interval.daily else session
-            cycles.append(backfill(desk.calendar.slots(of, interval)[-1], session))
+            cycles.append(backfill(desk.calendar.slots(of, interval)[-1], session, run_id[:8]))
     return cycles
+
+
+def partitions_of(run: dg.DagsterRun) -> list[str]:
+    """The partitions of a run, one or a range, from its tags."""
+    if "dagster/partition" in run.tags:
+        return [run.tags["dagster/partition"]]
+    first, last = run.tags.get("dagster/asset_partition_range_start"), run.tags.get("dagster/asset_partition_range_end")
+    return list(SESSIONS.get_partition_keys_in_range(dg.PartitionKeyRange(first, last))) if first and last else []

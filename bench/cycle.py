@@ -114,7 +114,7 @@ def wide_cycle(symbols: int = 500, repeats: int = 3) -> dict[str, Any]:
             cycle = newest_cycle(desk, running_intervals(desk)[0])
             wall, cpu = time.perf_counter(), time.process_time()
             result = job.execute_in_process(
-                instance=instance, partition_key=session.day.isoformat(), tags=tags_of(cycle), resources={"desk": desk},
+                instance=instance, partition_key=session.day.isoformat(), tags=tags_of(desk, cycle), resources={"desk": desk},
                 run_config={"loggers": {"console": {"config": {"log_level": "ERROR"}}}},
             )
             walls.append(time.perf_counter() - wall)

@@ -3,7 +3,7 @@
 import dagster as dg
 import psutil
 
-PROCESS_TAG = "trading/process"
+PROCESS_TAG = ".dagster/trading_process"
 _marked: set[str] = set()
 
 

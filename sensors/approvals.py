@@ -24,5 +24,5 @@ def approvals(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk])
     attempt = next_attempt(context.instance, REASON_TAG, what)
     if attempt is None:
         return dg.SensorResult(skip_reason=f"a run of {what} is under way, or enough have failed")
-    tags = tags_of(turn) | {REASON_TAG: what}
+    tags = tags_of(desk, turn) | {REASON_TAG: what}
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{what}#{attempt}", partition_key=turn.session.isoformat(), tags=tags)])

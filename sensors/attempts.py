@@ -6,7 +6,7 @@ Dagster's own record is asked, by tag; that no order goes out twice is the ledge
 import dagster as dg
 
 MOST_ATTEMPTS = 3
-REASON_TAG = "trading/reason"
+REASON_TAG = "reason"
 """What a follow-up is for: the same actions or the same news again are another attempt."""
 UNFINISHED = (
     dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED,

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.partitions import tags_of
+from assets.partitions import CYCLE_TAG, tags_of
 from sensors.attempts import next_attempt
 from sensors.jobs import cycle
 from trading_pipeline.service.desk import Desk
@@ -14,13 +14,13 @@ def bar_close(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk])
     """Launch the cycle of each newly closed bar; a cycle whose run died is run again and continues where it stopped."""
     requests = []
     for due in due_cycles(desk):
-        attempt = next_attempt(context.instance, "trading/cycle", due.cycle_id)
+        attempt = next_attempt(context.instance, CYCLE_TAG, due.cycle_id)
         if attempt is None:
             continue
         missed = record_missed(desk, due)
         if missed:
             context.log.info(f"{missed} closes before {due.cycle_id} were missed")
-        requests.append(dg.RunRequest(run_key=f"{due.cycle_id}#{attempt}", partition_key=due.session.isoformat(), tags=tags_of(due)))
+        requests.append(dg.RunRequest(run_key=f"{due.cycle_id}#{attempt}", partition_key=due.session.isoformat(), tags=tags_of(desk, due)))
     if not requests:
         shows = f"the market clock shows {desk.now():%Y-%m-%d %H:%M:%S} UTC"
         return dg.SensorResult(skip_reason=f"no bar has closed since the last cycle; {shows}")

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets.partitions import cycles_of
+from assets.partitions import CYCLE_TAG, cycles_of
 from resources.run_process import PROCESS_TAG, alive
 from sensors.jobs import cycle, follow_up, session_close
 from trading_pipeline.service.controls import record_failed_run
@@ -15,7 +15,7 @@ from trading_pipeline.service.desk import Desk
 def safety(context: dg.RunFailureSensorContext, desk: dg.ResourceParam[Desk]) -> None:
     """Write `run.failed` and pause what the run was trading for."""
     tags = dict(context.dagster_run.tags)
-    cycles = cycles_of(desk, tags, []) if "trading/cycle" in tags else []
+    cycles = cycles_of(desk, tags, []) if CYCLE_TAG in tags else []
     error = context.failure_event.message or "no message"
     record_failed_run(desk, context.dagster_run.run_id, context.dagster_run.job_name, error[:500], cycles)
 

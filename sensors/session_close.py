@@ -17,7 +17,7 @@ def session_close(desk: dg.ResourceParam[Desk]) -> dg.SensorResult:
         run_requests=[
             dg.RunRequest(
                 run_key=f"close:{session.day}", run_config={"ops": {"close": {"config": {"session": session.day.isoformat()}}}},
-                tags={"trading/kind": "close", "trading/session": session.day.isoformat(), "dagster/max_retries": "0"},
+                tags={"market": desk.world.value.upper(), "session": session.day.isoformat(), "dagster/max_retries": "0"},
             )
             for session in ended
         ]

@@ -350,3 +350,13 @@ def test_after_a_crash_in_the_send_a_strategy_can_still_be_paused_and_its_sessio
     assert entry(stage)["state"] in ("cancel_pending", "unknown", "not_placed", "canceled")
     assert placed(stage) == 0
     assert stage.verifies()
+
+
+def test_a_broker_that_is_not_ready_is_asked_again_and_fails_no_cycle(tmp_path):
+    """D23: not ready is a state to wait in, not a failure."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    stage.go(at(9, 30, day=date(2024, 8, 29)))
+    stage.faults.on_call(Call.EXECUTIONS, NotReady())
+    assert stage.cycle()["fills"].counts["broker_not_ready"] == 1
+    assert stage.row("strategies", name="buyer")["state"] == "running"

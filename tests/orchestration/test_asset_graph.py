@@ -261,11 +261,18 @@ def test_a_backfill_of_three_sessions_is_one_run_that_refills_and_places_nothing
         materialized.setdefault(event.asset_key.to_user_string(), set()).add(event.materialization.partition)
     assert materialized == {name: set(keys) for name in GROUPS}
     assert stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).last_end.date() == date(2024, 8, 26), "the bar each was decided on"
-    assert {event.payload["cycle"] for event in stage.events(E.CHART_RENDERED)} == {f"backfill:1d@{key}" for key in keys}
+    assert {event.payload["cycle"].split("#")[0] for event in stage.events(E.CHART_RENDERED)} == {f"backfill:1d@{key}" for key in keys}
     assert len(stage.events(E.SIGNAL_MISSED)) == 6
     assert stage.events(E.LLM_REQUESTED, E.RISK_EVALUATED, E.ORDER_INTENT, E.ORDER_SUBMITTED) == []
     assert stage.broker.orders() == []
     assert np.all(np.diff(stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).start) > 0)
+
+
+def test_a_second_backfill_of_a_session_does_its_work_again(house, tmp_path):
+    stage = floor(tmp_path, source(), OPEN, strategy())
+    results = [house.run("cycle", stage, {}, "2024-08-27") for _ in range(2)]
+    assert all(result.success for result in results)
+    assert len({event.payload["cycle"] for event in stage.events(E.STEP_COMPLETED)}) == 2
 
 
 def test_a_run_that_somebody_launches_by_hand_without_tags_cannot_trade(house, tmp_path):

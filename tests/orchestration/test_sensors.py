@@ -35,7 +35,7 @@ def leave_run(house, request, job, status, **tags):
 def test_a_closed_bar_launches_one_run_named_by_the_close(house, stage):
     [request] = house.tick("bar_close", stage)
     assert (request.run_key, request.partition_key) == ("1d@2024-08-27T20:00Z#1", "2024-08-28")
-    assert request.tags["trading/cycle"] == "1d@2024-08-27T20:00Z"
+    assert request.tags["cycle"] == "1d@2024-08-27T20:00Z"
     assert house.launch(request, "cycle", stage).success
     assert house.tick("bar_close", stage) == []
 
@@ -74,7 +74,7 @@ def test_a_late_daemon_records_what_it_missed(house, tmp_path):
     house.tick_and_launch("bar_close", "cycle", stage)
     stage.go(at(9, 50, 1))
     [request] = house.tick("bar_close", stage)
-    assert request.tags["trading/cycle"] == "5min@2024-08-28T13:50Z"
+    assert request.tags["cycle"] == "5min@2024-08-28T13:50Z"
     assert [event.payload["cycle"] for event in stage.events(E.CYCLE_MISSED)] == ["5min@2024-08-28T13:40Z", "5min@2024-08-28T13:45Z"]
 
 
@@ -97,7 +97,7 @@ def test_an_approval_releases_exactly_what_was_approved(house, asking):
     chosen = asking.row("approvals", symbol="IBM")["action_id"]
     approvals.approve(asking.desk, chosen, actor=PERSON)
     [request] = house.tick("approvals", asking)
-    assert request.tags["trading/actions"] == chosen
+    assert request.tags["actions"] == chosen
     assert house.tick("orders", asking) == [], "approved actions are not the other sensor's"
     result = house.launch(request, "follow_up", asking)
     assert result.success
@@ -139,7 +139,7 @@ def test_a_paced_action_is_released_when_its_time_has_come(house, tmp_path):
     assert house.tick("orders", stage) == []
     stage.go(OPEN + timedelta(seconds=30))
     [request] = house.tick("orders", stage)
-    assert request.tags["trading/actions"] == stage.row("actions", state="ready")["action_id"]
+    assert request.tags["actions"] == stage.row("actions", state="ready")["action_id"]
     assert house.launch(request, "follow_up", stage).success
     assert len(stage.rows("fills")) == 2
     assert house.tick("orders", stage) == []

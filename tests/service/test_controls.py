@@ -1,7 +1,7 @@
 """Controls: create, start, pause, resume, finish, revise; and the pause that a failed run brings."""
 
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
@@ -151,7 +151,7 @@ def test_a_failed_run_is_a_fact_and_pauses_what_it_traded_for(stage):
 
 def test_a_failed_backfill_pauses_nobody(stage):
     stage.run(strategy())
-    turn = backfill(calendar().slots(calendar().previous(DAY), Interval.DAY1)[-1], calendar().session(DAY))
+    turn = backfill(calendar().slots(calendar().previous(DAY), Interval.DAY1)[-1], calendar().session(DAY), "first")
     controls.record_failed_run(stage.desk, "0123456789abcdef", "cycle", "no disk", [turn])
     assert stage.row("strategies")["state"] == "running"
 
@@ -166,3 +166,14 @@ def test_status_counts_what_a_trader_asks_for(stage):
     assert status["positions"] == [{"strategy": "buyer", "symbol": "AAPL", "quantity": 50, "mark": "100", "unrealised": "-2.50"}]
     assert status["day_pnl"] == "-2.50"
     assert {row["name"]: row["state"] for row in status["strategies"]} == {"asks": "running", "buyer": "running"}
+
+
+def test_more_symbols_a_longer_wait_and_a_bigger_size_are_looser_too():
+    before = strategy(symbols=("AAPL",))
+    after = replace(
+        before, symbols=("AAPL", "MSFT"), approval_timeout=timedelta(minutes=9), sizing=replace(before.sizing, fraction=Decimal("0.06"))
+    )
+    assert controls.loosened_limits(before, after) == [
+        "approval_timeout from 0:05:00 to 0:09:00", "fraction from 0.05 to 0.06", "symbols by MSFT",
+    ]
+    assert controls.loosened_limits(after, before) == []

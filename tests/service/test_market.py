@@ -111,7 +111,7 @@ def test_a_correction_of_a_bar_is_a_fact_beside_the_first_one(tmp_path):
     session = calendar().session(DAY)
     of = calendar().slots(calendar().previous(DAY), Interval.DAY1)[-1]
     corrected.go(at(12))
-    result = receive_bars(corrected.desk, backfill(of, session))
+    result = receive_bars(corrected.desk, backfill(of, session, "first"))
     closes = [event.payload["close"] for event in stage.events(EventType.BAR_RECEIVED) if event.payload["start"].startswith("2024-08-27")]
     assert result.counts["replaced"] == 1
     assert closes == ["100", "102"]
@@ -121,7 +121,7 @@ def test_a_backfill_into_an_empty_archive_brings_the_history_before_it(tmp_path)
     stage = floor(tmp_path, market(bars()), at(9, 31), strategy())
     session = calendar().session(DAY)
     of = calendar().slots(calendar().previous(DAY), Interval.DAY1)[-1]
-    receive_bars(stage.desk, backfill(of, session))
+    receive_bars(stage.desk, backfill(of, session, "first"))
     run_cycle(stage.desk, stage.due())
     assert stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN) == bars().until(OPEN)
 

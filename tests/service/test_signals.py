@@ -119,7 +119,7 @@ def test_a_backfill_refills_data_and_places_nothing(tmp_path):
     stage = floor(tmp_path, market(bars()), at(9, 31), strategy())
     session = calendar().session(date(2024, 8, 23))
     slot = calendar().slots(calendar().previous(session.day), Interval.DAY1)[-1]
-    results = {step: run(stage.desk, backfill(slot, session)) for step, run in STEPS.items()}
+    results = {step: run(stage.desk, backfill(slot, session, "first")) for step, run in STEPS.items()}
     assert results["bars"].counts["added"] > 0
     assert results["indicators"].counts["symbols"] == 1
     assert results["signals"].counts == {"missed": 1}

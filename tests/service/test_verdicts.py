@@ -274,3 +274,15 @@ def test_the_days_loss_stops_entries_and_lets_exits_pass(tmp_path):
     states = {row["strategy"]: row["state"] for row in stage.rows("actions", session="2024-08-30")}
     assert states == {"holder": "ready", "late": "denied"}
     assert "account_day_loss" in stage.denials()
+
+
+def test_the_account_never_trades_against_itself(tmp_path):
+    """43: one strategy's target works below what another would pay."""
+    first = strategy("first", sizing=FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"), target=Decimal("0.01")))
+    stage = floor(tmp_path, market(bars()), OPEN, first)
+    stage.cycle()
+    stage.run(strategy("second"))
+    stage.go(at(9, 30, day=date(2024, 8, 29)))
+    stage.cycle()
+    denied = [e.payload["reason"] for e in stage.events(EventType.RISK_EVALUATED) if e.payload["strategy"] == "second"]
+    assert denied == ["self_cross"]

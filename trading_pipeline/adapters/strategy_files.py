@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from trading_pipeline.domain import expressions, indicators
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
-from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, StrategyLimits
+from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, AccountLimits, StrategyLimits, effective_collar
 from trading_pipeline.domain.strategies import (
     AnalyzerAgent,
     Entry,
@@ -149,6 +149,12 @@ def _spec(file: StrategyFile) -> StrategySpec:
         raise StrategyError(
             f"approval_timeout_seconds = {file.approval_timeout_seconds} is too long.", value=file.approval_timeout_seconds,
             rule=f"a proposal waits at most {MAX_APPROVAL_TIMEOUT.seconds} s (D20)", remedy=f"set it to {MAX_APPROVAL_TIMEOUT.seconds} or less",
+        )
+    collar = effective_collar(AccountLimits(), StrategyLimits(**file.limits.model_dump()), autonomous=file.mode is Mode.AUTONOMOUS)
+    if file.price_band >= collar:
+        raise StrategyError(
+            f"price_band = {file.price_band} leaves an order no room.", value=file.price_band,
+            rule=f"the price band lies inside the price collar, here {collar}", remedy=f"set price_band below {collar}",
         )
     least = Decimal("0.8") if file.mode is Mode.AUTONOMOUS else Decimal(0)
     chart = None

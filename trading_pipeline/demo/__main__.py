@@ -38,7 +38,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--bars", type=Path, metavar="DIR", help="a folder of your own CSV or Parquet bars instead of the samples")
     parser.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DATE", help="first session (samples: 2012-10-15)")
     parser.add_argument("--sessions", type=int, metavar="N", help="how many sessions (20 daily, 1 intraday)")
-    parser.add_argument("--closes", type=int, default=60, metavar="N", help="of intraday bars: how many closes a session are traded (60)")
+    parser.add_argument("--closes", type=int, default=30, metavar="N", help="of intraday bars: how many closes a session are traded (30)")
     parser.add_argument("--json", action="store_true", help="print nothing but the RESULT line to standard output")
     return parser.parse_args(arguments)
 

@@ -1,6 +1,6 @@
 """Domain values as JSON and back: one codec for strategies, intents and whatever else the ledger keeps.
 
-Frozen dataclasses become objects; a union of dataclasses carries the class name in `kind`. Money and
+Frozen dataclasses become objects; a union of dataclasses carries the class name in `type`. Money and
 instants are strings, durations are seconds. Decoding is strict: an unknown or missing field is an error.
 """
 
@@ -22,7 +22,7 @@ def encode(value: Any) -> Any:
     """A domain value as JSON values."""
     if is_dataclass(value) and not isinstance(value, type):
         name: str = type(value).__name__
-        return {"kind": name} | {field.name: encode(getattr(value, field.name)) for field in fields(value)}
+        return {"type": name} | {field.name: encode(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Decimal):
@@ -93,16 +93,16 @@ def _decode(kind: Any, data: Any) -> Any:
 def _decode_union(kinds: tuple[Any, ...], data: Any) -> Any:
     if data is None and type(None) in kinds:
         return None
-    named = {kind.__name__: kind for kind in kinds if is_dataclass(kind)}
+    named: dict[str, Any] = {getattr(kind, "__name__", ""): kind for kind in kinds if is_dataclass(kind)}
     if isinstance(data, dict) and named:
-        return _decode(named[data["kind"]], data)
+        return _decode(named[data["type"]], data)
     rest = [kind for kind in kinds if kind is not type(None) and kind not in named.values()]
     return _decode(rest[0], data)
 
 
 def _decode_dataclass(kind: Any, data: dict[str, Any]) -> Any:
     hints = _hints(kind)
-    given = {name: value for name, value in data.items() if name != "kind"}
+    given = {name: value for name, value in data.items() if name != "type"}
     unknown = given.keys() - {field.name for field in fields(kind)}
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)[0]}")

@@ -54,9 +54,9 @@ def follow_up(actions: tuple[str, ...], session: date, at: datetime, what: str) 
     return Cycle(f"{what}@{at:%Y-%m-%dT%H:%M:%S.%fZ}" + (f"/{name}" if name else ""), CycleKind.FOLLOW_UP, session, at, actions=actions)
 
 
-def backfill(slot: BarSlot, partition: Session) -> Cycle:
-    """A past partition's data again: the session's own intraday bars, or the daily bar it was decided on."""
-    cycle_id = f"backfill:{slot.interval.value}@{partition.day}"
+def backfill(slot: BarSlot, partition: Session, attempt: str) -> Cycle:
+    """A past partition's data again: the session's own intraday bars, or the daily bar it was decided on; `attempt` tells them apart."""
+    cycle_id = f"backfill:{slot.interval.value}@{partition.day}#{attempt}"
     return Cycle(cycle_id, CycleKind.BACKFILL, partition.day, partition.close, slot.interval, slot.end)
 
 

@@ -12,7 +12,7 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.money import ZERO, price_of, to_cents
 from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import position_of
-from trading_pipeline.errors import MarketDataError
+from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed
@@ -123,7 +123,10 @@ def compare_with_broker(desk: Desk) -> list[str]:
     booked: dict[str, int] = {}
     for row in desk.ledger.find("positions"):
         booked[row["symbol"]] = booked.get(row["symbol"], 0) + row["quantity"]
-    stated = desk.broker.positions()
+    try:
+        stated = desk.broker.positions()
+    except BrokerNotReady as unready:
+        return [f"not compared: {unready.message}"]
     return [
         f"{symbol}: booked {booked.get(symbol, 0)} shares, the broker states {stated.get(symbol, 0)}"
         for symbol in sorted({*booked, *stated})

@@ -165,7 +165,7 @@ class Book:
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
             unknown_order=next((o["client_id"] for o in self.orders if o["symbol"] == intent.symbol and o["state"] in _UNRESOLVED), None),
-            at_release=release,
+            crossing_order=self._crossing(intent), at_release=release,
         )
 
     def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
@@ -219,6 +219,24 @@ class Book:
             if (row["strategy"], row["symbol"], row["side"]) == place:
                 return f"order {row['client_id']} is {row['state']}"
         return None
+
+    def _crossing(self, intent: OrderIntent) -> str | None:
+        """A working limit of ours on the other side that this order could trade with (invariant 43)."""
+        limit = intent.limit_price
+        if limit is None:
+            return None
+        for row in self.orders:
+            if row["symbol"] != intent.symbol or row["side"] == intent.side.value or row["limit_price"] is None:
+                continue
+            if row["action_id"] == intent.action_id or (row["parent"] is not None and self._waits(row["parent"])):
+                continue
+            if limit >= row["limit_price"] if intent.side is Side.BUY else limit <= row["limit_price"]:
+                return f"{row['strategy']}'s {row['side']} at {row['limit_price']}"
+        return None
+
+    def _waits(self, parent: str) -> bool:
+        """Whether an order's children wait for it still: nothing of it is filled."""
+        return any(row["client_id"] == parent and row["filled_quantity"] == 0 for row in self.orders)
 
     def _orders_last_hour(self, strategy: str) -> int:
         times: list[datetime] = [

@@ -11,7 +11,7 @@ from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.strategies import TRANSITIONS, PauseReason, StrategySpec, StrategyState
+from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service import settlement
@@ -136,16 +136,22 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: b
 
 
 def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
-    """The limits that the new definition would loosen, with both values."""
-    found = [
-        f"{name} from {getattr(before.limits, name)} to {getattr(after.limits, name)}"
-        for name in StrategyLimits.__dataclass_fields__
-        if getattr(after.limits, name) > getattr(before.limits, name)
-    ]
+    """What the new definition would loosen, with both values: limits, sizes, the time and price a proposal stands, who decides, symbols."""
+    pairs = [(name, getattr(before.limits, name), getattr(after.limits, name)) for name in StrategyLimits.__dataclass_fields__]
+    pairs += [(name, getattr(before, name), getattr(after, name)) for name in ("price_band", "approval_timeout")]
+    for name in ("risk_per_trade", "max_stop", "exposure_multiplier", "fraction"):
+        if hasattr(before.sizing, name) and hasattr(after.sizing, name):
+            pairs.append((name, getattr(before.sizing, name), getattr(after.sizing, name)))
+    found = [f"{name} from {old} to {new}" for name, old, new in pairs if new > old]
+    if type(before.sizing) is not type(after.sizing):
+        found.append(f"sizing from {type(before.sizing).__name__} to {type(after.sizing).__name__}")
     if after.min_confidence < before.min_confidence:
         found.append(f"min_confidence from {before.min_confidence} to {after.min_confidence}")
-    if (before.mode.value, after.mode.value) == ("approval", "autonomous"):
+    if (before.mode, after.mode) == (Mode.APPROVAL, Mode.AUTONOMOUS):
         found.append("mode from approval to autonomous")
+    added = sorted(set(after.symbols) - set(before.symbols))
+    if added:
+        found.append(f"symbols by {', '.join(added)}")
     return found
 
 

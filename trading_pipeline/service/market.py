@@ -29,8 +29,8 @@ from trading_pipeline.service.steps import StepResult, Tally, completed, due_str
 HISTORY = 600
 """Fewest bars that indicators see; slow ones see as many as they need to forget their seed."""
 PRICES = ("open", "high", "low", "close", "volume")
-RECEIVED_AT_MOST = 5_000
-"""Bars refilled in one cycle that become facts of their own; older history is counted, not listed."""
+LISTED_BARS = 5
+"""So many refilled bars become facts of their own; of more, those of the session, or of as many days. Older history is counted only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,8 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
         tables.append(table)
         tally.count("dropped", len(dropped))
         drops.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
-        listed = table.tail(RECEIVED_AT_MOST // max(1, len(symbols)))
-        closing = listed.since(cycle.bar_end - timedelta(days=5)) if len(table) > 5 else listed
-        events.extend(_received(cycle, closing, index, desk.now()) for index in range(len(closing)))
+        listed = table if len(table) <= LISTED_BARS else table.since(_listed_since(desk, cycle.interval, cycle.bar_end))
+        events.extend(_received(cycle, listed, index, desk.now()) for index in range(len(listed)))
     with desk.ledger.transaction() as tx:
         if cycle.kind is CycleKind.BAR:
             open_session(desk, tx, cycle.session)
@@ -206,6 +205,13 @@ def events_of(desk: Desk, result: StepResult | None) -> list[Event]:
     if length > 4 * len(wanted) + 1_000:
         return [event for seq in result.seqs if (event := desk.ledger.event(seq)) is not None]
     return [event for event in desk.ledger.events(after=result.seqs[0] - 1, limit=length) if event.seq in wanted]
+
+
+def _listed_since(desk: Desk, interval: Interval, bar_end: datetime) -> datetime:
+    if interval.daily:
+        return bar_end - timedelta(days=LISTED_BARS)
+    session = desk.calendar.last_opened(bar_end - timedelta(microseconds=1))
+    return session.open if session is not None else bar_end
 
 
 def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: datetime, *, refill: bool) -> Mapping[str, BarTable]:

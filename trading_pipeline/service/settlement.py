@@ -13,6 +13,7 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
@@ -26,7 +27,15 @@ OVERLAP = timedelta(days=1)
 
 
 def settle(desk: Desk, tally: Tally) -> None:
-    """Ask the broker for executions and states, and write down what is new."""
+    """Ask the broker for executions and states, and write down what is new; one that is not ready is asked again next time (D23)."""
+    try:
+        _settle(desk, tally)
+    except BrokerNotReady as unready:
+        tally.count("broker_not_ready")
+        tally.notes.append(unready.message)
+
+
+def _settle(desk: Desk, tally: Tally) -> None:
     booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
     since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
     executions = desk.broker.executions(since)

@@ -102,6 +102,15 @@ def test_the_same_rows_in_every_container_and_layout_make_the_same_bars(tmp_path
         assert table == plain, file.name
 
 
+def test_a_packed_file_that_unpacks_to_too_much_is_refused(tmp_path, calendar, monkeypatch):
+    monkeypatch.setattr("trading_pipeline.adapters.market_data.rows.MOST_BYTES", 1 << 20)
+    bomb = tmp_path / "AAA.csv.gz"
+    bomb.write_bytes(gzip.compress(b"timestamp,open,high,low,close,volume\n" + b"2024-08-28,1,1,1,1,1\n" * 60_000))
+    table, report = import_file(bomb, calendar, ImportOptions())
+    assert table is None
+    assert "too large" in report.error.message
+
+
 def test_columns_of_other_names_can_be_named(read):
     header = ("when", "first", "top", "bottom", "last", "shares")
     _, refused = read(five_minutes(), header)
