@@ -172,13 +172,15 @@ def begin_replay(
         stands = ReplayClock.attach(path, calendar).now()
         if stands > start:
             raise Conflict(
-                f"The replay of {home} stands at {stands:%Y-%m-%d %H:%M:%S} UTC.", value=start, rule="the market clock of a home never goes back",
+                f"The replay of {home} stands at {stands:%Y-%m-%d %H:%M:%S} UTC.", value=start,
+                rule="the market clock of a home never goes back",
                 remedy="go on with it, or begin another with --home",
             )
         path.unlink()
     if start >= stage.end:
         raise InputError(
-            f"There is nothing to replay from {start:%Y-%m-%d %H:%M} UTC.", value=start, rule=f"the bars end at {stage.end:%Y-%m-%d %H:%M} UTC",
+            f"There is nothing to replay from {start:%Y-%m-%d %H:%M} UTC.", value=start,
+            rule=f"the bars end at {stage.end:%Y-%m-%d %H:%M} UTC",
             remedy="start earlier",
         )
     return ReplayClock.create(

@@ -12,7 +12,7 @@ from tests.desks import CLOSE, DAY, NEVER, OPEN, PERSON, Killed, at, bars, crash
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode
-from trading_pipeline.service import approvals, controls
+from trading_pipeline.service import accounting, approvals, controls
 from trading_pipeline.service.cycle import run_cycle
 
 E = EventType
@@ -56,10 +56,11 @@ def test_a_cycle_whose_run_died_is_tried_again_and_after_three_it_is_left_to_a_p
     assert keys == [f"1d@2024-08-27T20:00Z#{attempt}" for attempt in (1, 2, 3)]
 
 
-def test_the_second_attempt_goes_on_where_the_first_one_died(house, stage):
+def test_the_second_attempt_goes_on_where_the_first_one_died(house, stage, monkeypatch):
     [request] = house.tick("bar_close", stage)
-    stage.desk.broker.positions = None
-    assert not house.launch(request, "cycle", stage).success
+    with monkeypatch.context() as broken:
+        broken.setattr(accounting, "snapshot_payload", None)
+        assert not house.launch(request, "cycle", stage).success
     assert stage.row("fills")["quantity"] == 50
     again = stage.restarted()
     [retry] = house.tick("bar_close", again)

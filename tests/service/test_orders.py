@@ -1,5 +1,6 @@
 """Steps orders and fills: facts first, one submission an order, and what becomes of it afterwards."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -7,6 +8,7 @@ from itertools import pairwise
 from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
@@ -114,6 +116,7 @@ def _hold_by_another(stage, quantity):
         "reference": Decimal(100), "limit_price": Decimal(100), "stop_price": None, "session": DAY,
     }
     fill = {**order, "execution_id": "X-1", "price": Decimal(100), "commission": Decimal(1), "filled_at": stage.clock.now()}
+    stage.broker.trade_by_hand("AAPL", Side.BUY, quantity, Decimal(100))
     with stage.desk.ledger.transaction() as tx:
         for type_, payload in ((E.ORDER_INTENT, order), (E.ORDER_SUBMITTED, order), (E.ORDER_FILLED, fill)):
             tx.append(NewEvent(type_, "strategy:late", f"{type_.value}:OTHER", payload, stage.clock.now() - timedelta(minutes=1), "test"))
@@ -353,3 +356,47 @@ def test_a_next_order_waits_for_thirty_seconds_after_an_entry_fill(tmp_path):
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "ready"
     stage.go(at(10, 1, 35)).release()
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "consumed"
+
+
+def test_an_exit_that_would_be_denied_leaves_the_position_protected(tmp_path):
+    """C12 cannot come from us: what protects a position is cancelled only for an exit that may go."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"))
+    spec = strategy(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL, sizing=sizing, **MINUTES)
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 3, 1))
+    stage.cycle(Interval.MIN1)
+    [leaving] = stage.rows("actions", side="sell")
+    approvals.approve(stage.desk, leaving["action_id"], actor=PERSON)
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 5, Decimal(100))
+    stage.release()
+    left = stage.row("actions", side="sell")
+    assert (left["state"], left["reason"]) == ("voided", "denied before its protection was touched: unknown_order")
+    assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
+
+
+def test_a_trade_past_us_blocks_the_symbol_until_a_person_has_settled_it(tmp_path):
+    """27: book and broker disagree, so nothing is provable."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 500, Decimal(100))
+    stage.cycle()
+    assert stage.denials() == ["unknown_order"]
+    [verdict] = [v for e in stage.events(E.RISK_EVALUATED) for v in e.payload["verdicts"] if v["rule"] == "unknown_order"]
+    assert "the broker states 500" in verdict["measured"]
+
+
+def test_a_strategy_that_asks_a_person_never_sends_without_one(tmp_path):
+    """44: ready under the old mode, when the strategy has come to ask a person."""
+    specs = strategy(symbols=("AAPL", "MSFT"), **MINUTES)
+    stage = floor(tmp_path, minute_bars("AAPL", "MSFT"), at(10, 0, 1), specs)
+    stage.cycle(Interval.MIN1)
+    [paced] = stage.rows("actions", state="ready")
+    asking = {"strategy": "buyer", "spec": encode(replace(specs, mode=Mode.APPROVAL)), "loosened": []}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(EventType.STRATEGY_REVISED, "strategy:buyer", "revised by a crash", asking, stage.clock.now(), PERSON))
+    stage.go(paced["not_before"])
+    stage.release()
+    assert stage.row("orders", action_id=paced["action_id"])["reason"] == "approval"
+    assert len(stage.events(EventType.ORDER_SUBMITTED)) == 1

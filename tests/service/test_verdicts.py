@@ -11,6 +11,7 @@ from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.rulebook import RULEBOOK
 from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
@@ -211,6 +212,7 @@ def _sell_past_us(stage):
         "quantity": 50, "reference": Decimal(100), "limit_price": None, "stop_price": Decimal(99), "session": DAY,
     }
     fill = {**order, "execution_id": "X-1", "price": Decimal(99), "commission": Decimal(1), "filled_at": stage.clock.now()}
+    stage.broker.trade_by_hand("AAPL", Side.SELL, 50, Decimal(99))
     with stage.desk.ledger.transaction() as tx:
         for type_, payload in ((E.ORDER_INTENT, order), (E.ORDER_SUBMITTED, order), (E.ORDER_FILLED, fill)):
             tx.append(NewEvent(type_, "strategy:buyer", f"{type_.value}:STOPPED", payload, stage.clock.now(), "test"))

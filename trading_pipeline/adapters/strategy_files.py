@@ -130,7 +130,9 @@ def parse_strategy(text: str, source: str = "the text") -> StrategySpec:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise StrategyError(f"{source} is no TOML: {error}.", value=source, rule="strategies are written as TOML", remedy="correct the line it names") from None
+        raise StrategyError(
+            f"{source} is no TOML: {error}.", value=source, rule="strategies are written as TOML", remedy="correct the line it names"
+        ) from None
     try:
         return _spec(StrategyFile.model_validate(data))
     except ValidationError as error:
@@ -142,13 +144,15 @@ def parse_strategy(text: str, source: str = "the text") -> StrategySpec:
 
 
 def _spec(file: StrategyFile) -> StrategySpec:
-    agent = AnalyzerAgent() if file.agent.form == "analyzer" else ExpressionAgent(file.agent.enter_when, file.agent.exit_when, file.agent.max_bars)
+    said = file.agent
+    agent = AnalyzerAgent() if said.form == "analyzer" else ExpressionAgent(said.enter_when, said.exit_when, said.max_bars)
     _check_agent(file)
     timeout = timedelta(seconds=file.approval_timeout_seconds)
     if timeout > MAX_APPROVAL_TIMEOUT:
         raise StrategyError(
             f"approval_timeout_seconds = {file.approval_timeout_seconds} is too long.", value=file.approval_timeout_seconds,
-            rule=f"a proposal waits at most {MAX_APPROVAL_TIMEOUT.seconds} s (D20)", remedy=f"set it to {MAX_APPROVAL_TIMEOUT.seconds} or less",
+            rule=f"a proposal waits at most {MAX_APPROVAL_TIMEOUT.seconds} s (D20)",
+            remedy=f"set it to {MAX_APPROVAL_TIMEOUT.seconds} or less",
         )
     collar = effective_collar(AccountLimits(), StrategyLimits(**file.limits.model_dump()), autonomous=file.mode is Mode.AUTONOMOUS)
     if file.price_band >= collar:
@@ -167,7 +171,8 @@ def _spec(file: StrategyFile) -> StrategySpec:
         lifetime=file.lifetime or (Lifetime.OPEN if file.interval.daily else Lifetime.SESSION),
         indicators=tuple(sorted({indicators.indicator(text) for text in file.indicators})), chart=chart, sizing=_sizing(file.sizing),
         limits=StrategyLimits(**file.limits.model_dump()), approval_timeout=timeout,
-        min_confidence=least if file.min_confidence is None else file.min_confidence, price_band=file.price_band, description=file.description,
+        min_confidence=least if file.min_confidence is None else file.min_confidence, price_band=file.price_band,
+        description=file.description,
     )
 
 
@@ -202,7 +207,8 @@ def _sizing(section: SizingSection) -> RiskSizing | FractionSizing:
     if section.method == "fraction":
         return FractionSizing(section.fraction or FractionSizing().fraction, section.stop, section.target, section.entry)
     return RiskSizing(
-        section.risk_per_trade, section.max_stop, section.atr_multiple, section.support_bars, section.targets, section.exposure_multiplier, section.entry
+        section.risk_per_trade, section.max_stop, section.atr_multiple, section.support_bars, section.targets,
+        section.exposure_multiplier, section.entry,
     )
 
 
@@ -213,11 +219,14 @@ def _refused(error: ValidationError, source: str) -> StrategyError:
         section = _section_of(first["loc"])
         near = difflib.get_close_matches(str(first["loc"][-1]), list(section.model_fields), n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(section.model_fields)}"
-        return StrategyError(f"{source} has the unknown key {path}.", value=path, rule="unknown keys are refused", remedy=f"remove it; {hint}")
+        return StrategyError(
+            f"{source} has the unknown key {path}.", value=path, rule="unknown keys are refused", remedy=f"remove it; {hint}"
+        )
     if first["type"] == "missing":
         return StrategyError(f"{source} lacks the key {path}.", value=path, rule="this key must be given", remedy=f"add {path} = ...")
     return StrategyError(
-        f"{source}: {path} = {str(first.get('input'))[:100]!r} is refused.", value=first.get("input"), rule=first["msg"], remedy=f"correct {path}"
+        f"{source}: {path} = {str(first.get('input'))[:100]!r} is refused.", value=first.get("input"), rule=first["msg"],
+        remedy=f"correct {path}"
     )
 
 

@@ -103,8 +103,8 @@ class Floor:
             requests = sensor.evaluate_tick(context).run_requests or []
         for request in requests:
             result = self._jobs[job].execute_in_process(
-                instance=self._instance, run_config={**request.run_config, **ERRORS_ONLY}, partition_key=request.partition_key, tags=dict(request.tags),
-                resources={"desk": self._desk}, raise_on_error=False,
+                instance=self._instance, run_config={**request.run_config, **ERRORS_ONLY}, partition_key=request.partition_key,
+                tags=dict(request.tags), resources={"desk": self._desk}, raise_on_error=False,
             )
             self.played.runs += 1
             self.played.cycles += job == "cycle"

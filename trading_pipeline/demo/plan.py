@@ -36,7 +36,9 @@ def plan(stage: Stage, calendar: TradingCalendar, first: date | None, many: int 
     first = first or _first_session(calendar.between(stage.first, last), many)
     found = calendar.between(first, last)[:many] if first <= last else ()
     if not found:
-        raise InputError(f"There is no session from {first}.", value=first, rule=f"the bars end on {last}", remedy="choose an earlier --from")
+        raise InputError(
+            f"There is no session from {first}.", value=first, rule=f"the bars end on {last}", remedy="choose an earlier --from"
+        )
     return Play(stage, found)
 
 

@@ -59,13 +59,14 @@ def show(console: Console, desk: Desk, figures: dict[str, Any], home: Path) -> N
 def _trades(console: Console, desk: Desk) -> None:
     fills = desk.ledger.find("fills", order_by="seq")
     parts = {row["client_id"]: row["part"] for row in desk.ledger.find("orders")}
-    table = Table(title=f"Last fills of {len(fills)}", box=SIMPLE_HEAD, title_justify="left")
-    for name, right in (("when", False), ("strategy", False), ("trade", False), ("shares", True), ("price", True), ("value", True), ("why", False)):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    for row in fills[-10:]:
+    shown = fills[-10:]
+    title = f"The last {len(shown)} of {len(fills)} fills" if len(fills) > len(shown) else "Fills"
+    table = _table(title, "when", "strategy", "trade", "shares>", "price>", "value>", "why")
+    for row in shown:
+        when = f"{row['at'].astimezone(NEW_YORK):%Y-%m-%d %H:%M}"
         table.add_row(
-            f"{row['at'].astimezone(NEW_YORK):%Y-%m-%d %H:%M}", row["strategy"], f"{row['side'].upper()} {row['symbol']}", f"{row['quantity']:,}",
-            f"{row['price']:,.2f}", usd(row["quantity"] * row["price"]), parts[row["client_id"]].rstrip("-0123456789"),
+            when, row["strategy"], f"{row['side'].upper()} {row['symbol']}", f"{row['quantity']:,}", f"{row['price']:,.2f}",
+            usd(row["quantity"] * row["price"]), parts[row["client_id"]].rstrip("-0123456789"),
         )
     console.print(table)
 
@@ -82,9 +83,7 @@ def _result(console: Console, desk: Desk, portfolio: Portfolio) -> None:
         count = sum(1 for row in desk.ledger.find("fills", strategy=name))
         console.print(f"  {name}: {_signed(pnl)} in {count} fills")
     held = [position for position in portfolio.positions if position.quantity]
-    table = Table(title="Positions", box=SIMPLE_HEAD, title_justify="left")
-    for name, right in (("strategy", False), ("symbol", False), ("shares", True), ("cost", True), ("price", True), ("value", True), ("open P&L", True)):
-        table.add_column(name, justify="right" if right else "left")
+    table = _table("Positions", "strategy", "symbol", "shares>", "cost>", "price>", "value>", "open P&L>")
     for position in held:
         mark = portfolio.marks[position.symbol]
         table.add_row(
@@ -117,24 +116,31 @@ def _story(console: Console, desk: Desk) -> None:
     fills = desk.ledger.find("fills", order_by="seq")
     approved = {row["action_id"] for row in desk.ledger.find("approvals", state="consumed")}
     orders = {row["client_id"]: row for row in desk.ledger.find("orders")}
-    told = [row for row in fills if orders[row["client_id"]]["action_id"] in approved and orders[row["client_id"]]["part"] == "entry"] or fills
+    entries = [row for row in fills if orders[row["client_id"]]["part"] == "entry"]
+    told = [row for row in entries if orders[row["client_id"]]["action_id"] in approved] or fills
     if not told:
         return
-    table = Table(title=f"Why {told[0]['execution_id']}: from the bar to the portfolio", box=SIMPLE_HEAD, title_justify="left")
-    table.add_column("seq", justify="right")
-    table.add_column("fact", no_wrap=True)
-    table.add_column("says", overflow="fold")
+    table = _table(f"Why {told[0]['execution_id']}: from the bar to the portfolio", "seq>", "fact", "says ")
     for cause in queries.why(desk, told[0]["execution_id"]):
         table.add_row(str(cause.seq), cause.type, Text(cause.says))
     console.print(table)
 
 
 def _next(console: Console, figures: dict[str, Any], home: Path) -> None:
+    verified = "[green]verified[/]" if figures["verified"] else "[red]DO NOT VERIFY[/]"
     console.print(
-        f"{figures['events']:,} facts in the ledger, chain and tables {'[green]verified[/]' if figures['verified'] else '[red]DO NOT VERIFY[/]'}; "
+        f"{figures['events']:,} facts in the ledger, chain and tables {verified}; "
         f"{figures['runs']} Dagster runs in {figures['seconds']} s. All of it lies in {escape(str(home))}."
     )
     console.print("Look next: [bold]make up[/] shows runs, lineage and charts at http://127.0.0.1:3000 and trades on from here.")
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A table for 80 columns: a name that ends in `>` stands right, in a blank may wrap."""
+    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, title_justify="left", show_edge=False, pad_edge=False)
+    for name in columns:
+        table.add_column(name.rstrip("> "), justify="right" if name.endswith(">") else "left", no_wrap=not name.endswith(" "))
+    return table
 
 
 def _signed(amount: Decimal) -> str:

@@ -50,62 +50,68 @@ class Table:
     columns: Mapping[str, Kind]
 
 
-T, I, M, AT, F, J = Kind.TEXT, Kind.INTEGER, Kind.MONEY, Kind.INSTANT, Kind.FLAG, Kind.JSON
+T, N, M, AT, F, J = Kind.TEXT, Kind.INTEGER, Kind.MONEY, Kind.INSTANT, Kind.FLAG, Kind.JSON
 
 TABLES: dict[str, Table] = {
     table.name: table
     for table in (
         Table(
             "strategies", ("name",),
-            {"name": T, "state": T, "reason": T, "spec": J, "limits_version": I, "created_at": AT, "state_since": AT, "actor": T, "last_seq": I},
+            {
+                "name": T, "state": T, "reason": T, "spec": J, "limits_version": N, "created_at": AT, "state_since": AT, "actor": T,
+                "last_seq": N,
+            },
         ),
         Table(
             "actions", ("action_id",),
             {
                 "action_id": T, "strategy": T, "symbol": T, "side": T, "order_class": T, "state": T, "reason": T, "confidence": M,
                 "cycle_id": T, "bar_end": AT, "session": T, "generated_at": AT, "not_before": AT, "expires_at": AT, "intent": J,
-                "admitted": F, "generated_seq": I, "verdict_seq": I, "last_seq": I,
+                "admitted": F, "generated_seq": N, "verdict_seq": N, "last_seq": N,
             },
         ),
         Table(
             "approvals", ("action_id",),
             {
                 "action_id": T, "strategy": T, "symbol": T, "state": T, "shown": J, "hash": T, "nonce": T, "requested_at": AT,
-                "expires_at": AT, "price_low": M, "price_high": M, "limits_version": I, "decided_at": AT, "decided_by": T,
-                "reason": T, "requested_seq": I, "last_seq": I,
+                "expires_at": AT, "price_low": M, "price_high": M, "limits_version": N, "decided_at": AT, "decided_by": T,
+                "reason": T, "requested_seq": N, "last_seq": N,
             },
         ),
         Table(
             "orders", ("client_id",),
             {
                 "client_id": T, "action_id": T, "part": T, "parent": T, "oco": T, "account": T, "strategy": T, "symbol": T, "side": T,
-                "order_class": T, "order_type": T, "time_in_force": T, "quantity": I, "reference": M, "limit_price": M, "stop_price": M,
-                "state": T, "before_cancel": T, "reason": T, "broker_order_id": T, "filled_quantity": I, "filled_value": M,
-                "session": T, "intent_at": AT, "submitted_at": AT, "updated_at": AT, "intent_seq": I, "last_seq": I,
+                "order_class": T, "order_type": T, "time_in_force": T, "quantity": N, "reference": M, "limit_price": M, "stop_price": M,
+                "state": T, "before_cancel": T, "reason": T, "broker_order_id": T, "filled_quantity": N, "filled_value": M,
+                "session": T, "intent_at": AT, "submitted_at": AT, "updated_at": AT, "intent_seq": N, "last_seq": N,
             },
         ),
         Table(
             "fills", ("execution_id",),
             {
-                "execution_id": T, "client_id": T, "strategy": T, "symbol": T, "side": T, "quantity": I, "price": M, "commission": M,
-                "at": AT, "session": T, "seq": I,
+                "execution_id": T, "client_id": T, "strategy": T, "symbol": T, "side": T, "quantity": N, "price": M, "commission": M,
+                "at": AT, "session": T, "seq": N,
             },
         ),
         Table(
             "positions", ("strategy", "symbol"),
-            {"strategy": T, "symbol": T, "quantity": I, "cost": M, "realised": M, "opened_at": AT, "last_seq": I},
+            {"strategy": T, "symbol": T, "quantity": N, "cost": M, "realised": M, "opened_at": AT, "last_seq": N},
         ),
-        Table("cash", ("account",), {"account": T, "cash": M, "deposited": M, "commissions": M, "last_seq": I}),
+        Table("cash", ("account",), {"account": T, "cash": M, "deposited": M, "commissions": M, "last_seq": N}),
         Table(
             "snapshots", ("seq",),
             {
-                "seq": I, "account": T, "at": AT, "session": T, "equity": M, "cash": M, "market_value": M, "realised": M,
+                "seq": N, "account": T, "at": AT, "session": T, "equity": M, "cash": M, "market_value": M, "realised": M,
                 "unrealised": M, "day_pnl": M, "positions": J,
             },
         ),
         Table(
             "sessions", ("session",),
-            {"session": T, "state": T, "opened_at": AT, "baseline_equity": M, "closed_at": AT, "closing_equity": M, "report": J, "last_seq": I},
+            {
+                "session": T, "state": T, "opened_at": AT, "baseline_equity": M, "closed_at": AT, "closing_equity": M, "report": J,
+                "last_seq": N,
+            },
         ),
     )
 }

@@ -1,5 +1,6 @@
 """Step portfolio_snapshots, the day's baseline, the session's close, and the comparison with the broker."""
 
+import json
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
@@ -103,6 +104,16 @@ def strategy_pnl(portfolio: Portfolio) -> dict[str, Decimal]:
     return totals
 
 
+def _baseline(desk: Desk, tx: Transaction) -> tuple[Decimal, dict[str, str]]:
+    """What the day is measured from: the last session's closing figures, so that a gap at the open counts; else what is there now."""
+    closed = tx.find("sessions", state="closed", order_by="session", descending=True, limit=1)
+    if closed and not tx.find("sessions", state="open"):
+        report = json.loads(closed[0]["report"])
+        return closed[0]["closing_equity"], {name: figures["total_pnl"] for name, figures in report["strategies"].items()}
+    portfolio = portfolio_of(desk, tx)
+    return to_cents(portfolio.equity), {name: format(to_cents(pnl), "f") for name, pnl in strategy_pnl(portfolio).items()}
+
+
 def open_session(desk: Desk, tx: Transaction, session: date) -> None:
     """Fix the day's baseline once (invariant 30), funding the account's book from the broker the first time."""
     account = desk.broker.account_id
@@ -112,26 +123,30 @@ def open_session(desk: Desk, tx: Transaction, session: date) -> None:
         key = f"account.funded:{account}"
         tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}"))
     if tx.get("sessions", session.isoformat()) is None:
-        portfolio = portfolio_of(desk, tx)
-        baselines = {name: to_cents(pnl) for name, pnl in strategy_pnl(portfolio).items()}
-        payload = {"session": session, "baseline_equity": to_cents(portfolio.equity), "strategy_pnl": baselines}
+        equity, baselines = _baseline(desk, tx)
+        payload = {"session": session, "baseline_equity": equity, "strategy_pnl": baselines}
         tx.append(NewEvent(EventType.SESSION_OPENED, "account", f"session.opened:{session}", payload, desk.now(), "cycle"))
 
 
 def compare_with_broker(desk: Desk) -> list[str]:
     """Where the book and the broker disagree about positions, in words; empty when they agree."""
+    return list(mismatches(desk).values())
+
+
+def mismatches(desk: Desk) -> dict[str, str]:
+    """The same by symbol; under `*` when the broker cannot be asked, which speaks for every symbol (invariants 21, 27)."""
     booked: dict[str, int] = {}
     for row in desk.ledger.find("positions"):
         booked[row["symbol"]] = booked.get(row["symbol"], 0) + row["quantity"]
     try:
         stated = desk.broker.positions()
     except BrokerNotReady as unready:
-        return [f"not compared: {unready.message}"]
-    return [
-        f"{symbol}: booked {booked.get(symbol, 0)} shares, the broker states {stated.get(symbol, 0)}"
+        return {"*": f"not compared: {unready.message}"}
+    return {
+        symbol: f"{symbol}: booked {booked.get(symbol, 0)} shares, the broker states {stated.get(symbol, 0)}"
         for symbol in sorted({*booked, *stated})
         if booked.get(symbol, 0) != stated.get(symbol, 0)
-    ]
+    }
 
 
 def _reconciled(desk: Desk, key: str, differences: list[str]) -> NewEvent:

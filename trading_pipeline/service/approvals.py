@@ -53,6 +53,12 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} expired at {row['expires_at']:%H:%M:%S} UTC.", value=name,
                 rule="a proposal is approved strictly before it expires", remedy="wait for the next one",
             )
+        strategy = tx.get("strategies", row["strategy"])
+        if strategy is None or strategy["limits_version"] != row["limits_version"]:
+            raise Conflict(
+                f"The limits of {row['strategy']} have changed since {name} was proposed.", value=name,
+                rule="an approval holds under the limits that were shown", remedy="wait for the next proposal",
+            )
         if shown_hash is not None and shown_hash != row["hash"]:
             raise Conflict(
                 f"The proposal {name} is not the one that was shown.", value=shown_hash,
@@ -163,7 +169,7 @@ def _pending(reader: Reader, name: str) -> Row:
 def _check_person(desk: Desk, actor: str) -> None:
     if actor == DEMO_PERSON and desk.environment == "demo":
         return
-    if not actor.startswith("user:"):
+    if not actor.removeprefix("user:") or not actor.startswith("user:"):
         raise PermissionRequired(
             f"{actor} may not decide on proposals.", value=actor, rule="only a person approves (INVARIANT_49)",
             remedy="approve as yourself, with `trading approve` or `trading reject`",

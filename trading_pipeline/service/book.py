@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from trading_pipeline.domain.approvals import ActionState
@@ -50,11 +51,16 @@ class Book:
     opening_equity: Decimal | None
     opening_pnl: Mapping[str, str]
     quotes: dict[str, Quote] = field(default_factory=dict)
+    mismatched: Mapping[str, str] = field(default_factory=dict)
     volumes: dict[str, tuple[Decimal, bool] | None] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, desk: Desk, reader: Reader, symbols: Sequence[str]) -> "Book":
-        """Read everything that judging intents in these symbols needs."""
+    def read(cls, desk: Desk, reader: Reader, symbols: Sequence[str], mismatched: Mapping[str, str] = MappingProxyType({})) -> "Book":
+        """Read everything that judging intents in these symbols needs.
+
+        Args:
+            mismatched: Where book and broker disagree, by symbol, see `accounting.mismatches`.
+        """
         now = desk.now()
         today = desk.today().isoformat()
         session = reader.get("sessions", today)
@@ -67,6 +73,7 @@ class Book:
             strategies={row["name"]: row for row in reader.find("strategies")},
             opening_equity=session["baseline_equity"] if session else None,
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
+            mismatched=mismatched,
         )
 
     def held(self, strategy: str, symbol: str) -> int:
@@ -148,7 +155,7 @@ class Book:
         orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
         return RiskContext(
             now=self.now, world=desk.world, session=desk.calendar.at(self.now), mode=spec.mode,
-            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=False,
+            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=None,
             account_limits=desk.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
             equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
             account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
@@ -164,8 +171,8 @@ class Book:
             orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
-            unknown_order=next((o["client_id"] for o in self.orders if o["symbol"] == intent.symbol and o["state"] in _UNRESOLVED), None),
-            crossing_order=self._crossing(intent), at_release=release,
+            unknown_order=self._unknown(intent.symbol),
+            crossing_order=self._crossing(intent), volatility_block=None, at_release=release,
         )
 
     def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
@@ -219,6 +226,11 @@ class Book:
             if (row["strategy"], row["symbol"], row["side"]) == place:
                 return f"order {row['client_id']} is {row['state']}"
         return None
+
+    def _unknown(self, symbol: str) -> str | None:
+        """Why nothing can be proven of the symbol: book and broker disagree, or nobody knows what became of an order."""
+        doubt = self.mismatched.get(symbol) or self.mismatched.get("*")
+        return doubt or next((row["client_id"] for row in self.orders if row["symbol"] == symbol and row["state"] in _UNRESOLVED), None)
 
     def _crossing(self, intent: OrderIntent) -> str | None:
         """A working limit of ours on the other side that this order could trade with (invariant 43)."""

@@ -13,7 +13,7 @@ from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
-from trading_pipeline.ports import Ledger
+from trading_pipeline.ports import Ledger, Transaction
 from trading_pipeline.service import settlement
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
@@ -131,7 +131,7 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: b
         )
     with desk.ledger.transaction() as tx:
         [revised] = tx.append(_event(desk, EventType.STRATEGY_REVISED, spec.name, actor, spec=encode(spec), loosened=loosened))
-    withdraw(desk, spec.name, "the strategy was revised", actor, orders=False)
+        _void_open(desk, tx, spec.name, "the strategy was revised", actor)
     return revised
 
 
@@ -155,19 +155,14 @@ def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     return found
 
 
-def withdraw(desk: Desk, name: str, reason: str, actor: str, *, orders: bool = True, until: date | None = None) -> None:
+def withdraw(desk: Desk, name: str, reason: str, actor: str, *, until: date | None = None) -> None:
     """Void a strategy's open actions and cancel its working entries; protective orders stay.
 
     Args:
-        orders: Also cancel working entries.
         until: Only what belongs to this session or an earlier one.
     """
     with desk.ledger.transaction() as tx:
-        for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
-            if until is None or row["session"] <= until.isoformat():
-                void(tx, row, reason, desk.now(), actor)
-    if not orders:
-        return
+        _void_open(desk, tx, name, reason, actor, until)
     working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
     working = [row for row in working if until is None or row["session"] <= until.isoformat()]
     if working:
@@ -187,6 +182,12 @@ def require(ledger: Ledger, name: str) -> Row:
     return row
 
 
+def _void_open(desk: Desk, tx: Transaction, name: str, reason: str, actor: str, until: date | None = None) -> None:
+    for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
+        if until is None or row["session"] <= until.isoformat():
+            void(tx, row, reason, desk.now(), actor)
+
+
 def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> None:
     row = require(desk.ledger, name)
     if not TRANSITIONS[StrategyState(row["state"])]:
@@ -196,6 +197,8 @@ def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> 
         )
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, type_, name, actor, **facts))
+        if type_ is not EventType.STRATEGY_RESUMED:
+            _void_open(desk, tx, name, f"the strategy was {type_.value.partition('.')[2]}", actor)
 
 
 def _event(desk: Desk, type_: EventType, name: str, actor: str, **facts: Any) -> NewEvent:

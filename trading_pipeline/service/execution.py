@@ -5,6 +5,7 @@ called, once, at one place. A crash in between leaves a question that `settlemen
 is ever sent a second time. Never imports Dagster.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -16,13 +17,15 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Judgement, Outcome, RiskContext, Verdict
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sizing import split_exit
+from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
-from trading_pipeline.ports import Permit, Ticket, Transaction, ticket_digest
+from trading_pipeline.ports import Permit, Reader, Ticket, Transaction, ticket_digest
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, order_event, settle
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, order_event, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.trading import void
 
@@ -103,14 +106,13 @@ def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
     if _outside_band(desk, row, intent, tally):
         return
     if intent.order_class is OrderClass.EXIT:
+        if _exit_denied(desk, row, intent, tally):
+            return
         working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
         cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
     parts = _parts(desk, intent)
     if not parts:
-        with desk.ledger.transaction() as tx:
-            reason = f"nothing is held of {intent.symbol} any more: what protected the position has closed it"
-            tally.saw(void(tx, row, reason, desk.now(), "rulebook", row["last_seq"]))
-        tally.count("voided")
+        _void(desk, row, f"nothing is held of {intent.symbol} any more: what protected the position has closed it", tally)
         return
     for part in parts:
         with desk.ledger.transaction() as tx:
@@ -133,17 +135,39 @@ def _too_late(desk: Desk, row: Row) -> str:
 
 
 def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bool:
-    approval = desk.ledger.get("approvals", row["action_id"])
-    if approval is None:
-        return False
+    """Void an action when the price has left the band around the price that was decided at."""
+    approval, strategy = desk.ledger.get("approvals", row["action_id"]), desk.ledger.get("strategies", intent.strategy)
     quote = desk.market.quotes([intent.symbol], desk.now()).get(intent.symbol)
-    if quote is None or approval["price_low"] <= quote.last <= approval["price_high"]:
+    # An exit that nobody has to approve again is not given up because the price moved: the gate's collar bounds it.
+    if quote is None or strategy is None or (approval is None and intent.order_class is OrderClass.EXIT):
         return False
-    reason = f"the price moved to {quote.last}, outside {approval['price_low']:.4f} to {approval['price_high']:.4f}"
+    band = spec_of(strategy).price_band
+    low = approval["price_low"] if approval else intent.reference * (1 - band)
+    high = approval["price_high"] if approval else intent.reference * (1 + band)
+    if low <= quote.last <= high:
+        return False
+    _void(desk, row, f"the price moved to {quote.last}, outside {low:.4f} to {high:.4f}", tally)
+    return True
+
+
+def _exit_denied(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bool:
+    """Void an exit that the gate would deny before anything that protects the position is cancelled for it."""
+    mismatched = settled_mismatches(desk, tally)
+    strategy, parts = desk.ledger.get("strategies", intent.strategy), _parts(desk, intent)
+    if strategy is None or not parts:
+        return False
+    context = _context(desk, desk.ledger, spec_of(strategy), parts[0], release=desk.now(), mismatched=mismatched)
+    judgement = judge(parts[0], context)
+    if judgement.passed:
+        return False
+    _void(desk, row, f"denied before its protection was touched: {judgement.reason}", tally)
+    return True
+
+
+def _void(desk: Desk, row: Row, reason: str, tally: Tally) -> None:
     with desk.ledger.transaction() as tx:
         tally.saw(void(tx, row, reason, desk.now(), "rulebook", row["last_seq"]))
     tally.count("voided")
-    return True
 
 
 def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
@@ -155,25 +179,42 @@ def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
     return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]
 
 
+def _context(
+    desk: Desk, reader: Reader, spec: StrategySpec, intent: OrderIntent, *, release: datetime | None, mismatched: Mapping[str, str]
+) -> RiskContext:
+    newest = desk.archive.read(intent.symbol, spec.interval, until=desk.now(), count=1)
+    expected = desk.calendar.last_closed_slot(desk.now(), spec.interval)
+    return Book.read(desk, reader, [intent.symbol], mismatched).context(
+        spec, intent, bar_end=newest.last_end if len(newest) else None, expected=expected.end if expected else None, release=release
+    )
+
+
+def _approved(tx: Transaction, strategy: Row, spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
+    """In Mode 1 a person's approval of this very action, under the limits as they are (invariants 44, 48); None where none is needed."""
+    if spec.mode is not Mode.APPROVAL or intent.order_class is OrderClass.PROTECTIVE:
+        return None
+    approval = tx.get("approvals", intent.action_id)
+    decided = approval is not None and approval["decided_by"] is not None and approval["state"] == ActionState.CONSUMED.value
+    version = approval["limits_version"] if approval is not None else None
+    good = decided and version == strategy["limits_version"]
+    measured = f"approved under limits {version}" if decided else "not approved"
+    return Verdict("approval", Outcome.ALLOW if good else Outcome.DENY, measured, f"approved under limits {strategy['limits_version']}")
+
+
 def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
     """Judge once more on fresh inputs in the transaction of the submission, then send; whether it was sent."""
     ticket = ticket_of(intent)
     name = intent.client_id
-    strategy = desk.ledger.get("strategies", intent.strategy)
-    if strategy is None:
-        return False
-    spec = spec_of(strategy)
-    newest = desk.archive.read(intent.symbol, spec.interval, until=desk.now(), count=1)
-    expected = desk.calendar.last_closed_slot(desk.now(), spec.interval)
+    mismatched = settled_mismatches(desk, tally)
     with desk.ledger.transaction() as tx:
-        row = tx.get("orders", name)
-        if row is None or row["state"] != OrderState.INTENT.value:
+        row, strategy = tx.get("orders", name), tx.get("strategies", intent.strategy)
+        if row is None or strategy is None or row["state"] != OrderState.INTENT.value:
             return False
-        book = Book.read(desk, tx, [intent.symbol])
-        context = book.context(
-            spec, intent, bar_end=newest.last_end if len(newest) else None, expected=expected.end if expected else None, release=None
-        )
-        judgement = judge(intent, context)
+        spec = spec_of(strategy)
+        judgement = judge(intent, _context(desk, tx, spec, intent, release=None, mismatched=mismatched))
+        approval = _approved(tx, strategy, spec, intent)
+        if approval is not None:
+            judgement = Judgement((*judgement.verdicts, approval))
         payload = {
             "stage": "gate", "action_id": intent.action_id, "client_id": name, "strategy": intent.strategy, "symbol": intent.symbol,
             "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,

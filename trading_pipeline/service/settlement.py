@@ -4,6 +4,7 @@ Each execution is booked once by its id. An order that the broker does not show 
 one that appears after that is cancelled and its fills are booked. Nothing here ever sends an order: that is `execution`.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,6 +16,7 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
+from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
 
@@ -33,6 +35,14 @@ def settle(desk: Desk, tally: Tally) -> None:
     except BrokerNotReady as unready:
         tally.count("broker_not_ready")
         tally.notes.append(unready.message)
+
+
+def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
+    """Where book and broker disagree once everything the broker has said is booked."""
+    if mismatches(desk):
+        settle(desk, tally)
+        return mismatches(desk)
+    return {}
 
 
 def _settle(desk: Desk, tally: Tally) -> None:
@@ -79,21 +89,24 @@ def _given_up(desk: Desk) -> list[Row]:
 
 
 def news(desk: Desk) -> str:
-    """A name for what the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
+    """A name for all that the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
     booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
     since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    for name, fill in desk.broker.executions(since):
+    heard = [
+        f"fill:{fill.execution_id}"
+        for name, fill in desk.broker.executions(since)
         # What somebody else trades in the account is not news of an order of ours.
-        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None and desk.ledger.get("orders", name) is not None:
-            return f"fill:{fill.execution_id}"
+        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None and desk.ledger.get("orders", name) is not None
+    ]
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]
         unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
         if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value)):
-            return f"{order.status.value}:{order.client_id}:{row['last_seq']}"
+            heard.append(f"{order.status.value}:{order.client_id}:{row['last_seq']}")
     overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk.ledger, row)]
-    return f"absent:{overdue[0]['client_id']}:{overdue[0]['last_seq']}" if overdue else ""
+    heard += [f"absent:{row['client_id']}:{row['last_seq']}" for row in overdue]
+    return "+".join(heard) if len(heard) <= 2 else f"{len(heard)}:{hashlib.sha256('+'.join(heard).encode()).hexdigest()[:16]}"
 
 
 def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:

@@ -28,7 +28,8 @@ from trading_pipeline.service import market
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
-from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+from trading_pipeline.service.settlement import settled_mismatches
+from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do, spec_of
 
 
 def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
@@ -42,10 +43,13 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
         return nothing_to_do(desk, cycle, "verdicts", "no action was proposed")
     tally = Tally("verdicts", cycle)
     seen = market.views(desk, cycle, tuple(specs.values()))
+    mismatched = settled_mismatches(desk, tally)
     with desk.ledger.transaction() as tx:
-        book = Book.read(desk, tx, [row["symbol"] for row in waiting])
+        book = Book.read(desk, tx, [row["symbol"] for row in waiting], mismatched)
         for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
-            _judge(desk, tx, cycle, specs[row["strategy"]], row, seen[row["symbol"]], book, tally)
+            # A strategy revised meanwhile is judged, and asks a person, as it is now.
+            spec = spec_of(book.strategies[row["strategy"]])
+            _judge(desk, tx, cycle, spec, row, seen[row["symbol"]], book, tally)
         return tally.complete(tx, desk.now())
 
 
@@ -76,6 +80,8 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
         judgement = Judgement((*judgement.verdicts, low))
     [evaluated] = tally.saw(tx.append(_evaluated(desk, cycle, spec, row, judgement, intent.order_class, intent)))
+    if not tx.is_new(evaluated):
+        return
     tally.count("judged")
     if not judgement.passed:
         tally.count("denied")
