@@ -13,8 +13,9 @@ import dagster as dg
 
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.domain.codec import decode, encode
-from trading_pipeline.domain.cycles import Cycle, CycleKind, backfill
+from trading_pipeline.domain.cycles import Cycle, CycleKind, backfill, bar_cycle
 from trading_pipeline.domain.sessions import NEW_YORK
+from trading_pipeline.errors import InputError
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import LIVE_STATES, spec_of
 from trading_pipeline.settings import Settings
@@ -68,7 +69,7 @@ def cycles_of(desk: Desk, tags: Mapping[str, str], partitions: Sequence[str], ru
         run_id: Tells one backfill of a partition from the next.
     """
     if _WHOLE_CYCLE_TAG in tags:
-        return [decode(Cycle, json.loads(tags[_WHOLE_CYCLE_TAG]))]
+        return [_believed(desk, decode(Cycle, json.loads(tags[_WHOLE_CYCLE_TAG])))]
     specs = (spec_of(row) for row in desk.ledger.find("strategies", state=LIVE_STATES))
     intervals = sorted({spec.interval for spec in specs}, key=lambda interval: interval.minutes)
     cycles = []
@@ -78,6 +79,26 @@ def cycles_of(desk: Desk, tags: Mapping[str, str], partitions: Sequence[str], ru
             of = desk.calendar.previous(session.day) if interval.daily else session
             cycles.append(backfill(desk.calendar.slots(of, interval)[-1], session, run_id[:8]))
     return cycles
+
+
+def _believed(desk: Desk, cycle: Cycle) -> Cycle:
+    """The cycle, if it is one that the timetable makes: tags can be written by whoever reaches Dagster's page.
+
+    Raises:
+        InputError: It is no cycle of the calendar, its bar has not closed yet, or it names what it is not.
+    """
+    if cycle.kind is CycleKind.FOLLOW_UP and cycle.interval is None and cycle.bar_end is None:
+        return cycle
+    if cycle.kind is CycleKind.BAR and cycle.interval is not None and cycle.bar_end is not None and cycle.bar_end <= desk.now():
+        slot = desk.calendar.last_closed_slot(cycle.bar_end, cycle.interval)
+        if slot is not None and slot.end == cycle.bar_end:
+            made = bar_cycle(slot, desk.calendar.next(slot.session.day) if slot.interval.daily else slot.session)
+            if made == cycle:
+                return cycle
+    raise InputError(
+        f"The run names the cycle {cycle.cycle_id!r}, which the timetable does not make.", value=cycle.cycle_id,
+        rule="runs that trade are launched by the sensors", remedy="launch it without tags to refill data, or use `trading run`",
+    )
 
 
 def partitions_of(run: dg.DagsterRun) -> list[str]:

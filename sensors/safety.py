@@ -5,6 +5,7 @@ import dagster as dg
 from assets.partitions import CYCLE_TAG, cycles_of
 from resources.run_process import PROCESS_TAG, alive
 from sensors.jobs import cycle, follow_up, session_close
+from trading_pipeline.errors import InputError
 from trading_pipeline.service.controls import record_failed_run
 from trading_pipeline.service.desk import Desk
 
@@ -15,7 +16,10 @@ from trading_pipeline.service.desk import Desk
 def safety(context: dg.RunFailureSensorContext, desk: dg.ResourceParam[Desk]) -> None:
     """Write `run.failed` and pause what the run was trading for."""
     tags = dict(context.dagster_run.tags)
-    cycles = cycles_of(desk, tags, []) if CYCLE_TAG in tags else []
+    try:
+        cycles = cycles_of(desk, tags, []) if CYCLE_TAG in tags else []
+    except InputError:  # a run with a cycle that nobody made traded for no strategy
+        cycles = []
     error = context.failure_event.message or "no message"
     record_failed_run(desk, context.dagster_run.run_id, context.dagster_run.job_name, error[:500], cycles)
 

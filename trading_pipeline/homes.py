@@ -151,6 +151,7 @@ def write_settings(home: Path, environment: Environment, source: Source) -> None
                 f'environment = "{environment.value}"\n\n[market]\nclock = "replay"\nsource = "{source.value}"\n',
                 encoding="utf-8",
             )
+            path.chmod(0o600)
     except OSError as error:
         raise StorageError(
             f"The home {home} cannot be written: {error.strerror}.", value=str(home), rule="a home is writable",

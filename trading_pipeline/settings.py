@@ -50,16 +50,16 @@ class LimitSettings(_Section):
 
     max_order_value: Decimal = _DEFAULTS.max_order_value
     max_position_value: Decimal = _DEFAULTS.max_position_value
-    max_concentration: Decimal = _DEFAULTS.max_concentration
-    position_target: Decimal = _DEFAULTS.position_target
-    sector_target: Decimal = _DEFAULTS.sector_target
+    max_concentration: Decimal = Field(_DEFAULTS.max_concentration, le=1)
+    position_target: Decimal = Field(_DEFAULTS.position_target, le=1)
+    sector_target: Decimal = Field(_DEFAULTS.sector_target, le=1)
     max_day_loss: Decimal = _DEFAULTS.max_day_loss
     max_day_notional: Decimal = _DEFAULTS.max_day_notional
     max_open_orders: int = _DEFAULTS.max_open_orders
     max_consecutive_rejects: int = _DEFAULTS.max_consecutive_rejects
-    max_volume_share: Decimal = _DEFAULTS.max_volume_share
-    max_spread: Decimal = _DEFAULTS.max_spread
-    price_collar: Decimal = _DEFAULTS.price_collar
+    max_volume_share: Decimal = Field(_DEFAULTS.max_volume_share, le=1)
+    max_spread: Decimal = Field(_DEFAULTS.max_spread, le=1)
+    price_collar: Decimal = Field(_DEFAULTS.price_collar, le=1)
     forbidden_symbols: frozenset[str] = _DEFAULTS.forbidden_symbols
 
     def limits(self) -> AccountLimits:

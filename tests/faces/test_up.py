@@ -8,6 +8,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -157,6 +159,21 @@ def test_a_killed_code_server_comes_back_and_leaves_no_run_behind(running: Up, h
     until(lambda: (status := page.status(0)) is not None and status.loaded)
 
 
+def test_a_foreign_page_can_change_nothing(running: Up, port: int) -> None:
+    """75: Dagster alone would execute a mutation by GET, for any Host and any Origin."""
+    address = f"http://127.0.0.1:{port}/graphql"
+    forged = [
+        urllib.request.Request(f"{address}?query=mutation%7Bx%7D"),
+        urllib.request.Request(address, headers={"Origin": "http://evil.example"}),
+        urllib.request.Request(address, headers={"Host": "evil.example"}),
+    ]
+    for request in forged:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=10)
+        assert refused.value.code == 403
+        refused.value.close()
+
+
 def test_a_killed_database_is_started_again(running: Up, home: Path, page: DagsterPage) -> None:
     pid = int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     psutil.Process(pid).kill()
@@ -170,7 +187,7 @@ def test_after_kill_9_of_it_nothing_but_the_database_remains_and_a_new_one_takes
     # At once, while the guards still take the processes down: it waits for them.
     again = Up(home, port)
     again.until("Ready.")
-    remaining = [name for name in names(of_home(home)) if "-m dagster" in name and "guard.py" not in name]
+    remaining = [name for name in names(of_home(home)) if ("-m dagster" in name or "-m resources.webserver" in name) and "guard.py" not in name]
     assert len(remaining) == 3, remaining
     again.process.send_signal(signal.SIGTERM)
     assert again.ended() == 0

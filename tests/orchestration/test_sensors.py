@@ -1,5 +1,6 @@
 """Sensors: what is launched when, once; what a dead run leads to; and what waits for whom."""
 
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -258,3 +259,15 @@ def test_a_strategy_that_holds_gets_its_cycles_too(house, tmp_path):
     [result] = house.tick_and_launch("bar_close", "cycle", stage)
     assert result.success
     assert stage.rows("actions") == []
+
+
+def test_a_run_with_a_cycle_that_the_timetable_does_not_make_does_nothing(house, stage):
+    """T28: whoever reaches Dagster's page can write tags."""
+    [request] = house.tick("bar_close", stage)
+    tags = dict(request.tags)
+    whole = json.loads(tags[".dagster/trading_cycle"])
+    tomorrow = whole | {"bar_end": "2024-08-28T20:00:00.000000Z"}
+    for forged in (tomorrow, whole | {"kind": "backfill"}, whole | {"cycle_id": "1d@2024-08-28T20:00Z"}):
+        tags[".dagster/trading_cycle"] = json.dumps(forged)
+        assert not house.run("cycle", stage, tags, request.partition_key).success
+    assert stage.events(E.STEP_COMPLETED, E.BAR_RECEIVED) == []

@@ -92,7 +92,7 @@ class StrategyFile(_Section):
     interval: Interval
     lifetime: Lifetime | None = None
     indicators: tuple[str, ...] = ()
-    approval_timeout_seconds: int = Field(300, ge=5)
+    approval_timeout_seconds: int = Field(300, ge=5, le=86_400)
     min_confidence: Decimal | None = Field(None, ge=0, le=1)
     price_band: Decimal = Field(Decimal("0.01"), gt=0, le=Decimal("0.05"))
     agent: AgentSection

@@ -11,6 +11,7 @@ from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Lifetime
+from trading_pipeline.errors import InputError
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
@@ -27,6 +28,11 @@ def sessions_to_close(desk: Desk) -> list[Session]:
 
 def close_session(desk: Desk, session: Session) -> dict[str, Any]:
     """Close one session once; returns its report, the stored one if it was closed before."""
+    if desk.now() < session.close:
+        raise InputError(
+            f"The session {session.day} is open until {session.close:%H:%M} UTC.", value=session.day,
+            rule="a session is closed once it has ended", remedy="wait for its close",
+        )
     stored = desk.ledger.event_by_key(f"session.closed:{session.day}")
     if stored is not None:
         return dict(stored.payload["report"])

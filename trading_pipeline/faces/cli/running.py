@@ -101,7 +101,7 @@ def demo(
     """Trade real history from end to end, in a home of its own."""
     given = [*(["--home", str(call.home)] if call.home_given else []), *(["--json"] if call.output.as_json else []), *(options or [])]
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "trading_pipeline.demo", *given])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "trading_pipeline.demo", *given])
 
 
 def _show(call: Invocation, data: dict[str, Any]) -> None:

@@ -27,6 +27,8 @@ from trading_pipeline.errors import ServiceError, StorageError
 from trading_pipeline.ports import Home
 
 MODULE = "trading_pipeline.definitions"
+WEBSERVER = "resources.webserver"
+"""Dagster's own, behind a check of who asks."""
 READY_SECONDS = 120.0
 _TICK_SECONDS = 0.2
 _DATABASE_CHECK_SECONDS = 5.0
@@ -114,7 +116,7 @@ def _start(
     if not until(lambda: _listens(rendered.socket), "The code server"):
         return False
     say("Starting webserver and daemon.")
-    webserver = [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", page.url.rpartition(":")[2], *workspace]
+    webserver = [*python, WEBSERVER, "-h", "127.0.0.1", "-p", page.url.rpartition(":")[2], *workspace]
     supervisor.start(Command("webserver", webserver, 5))
     supervisor.start(Command("daemon", [*python, "dagster._daemon", "run", *workspace], 10))
     if not until(page.answers, "The webserver"):
@@ -188,6 +190,7 @@ def _only_one(home: Path, url: str) -> Iterator[int]:
     path = home / "up.lock"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
         file = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise StorageError(
