@@ -178,7 +178,8 @@ def test_a_killed_database_is_started_again(running: Up, home: Path, page: Dagst
     pid = int((home / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     psutil.Process(pid).kill()
     # Whoever needs it first starts it: the supervisor, which says so, or a process that was using it.
-    until(lambda: (home / "postgres" / "postmaster.pid").read_text().splitlines()[0] != str(pid))
+    lock = home / "postgres" / "postmaster.pid"
+    until(lambda: lock.exists() and lock.read_text().splitlines()[:1] not in ([], [str(pid)]))
     until(lambda: (status := page.status(0)) is not None and status.loaded)
 
 
