@@ -109,6 +109,8 @@ class Floor:
             self.played.runs += 1
             self.played.cycles += job == "cycle"
             if not result.success:
+                if _interrupted(result):
+                    raise KeyboardInterrupt  # Dagster took the signal for the run; the person meant the demo
                 failure = next((event.message or "" for event in result.all_events if event.is_failure), "")
                 self.played.failed.append(f"{job} {request.run_key}: {failure[:300]}")
         return len(requests)
@@ -128,3 +130,8 @@ class Floor:
                 approvals.reject(self._desk, name, actor=approvals.DEMO_PERSON, reason="the demo's person says no to some")
             decided = True
         return decided
+
+
+def _interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    errors = (getattr(event.event_specific_data, "error", None) for event in result.all_events)
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
