@@ -56,8 +56,8 @@ def test_demo_hands_its_options_on_to_the_demo_under_the_same_interpreter(tradin
     trading("--json", "demo", "--from=2012-11-01", "--home", trading.project / "mine")
     mine = str(trading.project / "mine")
     assert begun == [
-        [sys.executable, "-m", "trading_pipeline.demo", "--bars", "folder", "--sessions", "3"],
-        [sys.executable, "-m", "trading_pipeline.demo", "--home", mine, "--json", "--from=2012-11-01"],
+        [sys.executable, "-P", "-m", "trading_pipeline.demo", "--bars", "folder", "--sessions", "3"],
+        [sys.executable, "-P", "-m", "trading_pipeline.demo", "--home", mine, "--json", "--from=2012-11-01"],
     ]
 
 
