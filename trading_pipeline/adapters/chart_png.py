@@ -87,7 +87,7 @@ def thumbnail(png: bytes, width: int = 480, limit: int = 40_000) -> bytes:
     content = b""
     for colours in (128, 64, 32, 16):
         buffer = io.BytesIO()
-        small.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        small.quantize(colours, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(buffer, "PNG", compress_level=6)
         content = buffer.getvalue()
         if len(content) <= limit:
             break
