@@ -24,6 +24,7 @@ $(STAMP): requirements.lock pyproject.toml
 	  uv pip install --quiet --no-deps --no-build-isolation --python $(PYTHON) --editable . ; \
 	else \
 	  test -x $(PYTHON) || "$(BASE_PYTHON)" -m venv $(VENV); \
+	  $(PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m ensurepip >/dev/null; \
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock && \
 	  $(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable . ; \
 	fi
