@@ -8,12 +8,14 @@ import pytest
 
 from tests.desks import OPEN, PERSON, bars, floor, market, strategy
 from trading_pipeline.domain.approvals import proposal_hash
+from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.service import approvals, controls, queries
 from trading_pipeline.service.approvals import DEMO_PERSON, approve, reject
+from trading_pipeline.service.cycle import run_follow_up
 
 E = EventType
 
@@ -170,3 +172,21 @@ def test_an_approved_action_may_be_voided_before_it_is_sent(tmp_path):
     controls.pause(stage.desk, "buyer", actor=PERSON)
     assert stage.release()["orders"].counts == {}
     assert stage.broker.positions() == {}
+
+
+def test_an_approved_action_is_due_on_a_clock_that_never_stands_still(tmp_path):
+    """Every look at a real clock shows a later instant; a release must not run away from it."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
+    stage.cycle()
+    name = stage.row("approvals")["action_id"]
+
+    class Moving:
+        def now(self):
+            stage.clock.advance_to(stage.clock.now() + timedelta(milliseconds=3))
+            return stage.clock.now()
+
+    moving = replace(stage.desk, clock=Moving())
+    approvals.approve(moving, name, actor=PERSON)
+    assert approvals.due(moving).released == (name,)
+    turn = follow_up((name,), moving.today(), moving.now(), "approval")
+    assert {result.step: result for result in run_follow_up(moving, turn)}["orders"].counts["submitted"] == 1

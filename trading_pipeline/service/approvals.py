@@ -101,8 +101,11 @@ def due(desk: Desk) -> Due:
 
 def _release_at(desk: Desk, row: Row) -> datetime:
     """When an admitted action may go out by the cooldowns as they stand: a fill since its pacing may have moved it."""
-    release: datetime = row["not_before"]
-    return max(release, Book.read(desk, desk.ledger, [row["symbol"]]).next_release(row["strategy"], queued=False))
+    paced: datetime = row["not_before"]
+    book = Book.read(desk, desk.ledger, [row["symbol"]])
+    release = book.next_release(row["strategy"], queued=False)
+    # The book's own now is the answer when nothing holds the action back: the clock has moved on since, and must not.
+    return paced if release <= book.now else max(paced, release)
 
 
 def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:

@@ -193,7 +193,10 @@ class Output:
         """What the person types, without surrounding space."""
         self.err.print(Text(f"{plain(question)} ", "bold"), end="", soft_wrap=True)
         sys.stderr.flush()
-        return input().strip()
+        try:
+            return input().strip()
+        except EOFError:
+            return ""
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
