@@ -18,6 +18,7 @@ setup: $(STAMP) ## create .venv and install exactly what requirements.lock names
 # Hashes are checked by both installers. Byte code is compiled once: importing Dagster without it takes seconds.
 $(STAMP): requirements.lock pyproject.toml
 	@test -n "$(BASE_PYTHON)" || { echo "Python 3.11 or newer is needed: install it and try again"; exit 2; }
+	@echo "Installing into $(VENV), about 1 GB, once ..."
 	@if command -v uv >/dev/null; then \
 	  test -x $(PYTHON) || uv venv --quiet --python "$(BASE_PYTHON)" $(VENV); \
 	  uv pip sync --quiet --compile-bytecode --require-hashes --python $(PYTHON) requirements.lock && \
