@@ -400,7 +400,7 @@ def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.Dat
 def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: str) -> None:
     situation = live(sector="Technology", sector_exposure=D(0))
     assert judge(order(), situation).passed
-    harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
+    harmless = {"mode", "short_history", "breakers"}  # unknown, they count as autonomous and as short: the stricter reading
     unknown: dict[str, Any] = {name: None}
     assert judge(order(), replace(situation, **unknown)).passed is (name in harmless)
 

@@ -111,7 +111,7 @@ class RiskContext:
     """The session whose regular hours contain `now`."""
     mode: Mode
     strategy_state: StrategyState
-    latched: bool | None
+    latched: bool
     """The account is under an emergency stop."""
     account_limits: AccountLimits
     strategy_limits: StrategyLimits
@@ -162,7 +162,9 @@ class RiskContext:
     """An order of this symbol whose outcome nobody knows, or a quarantine."""
     crossing_order: str | None = None
     """A working order of the account on the other side of the symbol that this one could trade against."""
-    volatility_block: bool | None = False
+    volatility_block: bool = False
+    breakers: bool = True
+    """Whether there are an account latch and a volatility breaker at all; False in this version."""
     """The volatility breaker has tripped and has not cleared (D13)."""
     clock_offset: timedelta | None = None
     """Our clock against the broker's or NTP (invariant 72)."""

@@ -155,7 +155,7 @@ class Book:
         orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
         return RiskContext(
             now=self.now, world=desk.world, session=desk.calendar.at(self.now), mode=spec.mode,
-            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=None,
+            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=False,
             account_limits=desk.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
             equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
             account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
@@ -172,7 +172,7 @@ class Book:
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
             unknown_order=self._unknown(intent.symbol),
-            crossing_order=self._crossing(intent), volatility_block=None, at_release=release,
+            crossing_order=self._crossing(intent), breakers=False, at_release=release,
         )
 
     def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:

@@ -14,7 +14,7 @@ from trading_pipeline.domain.worlds import ENVIRONMENTS, Input, not_supplied
 
 def account_latch(intent: OrderIntent, context: RiskContext) -> Verdict:
     """D9, 52: nothing goes out under an emergency stop of the account."""
-    if context.latched is None and context.world is not World.LIVE:
+    if context.breakers is False and context.world is not World.LIVE:
         return Verdict("account_latch", NOT_APPLICABLE, "none", "clear", "this version has no emergency stop of the account")
     clear = context.latched is False
     return flagged("account_latch", clear, "clear" if clear else "emergency stop", "clear")
@@ -126,7 +126,7 @@ def halted(intent: OrderIntent, context: RiskContext) -> Verdict:
 
 def volatility(intent: OrderIntent, context: RiskContext) -> Verdict:
     """40, D13: no new position while the volatility breaker is up."""
-    if context.volatility_block is None and context.world is not World.LIVE:
+    if context.breakers is False and context.world is not World.LIVE:
         return Verdict("volatility", NOT_APPLICABLE, "none", "clear", "this version has no volatility breaker")
     calm = context.volatility_block is False
     return flagged("volatility", calm, "clear" if calm else "breaker tripped", "clear")
