@@ -6,7 +6,7 @@ Sessions set synchronous_commit and their time-outs themselves. Nothing that may
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
@@ -23,13 +23,13 @@ from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.migrations import REVISION, migrate, revision_of
 from trading_pipeline.adapters.ledger.opening import check_environment, opened_event
 from trading_pipeline.adapters.ledger.selection import plain, selection, table_named
+from trading_pipeline.adapters.ledger.transaction import Known, PostgresTransaction, headless
 from trading_pipeline.domain.derivation import Derivation, collector_paused
-from trading_pipeline.domain.events import Event, EventType, NewEvent
-from trading_pipeline.domain.projections import TABLES, Key, Row
+from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
 
 T = TypeVar("T")
-Known = tuple[int, bytes, dict[str, int]]
 
 
 def prepare_database(owner_url: sa.URL | str, app_role: str = "trading_app") -> None:
@@ -211,7 +211,7 @@ class PostgresLedger:
                         remedy="restore a backup",
                     )
             if (derivation.seq, derivation.hash) != transaction.head():
-                raise _headless(transaction.head()[0])
+                raise headless(transaction.head()[0])
             transaction.replace_tables(derivation)
         return derivation.seq
 
@@ -286,131 +286,6 @@ class PostgresLedger:
             yield from queries.all_rows(connection, table)
 
 
-class PostgresTransaction:
-    """A `Transaction`: what is committed and what this draft has added, which is written before anything is searched."""
-
-    def __init__(
-        self, connection: sa.Connection, seq: int, hash_: bytes, stamped: str | None, known: Known | None, clock_wall: WallClock,
-    ) -> None:
-        self._connection = connection
-        self._base = (seq, hash_)
-        self._streams = dict(known[2]) if known is not None and known[:2] == (seq, hash_) else None
-        self._written = 0
-        self.stamped = stamped
-        self.draft = Draft(self, seq, hash_, clock_wall)
-
-    def append(self, *events: NewEvent) -> list[Event]:
-        """Append facts and change the tables."""
-        return self._run(lambda: self.draft.append(events))
-
-    def is_new(self, event: Event) -> bool:
-        """Whether this transaction appended the event."""
-        return self.draft.is_new(event)
-
-    def stamp(self, environment: str) -> None:
-        """Write the environment of a new ledger."""
-        self._run(lambda: self._connection.execute(queries.STAMP, {"stamped": environment}))
-
-    def finish(self) -> None:
-        """Write what is left; raises what lost the transaction, even when the caller swallowed it."""
-        if self.draft.lost is not None:
-            raise self.draft.lost
-        self._run(self._write)
-
-    def known(self) -> Known:
-        """What the next transaction need not ask when nobody else has written since."""
-        streams = self._streams or {}
-        streams.update({event.stream: event.stream_seq for event in self.draft.events})
-        return self.draft.seq, self.draft.hash, streams
-
-    def replace_tables(self, derivation: Derivation) -> None:
-        """Put derived rows in the place of all stored ones."""
-        def write() -> None:
-            self._connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-            for name in TABLES:
-                queries.replace_all(self._connection, name, derivation.tables.values(name))
-
-        self._run(write)
-
-    def _write(self) -> None:
-        new, changed = self.draft.events[self._written :], self.draft.changed
-        if new:
-            self._connection.execute(queries.INSERT_EVENTS, [queries.row_of(event) for event in new])
-            self._written = len(self.draft.events)
-        for name, rows in changed.items():
-            self._connection.execute(queries.UPSERT[name], list(rows.values()))
-        changed.clear()
-
-    def _run(self, work: Callable[[], T]) -> T:
-        """Do something with the database; after an error of it COMMIT would silently roll back, so the draft is lost."""
-        try:
-            return work()
-        except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
-            self.draft.lost = translated(error)
-            raise self.draft.lost from error
-
-    def _read(self, work: Callable[[], T]) -> T:
-        self._run(self._write)
-        return self._run(work)
-
-    # Reading
-
-    def get(self, table: str, *key: Any) -> Row | None:
-        """One row by key."""
-        table_named(table)
-        return self._run(lambda: self.draft.get(table, plain(key)))
-
-    def find(
-        self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
-        limit: int | None = None, **equals: Any,
-    ) -> list[Row]:
-        """Rows whose columns equal the given values."""
-        wanted = selection(table, since, order_by, descending, limit, equals)
-        return self._read(lambda: queries.find(self._connection, wanted))
-
-    def event(self, seq: int) -> Event | None:
-        """One event by seq."""
-        return self._read(lambda: queries.event_by_seq(self._connection, seq))
-
-    def event_by_key(self, key: str) -> Event | None:
-        """One event by its key."""
-        plain((key,))
-        return self._read(lambda: queries.event_by_key(self._connection, key))
-
-    def events(
-        self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
-    ) -> list[Event]:
-        """Events in order of seq."""
-        plain((stream,))
-        return self._read(lambda: queries.events(self._connection, after, types, stream, limit))
-
-    def head(self) -> tuple[int, bytes]:
-        """The newest seq and its hash."""
-        return self.draft.seq, self.draft.hash
-
-    # What a draft reads
-
-    def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
-        """The events that exist under these keys."""
-        return queries.events_by_keys(self._connection, keys)
-
-    def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
-        """The newest stream_seq of each stream; LedgerCorrupt when the head row and the newest event disagree."""
-        known = self._streams
-        if known is not None and all(stream in known for stream in streams):
-            return {stream: known[stream] for stream in streams}
-        seq, hash_ = self._base
-        heads, newest = queries.stream_heads(self._connection, streams, seq)
-        if seq and newest != hash_:
-            raise _headless(seq)
-        self._streams = {**(known or {}), **heads}
-        return heads
-
-    def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
-        """The rows that exist under these keys."""
-        return queries.rows_by_keys(self._connection, table, keys)
-
-
 def _is_disconnect(error: BaseException) -> bool:
     return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
@@ -439,10 +314,3 @@ def _check_database(connection: sa.Connection) -> None:
             rule="the application's role may insert and select events, nothing more",
             remedy="connect as a role that does not own the tables; the owner's URL is only for preparing them",
         )
-
-
-def _headless(seq: int) -> LedgerCorrupt:
-    return LedgerCorrupt(
-        f"The newest event and the head, which says {seq}, disagree.", value=seq, rule="the head is the newest event",
-        remedy="run `trading verify`; restore a backup",
-    )

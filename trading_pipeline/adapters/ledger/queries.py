@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import insert, psycopg2
 
 from trading_pipeline.adapters.ledger.selection import Selection
 from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
@@ -30,10 +30,8 @@ READ_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
 TAKE_LEASE = sa.text("SELECT pg_advisory_lock(:number)")
 LEAVE_LEASE = sa.text("SELECT pg_advisory_unlock(:number)")
 STAMP = sa.update(HEAD).values(environment=sa.bindparam("stamped"))
-INSERT_EVENTS = sa.insert(EVENTS)
 _BY_SEQ = sa.select(EVENTS).where(EVENTS.c.seq == sa.bindparam("wanted"))
 _BY_KEY = sa.select(EVENTS).where(EVENTS.c.event_key == sa.bindparam("wanted"))
-_BY_KEYS = sa.select(EVENTS).where(EVENTS.c.event_key.in_(sa.bindparam("wanted", expanding=True)))
 _PAGE = f"SELECT {', '.join(EVENTS.c.keys())} FROM events WHERE seq >= %s AND seq <= %s ORDER BY seq LIMIT %s"
 _STREAM_HEADS = sa.text("""
     SELECT s.stream,
@@ -43,22 +41,43 @@ _STREAM_HEADS = sa.text("""
 """)
 
 
-def _upsert(name: str) -> sa.Executable:
+_DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]
+"""An append is a few statements that never change: they go to the driver as text, compiled once."""
+
+
+def _text(statement: sa.ClauseElement) -> str:
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def _inserting(statement: sa.ClauseElement) -> tuple[str, str, str]:
+    """An insert of one row as text: before its values, the values, and after them."""
+    head, _, rest = _text(statement).partition(" VALUES ")
+    values, conflict, action = rest.partition(" ON CONFLICT ")
+    return f"{head} VALUES ", values, conflict + action
+
+
+def _upsert(name: str) -> tuple[str, str, str]:
     table = PROJECTIONS[name]
     statement = insert(table)
     key = TABLES[name].key
     changed = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
-    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+    return _inserting(statement.on_conflict_do_update(index_elements=list(key), set_=changed))
 
 
-def _by_keys(name: str) -> sa.Select[Any]:
+def _by_keys(name: str) -> str:
     table, key = PROJECTIONS[name], TABLES[name].key
     place = table.c[key[0]] if len(key) == 1 else sa.tuple_(*(table.c[column] for column in key))
-    return sa.select(table).where(place.in_(sa.bindparam("wanted", expanding=True)))
+    return f"{_text(sa.select(table))} WHERE {_text(place)} IN %s"
 
 
-UPSERT: Mapping[str, sa.Executable] = {name: _upsert(name) for name in PROJECTIONS}
-_ROWS_BY_KEYS: Mapping[str, sa.Select[Any]] = {name: _by_keys(name) for name in PROJECTIONS}
+_INSERT_EVENTS = _inserting(sa.insert(EVENTS))
+_UPSERT: Mapping[str, tuple[str, str, str]] = {name: _upsert(name) for name in PROJECTIONS}
+_EVENTS_BY_KEYS = f"{_text(sa.select(EVENTS))} WHERE event_key = ANY(%s)"
+_ROWS_BY_KEYS: Mapping[str, str] = {name: _by_keys(name) for name in PROJECTIONS}
+
+
+def _driver(connection: sa.Connection) -> Any:
+    return connection.connection.dbapi_connection
 
 
 # Events
@@ -82,7 +101,21 @@ def event_from(row: Sequence[Any]) -> Event:
         ) from error
 
 
-def row_of(event: Event) -> dict[str, Any]:
+def write(connection: sa.Connection, new: Sequence[Event], changed: Mapping[str, Collection[Row]]) -> None:
+    """Insert events and insert or replace rows of tables, all in one round trip."""
+    parts = [(_INSERT_EVENTS, [_row_of(event) for event in new]), *((_UPSERT[name], rows) for name, rows in changed.items())]
+    with _driver(connection).cursor() as cursor:
+        text = ";".join([_with_values(cursor, insertion, rows) for insertion, rows in parts if rows])
+    if text:
+        connection.exec_driver_sql(text, execution_options={"no_parameters": True})
+
+
+def _with_values(cursor: Any, insertion: tuple[str, str, str], rows: Iterable[Row]) -> str:
+    head, values, tail = insertion
+    return head + ",".join([cursor.mogrify(values, row).decode() for row in rows]) + tail
+
+
+def _row_of(event: Event) -> dict[str, Any]:
     """An event as a row to insert."""
     return {
         "seq": event.seq, "stream": event.stream, "stream_seq": event.stream_seq, "event_key": event.key, "type": event.type.value,
@@ -114,7 +147,7 @@ def event_by_key(connection: sa.Connection, key: str) -> Event | None:
 
 def events_by_keys(connection: sa.Connection, keys: Sequence[str]) -> list[Event]:
     """Those that exist, in no order."""
-    return _read(lambda: connection.execute(_BY_KEYS, {"wanted": keys}).all())
+    return _read(lambda: connection.exec_driver_sql(_EVENTS_BY_KEYS, (list(keys),)).all())
 
 
 def events(connection: sa.Connection, after: int, types: Collection[EventType], stream: str | None, limit: int | None) -> list[Event]:
@@ -129,10 +162,7 @@ def events(connection: sa.Connection, after: int, types: Collection[EventType], 
 
 def page(connection: sa.Connection, first: int, last: int) -> list[Event]:
     """At most PAGE events from `first` to `last`, by the driver's own cursor: a ledger is read whole for every verification."""
-    driver: Any = connection.connection.dbapi_connection
-    with driver.cursor() as cursor:
-        cursor.execute(_PAGE, (first, last, PAGE))
-        return _read(cursor.fetchall)
+    return _read(lambda: connection.exec_driver_sql(_PAGE, (first, last, PAGE)).all())
 
 
 def stream_heads(connection: sa.Connection, streams: Collection[str], head: int) -> tuple[dict[str, int], bytes | None]:
@@ -147,8 +177,8 @@ def stream_heads(connection: sa.Connection, streams: Collection[str], head: int)
 
 def rows_by_keys(connection: sa.Connection, name: str, keys: Collection[Key]) -> list[Row]:
     """Those that exist, in no order."""
-    wanted = [key[0] for key in keys] if len(TABLES[name].key) == 1 else list(keys)
-    return as_rows(name, connection.execute(_ROWS_BY_KEYS[name], {"wanted": wanted}))
+    wanted = tuple(key[0] for key in keys) if len(TABLES[name].key) == 1 else tuple(keys)
+    return as_rows(name, connection.exec_driver_sql(_ROWS_BY_KEYS[name], (wanted,)))
 
 
 def find(connection: sa.Connection, wanted: Selection) -> list[Row]:
@@ -190,8 +220,7 @@ def replace_all(connection: sa.Connection, name: str, rows: Iterable[Row]) -> No
         text.write("\t".join([_copied(row[column], kind) for column, kind in columns.items()]) + "\n")
     text.seek(0)
     names = ", ".join(f'"{column}"' for column in columns)
-    driver: Any = connection.connection.dbapi_connection
-    with driver.cursor() as cursor:
+    with _driver(connection).cursor() as cursor:
         cursor.copy_expert(f'COPY "{name}" ({names}) FROM STDIN', text)
 
 
