@@ -32,8 +32,8 @@ def tick(price: Decimal) -> Decimal:
 
 
 def to_cents(amount: Decimal) -> Decimal:
-    """An amount of money rounded half-even to whole cents."""
-    return amount.quantize(CENT, rounding=ROUND_HALF_EVEN)
+    """An amount of money rounded half-even to whole cents; nothing is never below zero."""
+    return amount.quantize(CENT, rounding=ROUND_HALF_EVEN) + ZERO
 
 
 def usd(amount: Decimal) -> str:

@@ -9,13 +9,19 @@ HOME_VARIABLE = "TRADING_HOME"
 
 def default_home(project: Path = PROJECT_FOLDER) -> Path:
     """`TRADING_HOME` from the environment or `.env`, else the newest home under `.trading/`, else `.trading/paper`."""
+    named = named_home()
+    if named is not None:
+        return named
+    made = [(at, folder) for folder in _folders(project) if (at := made_at(folder)) is not None]
+    return max(made)[1] if made else project / "paper"
+
+
+def named_home() -> Path | None:
+    """`TRADING_HOME` from the environment or `.env`; None when neither names one."""
     from dotenv import dotenv_values
 
     named = os.environ.get(HOME_VARIABLE) or dotenv_values(".env").get(HOME_VARIABLE)
-    if named:
-        return Path(named).expanduser()
-    made = [(at, folder) for folder in _folders(project) if (at := made_at(folder)) is not None]
-    return max(made)[1] if made else project / "paper"
+    return Path(named).expanduser() if named else None
 
 
 def made_at(home: Path) -> float | None:
