@@ -10,6 +10,8 @@ from trading_pipeline.domain.sessions import NEW_YORK
 
 Find = Callable[[int], Event | None]
 MAX_STEPS = 200
+MAX_TEXT = 1_000
+"""Characters of a model's or a list's text in one sentence."""
 
 
 def ancestors(event: Event, find: Find) -> list[Event]:
@@ -39,6 +41,15 @@ def _clock(text: str) -> str:
     return f"{instant_from(text).astimezone(NEW_YORK):%H:%M:%S} New York"
 
 
+def _bounded(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT].rpartition(' ')[0]} …"
+
+
+def _many(count: int, plural: str) -> str:
+    """`4 canceled`, `1 position`, `2 positions`."""
+    return f"{count:,} {plural.removesuffix('s') if count == 1 and ' ' not in plural else plural}"
+
+
 def _money(text: str | None) -> str:
     return "-" if text is None else usd(Decimal(text))
 
@@ -52,12 +63,12 @@ def _bar(data: Mapping[str, Any]) -> str:
 
 def _indicators(data: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name} {float(value):.4g}" for name, value in sorted(data["values"].items()) if value is not None)
-    return f"{data['symbol']} over {data['bars']} bars: {values[:160]}"
+    return f"{data['symbol']} over {data['bars']} bars: {_bounded(values)}"
 
 
 def _signal(data: Mapping[str, Any]) -> str:
     label = f" ({data['label']})" if data.get("label") else ""
-    return f"{data['action'].upper()} {data['symbol']}{label}, confidence {Decimal(data['confidence']):.2f}: {data['rationale'][:200]}"
+    return f"{data['action'].upper()} {data['symbol']}{label}, confidence {Decimal(data['confidence']):.2f}: {_bounded(data['rationale'])}"
 
 
 def _verdict(data: Mapping[str, Any]) -> str:
@@ -72,7 +83,7 @@ def _intent(data: Mapping[str, Any]) -> str:
 
 
 def _step(data: Mapping[str, Any]) -> str:
-    done = ", ".join(f"{many:,} {what.replace('_', ' ')}" for what, many in data["counts"].items() if many)
+    done = ", ".join(_many(many, what.replace("_", " ")) for what, many in data["counts"].items() if many)
     return f"{data['step'].replace('_', ' ')} of {data['cycle']}: {done or 'nothing to do'}"
 
 
@@ -87,7 +98,10 @@ def _named(what: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 def _fill(data: Mapping[str, Any]) -> str:
-    return f"{data['side'].upper()} {data['quantity']} {data['symbol']} at {data['price']}, commission {_money(data['commission'])}"
+    part = str(data.get("part", "")).rstrip("-0123456789")
+    how = f" by its {part}" if part in ("stop", "target") else ""
+    order = f"{data['side'].upper()} {data['quantity']} {data['symbol']} at {data['price']}{how}"
+    return f"{order}, commission {_money(data['commission'])}, fill {data['execution_id']}"
 
 
 _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
@@ -130,7 +144,7 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.SESSION_OPENED: lambda data: f"{data['session']} begins with equity {_money(data['baseline_equity'])}",
     EventType.SESSION_CLOSED: lambda data: f"{data['session']} ends with equity {_money(data['closing_equity'])}",
     EventType.STRATEGY_REPORTED: lambda data: (
-        f"{data['strategy']} on {data['session']}: {data['fills']} fills, "
+        f"{data['strategy']} on {data['session']}: {_many(data['fills'], 'fills')}, "
         f"day {_money(data['day_pnl'])}, total {_money(data['total_pnl'])}"
     ),
     EventType.RECONCILED: lambda data: "; ".join(data["differences"]) or "book and broker agree",
