@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trading_pipeline.adapters.clocks import KEPT_SECONDS, PAUSE_SECONDS, Pace, ReplayClock, SteppedClock, SystemClock, Ticks, daily_instant
+from trading_pipeline.adapters.clocks import KEPT_SECONDS, PAUSE_SECONDS, Pace, ReplayClock, SteppedClock, SystemClock, Ticks
+from trading_pipeline.adapters.daily_replay import daily_instant
 from trading_pipeline.domain.sessions import Session, TradingCalendar
 from trading_pipeline.errors import CalendarError, Conflict, InputError, StorageError
 

@@ -2,8 +2,9 @@
 
 A replay is a pure function of a small file and the machine's monotonic clock, so all processes that read the file agree
 and none can go back. It runs only while somebody keeps it running: `keep` lets it go on for KEPT_SECONDS at a time, so that
-after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count. Host time
-zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
+after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count. A daily
+replay has two gates a session: at a closed one it runs in real time instead of leaping ahead; what is waited for there is its
+keeper's business. Host time zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """
 
 import fcntl
@@ -14,21 +15,17 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from trading_pipeline.adapters.daily_replay import Linger, daily_instant, gate_ns, no_sessions, slot_at
 from trading_pipeline.adapters.durable_files import open_lock, storage_errors, write_atomically
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.sessions import NEW_YORK, Session, TradingCalendar
-from trading_pipeline.errors import CalendarError, Conflict, InputError, StorageError
-
-REGULAR_SHARE = Fraction(8, 10)
-SWEEP_SHARE = Fraction(9, 10)
-"""Of a daily slot: until the first the clock runs in real time, until the second it sweeps to the close, then to the next open."""
+from trading_pipeline.errors import Conflict, InputError, StorageError
 
 KEPT_SECONDS = 15.0
 """How long a replay goes on after the last `keep`."""
@@ -74,39 +71,6 @@ class SteppedClock:
                 rule="the market clock never goes back", remedy="start a new replay for an earlier instant",
             )
         self._now = instant.astimezone(UTC)
-
-
-def daily_instant(sessions: Sequence[Session], elapsed: timedelta, session_seconds: float) -> datetime:
-    """The market's instant of a daily replay, one session in every `session_seconds` of real time.
-
-    Of each slot the first 80 % run in real time from the open (at most until the close), the next 10 % sweep to the close, the last
-    10 % from there to just before the next open. After the last session it stays at its close.
-
-    Args:
-        sessions: In order; the first begins at `elapsed` 0.
-        elapsed: Real time since the replay began, not negative.
-        session_seconds: Real seconds a session, above zero.
-    """
-    if not sessions:
-        raise _no_sessions()
-    slot_length = Fraction(session_seconds)
-    passed = Fraction(elapsed // timedelta(microseconds=1), 1_000_000)
-    index = int(passed // slot_length)
-    if index >= len(sessions):
-        return sessions[-1].close
-    session = sessions[index]
-    into = passed - index * slot_length
-    until = min(session.open + _span(REGULAR_SHARE * slot_length), session.close)
-    if into < REGULAR_SHARE * slot_length:
-        return min(session.open + _span(into), session.close)
-    if into < SWEEP_SHARE * slot_length:
-        part = (into / slot_length - REGULAR_SHARE) / (SWEEP_SHARE - REGULAR_SHARE)
-        return until + _part(session.close - until, part)
-    if index + 1 == len(sessions):
-        return session.close
-    part = (into / slot_length - SWEEP_SHARE) / (1 - SWEEP_SHARE)
-    gap = sessions[index + 1].open - session.close - timedelta(microseconds=1)
-    return session.close + _part(gap, part)
 
 
 class Pace(StrEnum):
@@ -158,6 +122,19 @@ class _File(BaseModel):
     anchor_ns: int
     elapsed_ns: int = Field(ge=0)
     kept_until_ns: int
+    gate: int | None = Field(default=None, ge=0)
+    """Of a daily replay: the gate that it does not pass until its keeper opens it; None while nobody keeps the gates."""
+    lingered_gate: int = -1
+    lingered_ns: int = Field(default=0, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A closed gate at which a daily replay runs in real time: before the sweep to the close, or at the close."""
+
+    session: Session
+    closing: bool
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,9 +246,48 @@ class ReplayClock:
 
     def now(self) -> datetime:
         """The replay's instant."""
-        file = self._current()
-        self._latest = max(self._latest, self._instant(_elapsed_ns(file, self._ticks.boot_id(), self._ticks.monotonic_ns())))
+        self._latest = max(self._latest, self._instant(self._progress()))
         return self._latest
+
+    @property
+    def runs(self) -> bool:
+        """Whether somebody keeps it running at this moment."""
+        file = self._current()
+        return file.boot_id == self._ticks.boot_id() and self._ticks.monotonic_ns() < file.kept_until_ns
+
+    @property
+    def gate(self) -> Gate | None:
+        """The closed gate at which it is now."""
+        file = self._current()
+        if file.gate is None or file.gate // 2 >= len(self._sessions) or not self._progress().at_gate:
+            return None
+        return Gate(self._sessions[file.gate // 2], file.gate % 2 == 1, file.gate)
+
+    def real_seconds_until(self, instant: datetime, patience: float) -> float:
+        """Real seconds until it shows an instant of its present session, at the soonest; 0 when it has.
+
+        Args:
+            patience: For how many real seconds the keeper of a daily replay waits at the gate before the sweep.
+        """
+        ahead = max(0.0, (instant - self.now()).total_seconds())
+        if self._file.pace is Pace.INTRADAY:
+            return ahead / self._file.speed
+        file, progress = self._file, self._progress()
+        sweep = 2 * slot_at(progress.elapsed_ns, file.session_seconds)
+        until_gate = (gate_ns(sweep, file.session_seconds) - progress.elapsed_ns) / 1e9
+        if until_gate < 0 or (until_gate == 0 and not (progress.at_gate and file.gate == sweep)):
+            return 0.0  # it sweeps, or the session is over
+        waited = progress.lingered_ns / 1e9 if progress.lingered_gate == sweep else 0.0
+        return min(ahead, until_gate + (max(0.0, patience - waited) if file.gate is not None else 0.0))
+
+    def keep_gates(self) -> None:
+        """Let no gate from here on be passed before `open_gate`; the errors are those of `keep`."""
+        if self._file.pace is Pace.DAILY:
+            self._rewrite(lambda _now, until: until, _closed)
+
+    def open_gate(self) -> None:
+        """Let it go on to the next gate, if it is at one; the errors are those of `keep`."""
+        self._rewrite(lambda _now, until: until, _opened)
 
     def keep(self) -> None:
         """Let the replay go on for KEPT_SECONDS more, from where it stands; call it every few seconds.
@@ -285,14 +301,22 @@ class ReplayClock:
         """Stand still from PAUSE_SECONDS on, until the next `keep`; the errors are those of `keep`."""
         self._rewrite(lambda now, until: min(until, now + _PAUSE_NS))
 
-    def _rewrite(self, kept_until: Callable[[int, int], int]) -> None:
+    def _rewrite(self, kept_until: Callable[[int, int], int], gate: "Callable[[_File, _Progress], int | None] | None" = None) -> None:
         with _locked(self._path):
             file = _read(self._path)
             boot, now = self._ticks.boot_id(), self._ticks.monotonic_ns()
             until = kept_until(now, file.kept_until_ns if file.boot_id == boot else now)
-            changed = {"boot_id": boot, "anchor_ns": now, "elapsed_ns": _elapsed_ns(file, boot, now), "kept_until_ns": until}
+            progress = _progress(file, boot, now)
+            changed = {
+                "boot_id": boot, "anchor_ns": now, "kept_until_ns": until, "elapsed_ns": progress.elapsed_ns,
+                "lingered_gate": progress.lingered_gate, "lingered_ns": progress.lingered_ns,
+                "gate": gate(file, progress) if gate is not None else file.gate,
+            }
             self._file = file.model_copy(update=changed)
             self._write()
+
+    def _progress(self) -> "_Progress":
+        return _progress(self._current(), self._ticks.boot_id(), self._ticks.monotonic_ns())
 
     def _current(self) -> _File:
         """The file as it is now; an unreadable one leaves what was read before."""
@@ -303,10 +327,11 @@ class ReplayClock:
                 self._file, self._seen = _read(self._path), seen
         return self._file
 
-    def _instant(self, elapsed_ns: int) -> datetime:
-        elapsed = timedelta(microseconds=elapsed_ns // 1000)
+    def _instant(self, progress: "_Progress") -> datetime:
+        elapsed = timedelta(microseconds=progress.elapsed_ns // 1000)
         if self._file.pace is Pace.DAILY:
-            return min(daily_instant(self._sessions, elapsed, self._file.session_seconds), self._file.end)
+            linger = Linger(progress.lingered_gate, timedelta(microseconds=progress.lingered_ns // 1000))
+            return min(daily_instant(self._sessions, elapsed, self._file.session_seconds, linger), self._file.end)
         left = self._file.end - self._file.start
         return self._file.end if elapsed >= left / self._file.speed else min(self._file.start + elapsed * self._file.speed, self._file.end)
 
@@ -315,10 +340,40 @@ class ReplayClock:
             write_atomically(self._path, self._file.model_dump_json(indent=2).encode() + b"\n")
 
 
-def _elapsed_ns(file: _File, boot_id: str, now_ns: int) -> int:
-    if file.boot_id != boot_id:
-        return file.elapsed_ns
-    return file.elapsed_ns + max(0, min(now_ns, file.kept_until_ns) - file.anchor_ns)
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """How far a replay has come: real time in its slots, and at the newest gate where it had to linger."""
+
+    elapsed_ns: int
+    lingered_gate: int
+    lingered_ns: int
+    at_gate: bool
+
+
+def _progress(file: _File, boot_id: str, now_ns: int) -> _Progress:
+    ran = max(0, min(now_ns, file.kept_until_ns) - file.anchor_ns) if file.boot_id == boot_id else 0
+    lingered_gate, lingered_ns = file.lingered_gate, file.lingered_ns
+    if file.gate is None:
+        return _Progress(file.elapsed_ns + ran, lingered_gate, lingered_ns, at_gate=False)
+    room = max(0, gate_ns(file.gate, file.session_seconds) - file.elapsed_ns)
+    if ran > room:
+        lingered_ns = ran - room + (lingered_ns if lingered_gate == file.gate else 0)
+        lingered_gate = file.gate
+    return _Progress(file.elapsed_ns + min(ran, room), lingered_gate, lingered_ns, at_gate=ran >= room)
+
+
+def _closed(file: _File, progress: _Progress) -> int:
+    """The gate that is closed already, or the first one that has not been passed."""
+    if file.gate is not None:
+        return file.gate
+    gate = 2 * slot_at(progress.elapsed_ns, file.session_seconds)
+    while gate_ns(gate, file.session_seconds) < progress.elapsed_ns:
+        gate += 1
+    return gate
+
+
+def _opened(file: _File, progress: _Progress) -> int | None:
+    return file.gate + 1 if file.gate is not None and progress.at_gate else file.gate
 
 
 def _sessions(file: _File, calendar: TradingCalendar) -> tuple[Session, ...]:
@@ -327,15 +382,8 @@ def _sessions(file: _File, calendar: TradingCalendar) -> tuple[Session, ...]:
     between = calendar.between(file.start.astimezone(NEW_YORK).date(), file.end.astimezone(NEW_YORK).date())
     sessions = tuple(each for each in between if each.close > file.start and each.open < file.end)
     if not sessions:
-        raise _no_sessions()
+        raise no_sessions()
     return sessions
-
-
-def _no_sessions() -> CalendarError:
-    return CalendarError(
-        "There is no session to replay.", rule="a daily replay visits sessions of the exchange",
-        remedy="choose a start and an end with sessions between them",
-    )
 
 
 def _read(path: Path) -> _File:
@@ -361,11 +409,3 @@ def _locked(path: Path) -> Iterator[None]:
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _part(span: timedelta, part: Fraction) -> timedelta:
-    return timedelta(microseconds=int(Fraction(span // timedelta(microseconds=1)) * part))
-
-
-def _span(seconds: Fraction) -> timedelta:
-    return timedelta(microseconds=int(seconds * 1_000_000))
