@@ -19,8 +19,8 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage, PostgresRunStorage, PostgresScheduleStorage
 from sqlalchemy import Engine, create_engine, make_url, text
 
-from trading_pipeline.adapters.dagster_home import HOME_VARIABLE, current_home
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.current_home import HOME_VARIABLE, current_home
 from trading_pipeline.errors import SettingsError
 from trading_pipeline.ports import Home
 

@@ -15,11 +15,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from trading_pipeline.current_home import current_home
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.errors import SettingsError, StorageError
-
-PROJECT_FOLDER = Path(".trading")
 
 
 class Environment(StrEnum):
@@ -110,7 +109,7 @@ class Settings(BaseSettings):
         env_prefix="TRADING_", env_file=".env", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True,
     )
 
-    home: Path = PROJECT_FOLDER / "paper"
+    home: Path = Field(default_factory=current_home)
     environment: Environment = Environment.PAPER
     database_url: SecretStr | None = None
     """A PostgreSQL of one's own; None: the embedded one under the home."""
@@ -130,7 +129,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The home's trading.toml comes last."""
         given = init_settings()
-        home = Path(given.get("home") or env_settings().get("home") or dotenv_settings().get("home") or cls.model_fields["home"].default)
+        home = Path(given.get("home") or env_settings().get("home") or dotenv_settings().get("home") or current_home())
         return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, home / "trading.toml")
 
     @classmethod
@@ -158,7 +157,7 @@ class Settings(BaseSettings):
             ) from None
         except tomllib.TOMLDecodeError as error:
             raise SettingsError(
-                f"trading.toml is no TOML: {error}.", value=str(home or cls.model_fields["home"].default),
+                f"trading.toml is no TOML: {error}.", value=str(home or current_home()),
                 rule="settings are written as TOML", remedy="correct the line it names",
             ) from None
         except OSError as error:

@@ -9,8 +9,10 @@ import pytest
 import yaml
 
 from trading_pipeline.adapters import dagster_home
-from trading_pipeline.adapters.dagster_home import current_home, instance_text, project_text, render
+from trading_pipeline.adapters.dagster_home import instance_text, project_text, render
+from trading_pipeline.current_home import current_home, named_home
 from trading_pipeline.errors import SettingsError, StorageError
+from trading_pipeline.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 
@@ -116,10 +118,34 @@ def test_a_long_home_gets_a_short_socket(tmp_path: Path) -> None:
     assert render(deep, {}).socket != render(tmp_path / ("y" * 100), {}).socket
 
 
-def test_without_variables_the_demo_is_worked_on_if_there_is_one(tmp_path: Path) -> None:
-    assert current_home({}, tmp_path) == tmp_path / ".trading" / "dev"
-    (tmp_path / ".trading" / "demo").mkdir(parents=True)
-    assert current_home({}, tmp_path) == tmp_path / ".trading" / "demo"
+def test_without_variables_the_newest_home_is_worked_on(tmp_path: Path) -> None:
+    project = tmp_path / ".trading"
+    assert current_home({}, tmp_path) == project / "paper"
+    for name, at in (("paper", 100), ("demo", 200), ("demo-20261120-101500", 50)):
+        (project / name).mkdir(parents=True)
+        (project / name / "trading.toml").touch()
+        os.utime(project / name / "trading.toml", (at, at))
+    (project / "notes").mkdir()
+    assert current_home({}, tmp_path) == project / "demo"
+    assert named_home({}, tmp_path) is None
+
+
+def test_the_environment_names_the_home_before_the_file_does(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("TRADING_HOME=/elsewhere\n")
+    assert current_home({}, tmp_path) == named_home({}, tmp_path) == Path("/elsewhere")
+    assert current_home({"TRADING_HOME": "/named"}, tmp_path) == Path("/named")
+
+
+def test_command_line_settings_and_code_location_mean_the_same_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("TRADING_HOME", "DAGSTER_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    made = tmp_path / ".trading" / "demo"
+    made.mkdir(parents=True)
+    (made / "trading.toml").write_text('environment = "demo"\n')
+    settings = Settings.load()
+    assert (settings.home, settings.environment.value) == (current_home(), "demo")
+    assert settings.home == made
 
 
 def test_the_variable_names_the_home(tmp_path: Path) -> None:
@@ -143,7 +169,7 @@ def test_processes_of_a_home_load_no_code_from_the_folder_they_stand_in(tmp_path
 
 def test_a_dagster_home_of_another_project_is_not_ours(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    assert current_home({"DAGSTER_HOME": str(tmp_path / "other")}, tmp_path) == tmp_path / ".trading" / "dev"
+    assert current_home({"DAGSTER_HOME": str(tmp_path / "other")}, tmp_path) == tmp_path / ".trading" / "paper"
 
 
 def test_two_homes_at_once_are_refused(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from tests.faces.conftest import Shell
-from trading_pipeline.faces.cli import homes
 from trading_pipeline.faces.cli.main import main
 from trading_pipeline.faces.cli.output import Column, Output, duration, gain, new_york, plain, price
 
@@ -83,25 +82,6 @@ def test_an_unknown_setting_is_named(trading: Shell) -> None:
     said = trading("status")
     assert said.code == 2
     assert "paper.cahs" in said.err
-
-
-def test_the_newest_home_is_meant_unless_another_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    monkeypatch.delenv("TRADING_HOME", raising=False)
-    monkeypatch.chdir(tmp_path)
-    assert homes.default_home() == Path(".trading/paper")
-    for name, at in (("paper", 100), ("demo", 200), ("demo-old", 50)):
-        made = tmp_path / ".trading" / name
-        made.mkdir(parents=True)
-        (made / "trading.toml").touch()
-        os.utime(made / "trading.toml", (at, at))
-    (tmp_path / ".trading" / "notes").mkdir()
-    assert homes.default_home() == Path(".trading/demo")
-    (tmp_path / ".env").write_text("TRADING_HOME=/elsewhere\n")
-    assert homes.default_home() == Path("/elsewhere")
-    monkeypatch.setenv("TRADING_HOME", "/named")
-    assert homes.default_home() == Path("/named")
 
 
 @pytest.mark.parametrize(

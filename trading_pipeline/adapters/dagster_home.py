@@ -16,17 +16,15 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+from trading_pipeline.current_home import HOME_VARIABLE, RENDERED_MARK
 from trading_pipeline.errors import SettingsError, StorageError
 from trading_pipeline.ports import Home
 
 LOCATION = "trading_pipeline"
-HOME_VARIABLE = "TRADING_HOME"
 DATABASE_VARIABLE = "TRADING_DAGSTER_DATABASE_URL"
-PROJECT_FOLDER = Path(".trading")
 MAX_SOCKET_PATH = 103
 """Bytes: macOS allows 104 with the terminating zero, Linux 108."""
 
-_MARK = "# trading-pipeline "
 _NOTE = "# Rendered by every command of trading; an edit is refused. Settings live in trading.toml.\n"
 
 _STORAGE = """\
@@ -85,32 +83,6 @@ class DagsterHome:
         return {"DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent), "PYTHONSAFEPATH": "1"}
 
 
-def current_home(environ: Mapping[str, str] = os.environ, folder: Path = Path()) -> Path:
-    """The home that a process works on, absolute.
-
-    TRADING_HOME; else the home around DAGSTER_HOME, if one of ours; else `.trading/demo` under `folder`, if a demo has run
-    there; else `.trading/dev`.
-
-    Raises:
-        SettingsError: TRADING_HOME and DAGSTER_HOME name two homes: the ledger and the catalogue would part.
-    """
-    named = Path(environ[HOME_VARIABLE]).expanduser().absolute() if environ.get(HOME_VARIABLE) else None
-    dagster = Path(environ["DAGSTER_HOME"]).expanduser().absolute() if environ.get("DAGSTER_HOME") else None
-    if dagster is not None and not _is_ours(dagster / "dagster.yaml"):
-        dagster = None
-    if named is not None and dagster is not None and dagster.resolve() != Home(named).dagster.resolve():
-        raise SettingsError(
-            f"TRADING_HOME is {named}, but DAGSTER_HOME is {dagster}.", value=str(dagster),
-            rule="one home holds both the ledger and Dagster's catalogue", remedy="unset one of the two variables",
-        )
-    if named is not None:
-        return named
-    if dagster is not None:
-        return dagster.parent
-    demo = (folder / PROJECT_FOLDER / "demo").absolute()
-    return demo if demo.is_dir() else (folder / PROJECT_FOLDER / "dev").absolute()
-
-
 def instance_text(home: Path, *, external_database: bool = False) -> str:
     """`dagster.yaml` of a home.
 
@@ -126,7 +98,7 @@ def instance_text(home: Path, *, external_database: bool = False) -> str:
 
 
 def project_text() -> str:
-    """`dagster.yaml` of the project folder, for plain `dagster dev`; its home is `current_home`."""
+    """`dagster.yaml` of the project folder, for plain `dagster dev`; its home is `current_home()`."""
     return _STORAGE.format(config="{}") + _SETTINGS + _PROJECT_FOLDERS
 
 
@@ -172,15 +144,7 @@ def _socket(folder: Path) -> Path:
 
 
 def _sealed(body: str) -> str:
-    return f"{_MARK}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        with path.open(encoding="utf-8") as file:
-            return file.readline().startswith(_MARK)
-    except (OSError, UnicodeDecodeError):
-        return False
+    return f"{RENDERED_MARK}{hashlib.sha256(body.encode()).hexdigest()}\n{body}"
 
 
 def _place(path: Path, text: str) -> None:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from trading_pipeline.current_home import made_at
 from trading_pipeline.errors import TradingError
-from trading_pipeline.faces.cli.homes import made_at
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, word
 

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from trading_pipeline.current_home import current_home, made_at, named_home
 from trading_pipeline.errors import PermissionRequired, SettingsError, TradingError
-from trading_pipeline.faces.cli.homes import default_home, made_at
 from trading_pipeline.faces.cli.output import NEW_YORK, Output, plain
 
 if TYPE_CHECKING:
@@ -45,6 +45,15 @@ class Invocation:
     output: Output
     home_given: bool = False
     """Whether the person named the home."""
+    home_picked: bool = False
+    """Whether nobody named it, not even the environment."""
+
+    def say_home(self) -> None:
+        """Which home is meant, where nobody named one."""
+        if self.home_picked:
+            here = Path.cwd()
+            shown = self.home.relative_to(here) if self.home.is_relative_to(here) else self.home
+            self.output.note(f"home {shown}, the newest; another with --home", style="dim")
 
     def settings(self, **given: Any) -> "Settings":
         """The settings of the home."""
@@ -70,6 +79,7 @@ class Invocation:
             )
         from trading_pipeline.bootstrap import open_desk
 
+        self.say_home()
         with open_desk(settings) as desk:
             yield desk
 
@@ -99,7 +109,13 @@ def command(
             outer: dict[str, Any] = ctx.find_root().obj or {}
             as_json, quiet, home = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home"))
             output = Output(as_json=bool(as_json), quiet=bool(quiet))
-            call = Invocation((home.expanduser() if home else default_home()).absolute(), output, home is not None)
+            try:
+                chosen = home.expanduser() if home else current_home()
+                picked = home is None and named_home() is None
+            except SettingsError as error:
+                output.error(error)
+                raise typer.Exit(error.exit_code) from None
+            call = Invocation(chosen.absolute(), output, home is not None, picked)
             _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]
 
         own = list(inspect.signature(function).parameters.values())[1:]
