@@ -14,6 +14,12 @@ UNFINISHED = (
 )
 
 
+def given_up(instance: dg.DagsterInstance, tag: str, value: str) -> bool:
+    """Whether enough runs that carry the tag have been made and none is under way."""
+    runs = instance.get_runs(dg.RunsFilter(tags={tag: value}), limit=MOST_ATTEMPTS)
+    return len(runs) >= MOST_ATTEMPTS and all(run.status not in UNFINISHED for run in runs)
+
+
 def next_attempt(instance: dg.DagsterInstance, tag: str, value: str) -> int | None:
     """The number of the next run that carries the tag; None while one is under way, or when enough have been made."""
     runs = instance.get_runs(dg.RunsFilter(tags={tag: value}), limit=MOST_ATTEMPTS)

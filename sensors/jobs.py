@@ -8,6 +8,7 @@ from assets.analysis import charts, indicators
 from assets.decisions import signals
 from assets.market import bars
 from assets.trading import fills, orders, portfolio_snapshots, verdicts
+from resources.run_process import mark_run
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.desk import Desk
 
@@ -26,6 +27,7 @@ follow_up = dg.define_asset_job(
 @dg.op(required_resource_keys={"desk"}, config_schema={"session": str}, description="Cancel entries, void proposals, finish, report.")
 def close(context: dg.OpExecutionContext) -> None:
     """Close the session that the run names."""
+    mark_run(context.instance, context.run)
     desk: Desk = context.resources.desk
     report = close_session(desk, desk.calendar.session(date.fromisoformat(context.op_config["session"])))
     context.add_output_metadata({"report": dg.MetadataValue.json(report)})

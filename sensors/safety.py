@@ -1,6 +1,7 @@
 """Safety: a failed run is a fact and pauses the strategies it traded for; a run whose process is gone has failed."""
 
 import dagster as dg
+import psutil
 
 from assets.partitions import CYCLE_TAG, cycles_of
 from resources.run_process import PROCESS_TAG, alive
@@ -8,6 +9,8 @@ from sensors.jobs import cycle, follow_up, session_close
 from trading_pipeline.errors import InputError
 from trading_pipeline.service.controls import record_failed_run
 from trading_pipeline.service.desk import Desk
+
+_IN_A_PROCESS = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 
 
 @dg.run_failure_sensor(
@@ -28,9 +31,15 @@ def safety(context: dg.RunFailureSensorContext, desk: dg.ResourceParam[Desk]) ->
 def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Report runs as failed whose process no longer exists: nobody else notices under the default launcher."""
     lost = 0
-    for run in context.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])):
+    for record in context.instance.get_run_records(dg.RunsFilter(statuses=list(_IN_A_PROCESS))):
+        run = record.dagster_run
         named = run.tags.get(PROCESS_TAG)
-        if named is not None and not alive(named):
-            context.instance.report_run_failed(run, f"its process {named} is gone")
+        # Runs are children of this process or of one it replaced: what was under way before it began ended with that one.
+        if (named is not None and not alive(named)) or (named is None and record.update_timestamp.timestamp() < _began()):
+            context.instance.report_run_failed(run, f"its process {named or ''} is gone")
             lost += 1
     return dg.SkipReason(f"{lost} runs had lost their process")
+
+
+def _began() -> float:
+    return psutil.Process().create_time()

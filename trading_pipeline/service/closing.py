@@ -26,6 +26,11 @@ def sessions_to_close(desk: Desk) -> list[Session]:
     return [session for day in sorted(opened) if (session := desk.calendar.session(day)).close <= now]
 
 
+def overdue_closes(desk: Desk) -> list[Session]:
+    """Those of them after which another session has opened already."""
+    return [session for session in sessions_to_close(desk) if session.day < desk.today()]
+
+
 def close_session(desk: Desk, session: Session) -> dict[str, Any]:
     """Close one session once; returns its report, the stored one if it was closed before."""
     if desk.now() < session.close:
