@@ -141,11 +141,12 @@ class Floor:
     @property
     def broker(self) -> PaperBroker:
         """The paper broker, as the owner of the account sees it."""
-        return PaperBroker(self.book, self.desk.market, self.clock, self.desk.calendar, self.settings)
+        return PaperBroker(self.book, self.desk.market, self.clock, self.desk.calendar, self.settings, splits=self.desk.splits)
 
     def restarted(self, **changes: Any) -> "Floor":
         """A fresh process over the same record, book and archive; what `changes` says of the desk is different."""
-        broker = PaperBroker(self.book, changes.get("market", self.desk.market), self.clock, self.desk.calendar, self.settings, self.faults)
+        source, splits = changes.get("market", self.desk.market), changes.get("splits", self.desk.splits)
+        broker = PaperBroker(self.book, source, self.clock, self.desk.calendar, self.settings, self.faults, splits)
         return replace(self, desk=replace(self.desk, **({"broker": broker} | changes)))
 
     # What happens
@@ -232,7 +233,7 @@ def floor(
         environment=environment, world=world, limits=limits or AccountLimits(), clock=clock, calendar=calendar(),
         ledger=MemoryLedger(environment, opened_at=now), archive=ParquetArchive(folder / "archive"), market=source, splits=splits,
         objects=LocalObjects(folder / "objects"), charts=PngCharts(), deciders={"rules": asked},
-        broker=PaperBroker(book, source, clock, calendar(), settings, faults),
+        broker=PaperBroker(book, source, clock, calendar(), settings, faults, splits),
     )
     return Floor(replace(desk, **changes), clock, faults, book, settings, asked).run(*specs)
 

@@ -63,7 +63,7 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
             objects=LocalObjects(home.objects),
             charts=PngCharts(),
             deciders={"rules": RulesAgent()},
-            broker=PaperBroker(book, market, clock, calendar, paper_settings(settings)),
+            broker=PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits),
         )
 
 

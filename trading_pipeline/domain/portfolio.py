@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.split_holdings import exact_shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,25 @@ class Position:
             cost=self.cost - sold_cost,
             realised=self.realised + fill.quantity * fill.price - fill.commission - sold_cost,
             opened_at=self.opened_at if left > 0 else None,
+        )
+
+    def after_split(self, ratio: Decimal, quantity: int, paid: Decimal) -> "Position":
+        """This position in new shares: its cost goes on, what was paid in lieu of a fraction is a sale of that fraction.
+
+        Args:
+            quantity: Whole new shares, see `split_holdings.shared_out`.
+            paid: USD; negative where the position got a share for a fraction, which adds to its cost.
+        """
+        exact = exact_shares(self.quantity, ratio)
+        sold = ZERO
+        if quantity <= 0:
+            sold = self.cost
+        elif exact > quantity:
+            sold = (self.cost * (exact - quantity) / exact).quantize(Decimal("0.00000001"))
+        bought = -paid if exact < quantity else ZERO
+        return replace(
+            self, quantity=quantity, cost=self.cost - sold + bought, realised=self.realised + paid + bought - sold,
+            opened_at=self.opened_at if quantity > 0 else None,
         )
 
     def unrealised(self, mark: Decimal) -> Decimal:

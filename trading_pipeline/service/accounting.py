@@ -6,6 +6,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from trading_pipeline.domain.adjustments import split_adjusted
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
@@ -15,6 +16,7 @@ from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import position_of
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
+from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
@@ -50,20 +52,25 @@ def portfolio_of(desk: Desk, reader: Reader) -> Portfolio:
     cash = reader.get("cash", account)
     positions = tuple(found for row in reader.find("positions") if (found := position_of(row)) is not None)
     held = sorted({position.symbol for position in positions if position.quantity})
-    return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, marks(desk, held))
+    return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, marks(desk, held, reader))
 
 
-def marks(desk: Desk, symbols: Sequence[str]) -> dict[str, Decimal]:
-    """A price for each symbol: the quote's last, or the newest archived close."""
+def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> dict[str, Decimal]:
+    """A price for each symbol, for a share as the book counts it: the quote's last, or the newest archived close.
+
+    Args:
+        reader: The book; the ledger as it is when None. While a split is no fact yet, its shares are old ones.
+    """
     if not symbols:
         return {}
+    splits = corporate_actions.pending(desk, reader or desk.ledger)
     quotes = desk.market.quotes(symbols, desk.now())
     found = {symbol: quote.last for symbol, quote in quotes.items()}
     for symbol in symbols:
         if symbol in found:
             continue
         closes = [
-            (table.last_end, table.close[-1])
+            (table.last_end, split_adjusted(table, desk.splits.get(symbol, ()), desk.today()).close[-1])
             for interval in Interval
             if len(table := desk.archive.read(symbol, interval, until=desk.now(), count=1))
         ]
@@ -73,7 +80,7 @@ def marks(desk: Desk, symbols: Sequence[str]) -> dict[str, Decimal]:
                 remedy="check the source of its bars",
             )
         found[symbol] = price_of(float(max(closes)[1]))
-    return found
+    return {symbol: price * corporate_actions.unbooked_ratio(splits, symbol) for symbol, price in found.items()}
 
 
 def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:

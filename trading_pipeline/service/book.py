@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from trading_pipeline.domain.adjustments import split_adjusted
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bar_quality import average_day_volume
 from trading_pipeline.domain.codec import decode
@@ -276,7 +277,8 @@ class Book:
         if symbol not in self.volumes:
             per_session = max(1, -(-390 // spec.interval.minutes))
             table = self.desk.archive.read(symbol, spec.interval, until=self.now, count=VOLUME_BARS * per_session)
-            self.volumes[symbol] = average_day_volume(table, self.desk.today()) if len(table) else None
+            adjusted = split_adjusted(table, self.desk.splits.get(symbol, ()), self.desk.today())
+            self.volumes[symbol] = average_day_volume(adjusted, self.desk.today()) if len(table) else None
         return self.volumes[symbol]
 
 

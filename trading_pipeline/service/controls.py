@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from trading_pipeline.domain.approvals import OPEN
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
@@ -12,13 +11,12 @@ from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
-from trading_pipeline.errors import PermissionRequired, StrategyError, UnknownName
-from trading_pipeline.ports import Ledger, Transaction
+from trading_pipeline.errors import IllegalTransition, PermissionRequired, StrategyError, UnknownName
+from trading_pipeline.ports import Ledger
 from trading_pipeline.service import settlement
-from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
-from trading_pipeline.service.trading import void
+from trading_pipeline.service.voiding import void_open
 
 
 def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
@@ -54,10 +52,10 @@ def check(desk: Desk, spec: StrategySpec) -> None:
 
 def start(desk: Desk, name: str, *, actor: str) -> StrategyState:
     """DRAFT or NOT_READY to RUNNING, if book and broker agree; to NOT_READY, said why, if not."""
-    require(desk.ledger, name)
+    _require_allowed(require(desk.ledger, name), StrategyState.STARTING)
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, EventType.STRATEGY_STARTING, name, actor))
-    differences = compare_with_broker(desk)
+    differences = list(settlement.settled_mismatches(desk, _uncounted(desk)).values())
     with desk.ledger.transaction() as tx:
         if differences:
             tx.append(_event(desk, EventType.STRATEGY_NOT_READY, name, "desk", reason="; ".join(differences)))
@@ -96,7 +94,8 @@ def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Seq
 def resume(desk: Desk, name: str, *, actor: str) -> None:
     """A paused strategy runs again, if book and broker agree."""
     row = require(desk.ledger, name)
-    differences = compare_with_broker(desk)
+    _require_allowed(row, StrategyState.RUNNING)
+    differences = list(settlement.settled_mismatches(desk, _uncounted(desk)).values())
     if differences:
         raise StrategyError(
             f"{name} cannot resume: {differences[0]}.", value=name, rule="book and broker agree before a strategy trades (invariant 27)",
@@ -131,7 +130,7 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: b
         )
     with desk.ledger.transaction() as tx:
         [revised] = tx.append(_event(desk, EventType.STRATEGY_REVISED, spec.name, actor, spec=encode(spec), loosened=loosened))
-        _void_open(desk, tx, spec.name, "the strategy was revised", actor)
+        void_open(tx, "the strategy was revised", desk.now(), actor, strategy=spec.name)
     return revised
 
 
@@ -162,7 +161,7 @@ def withdraw(desk: Desk, name: str, reason: str, actor: str, *, until: date | No
         until: Only what belongs to this session or an earlier one.
     """
     with desk.ledger.transaction() as tx:
-        _void_open(desk, tx, name, reason, actor, until)
+        void_open(tx, reason, desk.now(), actor, until=until, strategy=name)
     working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
     working = [row for row in working if until is None or row["session"] <= until.isoformat()]
     if working:
@@ -182,23 +181,45 @@ def require(ledger: Ledger, name: str) -> Row:
     return row
 
 
-def _void_open(desk: Desk, tx: Transaction, name: str, reason: str, actor: str, until: date | None = None) -> None:
-    for row in tx.find("actions", strategy=name, state=tuple(state.value for state in OPEN)):
-        if until is None or row["session"] <= until.isoformat():
-            void(tx, row, reason, desk.now(), actor)
+_LEADS_TO = {EventType.STRATEGY_RESUMED: StrategyState.RUNNING, EventType.STRATEGY_FINISHED: StrategyState.FINISHED}
+_COMMANDS = {
+    StrategyState.STARTING: "start", StrategyState.PAUSED_USER: "pause", StrategyState.RUNNING: "resume", StrategyState.FINISHED: "finish",
+}
+"""What a person does to bring a strategy into a state."""
+
+
+def _require_allowed(row: Row, target: StrategyState) -> None:
+    """Make sure that the state machine has the transition, before anything is asked of a broker.
+
+    Raises:
+        StrategyError: The strategy is over.
+        IllegalTransition: The transition does not exist; names those that do, by their commands.
+    """
+    name, state = row["name"], StrategyState(row["state"])
+    shown = state.value.replace("_", " ")
+    if not TRANSITIONS[state]:
+        raise StrategyError(
+            f"{name} is {shown}: nothing changes that.", value=state.value, rule="a finished or stopped strategy is history",
+            remedy="create a new strategy",
+        )
+    if target in TRANSITIONS[state]:
+        return
+    allowed = [command for each, command in _COMMANDS.items() if each in TRANSITIONS[state]]
+    wanted = _COMMANDS.get(target, target.value.replace("_", " "))
+    raise IllegalTransition(
+        f"{name} is {shown}; {wanted} is not possible from there.", value=state.value,
+        rule=f"a strategy that is {shown} can {' or '.join(allowed) or 'only wait'}",
+        remedy=" or ".join(f"trading strategy {command} {name}" for command in allowed) or "look again: trading strategy list",
+    )
 
 
 def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> None:
     row = require(desk.ledger, name)
-    if not TRANSITIONS[StrategyState(row["state"])]:
-        raise StrategyError(
-            f"{name} is {row['state']}: nothing changes that.", value=row["state"], rule="a finished or stopped strategy is history",
-            remedy="create a new strategy",
-        )
+    _require_allowed(row, _LEADS_TO.get(type_) or StrategyState(facts["state"]))
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, type_, name, actor, **facts))
         if type_ is not EventType.STRATEGY_RESUMED:
-            _void_open(desk, tx, name, f"the strategy was {type_.value.partition('.')[2]}", actor)
+            void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), actor, strategy=name)
 
 
 def _event(desk: Desk, type_: EventType, name: str, actor: str, **facts: Any) -> NewEvent:

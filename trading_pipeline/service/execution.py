@@ -24,10 +24,11 @@ from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import Permit, Reader, Ticket, Transaction, ticket_digest
 from trading_pipeline.service.book import Book, intent_of
+from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, order_event, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
-from trading_pipeline.service.trading import void
+from trading_pipeline.service.voiding import void
 
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
@@ -41,6 +42,8 @@ def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
         return nothing_to_do(desk, cycle, "orders", "a backfill places nothing")
     tally = Tally("orders", cycle)
     with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
+        if pending(desk, desk.ledger):
+            settle(desk, tally)
         recover(desk, tally)
         for row in _released(desk, cycle):
             _release(desk, cycle, row, tally)

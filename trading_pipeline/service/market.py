@@ -23,7 +23,9 @@ from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service.accounting import open_session
+from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 HISTORY = 600
@@ -54,6 +56,8 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     specs = due_strategies(desk, cycle)
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
     tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
+    if cycle.kind is CycleKind.BAR and pending(desk, desk.ledger):
+        settle(desk, tally)
     arrived = _fetch(desk, cycle.interval, symbols, cycle.bar_end, refill=cycle.kind is CycleKind.BACKFILL)
     drops: list[NewEvent] = []
     events: list[NewEvent] = []

@@ -1,7 +1,8 @@
 """What the broker says of our orders, written down: executions, ends, answers that came late; and the request to cancel.
 
-Each execution is booked once by its id. An order that the broker does not show is given up only when two looks found nothing;
-one that appears after that is cancelled and its fills are booked. Nothing here ever sends an order: that is `execution`.
+Each execution is booked once by its id, in order of time, with splits at their place in between. An order that the broker
+does not show is given up only when two looks found nothing; one that appears after that is cancelled and its fills are
+booked. Nothing here ever sends an order: that is `execution`.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
+from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
+from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
 
@@ -48,16 +51,30 @@ def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
 def _settle(desk: Desk, tally: Tally) -> None:
     booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
     since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    executions = desk.broker.executions(since)
+    executions = sorted(desk.broker.executions(since), key=lambda each: each[1].at)
+    splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
+    symbols = {split.symbol for split in splits}
+    resting = [row["client_id"] for row in desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)] if symbols else []
+    restated = {order.client_id: order for order in desk.broker.orders(resting)} if resting else {}
     with desk.ledger.transaction() as tx:
         for name, fill in executions:
+            while splits and splits[0].at <= fill.at:
+                _split(desk, tx, splits.pop(0), restated, tally)
             _book(desk, tx, name, fill, tally)
+        for split in splits:
+            _split(desk, tx, split, restated, tally)
     # A cancel that did not get through is sent again: it is idempotent, and an order that was to go must go.
     stuck = _learn(desk, tally)
     for name in stuck:
         desk.broker.cancel(name)
     if stuck:
         _learn(desk, tally)
+
+
+def _split(desk: Desk, tx: Transaction, split: DueSplit, restated: Mapping[str, BrokerOrder], tally: Tally) -> None:
+    if tally.saw(corporate_actions.record(desk, tx, split, restated)):
+        tally.count("splits")
+        tally.notes.append(f"{split.symbol} was split {split.ratio.normalize():f} for 1")
 
 
 def _learn(desk: Desk, tally: Tally) -> list[str]:
@@ -98,6 +115,7 @@ def news(desk: Desk) -> str:
         # What somebody else trades in the account is not news of an order of ours.
         if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None and desk.ledger.get("orders", name) is not None
     ]
+    heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]

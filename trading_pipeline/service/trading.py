@@ -30,6 +30,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
 from trading_pipeline.service.settlement import settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do, spec_of
+from trading_pipeline.service.voiding import void
 
 
 def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
@@ -158,14 +159,6 @@ def _void_opposites(desk: Desk, tx: Transaction, book: Book, row: Row) -> list[E
             if changed is not None:
                 book.admit(changed)
     return events
-
-
-def void(tx: Transaction, row: Row, reason: str, at: datetime, actor: str, cause: int | None = None) -> list[Event]:
-    """Void an open action and, if it has one, its approval."""
-    asked = tx.get("approvals", row["action_id"]) is not None
-    type_ = EventType.APPROVAL_VOIDED if asked else EventType.ACTION_VOIDED
-    payload = {"action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "reason": reason}
-    return tx.append(NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['action_id']}", payload, at, actor, cause))
 
 
 def _evaluated(

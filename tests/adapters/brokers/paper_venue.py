@@ -1,5 +1,6 @@
 """A small exchange for paper broker tests: three sessions of ten minutes, one-minute bars written out by hand."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -9,6 +10,7 @@ from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperBook, 
 from trading_pipeline.adapters.brokers.paper_faults import FaultPlan
 from trading_pipeline.adapters.clocks import SteppedClock
 from trading_pipeline.adapters.market_data.table_market import TableMarket
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Bar, BarTable, Interval, table_of
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.sessions import Session, TradingCalendar
@@ -95,11 +97,12 @@ class Venue:
     faults: FaultPlan = field(default_factory=FaultPlan)
     book: PaperBook | None = None
     start: datetime = OPEN
+    splits: Mapping[str, tuple[Split, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.clock = SteppedClock(self.start)
         self.book = self.book or MemoryBook(self.settings.account, self.settings.cash)
-        self.broker = PaperBroker(self.book, self.market, self.clock, CALENDAR, self.settings, self.faults)
+        self.broker = PaperBroker(self.book, self.market, self.clock, CALENDAR, self.settings, self.faults, self.splits)
 
     def submit(self, ticket: Ticket, when: datetime | None = None) -> BrokerOrder:
         """Place a ticket, at an instant."""

@@ -162,17 +162,6 @@ def test_rows_21_and_22_somebody_else_trades_in_the_account():
     assert here.order(name).status is BrokerStatus.FILLED
 
 
-def test_row_23_a_split_overnight_changes_the_shares_and_cancels_what_rests():
-    here = faulty(FaultPlan())
-    here.submit(bracketed(75))
-    before = here.broker.account().cash
-    here.broker.split("AAPL", Decimal("1.5"))
-    assert here.broker.positions() == {"AAPL": 112}
-    assert here.broker.account().cash == before + Decimal("50.00")  # half a share at 100.00
-    assert here.broker.orders() == []
-    assert len(here.fills()) == 1
-
-
 def test_row_24_queries_can_answer_with_nothing():
     plan = FaultPlan().on_call(Call.POSITIONS, Empty()).on_call(Call.ORDERS, Empty()).on_call(Call.EXECUTIONS, Empty())
     here = faulty(plan)

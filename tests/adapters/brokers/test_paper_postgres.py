@@ -17,6 +17,7 @@ from tests.contracts.test_broker import DATABASE, paper_book
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
 from trading_pipeline.adapters.ledger.embedded import APP, EmbeddedPostgres
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import BrokerStatus
 
@@ -50,6 +51,13 @@ def test_another_process_finds_the_account_as_it_was_left(book):
     assert second.order("T").status is BrokerStatus.FILLED
     with pytest.raises(BrokerRefused, match="duplicate"):
         second.submit(bracketed())
+
+
+def test_another_process_does_not_split_the_shares_again(book):
+    split = {"AAPL": (Split("AAPL", SESSIONS[2].day, Decimal(4)),)}
+    on(book, splits=split).submit(buy("A", 10, "105.00"))
+    for minute in (1, 2):
+        assert on(book, splits=split, start=at(minute, day=1)).broker.positions() == {"AAPL": 40}
 
 
 def test_sellers_in_parallel_never_sell_more_than_is_held(book, postgres):

@@ -7,14 +7,16 @@ only, buying power is cash, regular hours only; dividends, margin, short sales a
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import prod
+from types import MappingProxyType
 
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperBook, PaperOrder, PaperSettings, Progress, Quirks
 from trading_pipeline.adapters.brokers.paper_checks import check_funds, check_hours, check_permit, check_ticket
-from trading_pipeline.adapters.brokers.paper_engine import Matching, advance
+from trading_pipeline.adapters.brokers.paper_engine import Matching, SplitDay, advance
 from trading_pipeline.adapters.brokers.paper_faults import (
     Call,
     CancelAfter,
@@ -30,10 +32,12 @@ from trading_pipeline.adapters.brokers.paper_faults import (
     Slow,
 )
 from trading_pipeline.adapters.brokers.paper_matching import Opening, commission, reserved
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.money import ZERO, price_of
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.sessions import TradingCalendar
+from trading_pipeline.domain.split_holdings import effective_at, whole_shares
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, MarketDataError, OutcomeUnknown
 from trading_pipeline.ports import BrokerAccount, BrokerOrder, BrokerStatus, Clock, MarketData, Permit, Ticket
 
@@ -50,7 +54,7 @@ class PaperBroker:
 
     def __init__(
         self, book: PaperBook, market: MarketData, clock: Clock, calendar: TradingCalendar, settings: PaperSettings | None = None,
-        faults: FaultPlan | None = None,
+        faults: FaultPlan | None = None, splits: Mapping[str, Sequence[Split]] = MappingProxyType({}),
     ) -> None:
         """Open the account.
 
@@ -58,6 +62,7 @@ class PaperBroker:
             book: Of the settings' account.
             market: Fills are made of its bars, in the finest interval it has of a symbol.
             faults: What goes wrong; nothing when None.
+            splits: By symbol: those that the market's prices step at. Each is applied at its session's open to what is held then.
         """
         self._book = book
         self._market = market
@@ -65,6 +70,10 @@ class PaperBroker:
         self._calendar = calendar
         self._settings = settings or PaperSettings()
         self._faults = faults or FaultPlan()
+        self._splits = {
+            symbol: [(at, split.ratio) for split in known if (at := effective_at(split, calendar)) is not None]
+            for symbol, known in splits.items()
+        }
 
     @property
     def account_id(self) -> str:
@@ -171,30 +180,9 @@ class PaperBroker:
             number = book.next_execution()
             fill = Fill(f"PAPER-{book.account}-{number}", name, symbol, side, quantity, price, order.commission, now)
             book.book(Execution(number, fill))
+            book.scales[symbol] = now
             book.end(order, BrokerStatus.FILLED, "", now)
         return name
-
-    def split(self, symbol: str, ratio: Decimal) -> None:
-        """What a venue does at a split: shares times `ratio`, fractions paid at the last price, resting orders of the symbol canceled.
-
-        Source: IBKR cancels GTC orders at corporate actions
-        (https://www.interactivebrokers.com.hk/php/webhelp/Making_Trades/Create_Order_Types/timeinforce.htm).
-        """
-        with self._moved() as (book, now):
-            held = book.positions.get(symbol, 0)
-            exact = held * ratio
-            rest = exact - int(exact)
-            if rest:
-                with _market_errors():
-                    book.cash += rest * self._marks([symbol], now)[symbol]
-            if int(exact):
-                book.positions[symbol] = int(exact)
-            else:
-                book.positions.pop(symbol, None)
-            matching = Matching(book, self._settings)
-            for order in [each for each in book.open.values() if each.ticket.symbol == symbol]:
-                if order.open:
-                    matching.end(order, BrokerStatus.CANCELED, f"the shares were split {ratio} for 1", now)
 
     @contextmanager
     def _moved(
@@ -205,12 +193,22 @@ class PaperBroker:
             with self._book.change(named=named, since=since, hidden=hidden) as book:
                 now = self._clock.now()
                 with _market_errors():
-                    advance(book, self._market, self._settings, now)
+                    advance(book, self._market, self._settings, now, self._splits_met(book, now))
                 yield book, now
         except OutcomeUnknown as error:
             if placing:
                 raise
             raise BrokerNotReady(error.message, value=error.value, rule=error.rule, remedy="ask again") from error
+
+    def _splits_met(self, book: Book, now: datetime) -> list[SplitDay]:
+        """What the account has lived through and its share counts do not have yet."""
+        met = []
+        for symbol in sorted(book.symbols) if self._splits else ():
+            since = book.scales.get(symbol, now)
+            for at, ratio in self._splits.get(symbol, ()):
+                if since < at <= now:
+                    met.append(SplitDay(at, symbol, ratio, self._last_close(symbol, since - LOOK_BACK, at)[1]))
+        return met
 
     def _call(self, call: Call) -> object:
         fault = self._faults.next_of(call)
@@ -230,13 +228,16 @@ class PaperBroker:
             progress = book.progress.get(ticket.symbol)
             if progress is None:
                 before = self._market.closed_bars([ticket.symbol], intervals[0], now - LOOK_BACK, now).get(ticket.symbol)
-                volume = int(before.volume[-1]) if before is not None and len(before) else None
+                volume = None
+                if before is not None and len(before):
+                    volume = whole_shares(int(before.volume[-1]), self._split_since(ticket.symbol, before.last_end, now))
                 progress = Progress(intervals[0], closed=now, volume=volume)
             current = self._market.opening_bar(ticket.symbol, progress.interval, now)
         if current is not None:
             opening = Opening(*current)
             progress.opened = opening.start
         book.progress[ticket.symbol] = progress
+        book.scales[ticket.symbol] = now
         order = self._new(book, ticket, now, None, BrokerStatus.WORKING)
         book.add(order)
         for child in ticket.children:
@@ -272,13 +273,19 @@ class PaperBroker:
         marks = {symbol: quote.last for symbol, quote in self._market.quotes(symbols, now).items()} if symbols else {}
         for symbol in symbols:
             if symbol not in marks:
-                marks[symbol] = self._last_close(symbol, now)
+                end, close = self._last_close(symbol, now - LOOK_BACK, now)
+                marks[symbol] = close / self._split_since(symbol, end, now)
         return marks
 
-    def _last_close(self, symbol: str, now: datetime) -> Decimal:
+    def _split_since(self, symbol: str, then: datetime, now: datetime) -> Decimal:
+        """New shares for one of `then`: 1 when the symbol has not split since."""
+        return prod((ratio for at, ratio in self._splits.get(symbol, ()) if then < at <= now), start=Decimal(1))
+
+    def _last_close(self, symbol: str, after: datetime, now: datetime) -> tuple[datetime, Decimal]:
+        """When the newest bar closed, and at what price in the shares of then."""
         newest: tuple[datetime, Decimal] | None = None
         for interval in self._market.intervals(symbol):
-            table = self._market.closed_bars([symbol], interval, now - LOOK_BACK, now).get(symbol)
+            table = self._market.closed_bars([symbol], interval, after, now).get(symbol)
             if table is not None and len(table) and (newest is None or table.last_end > newest[0]):
                 newest = table.last_end, price_of(table.close[-1])
         if newest is None:
@@ -286,7 +293,7 @@ class PaperBroker:
                 f"{symbol} is held and has no price at {now}.", value=symbol, rule="a held symbol has a price",
                 remedy="check the market data source",
             )
-        return newest[1]
+        return newest
 
     def _loses_reply(self, client_id: str) -> bool:
         lot = int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8], "big") / 2**64

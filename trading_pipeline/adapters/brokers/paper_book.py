@@ -166,6 +166,8 @@ class Book:
     """By client id, open or ended."""
     positions: dict[str, int] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)
+    scales: dict[str, datetime] = field(default_factory=dict)
+    """Until when the splits of a symbol are in its share count."""
     executions: list[Execution] = field(default_factory=list)
     """In order of time."""
 
@@ -194,6 +196,11 @@ class Book:
         else:
             self.positions.pop(fill.symbol, None)
         insort(self.executions, execution, key=lambda each: each.place)
+
+    @property
+    def symbols(self) -> set[str]:
+        """What is held or has open orders."""
+        return {*self.positions, *(order.ticket.symbol for order in self.open.values())}
 
     def next_order(self) -> int:
         """The next order's number."""

@@ -1,12 +1,12 @@
 """Moves a paper account through the bars of its open orders, in order of time, up to an instant (D28).
 
 Every bar is two events: its open, at its start, and its range, at its end; at one instant ranges come first, then
-expiries and rejections, then opens. Each event is applied once, by a mark kept per symbol, so the result is the same
+expiries and rejections, then splits, then opens. Each event is applied once, by a mark kept per symbol, so the result is the same
 however often one looks. A bar that a source publishes late is applied when it appears, to what is still open then.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
@@ -25,13 +25,25 @@ from trading_pipeline.domain.bars import BarTable, instant_of
 from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.orders import OrderType, Side
 from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.split_holdings import in_lieu, restated_price, restated_quantities, whole_shares
 from trading_pipeline.ports import BrokerStatus, MarketData
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDay:
+    """A split that the account meets: from `at`, an open, on; fractions are paid out at `close`, the last price before it."""
+
+    at: datetime
+    symbol: str
+    ratio: Decimal
+    close: Decimal
 
 
 class _Kind(IntEnum):
     RANGE = 0
     END = 1
-    OPEN = 2
+    SPLIT = 2
+    OPEN = 3
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -44,22 +56,28 @@ class _Event:
     table: BarTable | None = field(default=None, compare=False)
     row: int = field(default=0, compare=False)
     opening: Opening | None = field(default=None, compare=False)
+    split: SplitDay | None = field(default=None, compare=False)
 
 
-def advance(book: Book, market: MarketData, settings: PaperSettings, now: datetime) -> None:
-    """Match everything that was published up to `now`.
+def advance(book: Book, market: MarketData, settings: PaperSettings, now: datetime, splits: Sequence[SplitDay] = ()) -> None:
+    """Match everything that was published up to `now`, and apply the splits on the way.
+
+    Args:
+        splits: Those up to `now` that the book's share counts do not have yet.
 
     Raises:
         MarketDataError: The source does not answer; nothing was changed.
     """
-    if not book.open:
+    if not book.open and not splits:
         return
-    events = sorted(_events(book, market, now))
+    events = sorted([*_events(book, market, now), *(_Event(each.at, _Kind.SPLIT, each.symbol, 0, split=each) for each in splits)])
     matching = Matching(book, settings)
     for event in events:
         progress = book.progress.get(event.symbol)
         if event.kind is _Kind.END:
             matching.end_of(event.number, event.at)
+        elif event.split is not None:
+            matching.on_split(event.split)
         elif progress is None:
             continue
         elif event.kind is _Kind.RANGE and event.table is not None:
@@ -124,6 +142,52 @@ class Matching:
         for order in self._in_turn(symbol):
             if order.status is BrokerStatus.WORKING and bar.end > order.active_at:
                 self._try(order, price_in_range(order, bar, self._settings), bar.end, bar.start, bar)
+
+    def on_split(self, split: SplitDay) -> None:
+        """New shares for old ones before the session opens: positions, fractions paid in cash, resting exits restated, entries canceled.
+
+        Source for restating what rests: FINRA Rule 5330. It has orders canceled at a reverse split; here they are restated as well.
+        """
+        book, symbol, ratio = self._book, split.symbol, split.ratio
+        held = book.positions.pop(symbol, 0)
+        whole = whole_shares(held, ratio)
+        if whole:
+            book.positions[symbol] = whole
+        book.cash += in_lieu(held, whole, ratio, split.close)
+        resting = [order for order in book.open.values() if order.ticket.symbol == symbol]
+        for order in resting:
+            if order.ticket.side is Side.BUY:
+                self.end(order, BrokerStatus.CANCELED, f"the shares were split {ratio.normalize():f} for 1", split.at)
+        families: dict[str, list[PaperOrder]] = {}
+        for order in resting:
+            if order.open:
+                families.setdefault(order.parent or order.group, []).append(order)
+        for family in families.values():
+            self._restate(family, split)
+        progress = book.progress.get(symbol)
+        if progress is not None and progress.volume is not None:
+            progress.volume = whole_shares(progress.volume, ratio)
+        book.scales[symbol] = split.at
+
+    def _restate(self, family: list[PaperOrder], split: SplitDay) -> None:
+        """The exits of one entry on the new scale; what has filled stays as it filled."""
+        left: dict[str, int] = {}
+        for order in family:
+            left[order.group] = max(left.get(order.group, 0), order.remaining)
+        after = dict(zip(left, restated_quantities(list(left.values()), split.ratio), strict=True))
+        for order in family:
+            rest = min(after[order.group], whole_shares(order.remaining, split.ratio) + 1) if order.remaining else 0
+            if not rest:
+                self.end(order, BrokerStatus.CANCELED, f"nothing is left of it after the split {split.ratio.normalize():f} for 1", split.at)
+                continue
+            ticket = order.ticket
+            limit, stop = (
+                None if price is None else restated_price(price, split.ratio, ticket.order_type)
+                for price in (ticket.limit_price, ticket.stop_price)
+            )
+            order.released = order.filled + order.reduced + rest
+            order.ticket = replace(ticket, quantity=order.released, limit_price=limit, stop_price=stop)
+            order.updated_at = split.at
 
     def end_of(self, number: int, at: datetime) -> None:
         """An order's day is over, or the broker rejects it after all."""

@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperOrder, Progress
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.domain.codec import decode, encode
-from trading_pipeline.domain.events import canonical_payload
+from trading_pipeline.domain.events import canonical_payload, instant_from
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.errors import BrokerNotReady, OutcomeUnknown
@@ -34,6 +34,7 @@ _accounts = sa.Table(
     sa.Column("executed", sa.BigInteger, nullable=False),
     sa.Column("positions", sa.Text, nullable=False),
     sa.Column("progress", sa.Text, nullable=False),
+    sa.Column("scales", sa.Text, nullable=False),
 )
 _orders = sa.Table(
     "orders", _metadata,
@@ -138,7 +139,8 @@ class PostgresBook:
         query = sa.select(_accounts).where(_accounts.c.account == self.account).with_for_update()
         found = connection.execute(query).one_or_none()
         if found is None:
-            opening = {"account": self.account, "cash": self._cash, "placed": 0, "executed": 0, "positions": "{}", "progress": "{}"}
+            empty = dict.fromkeys(("positions", "progress", "scales"), "{}")
+            opening = {"account": self.account, "cash": self._cash, "placed": 0, "executed": 0, **empty}
             connection.execute(insert(_accounts).values(opening).on_conflict_do_nothing())
             connection.commit()
             found = connection.execute(query).one()
@@ -160,6 +162,7 @@ class PostgresBook:
         row = {
             "cash": book.cash, "placed": book.placed, "executed": book.executed, "positions": json.dumps(book.positions, sort_keys=True),
             "progress": canonical_payload({symbol: encode(progress) for symbol, progress in book.progress.items()}),
+            "scales": canonical_payload(book.scales),
         }
         touched = any(getattr(account, name) != value for name, value in row.items())
         if touched:
@@ -169,7 +172,9 @@ class PostgresBook:
 
 def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str], since: datetime | None, hidden: bool) -> Book:
     progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account.progress).items()}
-    book = Book(account.account, account.cash, account.placed, account.executed, positions=json.loads(account.positions), progress=progress)
+    scales = {symbol: instant_from(text) for symbol, text in json.loads(account.scales).items()}
+    positions = json.loads(account.positions)
+    book = Book(account.account, account.cash, account.placed, account.executed, positions=positions, progress=progress, scales=scales)
     wanted = sa.or_(_orders.c.open, _orders.c.client_id.in_(list(named))) if named else _orders.c.open
     query = sa.select(_orders.c.content).where(_orders.c.account == account.account, wanted).order_by(_orders.c.number)
     for (content,) in connection.execute(query):

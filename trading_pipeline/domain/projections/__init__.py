@@ -7,7 +7,8 @@ nothing is written. The handlers stand by family in the modules here; what other
 """
 
 from trading_pipeline.domain.projections.folding import fold, touched
-from trading_pipeline.domain.projections.orders import fill_of, position_of
+from trading_pipeline.domain.projections.orders import fill_of
+from trading_pipeline.domain.projections.rows import position_of
 from trading_pipeline.domain.projections.tables import TABLES, Key, Kind, Row, Table, Tables
 
 __all__ = ["TABLES", "Key", "Kind", "Row", "Table", "Tables", "fill_of", "fold", "position_of", "touched"]

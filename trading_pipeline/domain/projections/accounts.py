@@ -1,11 +1,13 @@
-"""The account's own facts: money paid in, sessions opened and closed, and what it was all worth."""
+"""The account's own facts: money paid in, splits of what it holds, sessions opened and closed, and what it was all worth."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.money import ZERO
-from trading_pipeline.domain.projections.rows import Handler, Touched, blank, json_text, require
-from trading_pipeline.domain.projections.tables import Tables
+from trading_pipeline.domain.projections.rows import Handler, Touched, blank, json_text, money, position_of, require
+from trading_pipeline.domain.projections.tables import Key, Tables
 
 
 def _account_funded(event: Event, tables: Tables) -> None:
@@ -13,6 +15,35 @@ def _account_funded(event: Event, tables: Tables) -> None:
     row = tables.get("cash", (account,)) or blank("cash", account=account, cash=ZERO, deposited=ZERO, commissions=ZERO)
     row.update(cash=row["cash"] + amount, deposited=row["deposited"] + amount, last_seq=event.seq)
     tables.put("cash", row)
+
+
+def _split(event: Event, tables: Tables) -> None:
+    """Restate positions, resting orders and cash as the fact says, which carries every figure."""
+    data = event.payload
+    for part in data["positions"]:
+        row = require(tables, "positions", (part["strategy"], data["symbol"]), event)
+        position = position_of(row)
+        assert position is not None
+        after = position.after_split(Decimal(data["ratio"]), part["quantity"], Decimal(part["in_lieu"]))
+        row.update(quantity=after.quantity, cost=after.cost, realised=after.realised, opened_at=after.opened_at, last_seq=event.seq)
+        tables.put("positions", row)
+    for part in data["orders"]:
+        row = require(tables, "orders", (part["client_id"],), event)
+        row.update(
+            quantity=part["quantity"], limit_price=money(part["limit_price"]), stop_price=money(part["stop_price"]),
+            updated_at=event.at, last_seq=event.seq,
+        )
+        tables.put("orders", row)
+    cash = require(tables, "cash", (data["account"],), event)
+    cash.update(cash=cash["cash"] + Decimal(data["in_lieu"]), last_seq=event.seq)
+    tables.put("cash", cash)
+
+
+def _split_rows(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
+    return (
+        ("cash", (data["account"],)), *(("positions", (part["strategy"], data["symbol"])) for part in data["positions"]),
+        *(("orders", (part["client_id"],)) for part in data["orders"]),
+    )
 
 
 def _session_opened(event: Event, tables: Tables) -> None:
@@ -48,11 +79,13 @@ def _snapshotted(event: Event, tables: Tables) -> None:
 
 HANDLERS: dict[EventType, Handler] = {
     EventType.ACCOUNT_FUNDED: _account_funded,
+    EventType.CORPORATE_ACTION_SPLIT: _split,
     EventType.SESSION_OPENED: _session_opened,
     EventType.SESSION_CLOSED: _session_closed,
     EventType.PORTFOLIO_SNAPSHOTTED: _snapshotted,
 }
 TOUCHED: dict[EventType, Touched] = {
     EventType.ACCOUNT_FUNDED: lambda data: (("cash", (data["account"],)),),
+    EventType.CORPORATE_ACTION_SPLIT: _split_rows,
     EventType.SESSION_CLOSED: lambda data: (("sessions", (data["session"],)),),
 }

@@ -12,6 +12,7 @@ _FAMILIES = (accounts, strategies, actions, orders)
 _HANDLERS: dict[EventType, Handler] = {type_: handler for family in _FAMILIES for type_, handler in family.HANDLERS.items()}
 _TOUCHED: dict[EventType, Touched] = {type_: keys for family in _FAMILIES for type_, keys in family.TOUCHED.items()}
 
+
 def fold(event: Event, tables: Tables) -> None:
     """Change the tables by one event; events that keep no table change nothing.
 

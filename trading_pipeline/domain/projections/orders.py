@@ -11,13 +11,9 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import OrderState, Side
 from trading_pipeline.domain.portfolio import Fill, Position
 from trading_pipeline.domain.projections.actions import action_moves, action_rows
-from trading_pipeline.domain.projections.rows import Handler, Touched, blank, move, require
-from trading_pipeline.domain.projections.tables import Key, Row, Tables
+from trading_pipeline.domain.projections.rows import Handler, Touched, blank, money, move, position_of, require
+from trading_pipeline.domain.projections.tables import Key, Tables
 from trading_pipeline.errors import IllegalTransition
-
-
-def _money(value: str | None) -> Decimal | None:
-    return None if value is None else Decimal(value)
 
 
 def _order_intent(event: Event, tables: Tables) -> None:
@@ -33,8 +29,8 @@ def _order_intent(event: Event, tables: Tables) -> None:
             "orders", client_id=data["client_id"], action_id=data["action_id"], part=data["part"], parent=data.get("parent"),
             oco=data.get("oco"), account=data["account"], strategy=data["strategy"], symbol=data["symbol"], side=data["side"],
             order_class=data["order_class"], order_type=data["order_type"], time_in_force=data["time_in_force"],
-            quantity=data["quantity"], reference=Decimal(data["reference"]), limit_price=_money(data.get("limit_price")),
-            stop_price=_money(data.get("stop_price")), state=OrderState.INTENT.value, reason="", filled_quantity=0, filled_value=ZERO,
+            quantity=data["quantity"], reference=Decimal(data["reference"]), limit_price=money(data.get("limit_price")),
+            stop_price=money(data.get("stop_price")), state=OrderState.INTENT.value, reason="", filled_quantity=0, filled_value=ZERO,
             session=data["session"], intent_at=event.at, updated_at=event.at, intent_seq=event.seq, last_seq=event.seq,
         ),
     )
@@ -119,13 +115,6 @@ def _book(strategy: str, account: str, fill: Fill, event: Event, tables: Tables)
     flow = fill.quantity * fill.price * (-1 if fill.side is Side.BUY else 1) - fill.commission
     cash.update(cash=cash["cash"] + flow, commissions=cash["commissions"] + fill.commission, last_seq=event.seq)
     tables.put("cash", cash)
-
-
-def position_of(row: Row | None) -> Position | None:
-    """A row of `positions` as a value."""
-    if row is None:
-        return None
-    return Position(row["strategy"], row["symbol"], row["quantity"], row["cost"], row["realised"], row["opened_at"])
 
 
 def _order_row(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:

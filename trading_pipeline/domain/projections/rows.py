@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from trading_pipeline.domain.events import Event, canonical_payload
+from trading_pipeline.domain.portfolio import Position
 from trading_pipeline.domain.projections.tables import TABLES, Key, Row, Tables
 from trading_pipeline.errors import IllegalTransition
 
@@ -48,3 +50,15 @@ def move(current: S, target: S, table: Mapping[S, frozenset[S]], what: str, even
             remedy="read its present state and decide again",
         )
     return target
+
+
+def money(value: str | None) -> Decimal | None:
+    """A column of kind MONEY that may be null."""
+    return None if value is None else Decimal(value)
+
+
+def position_of(row: Row | None) -> Position | None:
+    """A row of `positions` as a value."""
+    if row is None:
+        return None
+    return Position(row["strategy"], row["symbol"], row["quantity"], row["cost"], row["realised"], row["opened_at"])
