@@ -28,7 +28,7 @@ from trading_pipeline.settings import Environment, Market, Settings, Source
 
 @contextmanager
 def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
-    """Open every port of a home and close them on leaving; the embedded server goes on running.
+    """Open every port of a home and close them on leaving; the last one to leave the embedded server stops it.
 
     Args:
         clock: Handed in by whoever steps time: the demo, tests. None: as the settings say.
@@ -46,6 +46,8 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
     clock = clock or market_clock(settings, calendar)
     with ExitStack() as stack:
         database = _database(settings)
+        if database.leave is not None:
+            stack.callback(database.leave)
         ledger = stack.enter_context(closing(_ledger(settings, database, clock)))
         archive = ParquetArchive(home.archive)
         market, splits = open_market(settings, calendar, archive)
@@ -87,20 +89,21 @@ def paper_settings(settings: Settings) -> PaperSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Database:
-    """Where ledger and paper broker live: the application's role, the owner's if it is known, and how to revive the server."""
+    """Where ledger and paper broker live: the application's role, the owner's if it is known, how to revive the server and leave it."""
 
     app: URL
     owner: URL | None
-    revive: Callable[[], object] | None
+    revive: Callable[[], object] | None = None
+    leave: Callable[[], object] | None = None
 
 
 def _database(settings: Settings) -> _Database:
     if settings.database_url is not None:
         owner = settings.owner_database_url
-        return _Database(make_url(settings.database_url.get_secret_value()), make_url(owner.get_secret_value()) if owner else None, None)
+        return _Database(make_url(settings.database_url.get_secret_value()), make_url(owner.get_secret_value()) if owner else None)
     folder = Home(settings.home).database
     server = EmbeddedPostgres.start(folder)
-    return _Database(server.app_url(), server.owner_url(), lambda: EmbeddedPostgres.start(folder))
+    return _Database(server.app_url(), server.owner_url(), lambda: EmbeddedPostgres.start(folder), server.leave)
 
 
 def _ledger(settings: Settings, database: _Database, clock: Clock) -> PostgresLedger:

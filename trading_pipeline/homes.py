@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trading_pipeline.adapters.clocks import Pace, ReplayClock
+from trading_pipeline.adapters.home_lock import LOCK
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.market_data.files import FileMarket
 from trading_pipeline.adapters.market_data.stored import StoredMarket, store_market
@@ -50,11 +51,10 @@ class Stage:
         return Pace.DAILY if self.interval.daily else Pace.INTRADAY
 
 
-def stage_samples(home: Path, environment: Environment, calendar: TradingCalendar) -> Stage:
+def stage_samples(calendar: TradingCalendar) -> Stage:
     """The sample market: real daily bars of five stocks."""
     from trading_pipeline.adapters.market_data.samples import SYMBOLS
 
-    write_settings(home, environment, Source.SAMPLES)
     end = calendar.session(LAST_SAMPLE_SESSION).close
     return Stage(Source.SAMPLES, Interval.DAY1, SYMBOLS, date(2000, 3, 1), end, FIRST_SAMPLE_SESSION)
 
@@ -74,9 +74,8 @@ def read_folder(folder: Path, calendar: TradingCalendar, say: Say) -> FileMarket
     return market
 
 
-def stage_folder(home: Path, market: FileMarket, environment: Environment, say: Say, session: date | None = None) -> Stage:
-    """Bars of one's own, stored in the home: the finest interval there is, and of symbols from different years only those that
-    have bars in one session.
+def stage_folder(market: FileMarket, say: Say, session: date | None = None) -> Stage:
+    """Bars of one's own: the finest interval there is, and of symbols from different years only those that have bars in one session.
 
     Args:
         session: That session; None for the newest of those in which most symbols have bars.
@@ -85,9 +84,7 @@ def stage_folder(home: Path, market: FileMarket, environment: Environment, say: 
         InputError: No symbol has bars in that session.
     """
     interval = min((each for symbol in market.symbols for each in market.intervals(symbol)), key=lambda each: each.minutes)
-    span = market.span
-    assert span is not None
-    tables = [table for table in market.closed_bars(market.symbols, interval, None, span[1]).values() if len(table)]
+    tables = _tables(market, market.symbols, interval)
     best = session or _best_session(tables)
     chosen = [table for table in tables if best in _sessions_of(table)]
     if not chosen:
@@ -98,10 +95,21 @@ def stage_folder(home: Path, market: FileMarket, environment: Environment, say: 
     left = sorted({table.symbol for table in tables} - {table.symbol for table in chosen})
     if left:
         say(f"Left out, without bars on {best}: {', '.join(left)}.")
-    symbols = tuple(sorted(table.symbol for table in chosen))
-    store_market(home / "market", chosen, [split for split in market.splits if split.symbol in symbols])
-    write_settings(home, environment, Source.FILES)
     return _stage_of_tables(chosen, interval, best)
+
+
+def furnish(home: Path, stage: Stage, environment: Environment, market: FileMarket | None = None) -> None:
+    """Write a home's settings, and with a market of one's own the bars that its stage has."""
+    if market is not None:
+        splits = [split for split in market.splits if split.symbol in stage.symbols]
+        store_market(home / "market", _tables(market, stage.symbols, stage.interval), splits)
+    write_settings(home, environment, stage.source)
+
+
+def _tables(market: FileMarket | StoredMarket, symbols: Sequence[str], interval: Interval) -> list[BarTable]:
+    span = market.span
+    assert span is not None
+    return [table for table in market.closed_bars(symbols, interval, None, span[1]).values() if len(table)]
 
 
 def _sessions_of(table: BarTable) -> set[date]:
@@ -125,14 +133,12 @@ def stage_of(settings: Settings, calendar: TradingCalendar) -> Stage:
     if source is Source.FILES:
         market = StoredMarket(settings.home / "market", calendar)
         interval = market.intervals(market.symbols[0])[0]
-        span = market.span
-        assert span is not None
-        tables = list(market.closed_bars(market.symbols, interval, None, span[1]).values())
+        tables = _tables(market, market.symbols, interval)
         return _stage_of_tables(tables, interval, _best_session(tables))
     if source is Source.SYNTHETIC and settings.market.first is not None and settings.market.last is not None:
         sessions = calendar.between(settings.market.first, settings.market.last)
         return Stage(source, settings.market.interval, settings.market.symbols, sessions[0].day, sessions[-1].close, sessions[-1].day)
-    return stage_samples(settings.home, settings.environment, calendar)
+    return stage_samples(calendar)
 
 
 def default_start(stage: Stage, calendar: TradingCalendar) -> datetime:
@@ -159,6 +165,25 @@ def write_settings(home: Path, environment: Environment, source: Source) -> None
         ) from error
 
 
+def check_start(stage: Stage, start: datetime) -> None:
+    """Refuse a replay that would have nothing to show; InputError."""
+    if start >= stage.end:
+        raise InputError(
+            f"There is nothing to replay from {start:%Y-%m-%d %H:%M} UTC.", value=start,
+            rule=f"the bars end at {stage.end:%Y-%m-%d %H:%M} UTC", remedy="start earlier",
+        )
+
+
+def check_not_back(home: Path, calendar: TradingCalendar, start: datetime) -> None:
+    """Refuse to turn a home's market clock back; Conflict."""
+    stands = ReplayClock.attach(home / CLOCK, calendar).now() if (home / CLOCK).exists() else start
+    if stands > start:
+        raise Conflict(
+            f"The replay of {home} stands at {stands:%Y-%m-%d %H:%M:%S} UTC.", value=start,
+            rule="the market clock of a home never goes back", remedy="go on with it, or begin another with --home",
+        )
+
+
 def begin_replay(
     home: Path, stage: Stage, calendar: TradingCalendar, start: datetime, *, speed: float = 1.0, session_seconds: float = 30.0,
 ) -> ReplayClock:
@@ -168,22 +193,10 @@ def begin_replay(
         InputError: The bars end before `start`.
         Conflict: The home's replay is further than `start`.
     """
+    check_start(stage, start)
+    check_not_back(home, calendar, start)
     path = home / CLOCK
-    if path.exists():
-        stands = ReplayClock.attach(path, calendar).now()
-        if stands > start:
-            raise Conflict(
-                f"The replay of {home} stands at {stands:%Y-%m-%d %H:%M:%S} UTC.", value=start,
-                rule="the market clock of a home never goes back",
-                remedy="go on with it, or begin another with --home",
-            )
-        path.unlink()
-    if start >= stage.end:
-        raise InputError(
-            f"There is nothing to replay from {start:%Y-%m-%d %H:%M} UTC.", value=start,
-            rule=f"the bars end at {stage.end:%Y-%m-%d %H:%M} UTC",
-            remedy="start earlier",
-        )
+    path.unlink(missing_ok=True)
     return ReplayClock.create(
         path, market=stage.source.value, pace=stage.pace, start=start, end=stage.end, calendar=calendar, speed=speed,
         session_seconds=session_seconds, running=False,
@@ -207,24 +220,21 @@ def packaged_strategies(stage: Stage | None = None) -> tuple[StrategySpec, ...]:
 
 
 def move_aside(home: Path, say: Say) -> None:
-    """Give an earlier home another name, its database stopped; nothing is deleted.
+    """Give an earlier home another name, its database stopped; nothing is deleted. A folder with nothing but its lock stays.
 
     Raises:
         Conflict: Something uses it at this moment.
         StorageError: It cannot be moved.
     """
-    if not home.exists():
+    if not home.exists() or all(entry.name == LOCK for entry in home.iterdir()):
         return
     database = Home(home).database
     aside = home.with_name(f"{home.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
-    if database.exists():
-        server = EmbeddedPostgres.start(database)
-        if server.clients():
-            raise Conflict(
-                f"The home {home} is in use.", value=str(home), rule="a home that is in use is not moved",
-                remedy="stop `trading up` on it first, or choose another with --home",
-            )
-        server.stop()
+    if database.exists() and EmbeddedPostgres.start(database).leave():
+        raise Conflict(
+            f"The home {home} is in use.", value=str(home), rule="a home that is in use is not moved",
+            remedy="wait for the command that uses it, or choose another with --home",
+        )
     try:
         shutil.move(home, aside)
     except OSError as error:

@@ -4,12 +4,13 @@ import os
 import socket
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.faces.conftest import STRATEGY, Shell
+from trading_pipeline.adapters import home_lock
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import ReplayClock
+from trading_pipeline.adapters.home_lock import held
 from trading_pipeline.faces.cli import up as supervisor
 
 
@@ -62,7 +63,7 @@ def test_a_start_after_the_last_bar_is_refused(trading: Shell, started: list[Pat
     refused = trading("up", "--home", tmp_path / "new", "--port", port(), "--at", "2020-01-02", "--json")
     assert (refused.code, refused.error()["error"]) == (2, "InputError")
     assert "the bars end at 2013-03-01" in refused.error()["rule"]
-    assert not (tmp_path / "new" / "clock.json").exists()
+    assert not (tmp_path / "new").exists()
     assert started == []
 
 
@@ -95,11 +96,21 @@ def test_a_folder_that_cannot_be_used_leaves_the_home_as_it_was(trading: Shell, 
 
 
 def test_a_home_that_is_up_is_not_touched_by_another_up(trading: Shell, started: list[Path]) -> None:
-    running = psutil.Process()
-    (trading.home / "up.lock").write_text(f"{running.pid} {running.create_time()} http://127.0.0.1:3000")
     before = (trading.home / "clock.json").read_bytes()
-    refused = trading("up", "--port", port(), "--at", "2012-11-01", "--json")
+    with held(trading.home, "trading up at http://127.0.0.1:3000"):
+        refused = trading("up", "--port", port(), "--at", "2012-11-01", "--json")
     assert (refused.code, refused.error()["error"]) == (4, "ServiceError")
+    assert "trading up at http://127.0.0.1:3000" in refused.error()["message"]
+    assert (trading.home / "clock.json").read_bytes() == before
+    assert started == []
+
+
+def test_of_two_in_the_same_instant_one_gets_the_home(trading: Shell, started: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have looked and seen nobody."""
+    monkeypatch.setattr(home_lock, "require_unused", lambda _home: None)
+    before = (trading.home / "clock.json").read_bytes()
+    with held(trading.home, "trading up"):
+        assert trading("up", "--port", port(), "--at", "2012-11-01").code == 4
     assert (trading.home / "clock.json").read_bytes() == before
     assert started == []
 

@@ -24,10 +24,12 @@ PROJECT = Path(__file__).parents[2]
 CALL = """
 import sys
 from pathlib import Path
+from trading_pipeline.adapters.home_lock import held
 from trading_pipeline.errors import TradingError
 from trading_pipeline.faces.cli.up import up
 try:
-    up(Path(sys.argv[1]), int(sys.argv[2]), say=lambda text: print(text, flush=True), module=sys.argv[3])
+    with held(Path(sys.argv[1]), "trading up") as lock:
+        up(Path(sys.argv[1]), int(sys.argv[2]), lock, say=lambda text: print(text, flush=True), module=sys.argv[3])
 except TradingError as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
@@ -137,7 +139,7 @@ def test_the_page_is_on_the_loopback_alone(running: Up, port: int) -> None:
 def test_a_second_one_on_the_home_is_refused_and_changes_nothing(running: Up, home: Path, page: DagsterPage, tmp_path: Path) -> None:
     second = Up(home, free_port(), said=tmp_path / "second")
     assert second.ended() == 1
-    assert f"trading up runs on {home} already (pid {running.process.pid}, {page.url})" in second.text()
+    assert f"The home {home} is in use already (trading up, pid {running.process.pid})" in second.text()
     assert page.answers()
 
 

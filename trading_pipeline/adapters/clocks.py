@@ -26,6 +26,7 @@ from trading_pipeline.adapters.durable_files import open_lock, storage_errors, w
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.sessions import NEW_YORK, Session, TradingCalendar
 from trading_pipeline.errors import Conflict, InputError, StorageError
+from trading_pipeline.ports import Clock
 
 KEPT_SECONDS = 15.0
 """How long a replay goes on after the last `keep`."""
@@ -47,6 +48,20 @@ class SystemClock:
         with self._lock:
             self._latest = max(self._latest, datetime.now(UTC))
             return self._latest
+
+
+def real_seconds_left(clock: Clock, until: datetime, patience: float) -> float | None:
+    """Real seconds that a person has before a replay shows an instant, at the least.
+
+    Args:
+        clock: Any market clock.
+        until: Such as when a proposal expires, within the present session.
+        patience: The setting `market.decision_seconds`.
+
+    Returns:
+        None when market time says it already: the clock is no replay, or stands still.
+    """
+    return clock.real_seconds_until(until, patience) if isinstance(clock, ReplayClock) and clock.runs else None
 
 
 class SteppedClock:

@@ -6,51 +6,72 @@ import sys
 import time
 from datetime import date, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from trading_pipeline.errors import TradingError
+from trading_pipeline.errors import InputError, TradingError
+from trading_pipeline.faces.cli.output import Output
 
 if TYPE_CHECKING:
     from trading_pipeline.demo.plan import Play
 
 
+class _Parser(argparse.ArgumentParser):
+    """Complains as every command does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message[:1].upper() + message[1:] + ".", rule=self.format_usage().strip(), remedy="see trading demo --help")
+
+
 def main(arguments: list[str]) -> int:
     """Play the demo; the exit code tells."""
-    options = _parse(arguments)
-    console = Console(stderr=options.json, highlight=False)
+    output = Output(as_json="--json" in arguments)
     try:
-        return _play(options, console)
+        options = _parse(arguments)
+        return _play(options, Console(stderr=options.json, highlight=False))
     except TradingError as error:
-        failure = Console(stderr=True, highlight=False)
-        failure.print(Text(f"error: {error.message}\n rule: {error.rule}\n  do: {error.remedy}"))
+        output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="trading demo", description="Trade real history from end to end, in the environment demo.")
+    parser = _Parser(prog="trading demo", description="Trade real history from end to end, in the environment demo.", allow_abbrev=False)
     parser.add_argument("--home", type=Path, default=Path(".trading/demo"), help="where it lives; an earlier demo there is moved aside")
     parser.add_argument("--bars", type=Path, metavar="DIR", help="a folder of your own CSV or Parquet bars instead of the samples")
-    parser.add_argument("--from", dest="first", type=date.fromisoformat, metavar="DATE", help="first session (samples: 2012-10-15)")
-    parser.add_argument("--sessions", type=int, metavar="N", help="how many sessions (20 daily, 1 intraday)")
-    parser.add_argument("--closes", type=int, default=30, metavar="N", help="of intraday bars: how many closes a session are traded (30)")
+    parser.add_argument("--from", dest="first", type=_date, metavar="DATE", help="first session (samples: 2012-10-15)")
+    parser.add_argument("--sessions", type=_count, metavar="N", help="how many sessions (20 daily, 1 intraday)")
+    parser.add_argument("--closes", type=_count, default=30, metavar="N", help="of intraday bars: closes traded a session (30)")
     parser.add_argument("--json", action="store_true", help="print nothing but the RESULT line to standard output")
     return parser.parse_args(arguments)
 
 
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no date such as 2012-10-15") from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+    return int(text)
+
+
 def _play(options: argparse.Namespace, console: Console) -> int:
     began = time.monotonic()
-    home: Path = options.home.absolute()
+    home: Path = options.home.expanduser().absolute()
     os.environ["TRADING_HOME"] = str(home)
 
     from trading_pipeline import homes
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.dagster_home import render
+    from trading_pipeline.adapters.home_lock import held, require_unused
     from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
     from trading_pipeline.demo.plan import plan
     from trading_pipeline.ports import Home
@@ -59,25 +80,33 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     def say(sentence: str) -> None:
         console.print(Text(sentence))
 
-    homes.move_aside(home, say)
-    home.mkdir(parents=True)
-    calendar = load_calendar(home / "cache")
-    if options.bars is not None:
-        stage = homes.stage_folder(home, homes.read_folder(options.bars, calendar, say), Environment.DEMO, say, options.first)
-    else:
-        stage = homes.stage_samples(home, Environment.DEMO, calendar)
+    require_unused(home)
+    # Everything is read and checked before the earlier home is touched.
+    calendar = load_calendar(home / "cache" if home.is_dir() else None)
+    market = homes.read_folder(options.bars, calendar, say) if options.bars is not None else None
+    stage = homes.stage_folder(market, say, options.first) if market is not None else homes.stage_samples(calendar)
     play = plan(stage, calendar, options.first, options.sessions)
-    say(
-        f"Playing {len(play.sessions)} sessions, {play.sessions[0].day} to {play.sessions[-1].day}, on {stage.interval} bars of "
-        f"{', '.join(stage.symbols[:12])}. The demo plays the person too: it approves, rejects and lets expire."
+    with held(home, "trading demo") as lock:
+        homes.move_aside(home, say)
+        lock.move_on()
+        homes.furnish(home, stage, Environment.DEMO, market)
+        say(_announced(play, options.closes))
+        server = EmbeddedPostgres.start(Home(home).database)
+        try:
+            os.environ.update(render(home, os.environ).environment())
+            return _trade(home, play, options.closes, console, began)
+        finally:
+            server.leave()
+
+
+def _announced(play: "Play", most_closes: int) -> str:
+    many = f"{len(play.sessions)} sessions, {play.sessions[0].day} to {play.sessions[-1].day}"
+    what = many if len(play.sessions) > 1 else f"the session of {play.sessions[0].day}"
+    closes = "" if play.stage.interval.daily else f", the first {most_closes} closes of each"
+    return (
+        f"Playing {what}, on {play.stage.interval} bars of {', '.join(play.stage.symbols[:12])}{closes}. "
+        "The demo plays the person too: it approves, rejects and lets expire."
     )
-    server = EmbeddedPostgres.start(Home(home).database)
-    try:
-        os.environ.update(render(home, os.environ).environment())
-        return _trade(home, play, options.closes, console, began)
-    finally:
-        if server.started_here and not server.clients():
-            server.stop()
 
 
 def _trade(home: Path, play: "Play", most_closes: int, console: Console, began: float) -> int:

@@ -4,8 +4,10 @@ Bars are refilled, stale signals are skipped and recorded, orders are never late
 remembered anywhere but in the ledger: a cycle is due until its first step is a fact.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import Cycle, bar_cycle
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -48,6 +50,28 @@ def running_intervals(desk: Desk) -> tuple[Interval, ...]:
     """Intervals that running strategies decide on, in order of length."""
     used = {spec_of(row).interval for row in desk.ledger.find("strategies", state=StrategyState.RUNNING.value)}
     return tuple(interval for interval in Interval if interval in used)
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a session still has to do before its close, counted."""
+
+    cycles: int
+    proposals: int
+    """That wait for a person."""
+    unsent: int
+    """Admitted actions that are to be sent and have time left."""
+
+
+def unfinished(desk: Desk) -> Unfinished:
+    """What is lost if the market leaps to the close now."""
+    now = desk.now()
+    admitted = desk.ledger.find("actions", state=(ActionState.READY.value, ActionState.APPROVED.value))
+    return Unfinished(
+        cycles=len(due_cycles(desk)),
+        proposals=len(desk.ledger.find("approvals", state=ActionState.PENDING.value)),
+        unsent=sum(1 for row in admitted if row["expires_at"] is not None and now < row["expires_at"]),
+    )
 
 
 def record_missed(desk: Desk, cycle: Cycle) -> int:

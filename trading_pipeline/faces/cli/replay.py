@@ -7,15 +7,21 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trading_pipeline.adapters.home_lock import HomeLock
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
-from trading_pipeline.errors import InputError
+from trading_pipeline.errors import InputError, UnknownName
 
 if TYPE_CHECKING:
+    from trading_pipeline.adapters.clocks import ReplayClock
+    from trading_pipeline.adapters.market_data.files import FileMarket
     from trading_pipeline.domain.strategies import StrategySpec
     from trading_pipeline.homes import Stage
+    from trading_pipeline.settings import Settings
 
 Say = Callable[[str], None]
 REPLAY_HOME = Path(".trading/replay")
+RUN_SECONDS = 8.0
+"""What a cycle costs from its close to its last fact: the sensors' loop of 5 s and a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,66 +40,125 @@ class Wish:
         return any(value is not None for value in (self.at, self.speed, self.session_seconds))
 
 
-@contextmanager
-def replaying(home: Path, wish: Wish, say: Say) -> Iterator[Callable[[], None] | None]:
-    """Prepare the home's replay; yields what keeps it running, None for a live market. It stands still afterwards.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A wish that was read and checked: what `replaying` will do to the home."""
 
-    Everything that was asked for is read and checked before the home is touched.
+    home: Path
+    wish: Wish
+    settings: "Settings"
+    calendar: TradingCalendar
+    stage: "Stage | None" = None
+    """Of a replay that is begun; None when one is joined, or the market is live."""
+    start: datetime | None = None
+    market: "FileMarket | None" = None
+    specs: "tuple[StrategySpec, ...]" = ()
+
+
+def plan(home: Path, wish: Wish, say: Say) -> Plan:
+    """Read and check everything that was asked for; the home is not touched.
 
     Raises:
-        InputError: `at` is no instant, or lies outside the bars.
+        InputError: `at` is no instant, or lies outside the bars; a strategy wants bars that are not there.
         BarsError: No file of the folder can be used.
         Conflict: The replay is further already.
     """
     from trading_pipeline import homes
     from trading_pipeline.adapters.calendar import load_calendar
-    from trading_pipeline.adapters.clocks import ReplayClock
     from trading_pipeline.adapters.strategy_files import read_strategy
-    from trading_pipeline.settings import Environment, Market, Settings
+    from trading_pipeline.settings import Market, Settings
 
     calendar = load_calendar(home / "cache" if home.is_dir() else None)
     at = instant(wish.at, calendar) if wish.at is not None else None
+    settings = Settings.load(home)
     if wish.bars is not None:
+        specs = tuple(read_strategy(path) for path in wish.strategies)
         market = homes.read_folder(wish.bars, calendar, say)
-        specs = [read_strategy(path) for path in wish.strategies]
-        homes.move_aside(home, say)
         session = calendar.last_opened(at) if at is not None else None
-        stage = homes.stage_folder(home, market, Environment.PAPER, say, session.day if session else None)
-        _begin(home, stage, calendar, wish, at)
-        _create_strategies(home, specs or list(homes.packaged_strategies(stage)), say)
+        stage = homes.stage_folder(market, say, session.day if session else None)
+        _check_strategies(specs, stage)
+        start = at if at is not None else homes.default_start(stage, calendar)
+        homes.check_start(stage, start)
+        return Plan(home, wish, settings, calendar, stage, start, market, specs or homes.packaged_strategies(stage))
+    if settings.market.clock is Market.LIVE or ((home / homes.CLOCK).exists() and not wish.changes_pace):
+        return Plan(home, wish, settings, calendar)
+    stage = homes.stage_of(settings, calendar)
+    start = at if at is not None else _start(home, stage, calendar)
+    homes.check_start(stage, start)
+    homes.check_not_back(home, calendar, start)
+    return Plan(home, wish, settings, calendar, stage, start)
+
+
+@contextmanager
+def replaying(plan: Plan, lock: HomeLock, say: Say) -> Iterator[Callable[[], None] | None]:
+    """Carry a plan out; yields what keeps the replay running, None for a live market. It stands still afterwards.
+
+    Args:
+        plan: For this home.
+        lock: Held on it; a folder of bars gets a new home, and the lock goes with it.
+        say: Told what happens.
+    """
+    from trading_pipeline import homes
+    from trading_pipeline.adapters.clocks import ReplayClock
+    from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.faces.cli.keeping import keeping, speed_warning
+    from trading_pipeline.settings import Environment, Market, Settings, Source
+
+    home, wish = plan.home, plan.wish
+    if plan.market is not None:
+        homes.move_aside(home, say)
+        lock.move_on()
+    if plan.stage is not None and plan.start is not None:
+        if plan.market is not None or plan.stage.source is Source.SAMPLES:
+            homes.furnish(home, plan.stage, Environment.PAPER if plan.market is not None else plan.settings.environment, plan.market)
+        homes.begin_replay(
+            home, plan.stage, plan.calendar, plan.start, speed=wish.speed or 1.0, session_seconds=wish.session_seconds or 30.0
+        )
+    _create_strategies(home, plan.specs, say)
     settings = Settings.load(home)
     if settings.market.clock is Market.LIVE:
         yield None
         return
-    path = home / homes.CLOCK
-    if not path.exists() or (wish.bars is None and wish.changes_pace):
-        _begin(home, homes.stage_of(settings, calendar), calendar, wish, at)
-    clock = ReplayClock.attach(path, calendar)
+    clock = ReplayClock.attach(home / homes.CLOCK, plan.calendar)
+    _introduce(clock, say)
+    warning = speed_warning(clock, homes.stage_of(settings, plan.calendar).interval.minutes, RUN_SECONDS)
+    if warning:
+        say(warning)
+    with keeping(clock, lambda: open_desk(settings), say, settings.market.decision_seconds) as keep:
+        yield keep
+
+
+def _introduce(clock: "ReplayClock", say: Say) -> None:
     pace = f"one session in {clock.session_seconds:g} s" if clock.pace.value == "daily" else f"at speed {clock.speed:g}"
     start, end = clock.now().astimezone(NEW_YORK), clock.end.astimezone(NEW_YORK)
     say(f"REPLAY of {clock.market} from {start:%Y-%m-%d %H:%M} New York, {pace}, to {end.date()}.")
     if clock.now() >= clock.end:
         say("The replay stands at its end: nothing more will happen. Begin another with --bars DIR, or a new demo.")
-    try:
-        yield clock.keep
-    finally:
-        clock.pause()
 
 
-def _begin(home: Path, stage: "Stage", calendar: TradingCalendar, wish: Wish, at: datetime | None) -> None:
+def _start(home: Path, stage: "Stage", calendar: TradingCalendar) -> datetime:
+    """Where a replay whose pace changes goes on: daily bars at an open, the next one when the session has begun."""
     from trading_pipeline import homes
     from trading_pipeline.adapters.clocks import ReplayClock
 
-    if at is not None:
-        start = at
-    elif (home / homes.CLOCK).exists():
-        start = ReplayClock.attach(home / homes.CLOCK, calendar).now()
-        session = calendar.at(start)
-        if stage.interval.daily and session is not None and start > session.open:
-            start = calendar.next(session.day).open
-    else:
-        start = homes.default_start(stage, calendar)
-    homes.begin_replay(home, stage, calendar, start, speed=wish.speed or 1.0, session_seconds=wish.session_seconds or 30.0)
+    if not (home / homes.CLOCK).exists():
+        return homes.default_start(stage, calendar)
+    start = ReplayClock.attach(home / homes.CLOCK, calendar).now()
+    session = calendar.at(start)
+    if stage.interval.daily and session is not None and start > session.open:
+        return calendar.next(session.day).open
+    return start
+
+
+def _check_strategies(specs: "Sequence[StrategySpec]", stage: "Stage") -> None:
+    for spec in specs:
+        missing = sorted(set(spec.symbols) - set(stage.symbols))
+        if missing or spec.interval is not stage.interval:
+            raise UnknownName(
+                f"{spec.name} wants {spec.interval} bars of {', '.join(missing or spec.symbols)}, which this replay does not have.",
+                value=spec.name, rule=f"the replay has {stage.interval} bars of {', '.join(stage.symbols)}",
+                remedy="correct the strategy's symbols and interval",
+            )
 
 
 def _create_strategies(home: Path, specs: "Sequence[StrategySpec]", say: Say) -> None:
@@ -102,6 +167,8 @@ def _create_strategies(home: Path, specs: "Sequence[StrategySpec]", say: Say) ->
     from trading_pipeline.service.desk import user_actor
     from trading_pipeline.settings import Settings
 
+    if not specs:
+        return
     with open_desk(Settings.load(home)) as desk:
         for spec in specs:
             controls.create(desk, spec, actor=user_actor())

@@ -28,14 +28,15 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def run(call: Invocation) -> None:
     """Do once what is due now: cycles of closed bars, releases, expiries, news of orders, the close of a session."""
-    from trading_pipeline.service.closing import close_session, sessions_to_close
+    from trading_pipeline.service.closing import close_session, overdue_closes, sessions_to_close
 
     cycles: list[dict[str, Any]] = []
     with call.desk() as desk, call.output.working("Running what is due"):
         now = desk.now()
+        late = [close_session(desk, session) for session in overdue_closes(desk)]
         for name, missed, results in _due(desk):
             cycles.append({"cycle": name, "missed_before": missed, "steps": [asdict(result) for result in results]})
-        reports = [close_session(desk, session) for session in sessions_to_close(desk)]
+        reports = late + [close_session(desk, session) for session in sessions_to_close(desk)]
         world = desk.world.value
     data = {"now": now.isoformat(), "market": world, "cycles": cycles, "sessions_closed": reports}
     call.output.answer(data, lambda: _show(call, data))
@@ -69,9 +70,9 @@ def up(
     strategy: Annotated[list[Path] | None, typer.Option("--strategy", help="With --bars: a strategy file, else the packaged two.")] = None,
 ) -> None:
     """Run the pipeline until Ctrl-C: Dagster's page, its schedules and sensors, on the paper broker."""
+    from trading_pipeline.adapters.home_lock import held, require_unused
     from trading_pipeline.adapters.processes import require_free_port
-    from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, replaying
-    from trading_pipeline.faces.cli.up import require_down
+    from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, plan, replaying
     from trading_pipeline.faces.cli.up import up as run_until_stopped
     from trading_pipeline.settings import Settings
 
@@ -82,15 +83,16 @@ def up(
             "--strategy goes with --bars.", value=str(strategy[0]), rule="a home that exists has its strategies in its ledger",
             remedy="create it with `trading strategy create FILE`",
         )
-    require_down(home)
-    require_free_port(port or Settings.load(home).webserver_port)
-    with replaying(home, wish, call.output.note) as keep:
+    require_unused(home)
+    port = port or Settings.load(home).webserver_port
+    require_free_port(port)
+    planned = plan(home, wish, call.output.note)
+    with held(home, f"trading up at http://127.0.0.1:{port}") as lock, replaying(planned, lock, call.output.note) as keep:
         settings = Settings.load(home)
         own = settings.dagster_database_url
         variables = {"TRADING_HOME": str(home)} | ({"TRADING_DAGSTER_DATABASE_URL": own.get_secret_value()} if own else {})
         run_until_stopped(
-            home, port or settings.webserver_port, say=call.output.note, embedded=settings.database_url is None,
-            environment=variables, keep=keep,
+            home, port, lock, say=call.output.note, embedded=settings.database_url is None, environment=variables, keep=keep,
         )
 
 

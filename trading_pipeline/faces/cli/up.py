@@ -1,26 +1,24 @@
 """`trading up`: Dagster's code server, webserver and daemon on one home, from ready to cleanly gone.
 
 Three processes under one supervisor (`adapters.processes`) and the home's PostgreSQL beside them. Everything listens on the
-loopback or on a Unix socket: Dagster's page has no login. One `up` a home, held by a lock that the processes' guards share, so
-that a new one waits for the last process of a killed one.
+loopback or on a Unix socket: Dagster's page has no login. The processes' guards share the home's lock, so that a new `up` waits
+for the last process of a killed one.
 """
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-import psutil
-
 from trading_pipeline.adapters.dagster_home import DATABASE_VARIABLE, DagsterHome, render
 from trading_pipeline.adapters.dagster_page import DagsterPage, PageStatus
+from trading_pipeline.adapters.home_lock import HomeLock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.processes import Command, Say, Supervisor, require_free_port
 from trading_pipeline.errors import ServiceError, StorageError
@@ -37,7 +35,7 @@ _RUN_GRACE_SECONDS = 20.0
 
 
 def up(
-    home: Path, webserver_port: int = 3000, *, say: Say, module: str = MODULE, embedded: bool = True,
+    home: Path, webserver_port: int, lock: HomeLock, *, say: Say, module: str = MODULE, embedded: bool = True,
     environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS, keep: Callable[[], None] | None = None,
 ) -> None:
     """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
@@ -45,35 +43,36 @@ def up(
     Call it in the main thread: it handles signals while it runs.
 
     Args:
-        home: Made when absent.
+        home: There already, as its lock is held.
         webserver_port: Of Dagster's page, on the loopback.
+        lock: Held on the home.
         say: Told, in whole sentences, what happens.
         module: The code location.
         embedded: Whether the ledger is in the home's own PostgreSQL; Dagster is, unless TRADING_DAGSTER_DATABASE_URL is set.
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
-        keep: Called every few seconds while it runs: what lets a replayed market go on.
+        keep: Called a few times a second while it runs: what lets a replayed market go on.
 
     Raises:
-        ServiceError: Already up on this home; the port is taken; a process does not come up or keeps dying.
+        ServiceError: The port is taken; a process does not come up or keeps dying.
         SettingsError: A rendered file was edited by hand.
         StorageError, LedgerUnavailable: The home cannot be written; PostgreSQL does not start.
     """
     home = home.expanduser().absolute()
     variables = {**os.environ, **(environment or {})}
     page = DagsterPage(webserver_port)
-    with _only_one(home, page.url) as lock, _signals() as stop:
+    with _signals() as stop:
         require_free_port(webserver_port)
         rendered = render(home, variables)
         _make_room(rendered.socket)
         own_server = embedded or not variables.get(DATABASE_VARIABLE)
         with _database(home, say) if own_server else contextlib.nullcontext(_nothing) as keep_database:
             supervisor = Supervisor(
-                home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock]
+                home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock.descriptor]
             )
             try:
                 if _start(supervisor, rendered, page, module, stop, say, time.monotonic() + ready_seconds):
-                    _run(supervisor, stop, (keep_database, keep or _nothing))
+                    _run(supervisor, stop, keep_database, keep or _nothing)
             finally:
                 say("Stopping.")
                 supervisor.stop(stop.hurry)
@@ -145,14 +144,14 @@ def _start(
     return True
 
 
-def _run(supervisor: Supervisor, stop: _Stop, keeping: Sequence[Callable[[], None]]) -> None:
+def _run(supervisor: Supervisor, stop: _Stop, keep_database: Callable[[], None], keep: Callable[[], None]) -> None:
     check = time.monotonic()
     while not stop.asked:
         supervisor.watch()
         if time.monotonic() >= check:
-            for keep in keeping:
-                keep()
+            keep_database()
             check = time.monotonic() + _DATABASE_CHECK_SECONDS
+        keep()
         time.sleep(_TICK_SECONDS)
 
 
@@ -164,87 +163,27 @@ def _nothing() -> None:
 def _database(home: Path, say: Say) -> Iterator[Callable[[], None]]:
     """The home's PostgreSQL for as long as we run; yields what starts it again if it has died.
 
-    A server found without clients was left behind by a killed command: it is taken over.
+    A connection is kept, so that no command that ends meanwhile takes itself for the last one and stops it.
     """
     folder = Home(home).database
     server = EmbeddedPostgres.start(folder)
-    ours = server.started_here or server.clients() == 0
+    present = contextlib.ExitStack()
+    present.enter_context(server.attended())
 
     def keep() -> None:
-        if EmbeddedPostgres.start(folder).started_here:
+        again = EmbeddedPostgres.start(folder)
+        if again.started_here:
             say("PostgreSQL had ended; started it again.")
+            present.close()
+            present.enter_context(again.attended())
 
     try:
         yield keep
     finally:
-        others = server.clients()
-        if ours and not others:
-            server.stop()
-        else:
-            say(f"PostgreSQL keeps running: {f'{others} other connections' if others else 'another command started it'}.")
-
-
-@contextlib.contextmanager
-def _only_one(home: Path, url: str) -> Iterator[int]:
-    """Hold the home's lock; yields its descriptor for the guards to keep open too."""
-    path = home / "up.lock"
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        path.touch(mode=0o600)
-        file = path.open("a+", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"The home cannot be used: {error.strerror}.", value=str(home), rule="the home is writable",
-            remedy="check the folder's permissions, or use another with --home",
-        ) from error
-    with file:
-        deadline = time.monotonic() + _RUN_GRACE_SECONDS + 30
-        while not _locked(file.fileno()):
-            holder = path.read_text(encoding="utf-8").split()
-            if len(holder) != 3 or _is_process(holder[0], holder[1]) or time.monotonic() > deadline:
-                raise _already(home, holder)
-            time.sleep(_TICK_SECONDS)
-        file.truncate(0)
-        file.write(f"{os.getpid()} {psutil.Process().create_time()} {url}")
-        file.flush()
-        try:
-            yield file.fileno()
-        finally:
-            file.truncate(0)
-
-
-def require_down(home: Path) -> None:
-    """Make sure, before a home is prepared, that nobody runs it; the remains of a killed `up` are for the next one to wait for.
-
-    Raises:
-        ServiceError: `trading up` runs on it.
-    """
-    path = home / "up.lock"
-    holder = path.read_text(encoding="utf-8").split() if path.exists() else []
-    if len(holder) == 3 and _is_process(holder[0], holder[1]):
-        raise _already(home, holder)
-
-
-def _already(home: Path, holder: list[str]) -> ServiceError:
-    return ServiceError(
-        f"trading up runs on {home} already ({f'pid {holder[0]}, {holder[2]}' if len(holder) == 3 else 'just starting'}).",
-        value=str(home), rule="one `trading up` a home", remedy="use that one, stop it, or give another with --home",
-    )
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_process(pid: str, created: str) -> bool:
-    try:
-        return psutil.Process(int(pid)).create_time() == float(created)
-    except (psutil.Error, ValueError):
-        return False
+        present.close()
+        others = server.leave()
+        if others:
+            say(f"PostgreSQL keeps running: {others} other connections.")
 
 
 @contextlib.contextmanager
