@@ -48,7 +48,7 @@ def test_a_day_in_which_a_person_decides(tmp_path):
     stage.cycle(Interval.MIN5)
     assert story(stage, mark) == [
         "account.funded", "session.opened", "indicators.computed", "chart.rendered", "llm.requested", "llm.responded",
-        "llm.action_generated", "risk.evaluated", "approval.requested", "portfolio.snapshotted",
+        "llm.action_generated", "limits.set", "risk.evaluated", "approval.requested", "portfolio.snapshotted",
     ]
     [proposal] = queries.pending(stage.desk)
     assert (proposal["symbol"], proposal["shown"]["side"], proposal["shown"]["quantity"]) == ("AAPL", "buy", 50)

@@ -28,6 +28,7 @@ class EventType(StrEnum):
     CYCLE_MISSED = "cycle.missed"
     RUN_FAILED = "run.failed"
     ACCOUNT_FUNDED = "account.funded"
+    LIMITS_SET = "limits.set"
     CORPORATE_ACTION_SPLIT = "corporate_action.split"
 
     BAR_RECEIVED = "bar.received"

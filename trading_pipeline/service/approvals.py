@@ -5,6 +5,7 @@ sufficient: `execution` judges again before anything goes out. Only a person app
 actor `demo:person` exists in the demo environment alone (D17).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,8 +13,10 @@ from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
+from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
 
@@ -46,11 +49,13 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
     _check_person(desk, actor)
     name = find(desk.ledger, action_id)["action_id"]
     with desk.ledger.transaction() as tx:
+        in_force(desk, tx)
+    with desk.ledger.transaction() as tx:
         row = _pending(tx, name)
         now = desk.now()
         if now >= row["expires_at"]:
             raise Conflict(
-                f"The proposal {name} expired at {row['expires_at']:%H:%M:%S} UTC.", value=name,
+                f"The proposal {name} expired at {row['expires_at'].astimezone(NEW_YORK):%H:%M:%S} New York.", value=name,
                 rule="a proposal is approved strictly before it expires", remedy="wait for the next one",
             )
         strategy = tx.get("strategies", row["strategy"])
@@ -151,10 +156,21 @@ def find(reader: Reader, action_id: str) -> Row:
     matches = [row for row in reader.find("approvals") if wanted and row["action_id"].startswith(wanted)]
     if len(matches) == 1:
         return matches[0]
+    rule = "a proposal is named by its id or a beginning that only it has"
+    if matches:
+        raise UnknownName(
+            f"{len(matches)} proposals begin with {action_id!r}.", value=action_id, rule=rule,
+            remedy=f"give more of it: {named_some(row['action_id'] for row in matches)}",
+        )
     raise UnknownName(
-        f"{'Several proposals begin' if matches else 'No proposal begins'} with {action_id!r}.", value=action_id,
-        rule="a proposal is named by its id or a beginning that only it has", remedy="list them with `trading approvals --all`",
+        f"No proposal begins with {action_id!r}.", value=action_id, rule=rule, remedy="list them with `trading approvals --all`"
     )
+
+
+def named_some(ids: Iterable[str], most: int = 6) -> str:
+    """Ids to choose from, in order; of very many the first."""
+    names = sorted(ids)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _pending(reader: Reader, name: str) -> Row:

@@ -49,6 +49,8 @@ class Book:
     actions: list[Row]
     """Open actions, and those generated in the last minutes."""
     strategies: Mapping[str, Row]
+    account_limits_version: int | None
+    """None before any limits were written down: nothing has been judged yet."""
     opening_equity: Decimal | None
     opening_pnl: Mapping[str, str]
     quotes: dict[str, Quote] = field(default_factory=dict)
@@ -64,7 +66,7 @@ class Book:
         """
         now = desk.now()
         today = desk.today().isoformat()
-        session = reader.get("sessions", today)
+        session, limits = reader.get("sessions", today), reader.get("limits", desk.broker.account_id)
         opened = reader.event_by_key(f"session.opened:{today}")
         actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
         actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
@@ -72,10 +74,16 @@ class Book:
             desk=desk, now=now, portfolio=portfolio_of(desk, reader), orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
             recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
             strategies={row["name"]: row for row in reader.find("strategies")},
+            account_limits_version=limits["version"] if limits else None,
             opening_equity=session["baseline_equity"] if session else None,
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
             mismatched=mismatched,
         )
+
+    def limits_versions(self, strategy: str) -> dict[str, int | None]:
+        """Under which limits of the account and of the strategy a verdict is given."""
+        row = self.strategies.get(strategy)
+        return {"account_limits_version": self.account_limits_version, "limits_version": row["limits_version"] if row else None}
 
     def held(self, strategy: str, symbol: str) -> int:
         """Shares the strategy holds."""

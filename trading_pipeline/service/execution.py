@@ -5,6 +5,7 @@ called, once, at one place. A crash in between leaves a question that `settlemen
 is ever sent a second time. Never imports Dagster.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +24,7 @@ from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import Permit, Reader, Ticket, Transaction, ticket_digest
+from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
@@ -44,6 +46,8 @@ def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
     with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
         if pending(desk, desk.ledger):
             settle(desk, tally)
+        with desk.ledger.transaction() as tx:
+            in_force(desk, tx)
         recover(desk, tally)
         for row in _released(desk, cycle):
             _release(desk, cycle, row, tally)
@@ -192,16 +196,17 @@ def _context(
     )
 
 
-def _approved(tx: Transaction, strategy: Row, spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
+def _approved(tx: Transaction, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
     """In Mode 1 a person's approval of this very action, under the limits as they are (invariants 44, 48); None where none is needed."""
     if spec.mode is not Mode.APPROVAL or intent.order_class is OrderClass.PROTECTIVE:
         return None
     approval = tx.get("approvals", intent.action_id)
     decided = approval is not None and approval["decided_by"] is not None and approval["state"] == ActionState.CONSUMED.value
-    version = approval["limits_version"] if approval is not None else None
-    good = decided and version == strategy["limits_version"]
-    measured = f"approved under limits {version}" if decided else "not approved"
-    return Verdict("approval", Outcome.ALLOW if good else Outcome.DENY, measured, f"approved under limits {strategy['limits_version']}")
+    shown = json.loads(approval["shown"]) if approval is not None else {}
+    under = (shown.get("account_limits_version"), shown.get("limits_version"))
+    told = "approved under limits {} of the account and {} of the strategy"
+    measured = told.format(*under) if decided else "not approved"
+    return Verdict("approval", Outcome.ALLOW if decided and under == versions else Outcome.DENY, measured, told.format(*versions))
 
 
 def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
@@ -214,14 +219,15 @@ def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
         if row is None or strategy is None or row["state"] != OrderState.INTENT.value:
             return False
         spec = spec_of(strategy)
+        versions = in_force(desk, tx), strategy["limits_version"]
         judgement = judge(intent, _context(desk, tx, spec, intent, release=None, mismatched=mismatched))
-        approval = _approved(tx, strategy, spec, intent)
+        approval = _approved(tx, versions, spec, intent)
         if approval is not None:
             judgement = Judgement((*judgement.verdicts, approval))
         payload = {
             "stage": "gate", "action_id": intent.action_id, "client_id": name, "strategy": intent.strategy, "symbol": intent.symbol,
             "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
-            "intent": None, "verdicts": judgement.as_json(),
+            "intent": None, "verdicts": judgement.as_json(), "account_limits_version": versions[0], "limits_version": versions[1],
         }
         key = f"risk.evaluated:gate:{name}"
         stream = f"strategy:{intent.strategy}"

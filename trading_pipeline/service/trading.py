@@ -25,6 +25,7 @@ from trading_pipeline.domain.sizing import NoEntry, marketable_limit, size_entry
 from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service import market
+from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
@@ -46,6 +47,7 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
     seen = market.views(desk, cycle, tuple(specs.values()))
     mismatched = settled_mismatches(desk, tally)
     with desk.ledger.transaction() as tx:
+        in_force(desk, tx)
         book = Book.read(desk, tx, [row["symbol"] for row in waiting], mismatched)
         for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
             # A strategy revised meanwhile is judged, and asks a person, as it is now.
@@ -62,7 +64,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
         verdict = Verdict("signal_ttl", Outcome.DENY, measured=measured, limit=f"{life}", detail="the run came back too late")
         tally.count("denied")
         kind = OrderClass.ENTRY if side is Side.BUY else OrderClass.EXIT
-        tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), kind, None)))
+        tally.saw(tx.append(_evaluated(book, cycle, spec, row, Judgement((verdict,)), kind, None)))
         return
     tally.saw(_void_opposites(desk, tx, book, row))
     held = book.held(spec.name, row["symbol"])
@@ -70,7 +72,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
     if isinstance(intent, NoEntry):
         verdict = Verdict("sizing", Outcome.DENY, measured="0 shares", limit="at least 1 share", detail=f"{intent.reason}: {intent.detail}")
         tally.count("denied")
-        tally.saw(tx.append(_evaluated(desk, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
+        tally.saw(tx.append(_evaluated(book, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
         return
     release = book.next_release(spec.name)
     expected = desk.calendar.last_closed_slot(book.now, spec.interval)
@@ -80,7 +82,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
     if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
         judgement = Judgement((*judgement.verdicts, low))
-    [evaluated] = tally.saw(tx.append(_evaluated(desk, cycle, spec, row, judgement, intent.order_class, intent)))
+    [evaluated] = tally.saw(tx.append(_evaluated(book, cycle, spec, row, judgement, intent.order_class, intent)))
     if not tx.is_new(evaluated):
         return
     tally.count("judged")
@@ -88,7 +90,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
         tally.count("denied")
         return
     if spec.mode is Mode.APPROVAL:
-        tally.saw(tx.append(_request(desk, cycle, spec, row, intent, judgement, view, evaluated)))
+        tally.saw(tx.append(_request(book, cycle, spec, row, intent, judgement, view, evaluated)))
         tally.count("pending")
     else:
         expires = min(cycle.stale_at(), _close(desk, book.now))
@@ -162,35 +164,35 @@ def _void_opposites(desk: Desk, tx: Transaction, book: Book, row: Row) -> list[E
 
 
 def _evaluated(
-    desk: Desk, cycle: Cycle, spec: StrategySpec, row: Row, judgement: Judgement, kind: OrderClass, intent: OrderIntent | None,
+    book: Book, cycle: Cycle, spec: StrategySpec, row: Row, judgement: Judgement, kind: OrderClass, intent: OrderIntent | None,
 ) -> NewEvent:
     payload = {
         "cycle": cycle.cycle_id, "stage": "proposal", "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"],
         "side": row["side"], "order_class": kind.value, "passed": judgement.passed, "reason": judgement.reason,
-        "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(),
+        "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(), **book.limits_versions(spec.name),
     }
     key = f"risk.evaluated:{row['action_id']}"
-    return NewEvent(EventType.RISK_EVALUATED, f"strategy:{spec.name}", key, payload, desk.now(), "rulebook", row["generated_seq"])
+    return NewEvent(EventType.RISK_EVALUATED, f"strategy:{spec.name}", key, payload, book.desk.now(), "rulebook", row["generated_seq"])
 
 
 def _request(
-    desk: Desk, cycle: Cycle, spec: StrategySpec, row: Row, intent: OrderIntent, judgement: Judgement, view: View, evaluated: Event,
+    book: Book, cycle: Cycle, spec: StrategySpec, row: Row, intent: OrderIntent, judgement: Judgement, view: View, evaluated: Event,
 ) -> NewEvent:
+    desk, versions = book.desk, book.limits_versions(spec.name)
     generated = desk.ledger.event(row["generated_seq"])
-    limits_version = next((r["limits_version"] for r in desk.ledger.find("strategies", name=spec.name)), 1)
     now = desk.now()
     expires = min(now + spec.approval_timeout, _close(desk, now))
     nonce = secrets.token_hex(8)
     band = spec.price_band
     shown = proposal(spec, intent, judgement, generated.payload if generated else {}) | {
-        "limits_version": limits_version, "expires_at": instant_text(expires), "nonce": nonce, "verdict_hash": evaluated.hash.hex(),
+        **versions, "expires_at": instant_text(expires), "nonce": nonce, "verdict_hash": evaluated.hash.hex(),
         "price_low": format(intent.reference * (1 - band), "f"), "price_high": format(intent.reference * (1 + band), "f"),
         "bar_end": instant_text(view.bars.last_end),
     }
     payload = {
         "cycle": cycle.cycle_id, "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"], "shown": shown,
         "hash": proposal_hash(shown), "nonce": nonce, "expires_at": expires, "price_low": shown["price_low"],
-        "price_high": shown["price_high"], "limits_version": limits_version,
+        "price_high": shown["price_high"], "limits_version": versions["limits_version"],
     }
     key = f"approval.requested:{row['action_id']}"
     return NewEvent(EventType.APPROVAL_REQUESTED, f"strategy:{spec.name}", key, payload, now, "rulebook", evaluated.seq)

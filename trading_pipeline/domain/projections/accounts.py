@@ -1,4 +1,4 @@
-"""The account's own facts: money paid in, splits of what it holds, sessions opened and closed, and what it was all worth."""
+"""The account's own facts: money paid in, limits, splits of what it holds, sessions opened and closed, and what it was all worth."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -8,6 +8,7 @@ from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.projections.rows import Handler, Touched, blank, json_text, money, position_of, require
 from trading_pipeline.domain.projections.tables import Key, Tables
+from trading_pipeline.errors import IllegalTransition
 
 
 def _account_funded(event: Event, tables: Tables) -> None:
@@ -15,6 +16,22 @@ def _account_funded(event: Event, tables: Tables) -> None:
     row = tables.get("cash", (account,)) or blank("cash", account=account, cash=ZERO, deposited=ZERO, commissions=ZERO)
     row.update(cash=row["cash"] + amount, deposited=row["deposited"] + amount, last_seq=event.seq)
     tables.put("cash", row)
+
+
+def _limits_set(event: Event, tables: Tables) -> None:
+    data = event.payload
+    before = tables.get("limits", (data["account"],))
+    expected = 1 if before is None else before["version"] + 1
+    if data["version"] != expected:
+        raise IllegalTransition(
+            f"The limits of {data['account']} cannot become version {data['version']}.", value=data["version"],
+            rule=f"versions have no gaps: the next one is {expected}", remedy="read the limits in force and decide again",
+        )
+    row = blank(
+        "limits", account=data["account"], version=expected, limits=json_text(data["limits"]), set_at=event.at, actor=event.actor,
+        last_seq=event.seq,
+    )
+    tables.put("limits", row)
 
 
 def _split(event: Event, tables: Tables) -> None:
@@ -79,6 +96,7 @@ def _snapshotted(event: Event, tables: Tables) -> None:
 
 HANDLERS: dict[EventType, Handler] = {
     EventType.ACCOUNT_FUNDED: _account_funded,
+    EventType.LIMITS_SET: _limits_set,
     EventType.CORPORATE_ACTION_SPLIT: _split,
     EventType.SESSION_OPENED: _session_opened,
     EventType.SESSION_CLOSED: _session_closed,
@@ -86,6 +104,7 @@ HANDLERS: dict[EventType, Handler] = {
 }
 TOUCHED: dict[EventType, Touched] = {
     EventType.ACCOUNT_FUNDED: lambda data: (("cash", (data["account"],)),),
+    EventType.LIMITS_SET: lambda data: (("limits", (data["account"],)),),
     EventType.CORPORATE_ACTION_SPLIT: _split_rows,
     EventType.SESSION_CLOSED: lambda data: (("sessions", (data["session"],)),),
 }

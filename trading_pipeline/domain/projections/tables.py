@@ -83,6 +83,7 @@ TABLES: dict[str, Table] = {
             "positions", ("strategy", "symbol"),
             {"strategy": T, "symbol": T, "quantity": N, "cost": M, "realised": M, "opened_at": AT, "last_seq": N},
         ),
+        Table("limits", ("account",), {"account": T, "version": N, "limits": J, "set_at": AT, "actor": T, "last_seq": N}),
         Table("cash", ("account",), {"account": T, "cash": M, "deposited": M, "commissions": M, "last_seq": N}),
         Table(
             "snapshots", ("seq",),

@@ -111,6 +111,10 @@ def _account() -> None:
         "positions", *_key("strategy", "symbol"), *_columns(INTEGER, "quantity"), *_columns(MONEY, "cost realised"),
         *_columns(INSTANT, "opened_at"), *_columns(INTEGER, "last_seq"),
     )
+    op.create_table(
+        "limits", *_key("account"), *_columns(INTEGER, "version"), *_columns(TEXT, "limits"), *_columns(INSTANT, "set_at"),
+        *_columns(TEXT, "actor"), *_columns(INTEGER, "last_seq"),
+    )
     op.create_table("cash", *_key("account"), *_columns(MONEY, "cash deposited commissions"), *_columns(INTEGER, "last_seq"))
     op.create_table(
         "snapshots", *_key("seq", type_=INTEGER), *_columns(TEXT, "account"), *_columns(INSTANT, "at"), *_columns(TEXT, "session"),
