@@ -8,6 +8,7 @@ import pytest
 
 from tests.faces.conftest import Shell
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.faces.cli.output import in_new_york
 
 
 def pending(trading: Shell) -> dict[str, str]:
@@ -50,15 +51,45 @@ def test_without_a_terminal_approving_needs_yes(asked: Shell) -> None:
     assert decided(asked, EventType.APPROVAL_APPROVED) == []
 
 
-def test_the_person_sees_every_check_with_its_numbers_before_deciding(asked: Shell) -> None:
+def test_the_person_sees_first_what_would_be_sent_and_then_only_the_rules_that_came_close(asked: Shell) -> None:
     [row] = [row for row in asked("approvals", "--json").json() if row["symbol"] == "GOOG"]
     shown = asked("approve", row["action_id"]).out
+    assert shown.startswith(f"BUY {row['shown']['quantity']} GOOG  about $")
+    for words in ("model text", "close > 0", "no worse than $", "void outside", "limits version 1", "5 min 0 s left, until 09:35:05"):
+        assert words in shown
+    assert f"{len(row['shown']['verdicts'])} rules, none against" in shown
+    assert len(shown.splitlines()) < 25
+    assert "penny stock" not in shown, "$700 is far above the $1 that it needs"
+    [order_value] = [each for each in row["shown"]["verdicts"] if each["rule"] == "order_value"]
+    used, limit = (float(order_value[name].strip("$").replace(",", "")) for name in ("measured", "limit"))
+    assert ("order value" in shown) == (used >= 0.9 * limit)
+
+
+def test_the_person_can_see_every_check_with_its_numbers(asked: Shell) -> None:
+    [row] = [row for row in asked("approvals", "--json").json() if row["symbol"] == "GOOG"]
+    shown = asked("approve", row["action_id"], "--all-checks").out
     for verdict in row["shown"]["verdicts"]:
         assert verdict["rule"].replace("_", " ") in shown
-        assert verdict["measured"] in shown
-        assert verdict["limit"] in shown
-    for words in ("Model text", "close > 0", "no worse than $", "void outside", "limits", "5 min 0 s left", "09:35:05 New York"):
-        assert words in shown
+        assert in_new_york(verdict["measured"]) in shown
+        assert in_new_york(verdict["limit"]) in shown
+    assert "UTC" not in shown
+
+
+def test_a_list_of_proposals_fits_80_columns_with_ids_that_can_be_pasted_back(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    for columns in ("80", "60"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = asked("approvals").out.splitlines()
+        assert max(map(len, lines)) <= int(columns)
+        for row, line in zip(asked("approvals", "--json").json(), lines[1:], strict=True):
+            name = line.split()[0]
+            assert name == row["short_id"] != row["action_id"]
+            assert row["action_id"].startswith(name)
+            assert f"BUY {row['shown']['quantity']} {row['symbol']} " in line
+            assert line.endswith("00:05:00")
+    assert max(map(len, asked("approvals", "--all").out.splitlines())) <= 60
+    assert asked("why", name).code == 0
+    assert asked("reject", name.lower()).code == 0
+    assert decided(asked, EventType.APPROVAL_REJECTED) == [row["action_id"]]
 
 
 def test_at_a_terminal_only_yes_approves(asked: Shell) -> None:
@@ -108,14 +139,14 @@ def test_status_knows_the_next_session_and_a_cycle_that_is_overdue(trading: Shel
     trading("strategy", "create", trading.strategy())
     trading("strategy", "start", "steady")
     due = trading("status", "--json").json()["next_cycle"]
-    assert due["due"] == "2012-10-15T09:30:00-04:00"
+    assert due["due"] == "2012-10-15T13:30:00+00:00"
     trading("run")
-    assert trading("status", "--json").json()["next_cycle"]["due"] == "2012-10-16T09:30:00-04:00"
+    assert trading("status", "--json").json()["next_cycle"]["due"] == "2012-10-16T13:30:00+00:00"
     trading.at("2012-10-16T02:00:00")
     night = trading("status", "--json").json()
-    assert (night["open"], night["next_change"]) == (False, "2012-10-16T09:30:00-04:00")
+    assert (night["open"], night["next_change"]) == (False, "2012-10-16T13:30:00+00:00")
     trading.at("2012-10-26T18:00:00")
-    assert trading("status", "--json").json()["next_change"] == "2012-10-31T09:30:00-04:00", "two unscheduled closures and a weekend"
+    assert trading("status", "--json").json()["next_change"] == "2012-10-31T13:30:00+00:00", "two unscheduled closures and a weekend"
 
 
 def test_the_person_is_who_the_operating_system_says_not_who_they_say(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,7 +52,7 @@ def test_following_shows_what_comes_and_ends_quietly_on_ctrl_c(trading: Shell) -
 
 
 def test_a_reader_that_goes_away_is_no_error(asked: Shell) -> None:
-    with asked.process("events", "--follow") as writer:
+    with asked.process("events", "--follow", "--quiet") as writer:
         assert writer.stdout is not None
         writer.stdout.readline()
         writer.stdout.close()
@@ -122,7 +122,7 @@ def test_a_fault_of_ours_is_one_message_and_a_traceback_in_the_homes_logs(tradin
     monkeypatch.setattr(queries, "status", broken)
     said = trading("status")
     assert said.code == 1
-    assert said.err.startswith("error   Something unforeseen broke: RuntimeError: boom[31m [red]markup[/red]\n")
+    assert "\nerror   Something unforeseen broke: RuntimeError: boom[31m [red]markup[/red]\n" in said.err
     [saved] = (trading.home / "logs").glob("cli-*.log")
     assert str(saved) in said.err
     assert "Traceback" in saved.read_text()

@@ -100,10 +100,75 @@ def test_a_strategy_that_cannot_be_is_refused_and_nothing_is_written(
     assert trading.events() == before
 
 
-def test_a_strategy_file_that_cannot_be_read_is_a_storage_error(trading: Shell, tmp_path: Path) -> None:
-    refused = trading("strategy", "create", tmp_path / "nowhere.toml", "--json")
-    assert refused.code == 4
-    assert refused.error()["value"] == "nowhere.toml"
+def test_a_strategy_file_that_does_not_exist_is_the_users_mistake(trading: Shell, tmp_path: Path) -> None:
+    for path in (tmp_path / "nowhere.toml", tmp_path):
+        refused = trading("strategy", "create", path, "--json")
+        assert (refused.code, refused.error()["error"]) == (2, "StrategyError")
+        assert refused.error()["value"] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "rule", "remedy"),
+    [
+        (GOOD.replace('"FB"', '"fb"'), "fb", "in capitals", "write FB"),
+        (GOOD.replace('"FB"', '"GOOG"'), "GOOG", "each symbol stands once", "remove the second GOOG"),
+        (GOOD.replace('["GOOG", "FB"]', "[]"), "[]", "at least one", "add one to symbols"),
+        (GOOD.replace('"steady"', '"My Strategy"'), "My Strategy", "small letter", "write my-strategy"),
+        (GOOD.replace('"approval"', '"manual"'), "manual", "'approval' or 'autonomous'", "set mode to one of them"),
+        (GOOD.replace("0.05", "1.5"), "1.5", "at most 1", "set sizing.fraction to a value at most 1"),
+        (GOOD.replace("0.05", '"much"'), "much", "a number", "without quotes"),
+    ],
+    ids=["lower case", "twice", "no symbol", "name", "mode", "fraction", "no number"],
+)
+def test_a_refused_value_is_told_with_its_rule_and_what_to_write_instead(
+    trading: Shell, text: str, value: str, rule: str, remedy: str,
+) -> None:
+    said = trading("strategy", "create", trading.strategy(text), "--json").error()
+    assert (said["error"], said["exit_code"], said["value"]) == ("StrategyError", 2, value)
+    assert rule in said["rule"]
+    assert remedy in said["remedy"]
+    told = " ".join((said["message"], said["rule"], said["remedy"]))
+    for words in ("Input should", "String should", "Value error", "pattern"):
+        assert words not in told
+
+
+def test_a_mistake_in_an_expression_is_shown_with_the_caret_under_its_place(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = "close > 0 and rsi_14 <> 30"
+    for columns in ("80", "40"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines = trading("strategy", "create", trading.strategy(GOOD.replace("close > 0", wrong))).err.splitlines()
+        [caret] = [index for index, line in enumerate(lines) if line.strip() == "^"]
+        assert lines[caret - 1].strip() == wrong
+        assert lines[caret - 1][lines[caret].index("^")] == ">"
+    long = " and ".join(["close > 0"] * 12 + ["close >"])
+    monkeypatch.setenv("COLUMNS", "60")
+    lines = trading("strategy", "create", trading.strategy(GOOD.replace("close > 0", long))).err.splitlines()
+    [caret] = [index for index, line in enumerate(lines) if line.strip() == "^"]
+    assert max(len(lines[caret]), len(lines[caret - 1])) <= 60
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "says", "remedy"),
+    [
+        ((), "pause", "steady is draft; pause is not possible from there.", "trading strategy start steady"),
+        (("start",), "resume", "steady is running; resume is not possible", "trading strategy pause steady or trading strategy finish steady"),
+        (("start",), "start", "steady is running; start is not possible", "trading strategy pause steady"),
+        (("start", "pause"), "pause", "steady is paused user; pause is not", "trading strategy resume steady"),
+    ],
+    ids=["a draft is paused", "a running one is resumed", "a running one is started", "a paused one is paused"],
+)
+def test_a_command_that_the_state_does_not_allow_says_the_state_and_what_is_allowed(
+    trading: Shell, before: tuple[str, ...], command: str, says: str, remedy: str,
+) -> None:
+    trading("strategy", "create", trading.strategy())
+    for each in before:
+        trading("strategy", each, "steady")
+    facts = trading.events()
+    refused = trading("strategy", command, "steady", "--json")
+    assert (refused.code, refused.error()["error"]) == (3, "IllegalTransition")
+    assert says in refused.error()["message"]
+    assert remedy in refused.error()["remedy"]
+    assert trading.events() == facts
 
 
 def test_tightening_a_limit_needs_no_confirmation(trading: Shell) -> None:

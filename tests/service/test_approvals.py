@@ -128,7 +128,7 @@ def test_a_proposal_is_found_by_a_beginning_that_only_it_has(tmp_path):
     for wrong in ("", "0", one + "X"):
         with pytest.raises(UnknownName):
             approvals.find(stage.desk.ledger, wrong)
-    with pytest.raises(UnknownName, match="Several proposals begin"):
+    with pytest.raises(UnknownName, match="proposals begin with"):
         many = asking(tmp_path / "many", symbols=tuple(f"S{n}" for n in range(40)))
         approvals.find(many.desk.ledger, next(row["action_id"][0] for row in many.rows("approvals") if _shares_first(many, row)))
 

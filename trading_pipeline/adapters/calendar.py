@@ -13,7 +13,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterable
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cache as memoised
 from importlib.metadata import version
 from pathlib import Path
@@ -52,6 +52,25 @@ def load_calendar(cache: Path | None = None, today: date | None = None) -> Tradi
     except OSError as error:
         _log.warning("The calendar cache %s cannot be written (%s); starting will be slower.", file, error)
     return calendar
+
+
+def unscheduled_closures(calendar: TradingCalendar, first: date, last: date) -> tuple[date, ...]:
+    """Days between two dates on which the exchange stayed closed without a holiday: a storm, a funeral, an attack.
+
+    Source: exchange_calendars' XNYS ad hoc holidays; it is imported only where a weekday has no session.
+    """
+    sessions = {session.day for session in calendar.between(first, last)}
+    days = (first + timedelta(days=count) for count in range((last - first).days + 1))
+    idle = [day for day in days if day.weekday() < 5 and day not in sessions]
+    if not idle:
+        return ()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import exchange_calendars
+
+        announced = cast(Any, exchange_calendars.get_calendar("XNYS", start=first.isoformat(), end=last.isoformat()))
+        sudden = {day.date() for day in announced.adhoc_holidays}
+    return tuple(day for day in idle if day in sudden)
 
 
 @memoised

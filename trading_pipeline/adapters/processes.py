@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 
 import psutil
 
@@ -186,7 +187,7 @@ def _listener(port: int) -> str:
         if found[0].pid is None:
             return "a process of another user listens there"
         process = psutil.Process(found[0].pid)
-        return f"{process.name()} (pid {process.pid}: {' '.join(process.cmdline())[:120]}) listens there"
+        return f"pid {process.pid} listens there, {process.name()} ({shorten(' '.join(process.cmdline()), 60, placeholder=' …')})"
     except psutil.Error:
         return ""
 

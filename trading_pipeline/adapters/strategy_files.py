@@ -4,11 +4,13 @@ Every refusal names the key, the rule and the remedy. Fractions are fractions: `
 """
 
 import difflib
+import json
+import re
 import tomllib
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -28,6 +30,11 @@ from trading_pipeline.domain.strategies import (
 )
 from trading_pipeline.errors import InputError, StorageError, StrategyError
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+NAME = r"^[a-z][a-z0-9-]{1,39}$"
+SYMBOL = r"^[A-Z][A-Z0-9.\-]{0,9}$"
 _D = StrategyLimits()
 Fraction = Annotated[Decimal, Field(gt=0, le=1)]
 
@@ -85,9 +92,9 @@ class LimitsSection(_Section):
 class StrategyFile(_Section):
     """The whole file."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{1,39}$")
+    name: str = Field(pattern=NAME)
     description: str = Field("", max_length=500)
-    symbols: tuple[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9.\-]{0,9}$")], ...] = Field(min_length=1, max_length=1000)
+    symbols: tuple[Annotated[str, Field(pattern=SYMBOL)], ...] = Field(min_length=1, max_length=1000)
     mode: Mode
     interval: Interval
     lifetime: Lifetime | None = None
@@ -103,8 +110,12 @@ class StrategyFile(_Section):
     @field_validator("symbols")
     @classmethod
     def _unique(cls, symbols: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(symbols)) != len(symbols):
-            raise ValueError("a symbol stands twice")
+        twice = sorted({symbol for symbol in symbols if symbols.count(symbol) > 1})
+        if twice:
+            raise StrategyError(
+                f"symbols names {', '.join(twice)} more than once.", value=", ".join(twice), rule="each symbol stands once",
+                remedy=f"remove the second {twice[0]}",
+            )
         return symbols
 
 
@@ -112,15 +123,19 @@ def read_strategy(path: Path) -> StrategySpec:
     """A strategy from a TOML file.
 
     Raises:
-        StrategyError: The file is no TOML, or a key or value is refused.
-        StorageError: The file cannot be read.
+        StrategyError: There is no such file, it is no TOML, or a key or value is refused.
+        StorageError: The file is there and cannot be read.
     """
+    rule = "a strategy file is readable UTF-8 text"
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise StrategyError(f"There is no strategy file {path}.", value=str(path), rule=rule, remedy="correct the path") from None
+    except UnicodeDecodeError:
+        raise StrategyError(f"{path} is no text.", value=str(path), rule=rule, remedy="save it as UTF-8, or correct the path") from None
+    except OSError as error:
         raise StorageError(
-            f"The strategy file {path.name} cannot be read: {error}.", value=path.name, rule="a strategy file is readable UTF-8 text",
-            remedy="check the path and its permissions",
+            f"The strategy file {path} cannot be read: {error.strerror}.", value=str(path), rule=rule, remedy="check its permissions",
         ) from error
     return parse_strategy(text, path.name)
 
@@ -176,8 +191,6 @@ def _spec(file: StrategyFile) -> StrategySpec:
     )
 
 
-
-
 def _check_agent(file: StrategyFile) -> None:
     agent = file.agent
     if agent.form == "analyzer" and (agent.enter_when or agent.exit_when or agent.max_bars):
@@ -224,10 +237,58 @@ def _refused(error: ValidationError, source: str) -> StrategyError:
         )
     if first["type"] == "missing":
         return StrategyError(f"{source} lacks the key {path}.", value=path, rule="this key must be given", remedy=f"add {path} = ...")
-    return StrategyError(
-        f"{source}: {path} = {str(first.get('input'))[:100]!r} is refused.", value=first.get("input"), rule=first["msg"],
-        remedy=f"correct {path}"
-    )
+    value = first.get("input")
+    rule, remedy = _in_words(first, path)
+    return StrategyError(f"{source}: {_indexed(first['loc'])} = {_toml(value)} is refused.", value=value, rule=rule, remedy=remedy)
+
+
+_SYMBOL_RULE = "a symbol is written in capitals: a letter, then at most nine letters, digits, dots or dashes"
+_NAME_RULE = "a name begins with a small letter, then come up to 39 small letters, digits or dashes"
+
+
+def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
+    """The rule that a value broke, and the remedy."""
+    context, value = error.get("ctx", {}), error.get("input")
+    number = f"set {path} to a number, such as 10 or 0.5, without quotes"
+    match error["type"]:
+        case "string_pattern_mismatch" if path.startswith("symbols"):
+            better = str(value).strip().upper()
+            return _SYMBOL_RULE, f"write {better}" if re.fullmatch(SYMBOL, better) else "correct the symbol"
+        case "string_pattern_mismatch":
+            better = re.sub(r"[^a-z0-9-]+", "-", str(value).strip().lower()).strip("-")
+            return _NAME_RULE, f"write {better}" if re.fullmatch(NAME, better) else "choose another name"
+        case "enum" | "literal_error":
+            return f"it is one of {context['expected']}", f"set {path} to one of them"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            bound, words = next((context[key], words) for key, words in _BOUNDS.items() if key in context)
+            return f"it is {words} {bound}", f"set {path} to a value {words} {bound}"
+        case "too_short":
+            return "there is at least one", f"add one to {path}"
+        case "too_long" | "string_too_long":
+            return f"it has at most {context['max_length']}", f"shorten {path}"
+        case "tuple_type":
+            return "it is a list", f'write {path} = ["..."]'
+        case "string_type":
+            return "it is text", f'write {path} in quotes: "..."'
+        case kind if kind.startswith(("decimal", "int")):
+            return "it is a number" if kind.startswith("decimal") else "it is a whole number", number
+        case kind if kind.startswith("model"):
+            return "it is a section of its own", f"write it as [{path}]"
+    return error["msg"], f"correct {path}"
+
+
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+
+
+def _toml(value: object) -> str:
+    """A value as the file has it, of long ones the beginning."""
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _indexed(loc: "tuple[int | str, ...]") -> str:
+    """`symbols no. 3`, counted from one, as people do."""
+    return ".".join(str(part) if isinstance(part, str) else f"#{part + 1}" for part in loc).replace(".#", " no. ")
 
 
 def _section_of(loc: tuple[int | str, ...]) -> type[BaseModel]:

@@ -1,31 +1,41 @@
-"""Questions that people and faces ask of the record. Reads only; every answer is plain data."""
+"""Questions that people and faces ask of the record. Reads only; every answer is plain data, its instants UTC and ISO 8601.
+
+Ids are long so that they never collide; `short_ids` gives the beginnings that people may use instead.
+"""
 
 import json
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from trading_pipeline.domain import lineage
 from trading_pipeline.domain.approvals import ActionState
-from trading_pipeline.domain.events import Event, EventType
-from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.events import Event, EventType, instant_from
+from trading_pipeline.domain.money import ZERO, to_cents, usd
+from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.errors import UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.accounting import portfolio_of
+from trading_pipeline.service.approvals import named_some
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
 from trading_pipeline.service.timetable import due_cycles, newest_cycle
 
+SHORTEST_ID = 6
+"""Characters of a short id at least: enough that the next proposals seldom make it longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """One fact on the way from a bar to a portfolio."""
+    """One fact on the way from a bar to a portfolio; `at` is UTC."""
 
     seq: int
     type: str
@@ -46,10 +56,10 @@ def status(desk: Desk) -> dict[str, Any]:
         "environment": desk.environment,
         "market": desk.world.value.upper() if desk.world is World.REPLAY else desk.world.value,
         "source": desk.market.name,
-        "now": now.astimezone(NEW_YORK).isoformat(timespec="seconds"),
+        "now": _iso(now),
         "session": session.day.isoformat() if session else None,
         "open": session is not None,
-        "next_change": (session.close if session else following.open).astimezone(NEW_YORK).isoformat(timespec="seconds"),
+        "next_change": _iso(session.close if session else following.open),
         "strategies": [
             {
                 "name": row["name"], "state": row["state"], "reason": row["reason"], "mode": (spec := spec_of(row)).mode.value,
@@ -70,6 +80,7 @@ def status(desk: Desk) -> dict[str, Any]:
             for p in portfolio.positions if p.quantity
         ],
         "model_cost_today": _text(ZERO),
+        "missed_today": _missed(desk),
         "next_cycle": _next_cycle(desk),
         "ledger_seq": desk.ledger.head()[0],
     }
@@ -82,19 +93,79 @@ def why(desk: Desk, ident: str) -> list[Cause]:
         ident: An execution id, a client order id, an action id or an event's seq; a unique beginning is enough.
     """
     event = _find(desk.ledger, ident)
-    chain = lineage.ancestors(event, desk.ledger.event)
-    if event.type in (EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED):
-        chain += desk.ledger.events(after=event.seq, types=(EventType.PORTFOLIO_SNAPSHOTTED,), limit=1)
-    return [Cause(e.seq, e.type.value, _new_york(e.at), e.actor, lineage.sentence(e)) for e in chain]
+    chain = {each.seq: each for each in lineage.ancestors(event, desk.ledger.event)}
+    said = {}
+    if event.type in _FILLS:
+        chain |= {each.seq: each for each in _protected(desk.ledger, event)}
+        said[event.seq] = _how_it_came(desk.ledger, event)
+        chain |= {each.seq: each for each in desk.ledger.events(after=event.seq, types=(EventType.PORTFOLIO_SNAPSHOTTED,), limit=1)}
+    return [
+        Cause(seq, e.type.value, _iso(e.at), e.actor, lineage.sentence(e) + said.get(seq, "")) for seq, e in sorted(chain.items())
+    ]
 
 
-def denials_by_rule(reader: Reader) -> dict[str, int]:
-    """How often each rule stopped an action or an order."""
-    counted: Counter[str] = Counter()
+_FILLS = (EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED)
+
+
+def _protected(reader: Reader, fill: Event) -> list[Event]:
+    """What a protective fill's own causes leave out: its order's intent, and the fills of the entry that it protects."""
+    order = reader.get("orders", fill.payload["client_id"])
+    if order is None or order["order_class"] != OrderClass.PROTECTIVE.value or order["parent"] is None:
+        return []
+    found = [reader.event(order["intent_seq"])]
+    found += [reader.event(row["seq"]) for row in reader.find("fills", client_id=order["parent"], order_by="seq")]
+    return [event for event in found if event is not None and event.seq < fill.seq]
+
+
+def _how_it_came(reader: Reader, fill: Event) -> str:
+    """`: the stop at $732.87 was hit at $732.65, $0.22 a share below`; empty for other orders."""
+    order = reader.get("orders", fill.payload["client_id"])
+    if order is None or order["order_class"] != OrderClass.PROTECTIVE.value:
+        return ""
+    price = Decimal(fill.payload["price"])
+    if order["stop_price"] is None:
+        return f": the target at {usd(order['limit_price'])} was reached" if order["limit_price"] is not None else ""
+    short = order["stop_price"] - price
+    slipped = f", {usd(short)} a share below" if to_cents(short) > 0 else ""
+    return f": the stop at {usd(order['stop_price'])} was hit at {usd(price)}{slipped}"
+
+
+@dataclass(frozen=True, slots=True)
+class Denials:
+    """What the rulebook stopped; one denied proposal may have failed several rules."""
+
+    proposals: int
+    orders: int
+    """Stopped at the gate, after they had been proposed."""
+    rules: dict[str, int]
+    """How often each rule failed, the most frequent first."""
+
+
+def denials(reader: Reader) -> Denials:
+    """How many proposals and orders were denied, and by which rules."""
+    stages: Counter[str] = Counter()
+    rules: Counter[str] = Counter()
     for event in reader.events(types=(EventType.RISK_EVALUATED,)):
         if not event.payload["passed"]:
-            counted.update(v["rule"] for v in event.payload["verdicts"] if v["outcome"] in ("deny", "halt"))
-    return dict(counted.most_common())
+            stages[event.payload["stage"]] += 1
+            rules.update(v["rule"] for v in event.payload["verdicts"] if v["outcome"] in ("deny", "halt"))
+    return Denials(stages["proposal"], stages.total() - stages["proposal"], dict(rules.most_common()))
+
+
+def short_ids(reader: Reader, ids: Collection[str]) -> dict[str, str]:
+    """The shortest beginning of each action's id that `trading why`, `approve` and `reject` take for it and for nothing else."""
+    known = sorted({row["action_id"] for row in reader.find("actions")} | {row["client_id"] for row in reader.find("orders")})
+    return {each: _shortest(each, known) for each in ids}
+
+
+def _shortest(name: str, known: list[str]) -> str:
+    place = bisect_left(known, name)
+    beside = known[max(0, place - 1) : place] + known[place + 1 : place + 2]
+    for length in range(SHORTEST_ID, len(name)):
+        # Digits alone would be read as an event's seq.
+        if not name[:length].isdigit() and not any(other.startswith(name[:length]) for other in beside):
+            return name[:length]
+    return name
 
 
 def pending(desk: Desk, *, everything: bool = False) -> list[dict[str, Any]]:
@@ -103,9 +174,11 @@ def pending(desk: Desk, *, everything: bool = False) -> list[dict[str, Any]]:
         "approvals", state=ActionState.PENDING.value, order_by="requested_seq"
     )
     now = desk.now()
+    short = short_ids(desk.ledger, [row["action_id"] for row in rows])
     return [
         {
-            "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "state": row["state"], "hash": row["hash"],
+            "action_id": row["action_id"], "short_id": short[row["action_id"]], "strategy": row["strategy"], "symbol": row["symbol"],
+            "state": row["state"], "hash": row["hash"],
             "shown": json.loads(row["shown"]), "requested_at": row["requested_at"].isoformat(), "expires_at": row["expires_at"].isoformat(),
             "seconds_left": max(0.0, (row["expires_at"] - now).total_seconds()), "decided_by": row["decided_by"], "reason": row["reason"],
         }
@@ -118,16 +191,23 @@ def _find(reader: Reader, ident: str) -> Event:
         event = reader.event(int(ident))
         if event is not None:
             return event
+    wanted = ident.strip().upper()
+    found: dict[str, Row] = {}
     for table, column in (("fills", "execution_id"), ("orders", "client_id"), ("actions", "action_id")):
-        rows = [row for row in reader.find(table) if row[column].upper().startswith(ident.upper())]
-        exact = [row for row in rows if row[column].upper() == ident.upper()]
-        if exact or len(rows) == 1:
-            return _event_of(reader, (exact or rows)[0])
-    raise UnknownName(
-        f"Nothing is named {ident!r}.", value=ident,
-        rule="a fill, order, action or event is named by its id or a beginning that only it has",
-        remedy="see `trading events` for what there is",
-    )
+        for row in reader.find(table):
+            name = row[column].upper()
+            if name == wanted:
+                return _event_of(reader, row)
+            if wanted and name.startswith(wanted):
+                found[row[column]] = row
+    if len(found) == 1:
+        return _event_of(reader, *found.values())
+    rule = "a fill, order, action or event is named by its id or a beginning that only it has"
+    if found:
+        raise UnknownName(
+            f"{len(found)} ids begin with {ident!r}.", value=ident, rule=rule, remedy=f"give more of it: {named_some(found)}",
+        )
+    raise UnknownName(f"Nothing is named {ident!r}.", value=ident, rule=rule, remedy="see `trading events` for what there is")
 
 
 def _event_of(reader: Reader, row: Row) -> Event:
@@ -149,11 +229,27 @@ def _next_cycle(desk: Desk) -> dict[str, str] | None:
     else:
         due = slot.end if slot is not None and not interval.daily else _next_session(desk, now).open
     newest = newest_cycle(desk, interval)
-    return {"interval": interval.value, "due": _new_york(due), "last": newest.cycle_id if newest else ""}
+    return {"interval": interval.value, "due": _iso(due), "last": newest.cycle_id if newest else ""}
 
 
-def _new_york(at: datetime) -> str:
-    return at.astimezone(NEW_YORK).isoformat(timespec="seconds")
+def _missed(desk: Desk) -> list[dict[str, Any]]:
+    """The closes of the present or last session, or found missing in it, that no cycle ran for: how many, from when to when, and why."""
+    session = desk.calendar.last_opened(desk.now())
+    if session is None:
+        return []
+    reasons: dict[tuple[str, str], list[datetime]] = {}
+    for event in desk.ledger.events(types=(EventType.CYCLE_MISSED,)):
+        if event.at >= session.open:
+            told = (event.payload["interval"], event.payload["reason"])
+            reasons.setdefault(told, []).append(instant_from(event.payload["bar_end"]))
+    return [
+        {"interval": interval, "cycles": len(ends), "first": _iso(min(ends)), "last": _iso(max(ends)), "reason": reason}
+        for (interval, reason), ends in reasons.items()
+    ]
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _next_session(desk: Desk, now: datetime) -> Session:
@@ -164,4 +260,4 @@ def _next_session(desk: Desk, now: datetime) -> Session:
 
 
 def _text(amount: Decimal) -> str:
-    return format(amount.quantize(Decimal("0.01")), "f")
+    return format(to_cents(amount), "f")

@@ -1,9 +1,11 @@
 """`trading approvals`, `approve`, `reject`: a person decides on exactly what was judged.
 
 What is shown is the proposal as it was hashed, and the hash goes back with the approval; so nobody approves anything else than what
-they saw (invariant 45). There is no approval of several at once (T12).
+they saw (invariant 45). Of the rules it shows those that failed or were passed only just, and all of them on request. There is no
+approval of several at once (T12).
 """
 
+import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +14,17 @@ from rich.text import Text
 
 from trading_pipeline.errors import StorageError
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, duration, money, new_york, plain, price, word
+from trading_pipeline.faces.cli.output import Column, countdown, duration, in_new_york, money, new_york, plain, price, word
 
 if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
 
 IdArgument = Annotated[str, typer.Argument(help="The proposal's id, or a beginning that only it has.", metavar="ID")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")]
+ChecksOption = Annotated[bool, typer.Option("--all-checks", help="Every rule with its numbers, passed or not.")]
+
+CLOSE_CALL = Decimal("0.9")
+"""A rule that used at least this share of its limit is shown although it passed."""
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -35,20 +41,21 @@ def approvals(call: Invocation, everything: Annotated[bool, typer.Option("--all"
     with call.desk() as desk:
         rows = queries.pending(desk, everything=everything)
     columns = [
-        Column("ID"), Column("STRATEGY"), Column("ORDER"), Column("ABOUT", right=True), Column("CONFIDENCE", right=True), Column("STATE"),
-        Column("ASKED (NEW YORK)"), Column("TIME LEFT", right=True),
+        Column("ID"), Column("ORDER"), Column("ABOUT", right=True), Column("CONFIDENCE", right=True, spare=4), Column("STRATEGY", spare=1),
     ]
     if everything:
-        columns += [Column("BY"), Column("REASON", wrap=True)]
+        columns += [Column("STATE"), Column("ASKED (NEW YORK)", spare=2), Column("BY", spare=3), Column("REASON", wrap=True, spare=5)]
+    else:
+        columns += [Column("ASKED (NEW YORK)", spare=3), Column("TIME LEFT", right=True)]
 
     def cells(row: dict[str, Any]) -> list[object]:
         shown = row["shown"]
         order = Text.assemble(word(shown["side"]), f" {shown['quantity']:,} {plain(shown['symbol'])}")
-        decided = [row["decided_by"] or "", row["reason"] or ""] if everything else []
-        return [
-            row["action_id"], row["strategy"], order, money(shown["estimated_value"]), _confidence(shown), word(row["state"]),
-            new_york(row["requested_at"]), _time_left(row), *decided,
-        ]
+        first = [row["short_id"], order, money(shown["estimated_value"]), _confidence(shown), row["strategy"]]
+        asked = new_york(row["requested_at"])
+        if everything:
+            return [*first, word(row["state"]), asked[:16], row["decided_by"] or "", row["reason"] or ""]
+        return [*first, asked, countdown(row["seconds_left"]) if row["seconds_left"] > 0 else "over"]
 
     empty = "There was no proposal yet." if everything else "Nothing waits for a decision."
     call.output.answer(rows, lambda: call.output.table(columns, [cells(row) for row in rows], empty=empty))
@@ -56,8 +63,8 @@ def approvals(call: Invocation, everything: Annotated[bool, typer.Option("--all"
         call.output.note("Look at one and decide: trading approve ID, or trading reject ID")
 
 
-def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False) -> None:
-    """Show a proposal with every risk check, and approve it."""
+def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_checks: ChecksOption = False) -> None:
+    """Show a proposal and what the rules measured, and approve it."""
     from trading_pipeline.service import approvals as service
     from trading_pipeline.service.desk import user_actor
 
@@ -65,9 +72,9 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False) -> N
         row = _find(desk, proposal)
         if row["state"] == "pending" and row["seconds_left"] > 0:
             if not call.output.as_json:
-                _show(call, desk, row)
+                _show(call, desk, row, all_checks=all_checks)
             if not call.confirm("Approve exactly this?", yes=yes):
-                call.output.note("Not approved; it still waits. Reject it with: trading reject ", row["action_id"])
+                call.output.note("Not approved; it still waits. Reject it with: trading reject ", row["short_id"])
                 raise typer.Exit(1)
         event = service.approve(desk, row["action_id"], actor=user_actor(), shown_hash=row["hash"])
     release, over = event.payload["not_before"], event.payload["expires_at"]
@@ -79,7 +86,7 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False) -> N
         },
         lambda: call.output.line(Text("Approved", "green"), f" by {event.actor}. {sent}, and every rule is judged again then."),
     )
-    call.output.note(f"`trading up` sends it; without it, `trading run` does. What became of it: trading why {row['action_id']}")
+    call.output.note(f"`trading up` sends it; without it, `trading run` does. What became of it: trading why {row['short_id']}")
 
 
 def reject(
@@ -108,49 +115,60 @@ def _find(desk: "Desk", proposal: str) -> dict[str, Any]:
     return next(row for row in queries.pending(desk, everything=True) if row["action_id"] == name)
 
 
-def _time_left(row: dict[str, Any]) -> str:
-    if row["state"] != "pending":
-        return ""
-    return duration(row["seconds_left"]) if row["seconds_left"] > 0 else "over"
-
-
-def _show(call: Invocation, desk: "Desk", row: dict[str, Any]) -> None:
-    """The proposal as it was judged; what would be sent stands last, beside the question."""
+def _show(call: Invocation, desk: "Desk", row: dict[str, Any], *, all_checks: bool) -> None:
+    """The proposal as it was judged, what would be sent first."""
     out, shown = call.output, row["shown"]
-    out.line(Text("Risk checks", "bold"))
-    out.table(
-        [Column("RULE"), Column("VERDICT"), Column("MEASURED", wrap=True), Column("LIMIT", wrap=True), Column("DETAIL", wrap=True)],
-        [[v["rule"].replace("_", " "), word(v["outcome"]), v["measured"], v["limit"], v["detail"]] for v in shown["verdicts"]],
-    )
-    out.heading("Model text")
-    label = f"{shown['label']}, " if shown["label"] else ""
-    out.line(f"  {label}confidence {_confidence(shown)}: “{shown['rationale']}”", style="italic")
-    out.heading(f"Proposal {row['action_id']}")
-    left = f"{duration(row['seconds_left'])} left, until {new_york(row['expires_at'], date=False)} New York"
     out.line(
         word(shown["side"]), Text(f" {shown['quantity']:,} {plain(shown['symbol'])}", "bold"),
         f"  about {money(shown['estimated_value'])}  for {shown['strategy']}  in {shown['environment']} account {shown['account']}",
     )
     kinds = {"E": "entry", "X": "exit", "P": "protective"}
     limit = f", no worse than {price(shown['limit_price'])}" if shown["limit_price"] else ""
+    label = f"{shown['label']}, " if shown["label"] else ""
     out.pairs({
         "order": f"{kinds[shown['order_class']]}, {shown['order_type']}, {shown['time_in_force']}, regular hours only",
         "price": f"{price(shown['reference'])} when judged{limit}",
         "void outside": f"{price(shown['price_low'])} to {price(shown['price_high'])}",
         "protection": "; ".join(_bracket(each) for each in shown["brackets"]) or None,
+        "model text": Text(f"{label}confidence {_confidence(shown)}: “{plain(shown['rationale'])}”", "italic"),
         "bar closed": f"{new_york(shown['bar_end'])} New York",
-        "limits": f"version {shown['limits_version']}, as measured above",
         "chart": _chart(desk, shown["chart"]),
-        "risk checks": _passed(shown["verdicts"]),
-        "to decide": left,
+        "risk checks": f"{_passed(shown['verdicts'])}; limits version {shown['limits_version']}",
+        "to decide": f"{duration(row['seconds_left'])} left, until {new_york(row['expires_at'], date=False)}",
+        "proposal": row["action_id"],
     })
+    verdicts = [verdict for verdict in shown["verdicts"] if all_checks or _matters(verdict)]
+    if verdicts:
+        out.heading("Every risk check" if all_checks else "Risk checks that failed or came close; all with --all-checks")
+        out.table(
+            [Column("RULE"), Column("VERDICT"), *(Column(title, wrap=True) for title in ("MEASURED", "LIMIT", "DETAIL"))],
+            [
+                [v["rule"].replace("_", " "), word(v["outcome"]), *(in_new_york(v[name]) for name in ("measured", "limit", "detail"))]
+                for v in verdicts
+            ],
+        )
+
+
+def _matters(verdict: dict[str, Any]) -> bool:
+    """Whether a rule failed, was set aside, or has little left of its limit."""
+    if verdict["outcome"] not in ("allow", "not_applicable"):
+        return True
+    measured, limit = _QUANTITY.fullmatch(verdict["measured"]), _QUANTITY.fullmatch(verdict["limit"].removeprefix("below "))
+    if verdict["outcome"] != "allow" or measured is None or limit is None or (measured[1], measured[3]) != (limit[1], limit[3]):
+        return False
+    used, most = (Decimal(each[2].replace(",", "")) for each in (measured, limit))
+    # What lies above its limit and passed is measured against a least, not a most.
+    return CLOSE_CALL * most <= used <= most and used > 0
+
+
+_QUANTITY = re.compile(r"(\$?)([\d,]+(?:\.\d+)?)(%| s| shares)?")
 
 
 def _passed(verdicts: list[dict[str, Any]]) -> str:
-    """`43 rules, none against; 4 of them do not apply`."""
+    """`43 rules, none against, 4 do not apply`."""
     against = [v["rule"].replace("_", " ") for v in verdicts if v["outcome"] in ("deny", "halt")]
     idle = sum(1 for v in verdicts if v["outcome"] == "not_applicable")
-    return f"{len(verdicts)} rules, {', '.join(against) or 'none'} against" + (f"; {idle} do not apply" if idle else "")
+    return f"{len(verdicts)} rules, {', '.join(against) or 'none'} against" + (f", {idle} do not apply" if idle else "")
 
 
 def _confidence(shown: dict[str, Any]) -> str:

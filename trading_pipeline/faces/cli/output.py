@@ -1,32 +1,37 @@
 """What people and scripts see: aligned text for the one, JSON for the other, progress for a terminal only.
 
 Text that came from a model, a broker or a file is foreign: it is stripped of control and bidirectional characters and is
-never read as markup. Times are New York's, money is USD with separators. Nothing here asks the ledger anything.
+never read as markup. Times are New York's and say so once an answer, money is USD with separators. A narrow terminal wraps
+sentences and leaves out columns that can be spared; a cell is never cut. Nothing here asks the ledger anything.
 """
 
 import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from trading_pipeline.domain.money import usd
+from trading_pipeline.domain.money import to_cents, usd
 from trading_pipeline.errors import TradingError
 
 NEW_YORK = ZoneInfo("America/New_York")
 """Not `domain.sessions`': importing that brings numpy, which `trading --help` does not need."""
 PIPE_WIDTH = 1000
 """Columns when nobody looks: tables are as wide as their content and nothing is wrapped or cut."""
+LEAST_WRAPPED = 14
+"""Columns that a wrapped cell has at least, before columns that can be spared are left out."""
 
 _GOOD, _BAD, _WARN, _FAINT = "green", "red", "yellow", "dim"
 _STYLES = {
@@ -36,6 +41,7 @@ _STYLES = {
     "emergency_stopped": _BAD, "denied": _BAD, "deny": _BAD, "halt": _BAD, "rejected": _BAD, "fail": _BAD, "sell": _BAD,
 }
 
+_PEOPLE = ("user:", "demo:")
 _WORDS = {"consumed": "acted on"}
 
 
@@ -57,6 +63,26 @@ def new_york(at: datetime | str, *, date: bool = True) -> str:
     return instant.astimezone(NEW_YORK).strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
 
 
+_INSTANT = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:\.\d+)?(?:Z| UTC|\+00:00)")
+_SAID_ZONE = re.compile(r"(\d\d:\d\d(?::\d\d(?:\.\d+)?)?) New York")
+
+
+def in_new_york(text: str, *, said: bool = True) -> str:
+    """A sentence with its UTC instants on New York's wall clock.
+
+    Args:
+        said: The answer names the zone elsewhere, so the sentence does not.
+    """
+
+    def local(found: re.Match[str]) -> str:
+        at = datetime.fromisoformat(f"{found[1]}T{found[2]}{found[3] or ''}").replace(tzinfo=UTC).astimezone(NEW_YORK)
+        return f"{at:%Y-%m-%d %H:%M:%S}" if found[3] else f"{at:%Y-%m-%d %H:%M}"
+
+    if said:
+        return _SAID_ZONE.sub(r"\1", _INSTANT.sub(local, text))
+    return _INSTANT.sub(lambda found: f"{local(found)} New York", text)
+
+
 def money(amount: Decimal | str) -> str:
     """`$1,234.50`."""
     return usd(Decimal(amount))
@@ -64,7 +90,7 @@ def money(amount: Decimal | str) -> str:
 
 def gain(amount: Decimal | str) -> Text:
     """`+$12.00` in green, `-$3.00` in red."""
-    value = Decimal(amount)
+    value = to_cents(Decimal(amount))
     return Text(f"+{usd(value)}" if value > 0 else usd(value), _GOOD if value > 0 else _BAD if value < 0 else "")
 
 
@@ -86,6 +112,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def countdown(seconds: float) -> str:
+    """`00:04:12`."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{rest:02}"
+
+
 def counted(many: int, what: str) -> str:
     """`1 fill`, `2 fills`."""
     return f"{many:,} {what}{'' if many == 1 else 's'}"
@@ -99,11 +131,12 @@ def word(value: str) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table; only `wrap` columns give way on a narrow terminal."""
+    """One column of a table. On a narrow terminal `wrap` columns give way, then the spare ones go, highest first; the others stay whole."""
 
     title: str
     right: bool = False
     wrap: bool = False
+    spare: int = 0
 
 
 class Output:
@@ -158,31 +191,49 @@ class Output:
         if not rows:
             self.line(empty)
             return
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-        for column in columns:
-            table.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.wrap, overflow="fold")
-        for row in rows:
-            table.add_row(*(_cell(value) for value in row))
+        cells = [[_cell(value) for value in row] for row in rows]
+        natural = [
+            max(cell_len(column.title), *(cell_len(row[index].plain) for row in cells)) for index, column in enumerate(columns)
+        ]
+        widths = _fitting(columns, natural, self.out.width)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", width=sum(widths.values()) + 2 * len(widths) - 2)
+        for index, width in widths.items():
+            column = columns[index]
+            table.add_column(
+                column.title, justify="right" if column.right else "left", no_wrap=not column.wrap, overflow="fold", width=width
+            )
+        for row in cells:
+            table.add_row(*(row[index] for index in widths))
         self._print(table)
+
+    def hanging(self, lead: str, body: Text) -> None:
+        """A line whose text goes on under itself, beside its lead."""
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True, width=cell_len(lead), style=_FAINT)
+        grid.add_column(overflow="fold")
+        grid.add_row(lead, body)
+        self._print(grid)
 
     def _print(self, table: Table) -> None:
         """A table without the spaces that fill up its lines."""
         with self.out.capture() as captured:
-            self.out.print(table)
+            self.out.print(table, crop=False)
         self.out.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+        self.out.file.flush()
 
     def error(self, error: TradingError) -> None:
-        """Three short lines: what, rule, remedy."""
+        """Three short lines: what, rule, remedy; under the first the place in an expression, if it is about one."""
         if self.as_json:
             sys.stderr.write(json.dumps(error.as_json() | {"exit_code": error.exit_code}, ensure_ascii=True) + "\n")
             return
-        shown = error.message
-        if error.value not in (None, "") and str(error.value) not in shown:
+        shown, _, place = error.message.partition("\n")
+        if error.value not in (None, "") and str(error.value) not in shown and not place:
             shown = f"{shown} (value: {error.value})"
-        self.err.print(_joined((Text("error   ", "bold red"), shown), ""), soft_wrap=True)
-        for name, said in (("rule    ", error.rule), ("remedy  ", error.remedy)):
+        for name, style, said in (("error   ", "bold red", shown), ("rule    ", _FAINT, error.rule), ("remedy  ", _FAINT, error.remedy)):
             if said:
-                self.err.print(_joined((Text(name, _FAINT), said), ""), soft_wrap=True)
+                self.err.print(_joined((Text(name, style), in_new_york(said, said=False)), ""), soft_wrap=True)
+            if said is shown and place:
+                self.err.print(Text("\n".join(_pointed(place.splitlines(), self.err.width))), soft_wrap=True)
 
     @property
     def interactive(self) -> bool:
@@ -220,10 +271,60 @@ class Output:
             yield lambda: progress.advance(task)
 
 
+class Journal:
+    """Facts in order of time: under their day and wrapped beside their time on a terminal, whole lines on a pipe."""
+
+    def __init__(self, output: Output) -> None:
+        """Write to an output; the first day says whose clock it is."""
+        self._output = output
+        self._day = ""
+
+    def write(self, seq: int, at: datetime | str, fact: str, says: str, by: str = "") -> None:
+        """One fact, by the seq that `trading why` takes; `by` is said of people."""
+        stamp = new_york(at)
+        who = (f"  by {plain(by)}", _FAINT) if by.startswith(_PEOPLE) else ""
+        body = Text.assemble((f"{fact:<21}", "bold"), f"  {plain(in_new_york(says))}", who)
+        if self._output.out.width >= PIPE_WIDTH:
+            self._output.line(f"{seq:>7}  {stamp}  ", body)
+            return
+        day, clock = stamp.split()
+        if day != self._day:
+            self._output.line(Text.assemble((day, "bold"), "" if self._day else "  New York time"))
+            self._day = day
+        self._output.hanging(f"{seq:>7}  {clock}", body)
+
+
 def _console(*, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     wide = None if stream.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=wide)
+
+
+def _fitting(columns: Sequence[Column], natural: Sequence[int], room: int) -> dict[int, int]:
+    """The width of each column that is shown, by its index."""
+    kept = list(range(len(columns)))
+
+    def least(index: int) -> int:
+        return min(natural[index], LEAST_WRAPPED) if columns[index].wrap else natural[index]
+
+    while sum(map(least, kept)) + 2 * (len(kept) - 1) > room and any(columns[index].spare for index in kept):
+        kept.remove(max(kept, key=lambda index: columns[index].spare))
+    widths = {index: natural[index] for index in kept}
+    wrapped = sorted((index for index in kept if columns[index].wrap), key=lambda index: natural[index])
+    left = room - 2 * (len(kept) - 1) - sum(natural[index] for index in kept if not columns[index].wrap)
+    for done, index in enumerate(wrapped):
+        widths[index] = max(least(index), min(natural[index], left // (len(wrapped) - done)))
+        left -= widths[index]
+    return widths
+
+
+def _pointed(lines: Sequence[str], width: int) -> list[str]:
+    """An expression and the caret under its place, as much of both as fits on one line each."""
+    if len(lines) != 2:
+        return [plain(line) for line in lines]
+    text, caret = plain(lines[0]), lines[1].index("^")
+    begin = max(0, min(caret - width // 2, max(len(text), caret + 1) - width))
+    return [text[begin : begin + width], " " * (caret - begin) + "^"]
 
 
 def _cell(value: object) -> Text:

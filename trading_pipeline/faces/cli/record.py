@@ -9,11 +9,12 @@ import typer
 
 from trading_pipeline.errors import LedgerCorrupt, UnknownName
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, Output, new_york, plain
+from trading_pipeline.faces.cli.output import Journal
 
 if TYPE_CHECKING:
     from trading_pipeline.domain.events import Event, EventType
     from trading_pipeline.ports import Reader
+    from trading_pipeline.service.queries import Cause
 
 POLL_SECONDS = 0.5
 
@@ -36,6 +37,7 @@ def events(
 ) -> None:
     """Facts of the ledger, oldest first; with --json one object a line."""
     wanted = _types(types or [])
+    journal = Journal(call.output)
     with call.desk() as desk:
         reader = desk.ledger
         if after is None:
@@ -45,12 +47,12 @@ def events(
             found = reader.events(after=after, types=wanted, stream=stream, limit=limit)
             seen = found[-1].seq if found else after
         for event in found:
-            _write(call.output, event)
+            _write(call, journal, event)
         if not found and not follow and not call.output.as_json:
             call.output.line("No such event.")
         while follow:
             for event in reader.events(after=seen, types=wanted, stream=stream, limit=500):
-                _write(call.output, event)
+                _write(call, journal, event)
                 seen = event.seq
             time.sleep(POLL_SECONDS)
 
@@ -66,11 +68,13 @@ def why(
         causes = queries.why(desk, ident)
     call.output.answer(
         [{"seq": c.seq, "type": c.type, "at": c.at, "actor": c.actor, "says": c.says} for c in causes],
-        lambda: call.output.table(
-            [Column("SEQ", right=True), Column("NEW YORK"), Column("FACT"), Column("BY"), Column("WHAT", wrap=True)],
-            [[c.seq, new_york(c.at), c.type, c.actor, c.says] for c in causes],
-        ),
+        lambda: _tell(Journal(call.output), causes),
     )
+
+
+def _tell(journal: Journal, causes: "list[Cause]") -> None:
+    for cause in causes:
+        journal.write(cause.seq, cause.at, cause.type, cause.says, cause.actor)
 
 
 def verify(call: Invocation) -> None:
@@ -131,13 +135,15 @@ def _types(names: list[str]) -> tuple["EventType", ...]:
     return tuple(known[name] for name in names)
 
 
-def _write(output: Output, event: "Event") -> None:
-    if output.as_json:
-        output.json(_as_json(event), compact=True)
+def _write(call: Invocation, journal: Journal, event: "Event") -> None:
+    if call.output.as_json:
+        call.output.json(_as_json(event), compact=True)
         return
     from trading_pipeline.domain.lineage import sentence
 
-    output.line(f"{event.seq:>7}  {new_york(event.at)}  {event.type.value:<24} {event.stream:<18} {plain(sentence(event))}")
+    kind, _, name = event.stream.partition(":")
+    says = sentence(event)
+    journal.write(event.seq, event.at, event.type.value, says if kind != "strategy" or says.startswith(name) else f"{name}: {says}")
 
 
 def _as_json(event: "Event") -> dict[str, Any]:

@@ -42,6 +42,8 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         "today": f"{activity}, model {money(data['model_cost_today'])}",
         "ledger": f"{data['ledger_seq']:,} events",
     })
+    for missed in data["missed_today"]:
+        out.line(Text(f"{_missed(missed)}: {missed['reason']}", "yellow"))
     if data["pending_approvals"]:
         some = "proposal waits" if data["pending_approvals"] == 1 else "proposals wait"
         out.line(Text(f"{data['pending_approvals']} {some} for you: trading approvals", "bold yellow"))
@@ -59,6 +61,15 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     )
 
 
+def _missed(missed: dict[str, Any]) -> str:
+    """`3 cycles of 5min bars were missed, 10:05 to 10:15`."""
+    first, last = new_york(missed["first"])[:16], new_york(missed["last"])[:16]
+    if last[:10] == first[:10]:
+        last = last[11:]
+    cycles = f"{counted(missed['cycles'], 'cycle')} of {missed['interval']} bars {'was' if missed['cycles'] == 1 else 'were'} missed"
+    return f"{cycles}, {first}{f' to {last}' if missed['cycles'] > 1 else ''}"
+
+
 def _market(data: dict[str, Any]) -> Text:
     """The market's time, and until when it is open or closed."""
     state = Text("open", "green") if data["open"] else Text("closed", "dim")
@@ -70,7 +81,7 @@ def _next(data: dict[str, Any]) -> str | None:
     if cycle is None:
         return None
     overdue = datetime.fromisoformat(cycle["due"]) <= datetime.fromisoformat(data["now"])
-    return f"{'due since ' if overdue else ''}{new_york(cycle['due'])} New York, {cycle['interval']} bars"
+    return f"{'due since ' if overdue else ''}{new_york(cycle['due'])}, {cycle['interval']} bars"
 
 
 def _symbols(symbols: list[str]) -> str:
