@@ -151,7 +151,7 @@ def test_a_mistake_in_an_expression_is_shown_with_the_caret_under_its_place(trad
     ("before", "command", "says", "remedy"),
     [
         ((), "pause", "steady is draft; pause is not possible from there.", "trading strategy start steady"),
-        (("start",), "resume", "steady is running; resume is not possible", "trading strategy pause steady or trading strategy finish steady"),
+        (("start",), "resume", "steady is running; resume is not possible", "trading strategy finish steady"),
         (("start",), "start", "steady is running; start is not possible", "trading strategy pause steady"),
         (("start", "pause"), "pause", "steady is paused user; pause is not", "trading strategy resume steady"),
     ],

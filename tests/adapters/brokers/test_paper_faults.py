@@ -143,11 +143,11 @@ def test_row_19_an_accepted_order_is_rejected_later_and_its_cash_is_free_again()
 
 
 def test_row_20_an_execution_is_delivered_again_with_another_price():
-    plan = FaultPlan().on_executions(Correct("PAPER-PAPER-1-1", Decimal("99.5")))
+    plan = FaultPlan().on_executions(Correct("PAPER-1-1", Decimal("99.5")))
     here = faulty(plan)
     here.submit(A)
     assert [(fill.execution_id, fill.price) for _, fill in here.broker.executions(OPEN)] == [
-        ("PAPER-PAPER-1-1", Decimal("100.0300")), ("PAPER-PAPER-1-1", Decimal("99.5")),
+        ("PAPER-1-1", Decimal("100.0300")), ("PAPER-1-1", Decimal("99.5")),
     ]
 
 

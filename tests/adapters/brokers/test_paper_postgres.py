@@ -82,7 +82,7 @@ def test_sellers_in_parallel_never_sell_more_than_is_held(book, postgres):
     assert here.broker.positions() == {}
     assert len(refused) == 32 - 20
     fills = here.broker.executions(SESSIONS[0].open)
-    assert [fill.execution_id for _, fill in fills] == [f"PAPER-{book.account}-{n}" for n in range(1, 22)]
+    assert [fill.execution_id for _, fill in fills] == [f"{book.account}-{n}" for n in range(1, 22)]
     for other in others:
         other.close()
 

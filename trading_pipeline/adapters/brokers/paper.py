@@ -178,7 +178,7 @@ class PaperBroker:
             order.filled, order.commission = quantity, commission(quantity, self._settings)
             book.add(order)
             number = book.next_execution()
-            fill = Fill(f"PAPER-{book.account}-{number}", name, symbol, side, quantity, price, order.commission, now)
+            fill = Fill(f"{book.account}-{number}", name, symbol, side, quantity, price, order.commission, now)
             book.book(Execution(number, fill))
             book.scales[symbol] = now
             book.end(order, BrokerStatus.FILLED, "", now)

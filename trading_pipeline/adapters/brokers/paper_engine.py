@@ -242,7 +242,7 @@ class Matching:
         ticket = order.ticket
         total = commission(order.filled + quantity, self._settings)
         number = self._book.next_execution()
-        name = f"PAPER-{self._book.account}-{number}"
+        name = f"{self._book.account}-{number}"
         fill = Fill(name, ticket.client_id, ticket.symbol, ticket.side, quantity, price, total - order.commission, at)
         self._book.book(Execution(number, fill, order.visible_at))
         order.filled += quantity
