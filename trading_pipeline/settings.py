@@ -59,6 +59,7 @@ class LimitSettings(_Section):
     max_volume_share: Decimal = Field(_DEFAULTS.max_volume_share, le=1)
     max_spread: Decimal = Field(_DEFAULTS.max_spread, le=1)
     price_collar: Decimal = Field(_DEFAULTS.price_collar, le=1)
+    max_bar_gap: Decimal = _DEFAULTS.max_bar_gap
     forbidden_symbols: frozenset[str] = _DEFAULTS.forbidden_symbols
 
     def limits(self) -> AccountLimits:

@@ -88,6 +88,22 @@ def test_a_lone_print_far_from_both_neighbours_is_dropped(factor):
     assert [start for start, _ in dropped] == [at("2024-11-26", "09:40")]
 
 
+@pytest.mark.parametrize("factor", [10.0, 100.0, 0.1])
+def test_the_newest_print_is_measured_by_the_price_since(factor):
+    """What came before alone could be a split."""
+    close = 10.5 * np.array([1, 1, 1, factor])
+    table = five(4, open=close, high=close, low=close, close=close)
+    assert sane(table)[1] == []
+    assert sane(table, after=10.5 * factor)[1] == [], "it stays there: a split"
+    assert [start for start, _ in sane(table, after=10.6 if factor < 1 else 10.4)[1]] == [at("2024-11-26", "09:45")]
+
+
+def test_one_bar_alone_is_measured_by_its_neighbours_outside():
+    table = five(1, open=[1000.0], high=[1000.0], low=[1000.0], close=[1000.0])
+    assert len(sane(table, before=100.0)[0]) == len(sane(table, after=100.0)[0]) == 1
+    assert len(sane(table, before=100.0, after=100.0)[0]) == 0
+
+
 def test_a_price_that_stays_where_it_jumped_is_a_split_not_a_spike():
     scale = np.array([1, 1, 0.05, 0.05])
     table = five(4, open=10 * scale, high=11 * scale, low=9 * scale, close=10.5 * scale)

@@ -16,7 +16,7 @@ from trading_pipeline.domain.bars import BarTable, Floats, Instants, Interval, i
 from trading_pipeline.domain.sessions import TradingCalendar
 
 SPIKE = 10.0
-"""A bar whose price is this many times away from both its neighbours is a bad print (at the newest bar: see `spikes`)."""
+"""A bar whose price is this many times away from both its neighbours is a bad print."""
 SPIKE_RULE = f"a single close {SPIKE:.0f} times away from both neighbours"
 MOST_PRICE = 1e9
 """USD a share, far above the dearest; beyond it money's 28 digits do not hold an account any more."""
@@ -64,18 +64,28 @@ def price_faults(opened: Floats, high: Floats, low: Floats, close: Floats, volum
     return faults
 
 
-def spikes(close: Floats) -> Mask:
-    """Closes SPIKE times above or below both the close before and the close after.
+def spikes(close: Floats, before: float | None = None, after: float | None = None) -> Mask:
+    """Closes SPIKE times or more above or below both the price before and the price after.
 
-    The first and the newest bar have one neighbour only and are never called a spike: a split may just have happened.
+    One that has no neighbour on a side is never called a spike: a split may just have happened.
+
+    Args:
+        before: A price ahead of the first close; None when there is none.
+        after: A price since the newest close, such as a quote's; None when there is none.
     """
     found = np.zeros(len(close), np.bool_)
-    if len(close) >= 3:
+    if len(close):
         with np.errstate(invalid="ignore", divide="ignore"):
-            before, after = np.log(close[1:-1] / close[:-2]), np.log(close[1:-1] / close[2:])
-            limit = float(np.log(SPIKE))
-            found[1:-1] = ((before > limit) & (after > limit)) | ((before < -limit) & (after < -limit))
+            prices = np.log(np.concatenate(([before or np.nan], close, [after or np.nan])))
+            rise, fall = prices[1:-1] - prices[:-2], prices[1:-1] - prices[2:]
+            limit = float(np.log(SPIKE)) - 1e-9
+            found = ((rise >= limit) & (fall >= limit)) | ((rise <= -limit) & (fall <= -limit))
     return found
+
+
+def gap(one: Decimal, other: Decimal) -> Decimal:
+    """How far two prices lie apart, as a fraction of the lower one."""
+    return max(one, other) / min(one, other) - 1
 
 
 def order_faults(start: Instants, end: Instants) -> dict[str, Mask]:
@@ -109,10 +119,12 @@ def findings(table: BarTable, broken: dict[str, Mask]) -> tuple[Finding, ...]:
     )
 
 
-def sane(table: BarTable) -> tuple[BarTable, list[tuple[datetime, str]]]:
-    """The bars that break no rule, and (start, rule) of each bar left out, in order."""
+def sane(
+    table: BarTable, before: float | None = None, after: float | None = None,
+) -> tuple[BarTable, list[tuple[datetime, str]]]:
+    """The bars that break no rule, and (start, rule) of each bar left out, in order; `before` and `after` as in `spikes`."""
     reasons: dict[int, str] = {}
-    for rule, mask in {**faults(table), SPIKE_RULE: spikes(table.close)}.items():
+    for rule, mask in {**faults(table), SPIKE_RULE: spikes(table.close, before, after)}.items():
         for index in np.flatnonzero(mask):
             reasons.setdefault(int(index), rule)
     if not reasons:

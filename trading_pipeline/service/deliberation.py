@@ -6,10 +6,14 @@ module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HO
 
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 
+from trading_pipeline.domain.bar_quality import gap
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
 from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Answer, Question
@@ -33,15 +37,15 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     states = {row["name"]: row["state"] for row in desk.ledger.find("strategies", name=[spec.name for spec in specs])}
     stopped = [spec for spec in specs if states[spec.name] not in RUNNING]
     asked = _questions(desk, cycle, [spec for spec in specs if states[spec.name] in RUNNING])
-    answerable = [question for question in asked if _current(question, cycle)]
+    doubts = _doubts(desk, cycle, asked)
+    answerable = [question for question in asked if _place(question) not in doubts]
     with desk.ledger.transaction() as tx:
         for spec in stopped:
             tally.saw(tx.append(_miss(desk, cycle, spec, f"the strategy is {states[spec.name]}")))
             tally.count("missed")
         requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
     answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
-    for question in asked:
-        answers.setdefault(_place(question), _no_bar(question, cycle))
+    answers.update(doubts)
     with desk.ledger.transaction() as tx:
         ordered = [answers[_place(question)] for question in asked]
         responded = tally.saw(tx.append(*_responses(desk, cycle, asked, ordered, requested)))
@@ -104,8 +108,26 @@ def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
     return slot.start if slot is not None else opened_at
 
 
-def _current(question: Question, cycle: Cycle) -> bool:
-    return len(question.bars) > 0 and question.bars.last_end == cycle.bar_end
+def _doubts(desk: Desk, cycle: Cycle, questions: list[Question]) -> dict[str, Answer]:
+    """Nobody is asked about a symbol without the cycle's bar, or whose newest close and quote cannot both be right."""
+    quotes = desk.market.quotes(sorted({question.symbol for question in questions}), desk.now())
+    doubts = {}
+    for question in questions:
+        if not len(question.bars) or question.bars.last_end != cycle.bar_end:
+            doubts[_place(question)] = _no_bar(question, cycle)
+        elif (quote := quotes.get(question.symbol)) is not None:
+            close = price_of(question.bars.close[-1])
+            if gap(close, quote.last) > desk.limits.max_bar_gap:
+                doubts[_place(question)] = _bad_print(desk, question, close, quote)
+    return doubts
+
+
+def _bad_print(desk: Desk, question: Question, close: Decimal, quote: Quote) -> Answer:
+    detail = (
+        f"the newest bar of {question.symbol} closed at {close:f} and its price is now {quote.last:f}: {gap(close, quote.last):.0%} apart, "
+        f"at most {desk.limits.max_bar_gap:.0%} is believed. One of them is a bad print, or a split is missing from the split table"
+    )
+    return Answer(Abstain(question.symbol, "bad_print", detail), "none", "none", "")
 
 
 def _no_bar(question: Question, cycle: Cycle) -> Answer:

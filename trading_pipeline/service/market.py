@@ -62,8 +62,9 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     drops: list[NewEvent] = []
     events: list[NewEvent] = []
     tables = []
+    around = _neighbours(desk, cycle, [symbol for symbol, table in arrived.items() if len(table)])
     for symbol in symbols:
-        table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)))
+        table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)), *around.get(symbol, ()))
         tables.append(table)
         tally.count("dropped", len(dropped))
         drops.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
@@ -230,6 +231,21 @@ def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: dateti
     for after, group in starts.items():
         found.update(desk.market.closed_bars(group, interval, after, until))
     return found
+
+
+def _neighbours(desk: Desk, cycle: Cycle, symbols: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+    """The prices before and after the bars that have just arrived: without them a single bad print would have nothing to be measured by."""
+    if cycle.kind is not CycleKind.BAR or not symbols or cycle.interval is None or cycle.bar_end is None:
+        return {}
+    known = desk.archive.read_many(symbols, cycle.interval, until=cycle.bar_end, count=1)
+    quotes = desk.market.quotes(symbols, desk.now())
+    return {
+        symbol: (
+            float(known[symbol].close[-1]) if symbol in known and len(known[symbol]) else None,
+            float(quotes[symbol].last) if symbol in quotes else None,
+        )
+        for symbol in symbols
+    }
 
 
 def _record(tx: Transaction, bars: Sequence[NewEvent]) -> list[Event]:
