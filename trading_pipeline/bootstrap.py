@@ -16,6 +16,7 @@ from trading_pipeline.adapters.ledger.embedded import APP, EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
@@ -123,7 +124,7 @@ def _paper_book(settings: Settings, database: _Database) -> PostgresBook:
 
 
 def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchive) -> tuple[MarketData, dict[str, tuple[Split, ...]]]:
-    """The source of bars, and the splits that its prices step at."""
+    """The source of bars with what was imported beside it, and the splits that its prices step at."""
     wanted = settings.market
     market: MarketData
     splits: tuple[Split, ...] = ()
@@ -152,6 +153,9 @@ def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchi
 
             yahoo = YahooMarket(archive, calendar, splits_file=settings.home / "splits.csv")
             market, splits = yahoo, yahoo.splits
+    if wanted.source is not Source.YFINANCE:
+        # Yahoo looks into the archive by itself.
+        market = WithImports(market, archive, calendar, spread=settings.paper.spread)
     by_symbol: dict[str, tuple[Split, ...]] = {}
     for split in splits:
         by_symbol[split.symbol] = (*by_symbol.get(split.symbol, ()), split)

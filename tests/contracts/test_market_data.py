@@ -1,6 +1,7 @@
 """What every source of market data keeps its word on, above all: nothing that had not been published by then."""
 
 import csv
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -12,6 +13,7 @@ from trading_pipeline.adapters.market_data.files import FileMarket
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.adapters.market_data.samples import SampleMarket
 from trading_pipeline.adapters.market_data.synthetic import SyntheticMarket
+from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.market_data.yahoo import YahooMarket
 from trading_pipeline.domain.bar_quality import check_bars, misplaced
 from trading_pipeline.domain.bars import BarTable, Interval
@@ -142,6 +144,35 @@ class TestFiles(MarketDataContract):
     @pytest.fixture
     def day(self):
         return date(2024, 7, 3)
+
+
+class TestImportsBesideASource(MarketDataContract):
+    """Bars that only the archive has, beside the samples."""
+
+    @pytest.fixture
+    def market(self, calendar, tmp_path) -> WithImports:
+        samples = SampleMarket(calendar)
+        archive = ParquetArchive(tmp_path)
+        ibm = samples.closed_bars(["IBM"], Interval.DAY1, None, calendar.horizon.close)["IBM"]
+        archive.append(replace(ibm, symbol="MINE"))
+        archive.append(ibm.tail(3))
+        return WithImports(samples, archive, calendar)
+
+    @pytest.fixture
+    def symbol(self) -> str:
+        return "MINE"
+
+    @pytest.fixture
+    def day(self) -> date:
+        return date(2012, 10, 16)
+
+    def test_the_source_speaks_for_what_it_has_itself(self, market, calendar):
+        samples = SampleMarket(calendar)
+        until = calendar.session(date(2012, 10, 16)).close
+        assert market.intervals("IBM") == samples.intervals("IBM")
+        assert market.closed_bars(["IBM"], Interval.DAY1, None, until) == samples.closed_bars(["IBM"], Interval.DAY1, None, until)
+        assert market.quotes(["IBM", "ZZZZ"], until) == samples.quotes(["IBM"], until)
+        assert market.intervals("ZZZZ") == ()
 
 
 class TestYahoo(MarketDataContract):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faces.conftest import Shell
+from tests.faces.conftest import STRATEGY, Shell
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.domain.bars import Interval
 
@@ -37,6 +37,35 @@ def test_a_good_folder_is_imported_and_listed(trading: Shell, folder: Path) -> N
     assert (held["symbol"], held["interval"], held["bars"], held["sessions"]) == ("GOOD", "1d", 3, 3)
     again = trading("bars", "import", folder, "--json").json()["archived"]
     assert again == [{"symbol": "GOOD", "interval": "1d", "added": 0, "replaced": 0, "unchanged": 3}]
+
+
+def test_an_imported_symbol_that_the_source_does_not_know_can_be_traded(trading: Shell, folder: Path) -> None:
+    mine = trading.strategy(STRATEGY.format(mode="approval", order=10_000).replace("FB", "GOOD"))
+    refused = trading("strategy", "create", mine, "--json")
+    assert (refused.code, refused.error()["value"]) == (2, "GOOD")
+    assert "trading bars import" in refused.error()["remedy"]
+    rows = [f"2012-{day},10,11,9,10.5,1000000" for day in ("10-10", "10-11", "10-12", "10-15", "10-16")]
+    (folder / "GOOD.csv").write_text(HEAD + "\n".join(rows))
+    said = trading("bars", "import", folder)
+    assert "replay ends" not in said.out
+    assert trading("strategy", "create", mine).code == 0
+    trading("strategy", "start", "steady")
+    assert trading("run").code == 0
+    [asked] = [row for row in trading("approvals", "--json").json() if row["symbol"] == "GOOD"]
+    assert asked["shown"]["reference"].startswith("10"), "the open of the bar that contains now, and no later price"
+    assert trading("approve", asked["action_id"], "--yes").code == 0
+    trading.at("2012-10-15T09:30:15")
+    trading("run")
+    assert [each["symbol"] for each in trading("status", "--json").json()["positions"]] == ["GOOD"]
+
+
+def test_bars_that_the_homes_replay_never_reaches_are_said_with_what_to_do(trading: Shell, folder: Path) -> None:
+    (folder / "GOOD.csv").write_text(GOOD.replace("2012-10", "2024-07"))
+    said = trading("bars", "import", folder)
+    assert said.code == 0
+    assert "GOOD: these bars begin after this home's replay ends (2013-03-01 16:00)" in said.out
+    assert f"trading up --bars {folder}" in said.out
+    assert any("replay ends" in note for note in trading("bars", "import", folder, "--json").json()["notes"])
 
 
 def test_one_broken_file_stops_the_import_of_all(trading: Shell, folder: Path) -> None:

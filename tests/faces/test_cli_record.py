@@ -1,6 +1,7 @@
 """`trading events`, `verify`, `rebuild`, `doctor`: reading the record, and noticing when it was tampered with."""
 
 import json
+import os
 import signal
 import time
 
@@ -8,6 +9,7 @@ import pytest
 
 from tests.conftest import execute
 from tests.faces.conftest import Shell
+from trading_pipeline.adapters.home_lock import held
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.service import queries
 
@@ -113,6 +115,35 @@ def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
     states = {finding["what"]: finding["state"] for finding in said.json()["findings"]}
     assert said.code == 0
     assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger")} == {"ok"}
+
+
+def test_doctor_names_where_the_home_runs_instead_of_the_default_port(asked: Shell) -> None:
+    with held(asked.home, "trading up at http://127.0.0.1:4321"):
+        [found] = [each for each in asked("doctor", "--json").json()["findings"] if each["what"] == "port"]
+    assert found["state"] == "ok"
+    assert found["found"] == f"this home runs: trading up at http://127.0.0.1:4321, pid {os.getpid()}"
+
+
+def test_events_and_why_wrap_on_a_narrow_terminal_and_lose_no_word(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    proposal = asked("approvals", "--json").json()[0]["action_id"]
+    for command in (["events", "--limit", "20"], ["why", proposal]):
+        piped = asked(*command).out
+        monkeypatch.setenv("COLUMNS", "60")
+        narrow = asked(*command).out
+        monkeypatch.delenv("COLUMNS")
+        assert max(map(len, narrow.splitlines())) <= 60
+        assert narrow.count("New York") == 1
+        assert "UTC" not in narrow + piped
+        assert "00Z" not in narrow + piped
+        assert sorted(set(piped.split()) - {"2012-10-15"}) == sorted(set(narrow.split()) - {"2012-10-15", "New", "York", "time"})
+
+
+def test_a_home_that_nobody_named_is_said_and_one_that_was_named_is_not(asked: Shell) -> None:
+    said = "home .trading/paper, the newest; another with --home\n"
+    for command in ("status", "approvals", "verify", "events"):
+        assert asked(command).err.startswith(said)
+        assert "the newest" not in asked(command, "--home", asked.home).err
+        assert asked(command, "--json").err == ""
 
 
 def test_a_fault_of_ours_is_one_message_and_a_traceback_in_the_homes_logs(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 """`trading bars ...`: bars of one's own into the home's archive, bars of the source fetched, and what the archive holds.
 
-Nothing about a file is silent: what was kept, dropped, repaired or refused stands in its report.
+Nothing about a file is silent: what was kept, dropped, repaired or refused stands in its report; and so does what the home's
+market clock will never reach.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +15,15 @@ from rich.text import Text
 
 from trading_pipeline.errors import BarsError, InputError, UnknownName
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, new_york
+from trading_pipeline.faces.cli.output import Column, counted, in_new_york, new_york
 
 if TYPE_CHECKING:
     from trading_pipeline.adapters.market_data.cleaning import ImportReport, Note
-    from trading_pipeline.domain.bars import Interval
+    from trading_pipeline.domain.bars import BarTable, Interval
     from trading_pipeline.domain.projections import Row
+    from trading_pipeline.domain.sessions import TradingCalendar
     from trading_pipeline.ports import Appended
+    from trading_pipeline.settings import Settings
 
 app = typer.Typer(help="Import, fetch and list bars.", no_args_is_help=True)
 
@@ -47,13 +51,15 @@ def import_(
     from trading_pipeline.adapters.market_data.stamps import DateOrder, Stamp
     from trading_pipeline.ports import Home
 
-    call.settings()
+    settings = call.settings()
+    call.say_home()
     options = ImportOptions(
         _interval(interval), timezone, _choice(stamp, Stamp, "stamp"), _choice(date_order, DateOrder, "date order"), _roles(columns or []),
     )
     home = Home(call.home)
+    calendar = load_calendar(home.root / "cache" if home.root.is_dir() else None)
     with call.output.working(f"Reading {folder}"):
-        imported = import_files(folder, load_calendar(home.root / "cache" if home.root.is_dir() else None), options)
+        imported = import_files(folder, calendar, options)
     good = keep_going or not imported.refused
     archive = ParquetArchive(home.archive)
     outcome = []
@@ -62,16 +68,36 @@ def import_(
             for table in imported.tables:
                 outcome.append((table.symbol, table.interval.value, archive.append(table)))
                 step()
+    notes = (*imported.notes, *(_out_of_reach(settings, calendar, imported.tables, folder) if outcome else ()))
     data = {
-        "files": [_as_json(report) for report in imported.reports], "notes": list(imported.notes),
+        "files": [_as_json(report) for report in imported.reports], "notes": list(notes),
         "archived": [
             {"symbol": symbol, "interval": length, "added": done.added, "replaced": done.replaced, "unchanged": done.unchanged}
             for symbol, length, done in outcome
         ],
     }
-    call.output.answer(data, lambda: _show_import(call, imported.reports, imported.notes, outcome))
+    call.output.answer(data, lambda: _show_import(call, imported.reports, notes, outcome))
     if imported.refused and not keep_going:
         raise _refusal(imported.reports)
+
+
+def _out_of_reach(
+    settings: "Settings", calendar: "TradingCalendar", tables: "Sequence[BarTable]", folder: Path,
+) -> Iterator[str]:
+    """What of the bars no strategy of this home will see, and where it can be traded."""
+    from trading_pipeline.adapters.clocks import ReplayClock
+    from trading_pipeline.settings import Market
+
+    clock = settings.home / "clock.json"
+    if settings.market.clock is not Market.REPLAY or not clock.exists():
+        return
+    replay = ReplayClock.attach(clock, calendar)
+    late = sorted({table.symbol for table in tables if table.bar(0).end > replay.end})
+    if late:
+        yield (
+            f"{', '.join(late)}: these bars begin after this home's replay ends ({new_york(replay.end)[:16]} New York), so that no "
+            f"strategy of it will see them; replay them in a home of their own with: trading up --bars {folder}"
+        )
 
 
 @command(app, "fetch")
@@ -134,6 +160,7 @@ def list_(call: Invocation) -> None:
     from trading_pipeline.domain.bars import Interval, instant_of
     from trading_pipeline.ports import Home
 
+    call.say_home()
     archive = ParquetArchive(Home(call.home).archive)
     end = datetime.max.replace(tzinfo=UTC)
     held = []
@@ -203,6 +230,7 @@ def _show_import(
     call: Invocation, reports: "tuple[ImportReport, ...]", notes: tuple[str, ...], outcome: "list[tuple[str, str, Appended]]",
 ) -> None:
     out = call.output
+    zone = " New York"
     for report in reports:
         done = Text("refused", "bold red") if report.refused else Text("read", "green")
         out.line(done, f"  {report.file}: {report.symbol} {report.interval or ''}, {report.read:,} rows, {report.kept:,} kept")
@@ -211,15 +239,16 @@ def _show_import(
             out.line(Text("  remedy   ", "dim"), report.error.remedy)
             continue
         if report.first is not None and report.last is not None:
-            span = f"{new_york(report.first)[:16]} to {new_york(report.last)[:16]} New York"
-            out.line(f"  {span}, {report.missing:,} bars missing by the calendar")
+            span = f"{new_york(report.first)[:16]} to {new_york(report.last)[:16]}{zone}"
+            zone = ""
+            out.line(f"  {span}, {counted(report.missing, 'bar')} missing by the calendar")
         for what, found in (("dropped", report.dropped), ("repaired", report.repaired)):
             for note in found:
                 out.line(Text(f"  {what}  ", "yellow"), str(note))
         for remark in report.notes:
-            out.line(Text("  note  ", "dim"), remark)
+            out.line(Text("  note  ", "dim"), in_new_york(remark))
     for remark in notes:
-        out.line(Text("note  ", "dim"), remark)
+        out.line(Text("note  ", "yellow"), in_new_york(remark))
     if outcome:
         out.heading("Archived")
         out.table(

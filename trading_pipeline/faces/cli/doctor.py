@@ -19,7 +19,7 @@ import typer
 from trading_pipeline.current_home import made_at
 from trading_pipeline.errors import TradingError
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, word
+from trading_pipeline.faces.cli.output import Column, new_york, word
 
 if TYPE_CHECKING:
     from trading_pipeline.settings import Settings
@@ -84,7 +84,7 @@ Check = Callable[[], Iterator[Finding]]
 def _checks(home: Path, settings: "Settings | None") -> list[Check]:
     checks: list[Check] = [_python, _libraries, _talib, _user, lambda: _folder(home), lambda: _disk(home), lambda: _calendar(home)]
     if settings is not None:
-        checks += [lambda: _port(settings.webserver_port), lambda: _ledger(home, settings)]
+        checks += [lambda: _port(home, settings.webserver_port), lambda: _ledger(home, settings)]
     return checks
 
 
@@ -160,13 +160,19 @@ def _calendar(home: Path) -> Iterator[Finding]:
         yield Finding("calendar", "ok", f"XNYS until {horizon}")
 
 
-def _port(port: int) -> Iterator[Finding]:
+def _port(home: Path, port: int) -> Iterator[Finding]:
+    from trading_pipeline.adapters.home_lock import holder_of
+
+    holder = holder_of(home)
+    if holder is not None:
+        yield Finding("port", "ok", f"this home runs: {holder}")
+        return
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            yield Finding("port", "warn", f"{port} is taken ({error.strerror})", "fine if `trading up` runs here; else set webserver_port")
+            yield Finding("port", "warn", f"{port} is taken ({error.strerror})", "set webserver_port, or give `trading up` another --port")
             return
     yield Finding("port", "ok", f"{port} is free for Dagster's page")
 
@@ -191,7 +197,7 @@ def _ledger(home: Path, settings: "Settings") -> Iterator[Finding]:
     else:
         head = f"head {report.head_seq} {report.head_hash[:16]}"
         yield Finding("ledger", "ok", f"{report.environment}, {report.events:,} events verified, {head}")
-    yield Finding("market clock", "ok", f"{settings.market.clock.value}, {now:%Y-%m-%d %H:%M:%S} UTC")
+    yield Finding("market clock", "ok", f"{settings.market.clock.value}, {new_york(now)} New York")
 
 
 def _failed(what: str, error: TradingError) -> Finding:
