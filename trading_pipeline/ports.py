@@ -148,6 +148,9 @@ class BarArchive(Protocol):
     def append(self, table: BarTable) -> Appended:
         """Add bars; a bar that is there already is unchanged if equal and replaced if not."""
 
+    def append_many(self, tables: Sequence[BarTable]) -> list[Appended]:
+        """`append` for many tables at once."""
+
     def read(self, symbol: str, interval: Interval, *, until: datetime, count: int | None = None) -> BarTable:
         """The newest `count` bars that have closed by `until`."""
 

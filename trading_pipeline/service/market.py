@@ -75,8 +75,7 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
             open_session(desk, tx, cycle.session)
         tally.saw(tx.append(*drops))
         tally.saw(_record(tx, events))
-    for table in tables:
-        report = desk.archive.append(table)
+    for report in desk.archive.append_many(tables):
         tally.count("added", report.added)
         tally.count("replaced", report.replaced)
     held = desk.archive.read_many(symbols, cycle.interval, until=cycle.bar_end, count=1)
