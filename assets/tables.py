@@ -1,6 +1,7 @@
 """The facts of a step as Dagster metadata: tables, and the chart itself.
 
-Model and broker text goes into table cells and JSON, never into Markdown: it is data from outside.
+What a trader decides by stands in the first columns, ids in the last; prices and USD have separators, times are New York's. Model
+and broker text goes into table cells and JSON, never into Markdown: it is data from outside.
 """
 
 import base64
@@ -11,9 +12,10 @@ from typing import Any
 import dagster as dg
 
 from trading_pipeline.adapters.chart_png import thumbnail
-from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.events import Event, EventType, instant_from
 from trading_pipeline.domain.lineage import sentence
 from trading_pipeline.domain.money import usd
+from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.service.desk import Desk
 
 MOST_ROWS = 200
@@ -47,13 +49,29 @@ def _of(events: Sequence[Event], *types: EventType) -> list[Mapping[str, Any]]:
 def _bars(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     rows = [
         {
-            "symbol": bar["symbol"], "interval": bar["interval"], "closed": bar["end"][:16].replace("T", " "), "open": float(bar["open"]),
-            "high": float(bar["high"]), "low": float(bar["low"]), "close": float(bar["close"]), "volume": int(bar["volume"]),
+            "symbol": bar["symbol"], "close": _price(bar["close"]), "open": _price(bar["open"]), "high": _price(bar["high"]),
+            "low": _price(bar["low"]), "volume": f"{int(bar['volume']):,}", "interval": bar["interval"],
+            "closed (New York)": _new_york(bar["end"])[:16],
         }
         for bar in _of(events, EventType.BAR_RECEIVED)
     ]
-    dropped = [{"symbol": bar["symbol"], "start": bar["start"], "reason": bar["reason"]} for bar in _of(events, EventType.BAR_DROPPED)]
+    dropped = [
+        {"symbol": bar["symbol"], "reason": bar["reason"], "start (New York)": _new_york(bar["start"])[:16]}
+        for bar in _of(events, EventType.BAR_DROPPED)
+    ]
     return _present(bars=_table(rows), dropped_bars=_table(dropped))
+
+
+def _new_york(text: str) -> str:
+    return f"{instant_from(text).astimezone(NEW_YORK):%Y-%m-%d %H:%M:%S}"
+
+
+def _price(text: str | None) -> str:
+    """A price a share as finely as it is given, at least to the cent; empty for none."""
+    if text is None:
+        return ""
+    value = Decimal(text).normalize()
+    return f"{value:,.{max(2, -int(value.as_tuple().exponent))}f}"
 
 
 def _indicators(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
@@ -87,13 +105,13 @@ def _charts(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
 def _signals(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     rows = [
         {
-            "strategy": data["strategy"], "symbol": data["symbol"], "action": data["action"].upper(), "label": data["label"],
-            "confidence": float(data["confidence"]), "reasons": data["rationale"][:400],
+            "symbol": data["symbol"], "action": data["action"].upper(), "confidence": float(data["confidence"]), "label": data["label"],
+            "strategy": data["strategy"], "reasons": data["rationale"][:400],
         }
         for data in _of(events, EventType.LLM_ACTION_GENERATED)
     ]
     silent = [
-        {"strategy": data["strategy"], "symbol": data["symbol"], "reason": data["reason"], "detail": data["detail"][:400]}
+        {"symbol": data["symbol"], "reason": data["reason"], "strategy": data["strategy"], "detail": data["detail"][:400]}
         for data in _of(events, EventType.LLM_ABSTAINED)
     ]
     cost = sum((Decimal(data["cost"]) for data in _of(events, EventType.LLM_RESPONDED)), Decimal(0))
@@ -103,24 +121,25 @@ def _signals(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
 def _verdicts(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     rows = [
         {
-            "action": data["action_id"], "strategy": data["strategy"], "symbol": data["symbol"], "side": data["side"].upper(),
-            "rule": verdict["rule"], "outcome": verdict["outcome"], "measured": verdict["measured"], "limit": verdict["limit"],
-            "detail": verdict["detail"],
+            "symbol": data["symbol"], "side": data["side"].upper(), "outcome": verdict["outcome"], "rule": verdict["rule"],
+            "measured": verdict["measured"], "limit": verdict["limit"], "detail": verdict["detail"], "strategy": data["strategy"],
+            "action": data["action_id"],
         }
         for data in _of(events, EventType.RISK_EVALUATED)
         for verdict in sorted(data["verdicts"], key=lambda v: v["outcome"] not in ("deny", "halt"))
     ]
     outcome = [
         {
-            "action": data["action_id"], "strategy": data["strategy"], "symbol": data["symbol"], "side": data["side"].upper(),
-            "passed": bool(data["passed"]), "denied_by": data["reason"],
+            "symbol": data["symbol"], "side": data["side"].upper(), "passed": bool(data["passed"]), "denied_by": data["reason"],
+            "strategy": data["strategy"], "action": data["action_id"],
         }
         for data in _of(events, EventType.RISK_EVALUATED)
     ]
     asked = [
         {
-            "action": data["action_id"], "symbol": data["symbol"], "quantity": int(data["shown"]["quantity"]),
-            "value": usd(Decimal(data["shown"]["estimated_value"])), "expires": data["expires_at"][:19].replace("T", " "),
+            "symbol": data["symbol"], "side": data["shown"]["side"].upper(), "quantity": int(data["shown"]["quantity"]),
+            "about": usd(Decimal(data["shown"]["estimated_value"])), "expires (New York)": _new_york(data["expires_at"]),
+            "strategy": data["strategy"], "action": data["action_id"],
         }
         for data in _of(events, EventType.APPROVAL_REQUESTED)
     ]
@@ -130,15 +149,14 @@ def _verdicts(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
 def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     intents = [
         {
-            "client_id": data["client_id"], "strategy": data["strategy"], "part": data["part"], "symbol": data["symbol"],
-            "side": data["side"].upper(), "quantity": int(data["quantity"]), "type": data["order_type"],
-            "limit": str(data["limit_price"] or ""),
-            "stop": str(data["stop_price"] or ""),
+            "symbol": data["symbol"], "side": data["side"].upper(), "quantity": int(data["quantity"]), "part": data["part"],
+            "type": data["order_type"], "limit": _price(data["limit_price"]), "stop": _price(data["stop_price"]),
+            "strategy": data["strategy"], "order": data["client_id"],
         }
         for data in _of(events, EventType.ORDER_INTENT)
     ]
     story = [
-        {"seq": event.seq, "event": event.type.value, "order": str(event.payload.get("client_id", "")), "says": sentence(event)[:300]}
+        {"seq": event.seq, "event": event.type.value, "says": sentence(event)[:300], "order": str(event.payload.get("client_id", ""))}
         for event in events
         if event.type.value.startswith(("order.", "action.", "approval."))
     ]
@@ -146,15 +164,16 @@ def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
 
 
 def _fills(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
+    filled = _of(events, EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED)
     rows = [
         {
-            "execution": data["execution_id"], "strategy": data["strategy"], "part": data["part"], "symbol": data["symbol"],
-            "side": data["side"].upper(), "quantity": int(data["quantity"]), "price": float(data["price"]),
-            "commission": float(data["commission"]), "at": data["filled_at"][:19].replace("T", " "),
+            "symbol": data["symbol"], "side": data["side"].upper(), "quantity": int(data["quantity"]), "price": _price(data["price"]),
+            "value": usd(int(data["quantity"]) * Decimal(data["price"])), "commission": usd(Decimal(data["commission"])),
+            "part": data["part"], "strategy": data["strategy"], "at (New York)": _new_york(data["filled_at"]), "fill": data["execution_id"],
         }
-        for data in _of(events, EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED)
+        for data in filled
     ]
-    value = sum(row["quantity"] * Decimal(str(row["price"])) for row in rows)
+    value = sum(int(data["quantity"]) * Decimal(data["price"]) for data in filled)
     return _present(fills=_table(rows)) | {"traded_usd": float(value)}
 
 
@@ -164,8 +183,8 @@ def _snapshots(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         shown |= {f"{name}_usd": float(data[name]) for name in ("equity", "cash", "day_pnl", "realised", "unrealised")}
         held = [
             {
-                "strategy": row["strategy"], "symbol": row["symbol"], "quantity": int(row["quantity"]), "mark": float(row["mark"]),
-                "value": float(row["value"]), "unrealised": float(row["unrealised"]),
+                "symbol": row["symbol"], "quantity": int(row["quantity"]), "value": usd(Decimal(row["value"])),
+                "open_pnl": usd(Decimal(row["unrealised"])), "mark": _price(row["mark"]), "strategy": row["strategy"],
             }
             for row in data["positions"]["held"]
         ]
