@@ -187,7 +187,8 @@ def _listener(port: int) -> str:
         if found[0].pid is None:
             return "a process of another user listens there"
         process = psutil.Process(found[0].pid)
-        return f"pid {process.pid} listens there, {process.name()} ({shorten(' '.join(process.cmdline()), 60, placeholder=' …')})"
+        command = shorten(" ".join(process.cmdline()), 80, placeholder=" …")
+        return f"{process.name()} (pid {process.pid}: {command}) listens there"
     except psutil.Error:
         return ""
 
