@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -292,4 +293,10 @@ class Book:
 
 def intent_of(row: Mapping[str, Any]) -> OrderIntent:
     """The intent in a row of `actions`."""
-    return decode(OrderIntent, json.loads(row["intent"]))
+    return _intent(row["intent"])
+
+
+@lru_cache(maxsize=4096)
+def _intent(text: str) -> OrderIntent:
+    """Read once: every judgement of a cycle looks at every admitted action."""
+    return decode(OrderIntent, json.loads(text))

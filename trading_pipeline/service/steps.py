@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from trading_pipeline.domain.codec import decode
@@ -97,4 +98,9 @@ LIVE_STATES = (StrategyState.RUNNING.value, StrategyState.PAUSED_USER.value, Str
 
 def spec_of(row: Mapping[str, Any]) -> StrategySpec:
     """The strategy in a row of `strategies`."""
-    return decode(StrategySpec, json.loads(row["spec"]))
+    return _spec(row["spec"])
+
+
+@lru_cache(maxsize=256)
+def _spec(text: str) -> StrategySpec:
+    return decode(StrategySpec, json.loads(text))
