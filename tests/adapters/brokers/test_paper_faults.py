@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 
 from tests.adapters.brokers.paper_venue import CALM, OPEN, Venue, at, bracketed, buy, market_of, minutes, sell, venue
-from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import (
     Call,
     CancelAfter,
@@ -200,24 +199,16 @@ def test_a_market_source_that_fails_is_a_broker_that_is_not_ready_and_changes_no
     assert len(here.broker.orders()) == 2
 
 
-def test_a_profile_can_lose_a_share_of_replies_the_same_ones_each_time():
-    def lost() -> list[str]:
-        here = faulty(FaultPlan(), settings=PaperSettings(loses_replies=0.5, cash=Decimal(10_000_000)))
-        unknown = []
-        for number in range(60):
-            try:
-                here.submit(buy(f"N{number}", 1, "105.00"))
-            except OutcomeUnknown:
-                unknown.append(f"N{number}")
-        assert here.broker.positions() == {"AAPL": 60}
-        return unknown
-
-    assert lost() == lost()
-    assert 15 <= len(lost()) <= 45
+def test_a_broker_can_be_one_that_never_answers_in_time():
+    here = faulty(FaultPlan().on_every_submit(DropReply()).on_submit("B"))
+    with pytest.raises(OutcomeUnknown):
+        here.submit(A)
+    here.submit(buy("B", 10, "105.00"))
+    assert here.broker.positions() == {"AAPL": 110}
 
 
-def test_a_profile_can_show_orders_late():
-    here = faulty(FaultPlan(), settings=PaperSettings(shows_orders_after=timedelta(seconds=20)))
+def test_a_broker_can_be_one_that_shows_every_order_late():
+    here = faulty(FaultPlan().on_every_submit(ShowLate(timedelta(seconds=20))))
     here.submit(A)
     assert here.broker.orders(["A"]) == []
     here.go_to(at(0, 20))

@@ -123,7 +123,7 @@ def test_selling_what_an_unsold_child_was_for_is_impossible_in_both_orders():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"spread": Decimal(-1)}, {"slippage": Decimal("NaN")}, {"volume_share": Decimal(0)}, {"loses_replies": 1.5}, {"spread": Decimal(2)}],
+    [{"spread": Decimal(-1)}, {"slippage": Decimal("NaN")}, {"volume_share": Decimal(0)}, {"spread": Decimal(2)}],
 )
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(SettingsError):

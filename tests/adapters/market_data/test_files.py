@@ -1,11 +1,8 @@
 """Bars files of every make: what is used, what is repaired and said, what is refused and why."""
 
-import csv
 import gzip
-from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,51 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from trading_pipeline.adapters.calendar import load_calendar
-from trading_pipeline.adapters.market_data.cleaning import ImportReport
+from tests.adapters.market_data.bars_files import HEADER, five_minutes, rules
 from trading_pipeline.adapters.market_data.files import FileMarket, ImportOptions, import_file, import_files, symbol_of
-from trading_pipeline.adapters.market_data.stamps import DateOrder, Stamp
-from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.errors import BarsError
-
-NEW_YORK = ZoneInfo("America/New_York")
-HEADER = ("timestamp", "open", "high", "low", "close", "volume")
-Row = list[object]
-
-
-@pytest.fixture(scope="module")
-def calendar():
-    return load_calendar()
-
-
-@pytest.fixture
-def read(tmp_path, calendar) -> Callable[..., tuple[BarTable | None, ImportReport]]:
-    """Write rows as a CSV file and import it."""
-
-    def write_and_read(
-        rows: Iterable[Row], header: Iterable[str] = HEADER, name: str = "AAA.csv", **options: object
-    ) -> tuple[BarTable | None, ImportReport]:
-        file = tmp_path / name
-        with file.open("w", newline="") as stream:
-            csv.writer(stream).writerows([list(header), *rows])
-        return import_file(file, calendar, ImportOptions(**options))  # type: ignore[arg-type]
-
-    return write_and_read
-
-
-def five_minutes(day: str = "2024-08-28", count: int = 78, zone: str = "UTC", offset: bool = True, shift: int = 0) -> list[Row]:
-    """Rows of a session from 09:30 New York on, all alike but for volume: much at the open and the close, as it is."""
-    first = datetime.fromisoformat(f"{day}T09:30").replace(tzinfo=NEW_YORK) + timedelta(minutes=shift)
-    rows: list[Row] = []
-    for index in range(count):
-        at = (first + timedelta(minutes=5 * index)).astimezone(ZoneInfo(zone))
-        volume = 9000 if index in (0, count - 1) else 1000 + index
-        rows.append([at.isoformat() if offset else f"{at:%Y-%m-%d %H:%M:%S}", 10.0, 11.0, 9.0, 10.5, volume])
-    return rows
-
-
-def rules(notes: Iterable[object]) -> dict[str, int]:
-    return {note.rule: note.rows for note in notes}  # type: ignore[attr-defined]
 
 
 def test_a_plain_file_is_used_as_it_is(read):
@@ -123,51 +79,6 @@ def test_columns_of_other_names_can_be_named(read):
 def test_a_mapping_to_a_column_that_is_not_there_is_refused(read):
     _, report = read(five_minutes(), columns={"volume": "turnover"})
     assert "'turnover'" in str(report.error)
-
-
-def test_date_and_time_in_two_columns_are_read_together(read):
-    rows = [[*str(row[0]).split(" "), *row[1:]] for row in five_minutes(zone="America/New_York", offset=False)]
-    table, report = read(rows, ("Date", "Time", "Open", "High", "Low", "Close", "Vol"))
-    assert len(table) == 78
-    assert table.bar(0).start == datetime(2024, 8, 28, 13, 30, tzinfo=UTC)
-    assert "America/New_York" in report.notes[0]
-
-
-@pytest.mark.parametrize("zone", ["America/New_York", "America/Chicago", "America/Los_Angeles", "UTC"])
-def test_the_zone_of_stamps_without_offset_shows_in_the_hours_they_fill(read, zone):
-    table, report = read(five_minutes(zone=zone, offset=False) + five_minutes("2024-12-02", zone=zone, offset=False))
-    assert [table.bar(index).start.hour for index in (0, 78)] == [13, 14]
-    assert zone in report.notes[0]
-
-
-def test_a_zone_that_does_not_show_is_refused_until_given(read):
-    rows = five_minutes(zone="Europe/Berlin", offset=False)
-    _, report = read(rows)
-    assert "time zone" in str(report.error)
-    table, _ = read(rows, timezone="Europe/Berlin")
-    assert table.bar(0).start == datetime(2024, 8, 28, 13, 30, tzinfo=UTC)
-
-
-def test_a_zone_that_does_not_exist_is_refused(read):
-    _, report = read(five_minutes(offset=False), timezone="New York")
-    assert "'New York' is no time zone" in str(report.error)
-
-
-def test_stamps_with_and_without_offset_in_one_file_are_refused(read):
-    _, report = read([*five_minutes(count=10), *five_minutes("2024-08-29", offset=False)])
-    assert "some do not" in str(report.error)
-
-
-def test_slashed_dates_are_read_where_a_day_above_twelve_shows_their_order(read):
-    def slashed(day: str) -> list[Row]:
-        return [[f"{datetime.fromisoformat(str(row[0])):%m/%d/%Y %H:%M}", *row[1:]] for row in five_minutes(day, offset=False)]
-
-    table, _ = read(slashed("2024-08-28"))
-    assert len(table) == 78
-    _, report = read(slashed("2024-08-07"))
-    assert "day or the month first" in str(report.error)
-    table, _ = read(slashed("2024-08-07"), date_order=DateOrder.MONTH_FIRST)
-    assert table.bar(0).start.day == 7
 
 
 def test_rows_outside_regular_hours_are_cut_off_and_counted(read):
@@ -258,81 +169,6 @@ def test_rows_newest_first_are_sorted_and_said(read):
     assert list(rules(report.repaired)) == ["rows were newest first, sorted"]
 
 
-def test_ends_of_bars_are_refused_until_said(read):
-    rows = five_minutes(shift=5) + five_minutes("2024-08-29", shift=5)
-    _, report = read(rows)
-    assert "may be bar ends" in str(report.error)
-    table, _ = read(rows, stamp=Stamp.END)
-    assert (len(table), table.bar(0).start) == (156, datetime(2024, 8, 28, 13, 30, tzinfo=UTC))
-
-
-def test_ends_of_bars_with_extended_hours_show_in_the_volume_about_the_open(read):
-    def extended(day: str, shift: int) -> list[Row]:
-        quiet = [[*row[:5], 40] for row in five_minutes(day, count=108, shift=shift - 30)]
-        return [*quiet[:6], *five_minutes(day, shift=shift), *quiet[84:]]
-
-    _, report = read(extended("2024-08-28", 5) + extended("2024-08-29", 5))
-    assert "may be bar ends" in str(report.error)
-    table, report = read(extended("2024-08-28", 0) + extended("2024-08-29", 0))
-    assert report.error is None
-    assert len(table) == 156
-
-
-def test_ends_of_hourly_bars_include_the_short_last_one(read):
-    ends = [f"2024-08-28T{clock}-04:00" for clock in ("10:30", "11:30", "12:30", "13:30", "14:30", "15:30", "16:00")]
-    table, _ = read([[end, 10.0, 11.0, 9.0, 10.5, 100] for end in ends], stamp=Stamp.END)
-    assert [bar.start.minute for bar in table] == [30] * 7
-    assert table.last_end == datetime(2024, 8, 28, 20, 0, tzinfo=UTC)
-
-
-def test_hourly_bars_on_the_full_hour_cannot_be_cut_and_are_refused(read):
-    rows = [[f"2024-08-28T{hour:02}:00:00-04:00", 10.0, 11.0, 9.0, 10.5, 100] for hour in range(4, 20)]
-    _, report = read(rows)
-    assert "anchored at the open" in str(report.error)
-
-
-@pytest.mark.parametrize("minutes", [2, 30])
-def test_an_interval_we_do_not_have_is_refused(read, minutes):
-    first = datetime(2024, 8, 28, 13, 30, tzinfo=UTC)
-    _, report = read([[(first + timedelta(minutes=minutes * n)).isoformat(), 10.0, 11.0, 9.0, 10.5, 100] for n in range(13)])
-    assert f"mostly {minutes} minutes apart" in str(report.error)
-
-
-def test_an_interval_finer_than_the_rows_is_refused(read):
-    _, report = read(five_minutes(), interval=Interval.MIN1)
-    assert "said to hold 1min bars" in str(report.error)
-    _, report = read(five_minutes(), interval=Interval.DAY1)
-    assert "said to hold 1d bars" in str(report.error)
-
-
-@pytest.mark.parametrize(
-    "stamps",
-    [
-        ("2024-07-02", "2024-07-03", "2024-07-05"),
-        ("2024-07-02 00:00:00", "2024-07-03 00:00:00", "2024-07-05 00:00:00"),
-        ("2024-07-02T00:00:00Z", "2024-07-03T00:00:00Z", "2024-07-05T00:00:00Z"),
-        ("2024-07-02 00:00:00-04:00", "2024-07-03 00:00:00-04:00", "2024-07-05 00:00:00-04:00"),
-        ("2024-07-02T13:30:00Z", "2024-07-03T13:30:00Z", "2024-07-05T13:30:00Z"),
-        ("20240702", "20240703", "20240705"),
-        ("1719878400", "1719964800", "1720137600"),
-        ("07/02/2024", "07/03/2024", "07/15/2024"),
-    ],
-)
-def test_a_daily_bar_is_its_session_however_its_date_is_written(read, stamps):
-    table, report = read([[stamp, 10.0, 11.0, 9.0, 10.5, 100] for stamp in stamps])
-    assert report.error is None, report.lines()
-    assert table.interval is Interval.DAY1
-    assert [str(day) for day in table.session_days[:2]] == ["2024-07-02", "2024-07-03"]
-    assert table.bar(1).end == datetime(2024, 7, 3, 17, 0, tzinfo=UTC)
-
-
-def test_a_daily_row_on_a_closed_day_is_dropped(read):
-    days = [f"2024-07-{day:02}" for day in (1, 2, 3, 4, 5, 8)]
-    table, report = read([[day, 10.0, 11.0, 9.0, 10.5, 100] for day in days])
-    assert len(table) == 5
-    assert rules(report.dropped) == {"on a day the exchange was closed": 1}
-
-
 def test_a_file_of_several_symbols_is_refused(read):
     rows = [["AAA" if index else "BBB", *row] for index, row in enumerate(five_minutes())]
     _, report = read(rows, ("symbol", *HEADER))
@@ -389,15 +225,6 @@ def test_splits_beside_the_files_are_the_markets(tmp_path, calendar, read):
     assert FileMarket(tmp_path, calendar).splits == ()
     (tmp_path / "splits.csv").write_text("symbol,session,ratio\nAAA,2024-08-29,2\n")
     assert [str(split.session) for split in FileMarket(tmp_path, calendar).splits] == ["2024-08-29"]
-
-
-@pytest.mark.parametrize("stamp", ["9999-12-31T00:00:00Z", "0001-01-01T00:00:00+14:00", "9" * 19, "1500-01-01T00:00:00Z", "-1"])
-def test_an_instant_that_no_clock_shows_is_a_broken_row(read, stamp):
-    rows = five_minutes()
-    rows[7][0] = stamp
-    table, report = read(rows)
-    assert len(table) == 77
-    assert rules(report.dropped) == {"no instant in column timestamp": 1}
 
 
 CELLS = st.one_of(

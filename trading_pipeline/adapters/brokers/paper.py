@@ -5,7 +5,6 @@ when one looks. Matching is in `paper_engine`, prices in `paper_matching`, stora
 only, buying power is cash, regular hours only; dividends, margin, short sales and buy stops are deliberately absent.
 """
 
-import hashlib
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,7 +103,7 @@ class PaperBroker:
                 )
             order = self._place(book, ticket, now)
             stated = order.stated()
-        if any(isinstance(fault, DropReply) for fault in faults) or self._loses_reply(ticket.client_id):
+        if any(isinstance(fault, DropReply) for fault in faults):
             raise _unknown(ticket.client_id)
         return stated
 
@@ -248,7 +247,7 @@ class PaperBroker:
     def _new(self, book: Book, ticket: Ticket, now: datetime, parent: PaperOrder | None, status: BrokerStatus) -> PaperOrder:
         number = book.next_order()
         name = f"P-{book.account}-{number}"
-        quirks, delay = Quirks(), self._settings.shows_orders_after
+        quirks, delay = Quirks(), timedelta(0)
         for fault in self._faults.of_submit(ticket.client_id):
             match fault:
                 case ShowLate(after):
@@ -294,10 +293,6 @@ class PaperBroker:
                 remedy="check the market data source",
             )
         return newest
-
-    def _loses_reply(self, client_id: str) -> bool:
-        lot = int.from_bytes(hashlib.sha256(client_id.encode()).digest()[:8], "big") / 2**64
-        return lot < self._settings.loses_replies
 
 
 def _hidden(execution: Execution, now: datetime) -> bool:

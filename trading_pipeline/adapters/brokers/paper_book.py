@@ -10,7 +10,7 @@ from bisect import bisect_left, insort
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
@@ -42,10 +42,6 @@ class PaperSettings:
     """Most that one order takes in a bar, of the volume of the bar before it."""
     deduplicates: bool = True
     """A client id is accepted once, ever; otherwise a second submit is a second order (as orderRef at IBKR)."""
-    loses_replies: float = 0.0
-    """Share of submits, chosen by client id, that are placed and answered with nothing."""
-    shows_orders_after: timedelta = timedelta(0)
-    """How long an order and its fills stay invisible to queries."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -56,8 +52,6 @@ class PaperSettings:
             raise _bad("spread, slippage", self.spread + self.slippage, "below 1 together")
         if not 0 < self.volume_share <= 1:
             raise _bad("volume_share", self.volume_share, "above 0 and at most 1")
-        if not 0 <= self.loses_replies <= 1:
-            raise _bad("loses_replies", self.loses_replies, "from 0 to 1")
 
 
 def _bad(name: str, value: object, rule: str) -> SettingsError:

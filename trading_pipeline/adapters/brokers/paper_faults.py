@@ -124,12 +124,18 @@ class FaultPlan:
 
     def __init__(self) -> None:
         self._submits: dict[str, tuple[SubmitFault, ...]] = {}
+        self._every_submit: tuple[SubmitFault, ...] = ()
         self._calls: dict[Call, list[CallFault | None]] = defaultdict(list)
         self._deliveries: tuple[DeliveryFault, ...] = ()
 
     def on_submit(self, client_id: str, *faults: SubmitFault) -> "FaultPlan":
         """What happens to the order with this client id."""
         self._submits[client_id] = faults
+        return self
+
+    def on_every_submit(self, *faults: SubmitFault) -> "FaultPlan":
+        """What happens to every order that has no faults of its own: a broker's way of working."""
+        self._every_submit = faults
         return self
 
     def on_call(self, call: Call, *faults: CallFault | None) -> "FaultPlan":
@@ -144,7 +150,7 @@ class FaultPlan:
 
     def of_submit(self, client_id: str) -> tuple[SubmitFault, ...]:
         """The faults of an order."""
-        return self._submits.get(client_id, ())
+        return self._submits.get(client_id, self._every_submit)
 
     def next_of(self, call: Call) -> CallFault | None:
         """The fault of this call, which is thereby spent."""

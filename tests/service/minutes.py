@@ -1,0 +1,31 @@
+"""Minute markets and bracketed strategies that tests of orders and of protection share."""
+
+from datetime import date
+from decimal import Decimal
+
+from tests.desks import PERSON, Floor, bars, market, strategy
+from trading_pipeline.adapters.market_data.table_market import TableMarket
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.strategies import FractionSizing, StrategySpec
+from trading_pipeline.service import approvals
+
+MINUTES = {"interval": Interval.MIN1}
+
+
+def minute_bars(*symbols: str, **options: object) -> TableMarket:
+    """Three sessions of minutes at one price, but for the options."""
+    first, last = date(2024, 8, 27), date(2024, 8, 29)
+    return market(*(bars(symbol, Interval.MIN1, first, last, **options) for symbol in symbols or ("AAPL",)))  # type: ignore[arg-type]
+
+
+def bracketed(**changes: object) -> StrategySpec:
+    """Stop 5 % below, target 5 % above."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.05"))
+    return strategy(**({"sizing": sizing, **MINUTES} | changes))
+
+
+def approved(stage: Floor) -> str:
+    """Approve what waits; its action id."""
+    name: str = stage.row("approvals", state="pending")["action_id"]
+    approvals.approve(stage.desk, name, actor=PERSON)
+    return name
