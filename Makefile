@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := trading_pipeline assets resources sensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock clean bench-cycle
+.PHONY: help setup demo up test check lock clean kill-everything bench-cycle
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ test: setup ## all tests, types and import rules
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
 	$(PYTHON) -m pytest $(ARGS)
+
+kill-everything: setup ## kill -9 of everything in the middle of a cycle, ROUNDS=7 times
+	KILL_ROUNDS=$(or $(ROUNDS),7) $(PYTHON) -m pytest tests/journeys/test_killing_everything.py
 
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
