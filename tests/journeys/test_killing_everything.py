@@ -29,6 +29,7 @@ from trading_pipeline.bootstrap import open_desk
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.ports import Home
 from trading_pipeline.service import controls
+from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.settings import Environment, Settings
 
 ROUNDS = int(os.environ.get("KILL_ROUNDS", "1"))
@@ -119,7 +120,7 @@ def check_the_record(home: Path) -> None:
     """What a person checks by hand after a power cut, and what only the ledger can tell."""
     trading(home, "verify")
     with open_desk(Settings.load(home)) as desk:
-        assert controls.compare_with_broker(desk) == []
+        assert compare_with_broker(desk) == []
         submitted = Counter(event.payload["client_id"] for event in desk.ledger.events(types=(EventType.ORDER_SUBMITTED,)))
         assert submitted
         assert set(submitted.values()) == {1}, submitted

@@ -43,8 +43,9 @@ class Keeper:
         self._desk: Desk | None = None
         self._keep_at = self._look_at = monotonic()
         self._gate: int | None = None
-        self._since = self._worked = 0.0
-        """When the gate was reached, and when work of ours was last under way there."""
+        self._since = self._worked = self._sent = 0.0
+        """When the gate was reached, when work of ours was last under way there, and when the number of unsent actions last changed."""
+        self._unsent = 0
         self._asked: frozenset[str] = frozenset()
         self._trouble = ""
 
@@ -64,7 +65,7 @@ class Keeper:
     def _look(self, desk: Desk, now: float) -> None:
         gate = self._clock.gate
         if gate is not None and gate.number != self._gate:
-            self._gate, self._since, self._worked = gate.number, now, now
+            self._gate, self._since, self._worked, self._sent = gate.number, now, now, now
         try:
             self._tell_proposals(desk)
             waits = gate is not None and (self._close_is_missing(desk, gate, now) if gate.closing else self._something_is_open(desk, now))
@@ -92,12 +93,16 @@ class Keeper:
         if still.cycles and now - self._since < WORK_SECONDS:
             self._worked = now
             return True
-        if still.unsent or (still.proposals and now - self._worked < self._patience):
+        if still.unsent != self._unsent:
+            self._unsent, self._sent = still.unsent, now
+        if (still.unsent and now - self._sent < WORK_SECONDS) or (still.proposals and now - self._worked < self._patience):
             return True
-        if still.cycles:
-            self._say(f"REPLAY {new_york(desk.now())}: the cycle has not ended in {WORK_SECONDS:.0f} s; going on without it.")
-        if still.proposals and self._patience:
-            self._say(f"REPLAY {new_york(desk.now())}: going on; {counted(still.proposals, 'proposal')} not decided.")
+        left = [
+            "the cycle has not ended" if still.cycles else "", f"{counted(still.unsent, 'action')} not sent" if still.unsent else "",
+            f"{counted(still.proposals, 'proposal')} not decided" if still.proposals and self._patience else "",
+        ]
+        if any(left):
+            self._say(f"REPLAY {new_york(desk.now())}: going on; {', '.join(filter(None, left))}.")
         return False
 
     def _close_is_missing(self, desk: Desk, gate: Gate, now: float) -> bool:

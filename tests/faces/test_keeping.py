@@ -1,0 +1,166 @@
+"""What a replay waits for at its gates, on real seconds that the test turns; the clock and the ledger are real."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.desks import CLOSE, DAY, OPEN, PERSON, Floor, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters.clocks import Pace, ReplayClock, Ticks
+from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.errors import LedgerUnavailable
+from trading_pipeline.faces.cli.keeping import WORK_SECONDS, Keeper, speed_warning
+from trading_pipeline.service import approvals
+from trading_pipeline.service.closing import close_session
+
+SLOT = 30.0
+
+
+class Replay:
+    """A floor under a daily replay, and its keeper."""
+
+    def __init__(self, folder: Path, patience: float = 60, mode: Mode = Mode.APPROVAL) -> None:
+        self.seconds = 1_000.0
+        self.said: list[str] = []
+        ticks = Ticks(lambda: round(self.seconds * 1e9), lambda: "boot")
+        self.stage: Floor = floor(
+            folder, market(bars("AAPL"), bars("IBM")), OPEN, strategy(mode=mode), strategy("second", mode=mode, symbols=("IBM",)),
+        )
+        self.clock = ReplayClock.create(
+            folder / "clock.json", market="samples", pace=Pace.DAILY, start=OPEN, end=CLOSE + timedelta(days=2), calendar=calendar(),
+            session_seconds=SLOT, running=False, ticks=ticks,
+        )
+        self.keeper = Keeper(self.clock, lambda: self.stage.desk, self.said.append, patience, lambda: self.seconds)
+
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> float:
+        """Let real time pass, in fifths of a second, the floor's clock following; how much did."""
+        for step in range(round(seconds * 5)):
+            self.keeper()
+            self.seconds += 0.2
+            self.stage.go(self.clock.now())
+            if until():
+                return (step + 1) / 5
+        return seconds
+
+    def trade(self) -> None:
+        """The session's cycle, and what it leaves for a second later."""
+        self.run(2)
+        self.stage.cycle()
+        self.run(2)
+        self.stage.release()
+
+    def swept(self) -> bool:
+        """Whether it has left the morning."""
+        return self.clock.now() > OPEN + timedelta(hours=1)
+
+    def next_day(self) -> bool:
+        """Whether the next session has opened."""
+        return self.clock.now() >= calendar().next(DAY).open
+
+
+@pytest.fixture
+def replay(tmp_path: Path) -> Replay:
+    return Replay(tmp_path)
+
+
+def test_it_goes_on_when_there_is_nothing_to_wait_for(replay: Replay) -> None:
+    replay.run(2)
+    replay.stage.cycle()
+    for row in replay.stage.rows("approvals"):
+        approvals.reject(replay.stage.desk, row["action_id"], actor=PERSON)
+    assert replay.run(60, replay.swept) == pytest.approx(SLOT * 0.8 - 2 + 1, abs=1)
+
+
+def test_a_person_is_waited_for_and_told_how_long(replay: Replay) -> None:
+    replay.run(2)
+    replay.stage.cycle()
+    replay.run(1)
+    assert "waiting for you: 2 proposals, 1 min 2" in replay.said[-1]
+    assert replay.said[-1].startswith("REPLAY 2024-08-28 09:30:0")
+    assert replay.run(120, replay.swept) == pytest.approx(SLOT * 0.8 - 3 + 60 + 1, abs=1)
+    assert "going on; 2 proposals not decided" in replay.said[-1]
+    assert len(replay.said) == 2
+
+
+def test_nobody_is_waited_for_when_it_is_switched_off(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, patience=0)
+    replay.run(2)
+    replay.stage.cycle()
+    assert replay.run(120, replay.swept) == pytest.approx(SLOT * 0.8 - 2 + 1, abs=1)
+
+
+def test_what_was_approved_is_sent_before_the_market_leaps(replay: Replay) -> None:
+    replay.run(20)
+    replay.stage.cycle()
+    for row in replay.stage.rows("approvals"):
+        approvals.approve(replay.stage.desk, row["action_id"], actor=PERSON)
+    for _ in range(2):
+        replay.run(5)
+        assert not replay.swept()
+        replay.stage.release()
+    assert len(replay.stage.rows("fills")) == 2
+    assert replay.run(60, replay.swept) < 5
+
+
+def test_an_action_that_nobody_sends_is_waited_for_no_longer_than_it_lives(replay: Replay) -> None:
+    replay.run(20)
+    replay.stage.cycle()
+    for row in replay.stage.rows("approvals"):
+        approvals.approve(replay.stage.desk, row["action_id"], actor=PERSON)
+    assert 20 < replay.run(200, replay.swept) < 45, "thirty seconds from its release"
+
+
+def test_an_action_that_is_not_sent_though_it_lives_is_left(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, mode=Mode.AUTONOMOUS)
+    replay.run(20)
+    replay.stage.cycle()
+    assert len(replay.stage.rows("actions", state="ready")) == 1, "the account's orders are a second apart"
+    assert WORK_SECONDS < replay.run(200, replay.swept) < WORK_SECONDS + 10
+    assert replay.said[-1].endswith("going on; 1 action not sent.")
+
+
+def test_the_cycle_of_the_session_is_waited_for_but_not_for_good(replay: Replay) -> None:
+    assert replay.run(200, replay.swept) == pytest.approx(SLOT * 0.8 + WORK_SECONDS + 1, abs=1)
+    assert "going on; the cycle has not ended" in replay.said[-1]
+
+
+def test_no_session_begins_before_the_last_one_is_closed_in_the_ledger(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, mode=Mode.AUTONOMOUS)
+    replay.trade()
+    replay.run(50)
+    assert CLOSE < replay.clock.now() < CLOSE + timedelta(minutes=1)
+    close_session(replay.stage.desk, calendar().session(DAY))
+    assert replay.run(60, replay.next_day) < 6
+    assert replay.said[-1].startswith("REPLAY 2024-08-28 closed: equity $99,")
+    assert replay.said[-1].endswith("2 fills.")
+
+
+def test_a_close_that_does_not_come_is_said_and_passed(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, mode=Mode.AUTONOMOUS)
+    replay.trade()
+    assert 80 < replay.run(300, replay.next_day) < 100
+    assert "its close is not in the ledger after 60 s; going on" in replay.said[-1]
+
+
+def test_a_ledger_that_does_not_answer_is_said_once_and_stops_nothing(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay.run(1)
+
+    def broken(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("The ledger does not answer.")
+
+    monkeypatch.setattr(replay.stage.desk.ledger, "find", broken)
+    assert 80 < replay.run(200, replay.swept) < 90
+    assert replay.said == ["REPLAY: what to wait for cannot be read: The ledger does not answer."]
+
+
+def test_a_speed_that_runs_cannot_follow_is_named_with_one_that_they_can(tmp_path: Path) -> None:
+    def clock(speed: float) -> ReplayClock:
+        return ReplayClock.create(
+            tmp_path / f"{speed}.json", market="files", pace=Pace.INTRADAY, start=OPEN, end=CLOSE, calendar=calendar(), speed=speed,
+        )
+
+    assert "A bar closes every 1 s" in speed_warning(clock(60), 1, 8)
+    assert "--speed 7.5 or slower" in speed_warning(clock(61), 1, 8)
+    assert speed_warning(clock(7.5), 1, 8) == ""
+    assert speed_warning(clock(30), 5, 8) == ""
