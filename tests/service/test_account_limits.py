@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import OPEN, PERSON, Killed, bars, crashing, floor, market, strategy
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.orders import OrderState
@@ -93,6 +94,11 @@ def test_an_intent_that_a_crash_left_is_denied_under_other_limits(tmp_path):
 
 
 def test_the_change_says_what_changed():
-    assert changes(AccountLimits(), replace(TIGHTER, forbidden_symbols=frozenset({"TQQQ"}))) == [
-        "max_order_value from 100000 to 5000", "forbidden_symbols from none to TQQQ",
-    ]
+    tighter = replace(TIGHTER, forbidden_symbols=frozenset({"TQQQ"}))
+    told = ["forbidden_symbols from none to TQQQ", "max_order_value from 100000 to 5000"]
+    assert changes(encode(AccountLimits()), encode(tighter)) == told
+
+
+def test_a_limit_that_an_older_version_did_not_know_is_a_change_like_any_other():
+    older = {name: value for name, value in encode(AccountLimits()).items() if name != "max_bar_gap"}
+    assert changes(older, encode(AccountLimits())) == ["max_bar_gap from none to 0.5"]

@@ -2,17 +2,21 @@
 
 import itertools
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from tests.conftest import execute
-from tests.desks import PERSON, floor, samples
+from tests.desks import PERSON, floor, samples, strategy
 from trading_pipeline.adapters.clocks import SteppedClock
 from trading_pipeline.bootstrap import open_desk
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.homes import packaged_strategies
 from trading_pipeline.service import approvals, controls, trading
+from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.timetable import newest_cycle
@@ -80,3 +84,25 @@ def test_three_sessions_on_postgresql_are_those_in_memory(given, tmp_path, monke
             booked[row["symbol"]] += row["quantity"]
         assert {symbol: many for symbol, many in booked.items() if many} == again.broker.positions()
         assert again.broker.positions(), "something was bought in three sessions"
+
+
+def test_a_split_on_postgresql_is_the_one_in_memory_even_when_each_session_is_a_process(given, tmp_path):
+    """Apple's two for one of 2005-02-28, held with a stop and a target."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.10"))
+    opens = [datetime(2005, 2, 25, 14, 30, tzinfo=UTC), datetime(2005, 2, 28, 14, 30, tzinfo=UTC)]
+    stage = floor(tmp_path / "memory", samples(), opens[0], strategy(sizing=sizing))
+    for instant in opens:
+        stage.go(instant).cycle()
+
+    for instant in opens:
+        with open_desk(given, SteppedClock(instant)) as desk:
+            if instant == opens[0]:
+                controls.create(desk, strategy(sizing=sizing), actor=PERSON)
+                controls.start(desk, "buyer", actor=PERSON)
+            run_cycle(desk, newest_cycle(desk, Interval.DAY1))
+            assert compare_with_broker(desk) == []
+    with open_desk(given, SteppedClock(instant)) as desk:
+        assert told(desk.ledger) == told(stage.desk.ledger)
+        assert [e.type for e in desk.ledger.events(types=[EventType.CORPORATE_ACTION_SPLIT])] == [EventType.CORPORATE_ACTION_SPLIT]
+        assert verify(desk.ledger).ok
+        assert [order.ticket.quantity for order in desk.broker.orders()] == [desk.broker.positions()["AAPL"]] * 2

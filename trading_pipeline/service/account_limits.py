@@ -5,13 +5,11 @@ last recorded ones become the next version, and every open action judged under a
 """
 
 import json
-from dataclasses import fields
-from datetime import timedelta
-from decimal import Decimal
+from collections.abc import Mapping
+from typing import Any
 
-from trading_pipeline.domain.codec import decode, encode
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.voiding import void_open
@@ -19,29 +17,29 @@ from trading_pipeline.service.voiding import void_open
 
 def in_force(desk: Desk, tx: Transaction) -> int:
     """The version of the desk's account limits; written down, with what it voids, when they are not the recorded ones."""
-    account = desk.broker.account_id
+    account, limits = desk.broker.account_id, encode(desk.limits)
     row = tx.get("limits", account)
-    before = None if row is None else decode(AccountLimits, json.loads(row["limits"]))
-    if row is not None and before == desk.limits:
-        version: int = row["version"]
-        return version
+    changed = [] if row is None else changes(json.loads(row["limits"]), limits)
+    if row is not None and not changed:
+        current: int = row["version"]
+        return current
     version = 1 if row is None else row["version"] + 1
-    changed = [] if before is None else changes(before, desk.limits)
-    payload = {"account": account, "version": version, "limits": encode(desk.limits), "changed": changed}
+    payload = {"account": account, "version": version, "limits": limits, "changed": changed}
     event = NewEvent(EventType.LIMITS_SET, "account", f"limits.set:{account}:{version}", payload, desk.now(), "settings")
     [recorded] = tx.append(event)
-    if before is not None:
+    if row is not None:
         void_open(tx, f"the account's limits changed: {', '.join(changed)}", desk.now(), "settings", cause=recorded.seq)
     return version
 
 
-def changes(before: AccountLimits, after: AccountLimits) -> list[str]:
-    """What changed, with both values."""
-    pairs = [(field.name, getattr(before, field.name), getattr(after, field.name)) for field in fields(AccountLimits)]
-    return [f"{name} from {_text(old)} to {_text(new)}" for name, old, new in pairs if old != new]
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What differs between two sets of encoded limits, with both values; a limit that only one version of the code knows is a change."""
+    return [
+        f"{name} from {_text(before.get(name))} to {_text(after.get(name))}"
+        for name in sorted({*before, *after})
+        if before.get(name) != after.get(name)
+    ]
 
 
-def _text(value: Decimal | int | timedelta | frozenset[str]) -> str:
-    if isinstance(value, frozenset):
-        return ", ".join(sorted(value)) or "none"
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+def _text(value: Any) -> str:
+    return (", ".join(value) if isinstance(value, list) else str(value or "")) or "none"
