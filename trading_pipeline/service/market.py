@@ -58,11 +58,14 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
     if cycle.kind is CycleKind.BAR and pending(desk, desk.ledger):
         settle(desk, tally)
-    arrived = _fetch(desk, cycle.interval, symbols, cycle.bar_end, refill=cycle.kind is CycleKind.BACKFILL)
+    refill = cycle.kind is CycleKind.BACKFILL
+    known = desk.calendar.session(cycle.bar_end.date()).open if refill else cycle.bar_end
+    newest = desk.archive.read_many(symbols, cycle.interval, until=known, count=1)
+    arrived = _fetch(desk, cycle.interval, newest, cycle.bar_end)
     drops: list[NewEvent] = []
     events: list[NewEvent] = []
     tables = []
-    around = _neighbours(desk, cycle, [symbol for symbol, table in arrived.items() if len(table)])
+    around = {} if refill else _neighbours(desk, newest, arrived)
     for symbol in symbols:
         table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)), *around.get(symbol, ()))
         tables.append(table)
@@ -218,29 +221,26 @@ def _listed_since(desk: Desk, interval: Interval, bar_end: datetime) -> datetime
     return session.open if session is not None else bar_end
 
 
-def _fetch(desk: Desk, interval: Interval, symbols: Sequence[str], until: datetime, *, refill: bool) -> Mapping[str, BarTable]:
-    """What has closed since the newest archived bar; a refill asks for the whole session again, and for what lacks before it."""
-    known = desk.calendar.session(until.date()).open if refill else until
-    newest = desk.archive.read_many(symbols, interval, until=known, count=1)
+def _fetch(desk: Desk, interval: Interval, newest: Mapping[str, BarTable], until: datetime) -> Mapping[str, BarTable]:
+    """What has closed since the newest bar that is taken as known; a refill knows none of its session."""
     starts: dict[datetime | None, list[str]] = {}
-    for symbol in symbols:
-        table = newest.get(symbol)
-        starts.setdefault(table.last_end if table is not None and len(table) else None, []).append(symbol)
+    for symbol, table in newest.items():
+        starts.setdefault(table.last_end if len(table) else None, []).append(symbol)
     found: dict[str, BarTable] = {}
     for after, group in starts.items():
         found.update(desk.market.closed_bars(group, interval, after, until))
     return found
 
 
-def _neighbours(desk: Desk, cycle: Cycle, symbols: Sequence[str]) -> dict[str, tuple[float | None, float | None]]:
+def _neighbours(
+    desk: Desk, newest: Mapping[str, BarTable], arrived: Mapping[str, BarTable],
+) -> dict[str, tuple[float | None, float | None]]:
     """The prices before and after the bars that have just arrived: without them a single bad print would have nothing to be measured by."""
-    if cycle.kind is not CycleKind.BAR or not symbols or cycle.interval is None or cycle.bar_end is None:
-        return {}
-    known = desk.archive.read_many(symbols, cycle.interval, until=cycle.bar_end, count=1)
-    quotes = desk.market.quotes(symbols, desk.now())
+    symbols = sorted(symbol for symbol, table in arrived.items() if len(table))
+    quotes = desk.market.quotes(symbols, desk.now()) if symbols else {}
     return {
         symbol: (
-            float(known[symbol].close[-1]) if symbol in known and len(known[symbol]) else None,
+            float(newest[symbol].close[-1]) if len(newest[symbol]) else None,
             float(quotes[symbol].last) if symbol in quotes else None,
         )
         for symbol in symbols
