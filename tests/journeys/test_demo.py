@@ -49,8 +49,26 @@ def test_the_demo_trades_three_sessions_and_a_second_one_moves_the_first_aside(s
     assert (aside / "postgres").is_dir()
 
 
-def test_a_demo_without_a_session_in_reach_is_refused_in_words(short_home):
-    done = play(short_home / "demo", "--from", "2030-01-01")
-    assert done.returncode == 2
-    assert "There is no session" in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--from", "2030-01-01"], "There is no session from 2030-01-01."),
+        (["--from", "tomorrow"], "Argument --from: 'tomorrow' is no date such as 2012-10-15."),
+        (["--sessions", "0"], "Argument --sessions: '0' is no whole number from 1 on."),
+        (["--bogus"], "Unrecognized arguments: --bogus."),
+        (["--bars", "no-such-folder"], "no-such-folder"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_as_everywhere_and_the_earlier_home_stays(short_home, arguments, message):
+    home = short_home / "demo"
+    home.mkdir()
+    (home / "trading.toml").write_text('environment = "demo"\n')
+    done = play(home, *arguments)
+    assert done.returncode == 2, done.stderr
+    said = json.loads(done.stderr.splitlines()[-1])
+    assert message in said["message"]
+    assert said["rule"]
+    assert said["remedy"]
     assert "RESULT" not in done.stdout
+    assert [each.name for each in home.parent.iterdir()] == ["demo"]
+    assert (home / "trading.toml").exists()

@@ -1,6 +1,7 @@
 """Sensors: what is launched when, once; what a dead run leads to; and what waits for whom."""
 
 import json
+import time
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -8,8 +9,8 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
-from resources.run_process import PROCESS_TAG, this_process
-from tests.desks import CLOSE, DAY, NEVER, OPEN, PERSON, Killed, at, bars, crashing, floor, market, strategy
+from resources.run_process import PROCESS_TAG, process_of, this_process
+from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, Killed, at, bars, crashing, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode
@@ -208,6 +209,48 @@ def test_the_close_is_launched_once_when_the_session_has_ended(house, tmp_path):
     assert house.tick("session_close", stage) == []
 
 
+def test_a_close_whose_run_died_is_launched_again(house, tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    house.tick_and_launch("bar_close", "cycle", stage)
+    stage.go(CLOSE)
+    [request] = house.tick("session_close", stage)
+    leave_run(house, request, "session_close", STATUS.STARTED)
+    assert house.tick("session_close", stage) == [], "one is under way"
+    [run] = house.instance.get_runs(dg.RunsFilter(statuses=[STATUS.STARTED]))
+    house.instance.report_run_failed(run)
+    [again] = house.tick("session_close", stage)
+    assert again.run_key != request.run_key
+    assert house.launch(again, "session_close", stage).success
+    assert stage.row("sessions")["state"] == "closed"
+
+
+def test_a_session_begins_after_the_last_ones_close_however_late_that_is(house, tmp_path):
+    """What the new day is measured from is the last close, and the close reports its own day's fills."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(agent=ExpressionAgent(ALWAYS, "", 1)))
+    house.tick_and_launch("bar_close", "cycle", stage)
+    stage.go(at(9, 30, day=date(2024, 8, 29)))
+    assert house.tick("bar_close", stage) == []
+    [closed] = house.tick_and_launch("session_close", "session_close", stage)
+    assert closed.success
+    house.tick_and_launch("bar_close", "cycle", stage)
+    first, second = stage.rows("sessions")
+    assert (first["state"], second["state"]) == ("closed", "open")
+    assert second["baseline_equity"] == first["closing_equity"]
+    assert json.loads(first["report"])["fills"] == 1
+
+
+def test_a_close_that_fails_for_good_does_not_end_trading(house, tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    house.tick_and_launch("bar_close", "cycle", stage)
+    stage.go(at(9, 30, day=date(2024, 8, 29)))
+    for _ in range(3):
+        assert house.tick("bar_close", stage) == []
+        [request] = house.tick("session_close", stage)
+        leave_run(house, request, "session_close", STATUS.FAILURE)
+    assert house.tick("session_close", stage) == []
+    assert len(house.tick("bar_close", stage)) == 1
+
+
 # Safety
 
 
@@ -240,6 +283,17 @@ def test_a_run_whose_process_is_gone_is_reported_as_failed(house, stage):
     assert status[alive.run_id] is status[unmarked.run_id] is STATUS.STARTED
 
 
+def test_a_run_of_an_earlier_process_that_never_named_its_own_is_lost(house, stage, monkeypatch):
+    """Killed between its start and its first step; runs are children of the process that looks, or of one before it."""
+    [request] = house.tick("bar_close", stage)
+    orphan = leave_run(house, request, "cycle", STATUS.STARTED)
+    house.tick("lost_runs", stage)
+    assert house.instance.get_run_by_id(orphan.run_id).status is STATUS.STARTED
+    monkeypatch.setattr("sensors.safety._began", lambda: time.time() + 1)
+    house.tick("lost_runs", stage)
+    assert house.instance.get_run_by_id(orphan.run_id).status is STATUS.FAILURE
+
+
 def test_a_process_id_that_was_given_again_is_not_taken_for_the_lost_one(house, stage):
     [request] = house.tick("bar_close", stage)
     pid = this_process().split("@")[0]
@@ -251,7 +305,7 @@ def test_a_process_id_that_was_given_again_is_not_taken_for_the_lost_one(house, 
 def test_every_run_carries_its_process(house, stage):
     [request] = house.tick("bar_close", stage)
     result = house.launch(request, "cycle", stage)
-    assert house.instance.get_run_by_id(result.run_id).tags[PROCESS_TAG] == this_process()
+    assert process_of(house.instance.get_run_by_id(result.run_id)) == this_process()
 
 
 def test_a_strategy_that_holds_gets_its_cycles_too(house, tmp_path):

@@ -7,9 +7,10 @@ import pytest
 from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.service import controls
 from trading_pipeline.service.cycle import run_cycle
-from trading_pipeline.service.timetable import due_cycles, newest_cycle, record_missed
+from trading_pipeline.service.timetable import Unfinished, due_cycles, newest_cycle, record_missed, unfinished
 
 THURSDAY = date(2024, 8, 29)
 
@@ -126,3 +127,13 @@ def test_missed_sessions_of_a_daily_strategy_are_recorded_and_a_holiday_is_none(
 def test_a_first_cycle_has_missed_nothing(daily):
     daily.go(at(12))
     assert record_missed(daily.desk, daily.due()) == 0
+
+
+def test_what_a_session_has_still_to_do_is_counted(tmp_path):
+    specs = strategy(symbols=("AAPL", "IBM")), strategy("asks", mode=Mode.APPROVAL)
+    stage = floor(tmp_path, market(bars("AAPL"), bars("IBM")), OPEN, *specs)
+    assert unfinished(stage.desk) == Unfinished(cycles=1, proposals=0, unsent=0)
+    stage.cycle()
+    assert unfinished(stage.desk) == Unfinished(cycles=0, proposals=1, unsent=1)
+    stage.go(at(9, 40, 30))
+    assert unfinished(stage.desk).unsent == 0, "its ten minutes are over"
