@@ -197,4 +197,9 @@ def until(done: Callable[[], object], up: "subprocess.Popen[bytes] | None", home
 
 
 def said(home: Path) -> str:
-    return (home.parent / "said").read_text()
+    """What `up` has said, and what the ledger tells of trouble: for a test that fails."""
+    with open_desk(Settings.load(home)) as desk:
+        states = [f"{row['name']} {row['state']} {row['reason']}" for row in desk.ledger.find("strategies")]
+        newest = [f"{event.seq} {event.type} {event.payload_text[:200]}" for event in desk.ledger.events(after=desk.ledger.head()[0] - 25)]
+        failed = [f"{event.seq} {event.type} {event.payload_text[:300]}" for event in desk.ledger.events(types=(EventType.RUN_FAILED,))]
+    return "\n".join([(home.parent / "said").read_text(), *states, *failed, *newest])
