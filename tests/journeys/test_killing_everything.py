@@ -74,7 +74,7 @@ def test_nothing_is_lost_and_nothing_is_sent_twice(home: Path) -> None:
         killed_at = killed_in_a_cycle(home, STEPS[number % len(STEPS)])
         up = start(home)
         try:
-            later_cycle(home, after=killed_at)
+            later_cycle(home, up, after=killed_at)
         finally:
             up.send_signal(signal.SIGINT)
             code = up.wait(60)
@@ -101,7 +101,7 @@ def killed_in_a_cycle(home: Path, step: str) -> Event:
         return ledger.events(after=ledger.head()[0] - 1)[0]
 
 
-def later_cycle(home: Path, after: Event) -> None:
+def later_cycle(home: Path, up: "subprocess.Popen[bytes]", after: Event) -> None:
     """Wait until a cycle that began after this fact has run to its end; a person resumes what the lost run has paused."""
     with closing(ledger_of(home)) as ledger:
         sessions = {event.payload["session"] for event in ledger.events(types=(EventType.SESSION_OPENED,))}
@@ -113,7 +113,7 @@ def later_cycle(home: Path, after: Event) -> None:
             done = ledger.events(after=after.seq, types=(EventType.STEP_COMPLETED,))
             return any(e.payload["step"] == "portfolio_snapshots" and e.payload["session"] not in sessions for e in done)
 
-        until(gone_on, None, home)
+        until(gone_on, up, home)
 
 
 def check_the_record(home: Path) -> None:
@@ -188,10 +188,10 @@ def kill_everything(home: Path) -> None:
         psutil.wait_procs(left, timeout=5)
 
 
-def until(done: Callable[[], object], up: "subprocess.Popen[bytes] | None", home: Path, seconds: float = 90) -> None:
+def until(done: Callable[[], object], up: "subprocess.Popen[bytes]", home: Path, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not done():
-        assert up is None or up.poll() is None, said(home)
+        assert up.poll() is None, said(home)
         assert time.monotonic() < deadline, said(home)
         time.sleep(0.02)
 
