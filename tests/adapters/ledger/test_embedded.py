@@ -203,6 +203,21 @@ def test_stop_ends_the_server_and_a_second_stop_does_nothing(home: Path) -> None
     assert EmbeddedPostgres.start(home / "postgres").started_here
 
 
+def test_the_last_one_to_leave_stops_the_server_whoever_started_it(home: Path) -> None:
+    server = EmbeddedPostgres.start(home / "postgres")
+    other = connect(server.app_url().update_query_dict({"application_name": "trading-another"}))
+    with server.attended():
+        assert server.leave() == 1, "its own connection counts for nobody"
+    assert postmaster(home).is_running()
+    other.close()
+    attached = EmbeddedPostgres.start(home / "postgres")
+    deadline = time.monotonic() + 10
+    while attached.leave() and time.monotonic() < deadline:
+        time.sleep(0.05)  # a closed connection's backend takes a moment to end
+    assert not (home / "postgres" / "postmaster.pid").exists()
+    assert attached.leave() == 0
+
+
 def test_lost_passwords_are_named_with_their_file(home: Path) -> None:
     file = home / "postgres.passwords"
     kept = file.read_text()
