@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.calendar import load_calendar, unscheduled_closures
 
 NEW_YORK = ZoneInfo("America/New_York")
 TODAY = date(2026, 3, 2)
@@ -128,3 +128,18 @@ def test_a_cache_folder_that_cannot_be_made_costs_time_only(tmp_path, calendar, 
     blocked.write_text("in the way")
     assert load_calendar(blocked, TODAY).horizon == calendar.horizon
     assert "cannot be written" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "closed"),
+    [
+        (date(2012, 10, 15), date(2012, 11, 23), (date(2012, 10, 29), date(2012, 10, 30))),
+        (date(2001, 9, 10), date(2001, 9, 17), (date(2001, 9, 11), date(2001, 9, 12), date(2001, 9, 13), date(2001, 9, 14))),
+        (date(2012, 11, 19), date(2012, 12, 26), ()),
+        (date(2024, 8, 26), date(2024, 8, 30), ()),
+    ],
+    ids=["hurricane", "attack", "Thanksgiving and Christmas are holidays", "a full week"],
+)
+def test_unscheduled_closures_are_told_from_holidays(first, last, closed):
+    """Source: NYSE, special closings since 1885."""
+    assert unscheduled_closures(load_calendar(), first, last) == closed

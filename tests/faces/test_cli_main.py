@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.faces.conftest import Shell
+from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli.main import main
-from trading_pipeline.faces.cli.output import Column, Output, duration, gain, new_york, plain, price
+from trading_pipeline.faces.cli.output import Column, Output, countdown, duration, gain, in_new_york, new_york, plain, price
 
 HEAVY = ("pandas", "matplotlib", "dagster", "exchange_calendars", "pyarrow", "sqlalchemy", "numpy", "talib")
 COMMANDS = (
@@ -104,7 +105,61 @@ def test_figures_read_as_traders_write_them() -> None:
     assert new_york("2012-10-15T13:30:00.000000Z") == "2012-10-15 09:30:00"
     assert [str(gain(each)) for each in ("12.5", "-3", "0")] == ["+$12.50", "-$3.00", "$0.00"]
     assert [price(each) for each in ("65", "65.1025", "1234.5", None)] == ["$65.00", "$65.1025", "$1,234.50", ""]
+    assert [str(gain(each)) for each in ("-0.001", "-0.00", "0.004")] == ["$0.00"] * 3
+    assert [countdown(each) for each in (5.9, 252, 36_065)] == ["00:00:05", "00:04:12", "10:01:05"]
     assert [duration(each) for each in (5.9, 252, 7265)] == ["5 s", "4 min 12 s", "2 h 1 min"]
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("until 2012-10-12 20:00 UTC", "until 2012-10-12 16:00"), ("5min@2024-08-28T14:00Z", "5min@2024-08-28 10:00"),
+        ("orders@2012-11-13T21:00:05.000000Z", "orders@2012-11-13 16:00:05"), ("sent from 09:30:06 New York", "sent from 09:30:06"),
+        ("at 2012-10-15 09:30:05.000 New York", "at 2012-10-15 09:30:05.000"), ("New York", "New York"), ("2012-10-12", "2012-10-12"),
+    ],
+)
+def test_sentences_come_in_one_time_zone(said: str, shown: str) -> None:
+    assert in_new_york(said) == shown
+    if "UTC" in said:
+        assert in_new_york(said, said=False) == f"{shown} New York"
+
+
+def test_a_table_leaves_out_what_can_be_spared_and_cuts_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    columns = [
+        Column("SYMBOL"), Column("SHARES", right=True), Column("SPARE", spare=2), Column("LESS SPARE", spare=1),
+        Column("REMARK", wrap=True), Column("NOTHING", wrap=True),
+    ]
+    row = ["GOOGL", "1,234,567", "s" * 12, "less spare", "words that go on for long enough to be wrapped"]
+
+    def shown(width: int) -> list[str]:
+        monkeypatch.setenv("COLUMNS", str(width))
+        Output().table(columns, [[*row, ""]])
+        return capsys.readouterr().out.splitlines()
+
+    assert shown(120)[0].split() == ["SYMBOL", "SHARES", "SPARE", "LESS", "SPARE", "REMARK"]
+    assert shown(55)[0].split() == ["SYMBOL", "SHARES", "LESS", "SPARE", "REMARK"]
+    assert shown(40)[0].split() == ["SYMBOL", "SHARES", "REMARK"]
+    for width in (120, 55, 40):
+        assert max(map(len, shown(width))) <= width
+        text = " ".join(" ".join(shown(width)).split())
+        assert "GOOGL 1,234,567 " in text
+        assert set(row[4].split()) <= set(text.split())
+    assert "1,234,567" in "\n".join(shown(10)), "what decides stays, though the terminal has to wrap the line"
+
+
+def test_an_error_is_broken_between_words_and_a_path_is_left_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = "/a/very/long/path/that/no/terminal/of/forty/columns/has/room/for"
+    monkeypatch.setenv("COLUMNS", "40")
+    Output().error(InputError("There is something wrong with what was given here.", rule=f"see {path} for it", remedy="mend it"))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "error   There is something wrong with", "        what was given here.", "rule    see", f"        {path}", "        for it",
+        "remedy  mend it",
+    ]
 
 
 def test_colour_is_for_terminals_and_no_color_is_respected(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

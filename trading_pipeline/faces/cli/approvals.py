@@ -46,15 +46,16 @@ def approvals(call: Invocation, everything: Annotated[bool, typer.Option("--all"
     if everything:
         columns += [Column("STATE"), Column("ASKED (NEW YORK)", spare=2), Column("BY", spare=3), Column("REASON", wrap=True, spare=5)]
     else:
-        columns += [Column("ASKED (NEW YORK)", spare=3), Column("TIME LEFT", right=True)]
+        columns += [Column("ASKED (NY)", spare=3), Column("TIME LEFT", right=True)]
 
     def cells(row: dict[str, Any]) -> list[object]:
         shown = row["shown"]
         order = Text.assemble(word(shown["side"]), f" {shown['quantity']:,} {plain(shown['symbol'])}")
         first = [row["short_id"], order, money(shown["estimated_value"]), _confidence(shown), row["strategy"]]
-        asked = new_york(row["requested_at"])
         if everything:
-            return [*first, word(row["state"]), asked[:16], row["decided_by"] or "", row["reason"] or ""]
+            asked = new_york(row["requested_at"])[:16]
+            return [*first, word(row["state"]), asked, row["decided_by"] or "", row["reason"] or ""]
+        asked = new_york(row["requested_at"], date=False)
         return [*first, asked, countdown(row["seconds_left"]) if row["seconds_left"] > 0 else "over"]
 
     empty = "There was no proposal yet." if everything else "Nothing waits for a decision."

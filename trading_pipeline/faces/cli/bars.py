@@ -176,7 +176,7 @@ def list_(call: Invocation) -> None:
         [asdict(h) | {"first": h.first.isoformat(), "last": h.last.isoformat()} for h in held],
         lambda: call.output.table(
             [
-                Column("SYMBOL"), Column("BARS"), Column("COUNT", right=True), Column("SESSIONS", right=True),
+                Column("SYMBOL"), Column("BARS"), Column("COUNT", right=True), Column("SESSIONS", right=True, spare=1),
                 Column("FIRST (NEW YORK)"), Column("LAST CLOSE"),
             ],
             [[h.symbol, h.interval, f"{h.bars:,}", f"{h.sessions:,}", new_york(h.first)[:16], new_york(h.last)[:16]] for h in held],

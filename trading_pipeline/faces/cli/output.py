@@ -131,7 +131,10 @@ def word(value: str) -> Text:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a table. On a narrow terminal `wrap` columns give way, then the spare ones go, highest first; the others stay whole."""
+    """One column of a table; one of remarks (`wrap`) that has none is not shown.
+
+    On a narrow terminal `wrap` columns give way, then the spare ones go, highest first; the others stay whole.
+    """
 
     title: str
     right: bool = False
@@ -164,12 +167,12 @@ class Output:
 
     def line(self, *parts: object, style: str = "") -> None:
         """One line; a Text keeps its style, anything else is foreign text."""
-        self.out.print(_joined(parts, style), soft_wrap=True)
+        self.out.print(_flowed(self.out, _joined(parts, style)), soft_wrap=True)
 
     def note(self, *parts: object, style: str = "") -> None:
         """A remark on stderr: what to do next, what is going on."""
         if not self.quiet and not self.as_json:
-            self.err.print(_joined(parts, style), soft_wrap=True)
+            self.err.print(_flowed(self.err, _joined(parts, style)), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         """A line that stands out, after an empty one."""
@@ -192,9 +195,11 @@ class Output:
             self.line(empty)
             return
         cells = [[_cell(value) for value in row] for row in rows]
-        natural = [
-            max(cell_len(column.title), *(cell_len(row[index].plain) for row in cells)) for index, column in enumerate(columns)
-        ]
+        filled = [max(cell_len(row[index].plain) for row in cells) for index in range(len(columns))]
+        natural = {
+            index: max(cell_len(column.title), filled[index])
+            for index, column in enumerate(columns) if filled[index] or not column.wrap
+        }
         widths = _fitting(columns, natural, self.out.width)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", width=sum(widths.values()) + 2 * len(widths) - 2)
         for index, width in widths.items():
@@ -231,7 +236,8 @@ class Output:
             shown = f"{shown} (value: {error.value})"
         for name, style, said in (("error   ", "bold red", shown), ("rule    ", _FAINT, error.rule), ("remedy  ", _FAINT, error.remedy)):
             if said:
-                self.err.print(_joined((Text(name, style), in_new_york(said, said=False)), ""), soft_wrap=True)
+                line = _joined((Text(name, style), in_new_york(said, said=False)), "")
+                self.err.print(_flowed(self.err, line, len(name)), soft_wrap=True)
             if said is shown and place:
                 self.err.print(Text("\n".join(_pointed(place.splitlines(), self.err.width))), soft_wrap=True)
 
@@ -300,9 +306,24 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False, width=wide)
 
 
-def _fitting(columns: Sequence[Column], natural: Sequence[int], room: int) -> dict[int, int]:
-    """The width of each column that is shown, by its index."""
-    kept = list(range(len(columns)))
+def _flowed(console: Console, text: Text, indent: int = 0) -> Text:
+    """Text broken between words for a terminal; a word longer than a line, such as a path, is left whole to be copied."""
+    if console.width >= PIPE_WIDTH:
+        return text
+    breaks, begin, room = [], 0, console.width
+    for each in re.finditer(r"\S+", text.plain):
+        if each.start() > begin and cell_len(text.plain[begin : each.end()]) > room:
+            breaks.append(each.start())
+            begin, room = each.start(), console.width - indent
+    lines = text.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return Text("\n" + " " * indent).join(lines)
+
+
+def _fitting(columns: Sequence[Column], natural: Mapping[int, int], room: int) -> dict[int, int]:
+    """The width of each column that is shown, by its index, of those that have something to show."""
+    kept = list(natural)
 
     def least(index: int) -> int:
         return min(natural[index], LEAST_WRAPPED) if columns[index].wrap else natural[index]

@@ -45,7 +45,8 @@ def list_(call: Invocation) -> None:
     with call.desk() as desk:
         rows = desk.ledger.find("strategies", order_by="name")
     columns = [
-        Column("STRATEGY"), Column("STATE"), Column("MODE"), Column("BARS"), Column("SINCE (NEW YORK)"), Column("SYMBOLS", wrap=True),
+        Column("STRATEGY"), Column("STATE"), Column("MODE", spare=1), Column("BARS"), Column("SINCE (NEW YORK)", spare=2),
+        Column("SYMBOLS", wrap=True),
         Column("REASON", wrap=True),
     ]
 
