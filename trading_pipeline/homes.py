@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trading_pipeline.adapters.clocks import Pace, ReplayClock
+from trading_pipeline.adapters.clocks import ReplayClock
 from trading_pipeline.adapters.home_lock import LOCK
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.market_data.files import FileMarket
 from trading_pipeline.adapters.market_data.stored import StoredMarket, store_market
+from trading_pipeline.adapters.replay_file import Pace
 from trading_pipeline.adapters.strategy_files import parse_strategy
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from tests.adapters.brokers.paper_venue import CALM, SESSIONS, Venue, buy, market_of, minutes, sell, stop, target
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
-from trading_pipeline.adapters.ledger.embedded import APP, EmbeddedPostgres
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.domain.orders import OrderType, Side
 from trading_pipeline.errors import BrokerRefused
 from trading_pipeline.ports import Broker, BrokerStatus, Permit, Ticket, ticket_digest

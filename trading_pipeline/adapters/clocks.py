@@ -7,22 +7,30 @@ replay has two gates a session: at a closed one it runs in real time instead of 
 keeper's business. Host time zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """
 
-import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from trading_pipeline.adapters.daily_replay import Linger, daily_instant, gate_ns, no_sessions, slot_at
-from trading_pipeline.adapters.durable_files import open_lock, storage_errors, write_atomically
+from trading_pipeline.adapters.durable_files import storage_errors, write_atomically
+from trading_pipeline.adapters.replay_file import (
+    Pace,
+    Progress,
+    ReplayFile,
+    aware,
+    first_closed,
+    locked,
+    next_closed,
+    progress_of,
+    read_file,
+)
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.sessions import NEW_YORK, Session, TradingCalendar
 from trading_pipeline.errors import Conflict, InputError, StorageError
@@ -68,7 +76,7 @@ class SteppedClock:
     """Time that moves when told to: demo, tests, backtests."""
 
     def __init__(self, start: datetime) -> None:
-        self._now = _aware(start)
+        self._now = aware(start)
 
     def now(self) -> datetime:
         """The instant it was moved to last."""
@@ -80,21 +88,12 @@ class SteppedClock:
         Raises:
             Conflict: The instant is in the past.
         """
-        if _aware(instant) < self._now:
+        if aware(instant) < self._now:
             raise Conflict(
                 f"The clock stands at {instant_text(self._now)} and cannot go back to {instant_text(instant)}.", value=instant,
                 rule="the market clock never goes back", remedy="start a new replay for an earlier instant",
             )
         self._now = instant.astimezone(UTC)
-
-
-class Pace(StrEnum):
-    """How a replay runs."""
-
-    INTRADAY = "intraday"
-    """start + speed x real time."""
-    DAILY = "daily"
-    """One session in every so many seconds, see `daily_instant`."""
 
 
 @cache
@@ -105,42 +104,6 @@ def _boot_id() -> str:
         import psutil
 
         return f"booted-{psutil.boot_time():.0f}"
-
-
-def _aware(instant: datetime) -> datetime:
-    if instant.tzinfo is None:
-        raise InputError(
-            f"{instant} has no time zone.", value=instant, rule="instants are aware", remedy="add the offset, such as -04:00 or Z",
-        )
-    return instant.astimezone(UTC)
-
-
-Aware = Annotated[datetime, AfterValidator(_aware)]
-
-
-class _File(BaseModel):
-    """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` of real time.
-
-    It stands still from `kept_until_ns` on, and during any other boot.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    version: int = Field(default=1, ge=1, le=1)
-    market: str
-    pace: Pace
-    start: Aware
-    end: Aware
-    speed: float = Field(gt=0)
-    session_seconds: float = Field(gt=0)
-    boot_id: str
-    anchor_ns: int
-    elapsed_ns: int = Field(ge=0)
-    kept_until_ns: int
-    gate: int | None = Field(default=None, ge=0)
-    """Of a daily replay: the gate that it does not pass until its keeper opens it; None while nobody keeps the gates."""
-    lingered_gate: int = -1
-    lingered_ns: int = Field(default=0, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +126,7 @@ class Ticks:
 class ReplayClock:
     """History run again, shared through `clock.json` by all processes of a home."""
 
-    def __init__(self, path: Path, file: _File, sessions: Sequence[Session], ticks: Ticks) -> None:
+    def __init__(self, path: Path, file: ReplayFile, sessions: Sequence[Session], ticks: Ticks) -> None:
         """Use `create` or `attach`."""
         self._path = path
         self._file = file
@@ -197,7 +160,7 @@ class ReplayClock:
         ticks = ticks or Ticks()
         now = ticks.monotonic_ns()
         try:
-            file = _File(
+            file = ReplayFile(
                 market=market, pace=pace, start=start, end=end, speed=speed, session_seconds=session_seconds, boot_id=ticks.boot_id(),
                 anchor_ns=now, elapsed_ns=0, kept_until_ns=now + (_KEPT_NS if running else 0),
             )
@@ -214,7 +177,7 @@ class ReplayClock:
                 rule="a replay lies within its data", remedy=f"start before {instant_text(file.end)}",
             )
         clock = cls(path, file, _sessions(file, calendar), ticks)
-        with _locked(path):
+        with locked(path):
             if path.exists():
                 raise Conflict(
                     f"A replay runs by {path} already.", value=str(path), rule="the market clock of a home never goes back",
@@ -231,7 +194,7 @@ class ReplayClock:
             StorageError: The file is absent, unreadable or damaged.
             CalendarError: It replays days that the calendar does not know.
         """
-        file = _read(path)
+        file = read_file(path)
         return cls(path, file, _sessions(file, calendar), ticks or Ticks())
 
     @property
@@ -298,11 +261,11 @@ class ReplayClock:
     def keep_gates(self) -> None:
         """Let no gate from here on be passed before `open_gate`; the errors are those of `keep`."""
         if self._file.pace is Pace.DAILY:
-            self._rewrite(lambda _now, until: until, _closed)
+            self._rewrite(lambda _now, until: until, first_closed)
 
     def open_gate(self) -> None:
         """Let it go on to the next gate, if it is at one; the errors are those of `keep`."""
-        self._rewrite(lambda _now, until: until, _opened)
+        self._rewrite(lambda _now, until: until, next_closed)
 
     def keep(self) -> None:
         """Let the replay go on for KEPT_SECONDS more, from where it stands; call it every few seconds.
@@ -316,12 +279,12 @@ class ReplayClock:
         """Stand still from PAUSE_SECONDS on, until the next `keep`; the errors are those of `keep`."""
         self._rewrite(lambda now, until: min(until, now + _PAUSE_NS))
 
-    def _rewrite(self, kept_until: Callable[[int, int], int], gate: "Callable[[_File, _Progress], int | None] | None" = None) -> None:
-        with _locked(self._path):
-            file = _read(self._path)
+    def _rewrite(self, kept_until: Callable[[int, int], int], gate: Callable[[ReplayFile, Progress], int | None] | None = None) -> None:
+        with locked(self._path):
+            file = read_file(self._path)
             boot, now = self._ticks.boot_id(), self._ticks.monotonic_ns()
             until = kept_until(now, file.kept_until_ns if file.boot_id == boot else now)
-            progress = _progress(file, boot, now)
+            progress = progress_of(file, boot, now)
             changed = {
                 "boot_id": boot, "anchor_ns": now, "kept_until_ns": until, "elapsed_ns": progress.elapsed_ns,
                 "lingered_gate": progress.lingered_gate, "lingered_ns": progress.lingered_ns,
@@ -330,19 +293,19 @@ class ReplayClock:
             self._file = file.model_copy(update=changed)
             self._write()
 
-    def _progress(self) -> "_Progress":
-        return _progress(self._current(), self._ticks.boot_id(), self._ticks.monotonic_ns())
+    def _progress(self) -> Progress:
+        return progress_of(self._current(), self._ticks.boot_id(), self._ticks.monotonic_ns())
 
-    def _current(self) -> _File:
+    def _current(self) -> ReplayFile:
         """The file as it is now; an unreadable one leaves what was read before."""
         with suppress(OSError, StorageError):
             stat = self._path.stat()
             seen = stat.st_mtime_ns, stat.st_ino
             if seen != self._seen:
-                self._file, self._seen = _read(self._path), seen
+                self._file, self._seen = read_file(self._path), seen
         return self._file
 
-    def _instant(self, progress: "_Progress") -> datetime:
+    def _instant(self, progress: Progress) -> datetime:
         elapsed = timedelta(microseconds=progress.elapsed_ns // 1000)
         if self._file.pace is Pace.DAILY:
             linger = Linger(progress.lingered_gate, timedelta(microseconds=progress.lingered_ns // 1000))
@@ -355,43 +318,7 @@ class ReplayClock:
             write_atomically(self._path, self._file.model_dump_json(indent=2).encode() + b"\n")
 
 
-@dataclass(frozen=True, slots=True)
-class _Progress:
-    """How far a replay has come: real time in its slots, and at the newest gate where it had to linger."""
-
-    elapsed_ns: int
-    lingered_gate: int
-    lingered_ns: int
-    at_gate: bool
-
-
-def _progress(file: _File, boot_id: str, now_ns: int) -> _Progress:
-    ran = max(0, min(now_ns, file.kept_until_ns) - file.anchor_ns) if file.boot_id == boot_id else 0
-    lingered_gate, lingered_ns = file.lingered_gate, file.lingered_ns
-    if file.gate is None:
-        return _Progress(file.elapsed_ns + ran, lingered_gate, lingered_ns, at_gate=False)
-    room = max(0, gate_ns(file.gate, file.session_seconds) - file.elapsed_ns)
-    if ran > room:
-        lingered_ns = ran - room + (lingered_ns if lingered_gate == file.gate else 0)
-        lingered_gate = file.gate
-    return _Progress(file.elapsed_ns + min(ran, room), lingered_gate, lingered_ns, at_gate=ran >= room)
-
-
-def _closed(file: _File, progress: _Progress) -> int:
-    """The gate that is closed already, or the first one that has not been passed."""
-    if file.gate is not None:
-        return file.gate
-    gate = 2 * slot_at(progress.elapsed_ns, file.session_seconds)
-    while gate_ns(gate, file.session_seconds) < progress.elapsed_ns:
-        gate += 1
-    return gate
-
-
-def _opened(file: _File, progress: _Progress) -> int | None:
-    return file.gate + 1 if file.gate is not None and progress.at_gate else file.gate
-
-
-def _sessions(file: _File, calendar: TradingCalendar) -> tuple[Session, ...]:
+def _sessions(file: ReplayFile, calendar: TradingCalendar) -> tuple[Session, ...]:
     if file.pace is Pace.INTRADAY:
         return ()
     between = calendar.between(file.start.astimezone(NEW_YORK).date(), file.end.astimezone(NEW_YORK).date())
@@ -399,28 +326,3 @@ def _sessions(file: _File, calendar: TradingCalendar) -> tuple[Session, ...]:
     if not sessions:
         raise no_sessions()
     return sessions
-
-
-def _read(path: Path) -> _File:
-    with storage_errors("The replay clock", path):
-        content = path.read_bytes()
-    try:
-        return _File.model_validate_json(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise StorageError(
-            f"The replay clock {path} is damaged: {where}: {first['msg']}.", value=str(path),
-            rule="clock.json is written by the replay alone", remedy="restore it from a backup, or start a new replay in another home",
-        ) from None
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time changes the file."""
-    with storage_errors("The replay clock", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = open_lock(path.with_suffix(".lock"))
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

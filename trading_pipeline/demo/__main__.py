@@ -23,7 +23,8 @@ class _Parser(argparse.ArgumentParser):
     """Complains as every command does."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(message[:1].upper() + message[1:] + ".", rule=" ".join(self.format_usage().split()), remedy="see trading demo --help")
+        usage = " ".join(self.format_usage().split())
+        raise InputError(f"{message[:1].upper()}{message[1:]}.", rule=usage, remedy="see trading demo --help")
 
 
 def main(arguments: list[str]) -> int:

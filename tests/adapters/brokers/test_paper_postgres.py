@@ -16,7 +16,8 @@ from tests.conftest import execute
 from tests.contracts.test_broker import DATABASE, paper_book
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
-from trading_pipeline.adapters.ledger.embedded import APP, EmbeddedPostgres
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import BrokerStatus

@@ -9,9 +9,7 @@ leaves as the last one stops it. Upgrades between major versions of PostgreSQL a
 import fcntl
 import hashlib
 import importlib.util
-import json
 import os
-import secrets
 import shutil
 import socket
 import stat
@@ -32,12 +30,20 @@ from sqlalchemy import URL
 
 from trading_pipeline.adapters.durable_files import open_lock
 from trading_pipeline.adapters.ledger import postgres_user
+from trading_pipeline.adapters.ledger.embedded_passwords import (
+    APP,
+    DAGSTER,
+    OWNER,
+    SUPERUSER,
+    passwords_file,
+    read_passwords,
+    write_passwords,
+)
 from trading_pipeline.errors import LedgerUnavailable, StorageError
 
 if TYPE_CHECKING:
     import psutil
 
-SUPERUSER, OWNER, APP, DAGSTER = "postgres", "trading_owner", "trading_app", "dagster"
 LEDGER_DATABASE, DAGSTER_DATABASE = "trading", "dagster"
 PORT = 5432
 """Names the socket; no TCP port is opened."""
@@ -90,7 +96,7 @@ class EmbeddedPostgres:
                 if socket_dir is None:
                     _initialise(data_dir)
                     socket_dir = _launch(data_dir)
-                server = cls(data_dir, socket_dir, started, _read_passwords(data_dir))
+                server = cls(data_dir, socket_dir, started, read_passwords(data_dir))
                 if started:
                     server._prepare()
         return server
@@ -180,7 +186,7 @@ class EmbeddedPostgres:
             raise LedgerUnavailable(
                 f"The embedded PostgreSQL does not let us in: {str(error).strip()}.", value=self.data_dir,
                 rule="the server runs and its passwords file is the one written with it",
-                remedy=f"look at {self.data_dir / 'log'} and {_passwords_file(self.data_dir)}",
+                remedy=f"look at {self.data_dir / 'log'} and {passwords_file(self.data_dir)}",
             ) from None
         connection.autocommit = True
         return connection
@@ -208,33 +214,6 @@ def _application_name() -> str:
 
 def _beside(data_dir: Path, suffix: str) -> Path:
     return data_dir.with_name(data_dir.name + suffix)
-
-
-def _passwords_file(data_dir: Path) -> Path:
-    return _beside(data_dir, ".passwords")
-
-
-def _read_passwords(data_dir: Path) -> dict[str, str]:
-    path = _passwords_file(data_dir)
-    try:
-        found = json.loads(path.read_text())
-        return {role: str(found[role]) for role in (SUPERUSER, OWNER, APP, DAGSTER)}
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        raise StorageError(
-            f"The passwords of the embedded PostgreSQL cannot be read from {path}.", value=path,
-            rule="they are written once, with the data folder", remedy=f"restore that file from a backup, or move {data_dir} aside",
-        ) from None
-
-
-def _write_passwords(data_dir: Path) -> dict[str, str]:
-    passwords = {role: secrets.token_urlsafe(32) for role in (SUPERUSER, OWNER, APP, DAGSTER)}
-    path = _passwords_file(data_dir)
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(passwords, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return passwords
 
 
 @contextmanager
@@ -268,7 +247,7 @@ def _initialise(data_dir: Path) -> None:
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700)
     postgres_user.give(making)
-    passwords = _write_passwords(data_dir)
+    passwords = write_passwords(data_dir)
     with tempfile.NamedTemporaryFile("w", prefix="trading-", suffix=".pw") as file:
         file.write(passwords[SUPERUSER])
         file.flush()

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 
-from trading_pipeline.adapters.clocks import Gate, Pace, ReplayClock
+from trading_pipeline.adapters.clocks import Gate, ReplayClock
+from trading_pipeline.adapters.replay_file import Pace
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import TradingError
