@@ -1,4 +1,7 @@
-"""Which process carries a run, as a run tag: so that a run whose process is gone can be told from a slow one."""
+"""Which process carries a run, as a run tag: so that a run whose process is gone can be told from a slow one.
+
+The tag names its run too: Dagster copies the tags of a run to its re-execution, which another process carries.
+"""
 
 import dagster as dg
 import psutil
@@ -8,17 +11,23 @@ PROCESS_TAG = ".dagster/trading_process"
 
 def mark(context: dg.AssetExecutionContext) -> None:
     """Name this process on the run of a step, unless that is done."""
-    if PROCESS_TAG not in context.run.tags and context.run.run_id not in _marked:
+    if context.run.run_id not in _marked and process_of(context.run) is None:
         mark_run(context.instance, context.run)
 
 
 def mark_run(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Name this process on a run."""
     _marked.add(run.run_id)
-    instance.add_run_tags(run.run_id, {PROCESS_TAG: this_process()})
+    instance.add_run_tags(run.run_id, {PROCESS_TAG: f"{this_process()}/{run.run_id}"})
 
 
 _marked: set[str] = set()
+
+
+def process_of(run: dg.DagsterRun) -> str | None:
+    """The process that a run names, as `this_process` does; None when it names none, or that of the run it repeats."""
+    process, _, owner = run.tags.get(PROCESS_TAG, "").partition("/")
+    return process if process and owner in ("", run.run_id) else None
 
 
 def this_process() -> str:
@@ -28,7 +37,7 @@ def this_process() -> str:
 
 
 def alive(named: str) -> bool:
-    """Whether the process that a tag names still runs."""
+    """Whether a process named by `this_process` still runs."""
     pid, _, began = named.partition("@")
     try:
         process = psutil.Process(int(pid))

@@ -4,7 +4,7 @@ import dagster as dg
 import psutil
 
 from assets.partitions import CYCLE_TAG, cycles_of
-from resources.run_process import PROCESS_TAG, alive
+from resources.run_process import alive, process_of
 from sensors.jobs import cycle, follow_up, session_close
 from trading_pipeline.errors import InputError
 from trading_pipeline.service.controls import record_failed_run
@@ -33,7 +33,7 @@ def lost_runs(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     lost = 0
     for record in context.instance.get_run_records(dg.RunsFilter(statuses=list(_IN_A_PROCESS))):
         run = record.dagster_run
-        named = run.tags.get(PROCESS_TAG)
+        named = process_of(run)
         # Runs are children of this process or of one it replaced: what was under way before it began ended with that one.
         if (named is not None and not alive(named)) or (named is None and record.update_timestamp.timestamp() < _began()):
             context.instance.report_run_failed(run, f"its process {named or ''} is gone")

@@ -8,12 +8,15 @@ import json
 import os
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 65_536
 ANSWER_SECONDS = 15.0
 """A parent that forks for the first time, or is starved of CPU, answers within this."""
+
+Message = dict[str, Any]
 
 
 class NotAsked(Exception):
@@ -24,8 +27,11 @@ class NoAnswer(Exception):
     """The question was sent and the answer did not come: what was asked for may have happened."""
 
 
-def ask(path: Path, question: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> dict[str, Any]:
+def ask(path: Path, question: Mapping[str, Any], seconds: float = ANSWER_SECONDS) -> Message:
     """Ask the parent at a socket.
+
+    Args:
+        seconds: How long sending and each part of the answer may take.
 
     Raises:
         NotAsked, NoAnswer: As each says.
@@ -38,11 +44,15 @@ def ask(path: Path, question: Mapping[str, Any], seconds: float = ANSWER_SECONDS
                 raise NotAsked(f"{path} belongs to another user")
         except OSError as error:
             raise NotAsked(f"nobody listens at {path}: {error.strerror or error}") from error
+        lines = Lines()
         try:
             connection.sendall(packed(question))
-            return unpacked(_line(connection))
+            while part := connection.recv(MOST_BYTES):
+                for answer in lines.feed(part):
+                    return answer
         except (OSError, ValueError) as error:
             raise NoAnswer(f"no answer from {path}: {error}") from error
+    raise NoAnswer(f"no answer from {path}: the connection ended")
 
 
 def packed(message: Mapping[str, Any]) -> bytes:
@@ -50,21 +60,22 @@ def packed(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message).encode() + b"\n"
 
 
-def unpacked(line: bytes) -> dict[str, Any]:
-    """A message as received; ValueError when it is none."""
-    message = json.loads(line)
-    if not isinstance(message, dict):
-        raise ValueError("a message is an object")
-    return message
+@dataclass(slots=True)
+class Lines:
+    """Puts together what arrives in parts, and takes apart what arrives together."""
 
+    _rest: bytes = b""
 
-def _line(connection: socket.socket) -> bytes:
-    received = b""
-    while not received.endswith(b"\n"):
-        part = connection.recv(MOST_BYTES)
-        if not part:
-            raise ValueError("the connection ended")
-        received += part
-        if len(received) > MOST_BYTES:
+    def feed(self, part: bytes) -> list[Message]:
+        """The messages that are complete with this part.
+
+        Raises:
+            ValueError: One is no JSON object, or too long.
+        """
+        *whole, self._rest = (self._rest + part).split(b"\n")
+        if len(self._rest) > MOST_BYTES:
             raise ValueError("the message is too long")
-    return received
+        messages = [json.loads(line) for line in whole]
+        if not all(isinstance(message, dict) for message in messages):
+            raise ValueError("a message is an object")
+        return messages

@@ -1,12 +1,15 @@
-"""Dagster's queue, with a way past it: a run that finds a free slot begins at once instead of at the queue's next look."""
+"""Dagster's queue, with a way past it: a run that finds a free slot begins at once instead of at the queue's next look.
+
+Only an empty queue is passed, so nobody is overtaken and Dagster's own order by priority holds. Two that come at the same
+instant may both find the last slot free: the limit is then exceeded by one, for the length of a run.
+"""
 
 from dagster import DagsterRun, DagsterRunStatus, RunsFilter
 from dagster._core.run_coordinator.base import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import QueuedRunCoordinator
 
-WAITING_OR_WORKING = [
-    DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING,
-]
+QUEUED = [DagsterRunStatus.QUEUED]
+WORKING = [DagsterRunStatus.NOT_STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 
 
 class PromptRunCoordinator(QueuedRunCoordinator):
@@ -15,8 +18,14 @@ class PromptRunCoordinator(QueuedRunCoordinator):
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         """Begin the run when there is a slot and nobody waits, else queue it."""
         run = context.dagster_run
-        most = self.get_run_queue_config().max_concurrent_runs
-        others = self._instance.get_runs_count(RunsFilter(statuses=WAITING_OR_WORKING)) - 1
-        if run.status is DagsterRunStatus.NOT_STARTED and (most == -1 or others < most):
+        if run.status is DagsterRunStatus.NOT_STARTED and self._free():
             return self._instance.launch_run(run.run_id, context.workspace)
         return super().submit_run(context)
+
+    def _free(self) -> bool:
+        limits = self._instance.get_concurrency_config().run_queue_config or self.get_run_queue_config()
+        if limits.tag_concurrency_limits or self._instance.get_runs_count(RunsFilter(statuses=QUEUED)):
+            return False
+        # The run itself is among those that are not started.
+        most = limits.max_concurrent_runs
+        return most == -1 or self._instance.get_runs_count(RunsFilter(statuses=WORKING)) <= most

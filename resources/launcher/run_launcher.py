@@ -5,6 +5,8 @@ question was sent and no answer came, the run is left alone: if it never begins,
 sensors launch it again.
 """
 
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -15,17 +17,18 @@ from dagster._core.launcher.base import CheckRunHealthResult, LaunchRunContext, 
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._serdes import ConfigurableClassData
 
-from resources.launcher.protocol import NoAnswer, NotAsked, ask
-from resources.run_process import PROCESS_TAG, alive
+from resources.launcher.protocol import ANSWER_SECONDS, Message, NoAnswer, NotAsked, ask
+from resources.run_process import alive, process_of
 
 
 class WarmRunLauncher(DefaultRunLauncher):
     """Launches a run in a process forked from one that has everything imported."""
 
-    def __init__(self, socket: str, inst_data: ConfigurableClassData | None = None) -> None:
+    def __init__(self, socket: str, inst_data: ConfigurableClassData | None = None, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         """Launch through the parent at a Unix socket."""
         super().__init__(inst_data)
         self._socket = Path(socket)
+        self._answer_seconds = answer_seconds
 
     @classmethod
     def config_type(cls) -> UserConfigSchema:
@@ -41,16 +44,16 @@ class WarmRunLauncher(DefaultRunLauncher):
         """Begin a run: warm, or the default way when the parent does not take it."""
         run = context.dagster_run
         try:
-            answer = ask(self._socket, {"do": "launch", "run_id": run.run_id})
+            answer = self._ask("launch", run.run_id)
         except NotAsked as error:
             self._fall_back(context, str(error))
         except NoAnswer as error:
             self._tell(run, f"{error}. Whether the run began is unknown, so it is not begun again; it fails by itself if it did not.")
         else:
-            if "accepted" in answer:
-                self._run_ids.add(run.run_id)
+            if "refused" in answer:
+                self._fall_back(context, answer["refused"])
             else:
-                self._fall_back(context, str(answer.get("refused", answer)))
+                self._run_ids.add(run.run_id)
 
     def terminate(self, run_id: str) -> bool:
         """Interrupt a run; its step gets the chance to end its transaction."""
@@ -58,13 +61,13 @@ class WarmRunLauncher(DefaultRunLauncher):
         if run is None or run.is_finished:
             return False
         try:
-            answer = ask(self._socket, {"do": "terminate", "run_id": run_id})
+            if run_id in self._ask("tell")["runs"]:
+                # Told first: Dagster takes an interrupt that nobody announced for a failure.
+                self._instance.report_run_canceling(run)
+                return bool(self._ask("terminate", run_id).get("terminated"))
         except (NotAsked, NoAnswer):
-            answer = {}
-        if not answer.get("terminated"):
-            return bool(super().terminate(run_id))  # type: ignore[no-untyped-call]
-        self._instance.report_run_canceling(run)
-        return True
+            pass
+        return bool(super().terminate(run_id)) or _interrupt(run)  # type: ignore[no-untyped-call]
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -73,14 +76,32 @@ class WarmRunLauncher(DefaultRunLauncher):
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether the process that the run names still lives; a run that names none yet is given time."""
-        named = run.tags.get(PROCESS_TAG)
+        named = process_of(run)
         if named is None or alive(named):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"its process {named} is gone")
 
+    def _ask(self, do: str, run_id: str = "") -> Message:
+        return ask(self._socket, {"do": do, "run_id": run_id}, self._answer_seconds)
+
     def _fall_back(self, context: LaunchRunContext, reason: str) -> None:
-        self._tell(context.dagster_run, f"A process of its own carries the run: {reason}.")
-        super().launch_run(context)
+        run = self._instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            self._instance.report_run_canceled(run, f"Cancelled before it began: {reason}.")
+        elif run.status in (dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING):
+            self._tell(run, f"A process of its own carries the run: {reason}.")
+            super().launch_run(context)
+        else:
+            self._tell(run, f"The run is not begun: {reason}.")
 
     def _tell(self, run: dg.DagsterRun, message: str) -> None:
         self._instance.report_engine_event(message, run, cls=self.__class__)
+
+
+def _interrupt(run: dg.DagsterRun) -> bool:
+    """Interrupt a run that has outlived the parent it was forked from."""
+    named = process_of(run)
+    if named is None or not alive(named):
+        return False
+    os.kill(int(named.partition("@")[0]), signal.SIGINT)
+    return True

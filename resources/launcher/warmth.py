@@ -4,23 +4,33 @@ Everything that a run of the chain imports is imported here, and what is slow th
 runs the chain in a child and compares. Nothing here may start a thread or open a connection.
 """
 
+import json
 import os
 import sys
-from collections.abc import Iterator
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
+from typing import Any
 
 import dagster as dg
 import numpy as np
 
 OURS = ("trading_pipeline.adapters", "trading_pipeline.domain", "trading_pipeline.service")
 IMPORTED_LATE = (
-    "dagster._core.instance.factory", "dagster._core.secrets.loader", "dagster._core.storage.root", "dagster_postgres", "dateutil.parser",
+    "dagster._core.execution.plan.active", "dagster._core.executor.in_process", "dagster._core.instance.factory",
+    "dagster._core.secrets.env_file", "dagster._core.storage.local_compute_log_manager", "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage", "dagster._core.system_config.composite_descent", "dagster._core.utility_ops",
+    "dagster._core.workspace.autodiscovery", "dagster._utils.test.definitions", "dagster_postgres", "dateutil.parser",
     "fsspec.implementations.local", "numpy.random", "psycopg2.extras", "pyarrow.compute", "pyarrow.pandas_compat", "pyarrow.parquet",
-    "resources.launcher.worker", "resources.storage", "upath.implementations.local",
+    "pyarrow.vendored.version", "resources.launcher.run_coordinator", "resources.launcher.run_launcher", "resources.launcher.worker",
+    "resources.storage", "upath.implementations.local", "watchdog.observers.polling",
 )
 """By Dagster, pyarrow and pandas, in the middle of a run."""
+MOVING = frozenset({"boot_id", "anchor_ns", "elapsed_ns", "kept_until_ns", "gate", "lingered_gate", "lingered_ns"})
+"""Keys of clock.json that change while a replay runs; the others tell one replay from another."""
 
 
 def warm_up(module: str) -> None:
@@ -55,18 +65,39 @@ def _draw() -> None:
     thumbnail(PngCharts().render(spec, bars, columns))
 
 
-def fingerprint() -> dict[str, float]:
-    """When our own modules, and the home's settings and market, were last changed, by file."""
-    from trading_pipeline.settings import Settings
+State = Mapping[str, Any]
 
-    home = Settings.load().home
-    files = [*_own_modules(), Path(".env"), home / "trading.toml", *(home / "market").rglob("*")]
-    return {str(path): path.stat().st_mtime for path in files if path.is_file()}
+
+def watch() -> Callable[[], State]:
+    """What tells the state of all that a run is made of: code as imported now, the home's settings, its market, its replay."""
+    from trading_pipeline.current_home import current_home
+
+    home, code = current_home(), tuple(_own_modules())
+    settings = (Path(".env").absolute(), home / "trading.toml", home / "splits.csv", home / "dagster" / "dagster.yaml")
+
+    def state() -> State:
+        found: dict[str, Any] = {"replay": _replay(home / "clock.json")}
+        for path in (*code, *settings, *(home / "market").rglob("*")):
+            with suppress(FileNotFoundError):
+                stat = path.stat()
+                found[str(path)] = stat.st_mtime_ns, stat.st_size
+        return found
+
+    return state
+
+
+def _replay(path: Path) -> dict[str, Any]:
+    try:
+        return {key: value for key, value in json.loads(path.read_bytes()).items() if key not in MOVING}
+    except (OSError, ValueError, AttributeError):
+        return {}
 
 
 def _own_modules() -> Iterator[Path]:
-    installed = (sys.prefix + os.sep, sys.base_prefix + os.sep)
-    for module in list(sys.modules.values()):
+    """Our own modules wherever they are installed, and whatever else was not installed by a package manager."""
+    ours = {name.partition(".")[0] for name in (*OURS, __name__)} | {"assets", "sensors"}
+    installed = tuple(path + os.sep for path in {*sysconfig.get_paths().values(), sys.prefix, sys.base_prefix})
+    for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and not file.startswith(installed):
+        if file and (name.partition(".")[0] in ours or not file.startswith(installed)):
             yield Path(file)

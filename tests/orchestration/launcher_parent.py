@@ -1,0 +1,12 @@
+"""The launcher's parent with less patience, for tests: `python -m tests.orchestration.launcher_parent SOCKET MODULE VARIABLE...`."""
+
+import sys
+from pathlib import Path
+
+from resources.launcher import parent
+
+parent.KILL_SECONDS = 1.0
+parent.QUESTION_SECONDS = 0.3
+
+if __name__ == "__main__":
+    sys.exit(parent.main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
