@@ -61,7 +61,7 @@ class WarmRunLauncher(DefaultRunLauncher):
         if run is None or run.is_finished:
             return False
         try:
-            if run_id in self._ask("tell")["runs"]:
+            if run_id in self._ask("tell").get("runs", ()):
                 # Told first: Dagster takes an interrupt that nobody announced for a failure.
                 self._instance.report_run_canceling(run)
                 return bool(self._ask("terminate", run_id).get("terminated"))

@@ -106,6 +106,7 @@ class LauncherHouse:
         self.workspace: BaseWorkspaceRequestContext
         self.postgres: EmbeddedPostgres
         self._parent: subprocess.Popen[bytes] | None = None
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def environment(self) -> dict[str, str]:
         # Dagster takes the first entry of sys.path for the folder of a script, and removes it.
@@ -128,8 +129,6 @@ class LauncherHouse:
             execute(self.postgres.superuser_url(), "SELECT pg_reload_conf()")
             code = ["dagster", "api", "grpc", "-s", str(self.code_socket), "-m", MODULE]
             server = self._spawn(code, "code-server")
-            stack.callback(server.wait)
-            stack.callback(server.kill)
             self.parent()
             self._furnish()
             self.instance = stack.enter_context(dg.DagsterInstance.from_config(str(self.folder / "dagster")))
@@ -154,7 +153,11 @@ class LauncherHouse:
 
     def _spawn(self, module: list[str], name: str) -> "subprocess.Popen[bytes]":
         with (self.folder / f"{name}.log").open("ab") as log:
-            return subprocess.Popen([sys.executable, "-m", *module], env=self.environment(), stdout=log, stderr=log, cwd=self.folder)
+            command = [sys.executable, "-m", *module]
+            self._started.append(
+                subprocess.Popen(command, env=self.environment(), stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
+            )
+        return self._started[-1]
 
     # The parent
 
@@ -182,10 +185,10 @@ class LauncherHouse:
 
     def tell(self) -> Message | None:
         """What the parent tells of itself; None while it does not serve."""
-        try:
-            return self.ask("tell")
-        except (NotAsked, NoAnswer):
-            return None
+        with suppress(NotAsked, NoAnswer):
+            told = self.ask("tell")
+            return told if "spares" in told else None
+        return None
 
     def fresh_children(self) -> list[psutil.Process]:
         """Children that have just been forked and are stopped before they can say that they are ready."""
@@ -207,10 +210,11 @@ class LauncherHouse:
         return list(fresh.values())
 
     def _end(self) -> None:
-        if self._parent is not None:
-            for process in [*psutil.Process(self._parent.pid).children(), self._parent] if self._parent.poll() is None else []:
-                kill(process)
-            self._parent.wait()
+        """End all that was started and what they forked, runs that have outlived their parent included."""
+        for process in self._started:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
     # Runs
 

@@ -7,6 +7,7 @@ from resources.launcher import parent
 
 parent.KILL_SECONDS = 1.0
 parent.QUESTION_SECONDS = 0.3
+parent.FORK_PAUSE_SECONDS = 0.2
 
 if __name__ == "__main__":
     sys.exit(parent.main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))

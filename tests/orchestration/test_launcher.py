@@ -21,7 +21,7 @@ from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from resources.launcher import parent as product
-from resources.launcher.protocol import MOST_BYTES
+from resources.launcher.protocol import MOST_BYTES, packed
 from resources.launcher.run_launcher import WarmRunLauncher
 from resources.run_process import process_of
 from tests.orchestration.launcher_house import CANARY, LauncherHouse, gone, kill, launcher_house, until
@@ -253,6 +253,16 @@ def test_a_refused_run_goes_the_default_way_with_the_reason(house: LauncherHouse
     assert house.finished(run_id) is STATUS.SUCCESS
 
 
+def test_a_refused_run_that_is_over_is_not_begun_the_default_way(house: LauncherHouse) -> None:
+    run_id = house.create("quick")
+    asked = LaunchRunContext(house.run(run_id), house.workspace)
+    house.instance.report_run_failed(house.run(run_id))
+    with fake_parent(house, b'{"refused": "it rains"}\n') as path:
+        launcher_at(house, path).launch_run(asked)
+    assert "The run is not begun: it rains." in house.messages(run_id)
+    assert GRPC_INFO_TAG not in house.run(run_id).tags
+
+
 @pytest.mark.parametrize("answer", [None, b"", b"not JSON\n", b'{"accep'], ids=["silence", "closed", "nonsense", "half"])
 def test_without_an_answer_it_is_unknown_whether_the_run_began_and_nobody_begins_it_again(
     house: LauncherHouse, answer: bytes | None
@@ -271,6 +281,7 @@ def test_a_run_that_was_taken_is_never_begun_twice(house: LauncherHouse) -> None
     assert house.ask("launch", run_id) == {"taken": run_id}
     house.release(run_id)
     assert house.finished(run_id) is STATUS.SUCCESS
+    until(lambda: run_id not in house.ask("tell")["runs"], "its process has ended")
     assert house.ask("launch", run_id) == {"taken": run_id}
     launcher_at(house, house.socket).launch_run(LaunchRunContext(house.run(run_id), house.workspace))
     assert GRPC_INFO_TAG not in house.run(run_id).tags
@@ -467,3 +478,14 @@ def test_asked_to_end_it_takes_no_run_and_lets_the_one_in_flight_end(house: Laun
     assert house.wait_parent() == 0
     assert not house.socket.exists()
     house.instance.report_run_failed(house.run(other))
+
+
+def test_who_asks_while_it_ends_is_told_so_and_need_not_wonder(house: LauncherHouse) -> None:
+    parent, run_id = house.ready(), house.create("quick")
+    with socket.socket(socket.AF_UNIX) as asker:
+        with stopped(parent):
+            kill(parent, signal.SIGTERM)
+            asker.connect(str(house.socket))
+            asker.sendall(packed({"do": "launch", "run_id": run_id}))
+        assert "refused" in json.loads(asker.recv(MOST_BYTES))
+    assert house.run(run_id).status is STATUS.NOT_STARTED
