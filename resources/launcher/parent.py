@@ -31,6 +31,8 @@ from resources.launcher.environment import scrub
 from resources.launcher.protocol import MOST_BYTES, Lines, Message, packed
 
 SPARES = 2
+SPARE_SECONDS = 3600.0
+"""A spare that has waited so long makes room for a fresh one: nothing between it and a distant database has been heard of since."""
 KILL_SECONDS = 15.0
 """From the interrupt of a run to its kill -9; below run_monitoring's cancel_timeout_seconds, so that a run called cancelled is gone."""
 QUESTION_SECONDS = 2.0
@@ -62,6 +64,7 @@ class _Child:
     asker: _Asker | None = None
     """Who waits for this child's answer."""
     interrupted: float | None = None
+    born: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -133,7 +136,8 @@ class Parent:
         return any(child.run_id for child in self._children.values())
 
     def _spares(self) -> list[_Child]:
-        return sorted((child for child in self._children.values() if not child.run_id), key=lambda child: not child.ready)
+        spares = (child for child in self._children.values() if not child.run_id and child.channel.fileno() >= 0)
+        return sorted(spares, key=lambda child: not child.ready)
 
     def _keep_spares(self) -> None:
         if self.cannot or self._stopping or self._stale:
@@ -243,6 +247,9 @@ class Parent:
         for child in self._children.values():
             if child.interrupted is not None and now - child.interrupted > KILL_SECONDS:
                 os.kill(child.pid, signal.SIGKILL)
+        for spare in self._spares():
+            if now - spare.born > SPARE_SECONDS:
+                self._part(spare)
         for asker in [asker for asker in self._askers if now > asker.deadline]:
             self._hang_up(asker)
 
@@ -336,7 +343,7 @@ class Parent:
         children = self._children.values()
         return {
             "pid": os.getpid(), "runs": {child.run_id: child.pid for child in children if child.run_id},
-            "spares": [child.pid for child in children if not child.run_id and child.ready],
+            "spares": [child.pid for child in self._spares() if child.ready],
         }
 
 

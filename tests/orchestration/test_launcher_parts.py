@@ -2,12 +2,14 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 import resources.launcher.protocol
+from resources.launcher import parent
 from resources.launcher.environment import scrubbed
 from resources.launcher.protocol import MOST_BYTES, Lines, packed
 from resources.launcher.warmth import watch
@@ -86,3 +88,19 @@ def test_a_run_that_repeats_another_is_not_carried_by_its_process() -> None:
         again = instance.create_run_for_job(dg.GraphDefinition(name="nothing").to_job(name="nothing"), tags=dict(marked.tags))
         assert PROCESS_TAG in again.tags
         assert process_of(again) is None
+
+
+def test_a_spare_that_has_waited_for_an_hour_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        ours, theirs = socket.socketpair()
+        spare = parent._Child(pid=0, channel=ours, ready=True)
+        serving = parent.Parent(tmp_path / "runs.sock", listener, lock=0, state=dict)
+        serving._children[0] = spare
+        monkeypatch.setattr(parent.time, "monotonic", lambda: spare.born + parent.SPARE_SECONDS - 1)
+        serving._lose_patience()
+        assert serving._spares() == [spare]
+        monkeypatch.setattr(parent.time, "monotonic", lambda: spare.born + parent.SPARE_SECONDS + 1)
+        serving._lose_patience()
+        assert serving._spares() == []
+        assert theirs.recv(1) == b""
+        theirs.close()
