@@ -13,6 +13,7 @@ defs = dg.Definitions(
     sensors=[
         bar_close.bar_close, approvals.approvals, orders.orders, session_close.session_close, safety.safety, safety.lost_runs,
     ],
+    schedules=[bar_close.bar_close_by_the_minute],
     resources={"desk": desk_resource},
     executor=dg.in_process_executor,
 )

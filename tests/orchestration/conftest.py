@@ -52,6 +52,15 @@ class House:
         with dg.build_sensor_context(instance=self.instance, repository_def=self.repository, resources={"desk": stage.desk}) as context:
             return list(sensor.evaluate_tick(context).run_requests or [])
 
+    def strike(self, name: str, stage: Floor) -> list[dg.RunRequest]:
+        """What a schedule asks for now."""
+        schedule = self.repository.get_schedule_def(name)
+        with dg.build_schedule_context(instance=self.instance, repository_def=self.repository, resources={"desk": stage.desk}) as context:
+            # A schedule opens its instance by reference, and one in memory has none.
+            context._instance_ref, context._instance = self.instance.run_storage, self.instance
+            said = schedule(context)
+        return said if isinstance(said, list) else []
+
     def launch(self, request: dg.RunRequest, job: str, stage: Floor) -> dg.ExecuteInProcessResult:
         """Execute what a sensor asked for."""
         return self.run(job, stage, dict(request.tags), request.partition_key, dict(request.run_config))
@@ -71,6 +80,7 @@ class House:
 
 
 @pytest.fixture
-def house(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance) -> House:
-    """Sensors and jobs at hand."""
+def house(repository: dg.RepositoryDefinition, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> House:
+    """Sensors and jobs at hand; the market's minutes are not the wall clock's, whenever the test runs."""
+    monkeypatch.setattr("sensors.bar_close.minutes_coincide", lambda _desk: False)
     return House(repository, instance)

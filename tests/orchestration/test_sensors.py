@@ -10,6 +10,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from resources.run_process import PROCESS_TAG, process_of, this_process
+from sensors import bar_close
 from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, Killed, at, bars, crashing, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -69,6 +70,35 @@ def test_the_second_attempt_goes_on_where_the_first_one_died(house, stage, monke
     assert house.launch(retry, "cycle", again).success
     assert len(stage.events(E.ORDER_SUBMITTED)) == 1
     assert len(stage.rows("snapshots")) == 1
+
+
+def test_where_minutes_coincide_the_schedule_takes_a_close_and_the_sensor_what_it_left(house, stage, monkeypatch):
+    monkeypatch.setattr("sensors.bar_close.minutes_coincide", lambda _desk: True)
+    stage.clock.advance_to(at(9, 30, 2))
+    assert house.tick("bar_close", stage) == []
+    [request] = house.strike("bar_close_by_the_minute", stage)
+    assert request.run_key == "1d@2024-08-27T20:00Z#1"
+    leave_run(house, request, "cycle", STATUS.STARTED)
+    assert house.strike("bar_close_by_the_minute", stage) == []
+    stage.clock.advance_to(at(9, 30, 5))
+    assert house.tick("bar_close", stage) == []
+    [run] = house.instance.get_runs()
+    house.instance.report_run_failed(run)
+    assert [again.run_key for again in house.tick("bar_close", stage)] == ["1d@2024-08-27T20:00Z#2"]
+
+
+def test_a_replay_with_minutes_of_its_own_has_no_schedule(house, stage):
+    assert house.strike("bar_close_by_the_minute", stage) == []
+    assert len(house.tick("bar_close", stage)) == 1
+
+
+@pytest.mark.parametrize(
+    ("apart", "coincide"), [(0.0, True), (0.9, True), (-0.9, True), (2.0, False), (30.0, False), (59.5, True), (600.0, True)],
+)
+def test_minutes_coincide_when_they_end_together(stage, monkeypatch, apart, coincide):
+    wall = stage.desk.now().timestamp() + apart
+    monkeypatch.setattr("sensors.bar_close.time.time", lambda: wall)
+    assert bar_close.minutes_coincide(stage.desk) is coincide
 
 
 def test_a_late_daemon_records_what_it_missed(house, tmp_path):

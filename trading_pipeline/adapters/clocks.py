@@ -258,6 +258,15 @@ class ReplayClock:
         waited = progress.lingered_ns / 1e9 if progress.lingered_gate == sweep else 0.0
         return min(ahead, until_gate + (max(0.0, patience - waited) if file.gate is not None else 0.0))
 
+    def keep_minutes(self, wall: datetime) -> None:
+        """At real speed: skip less than a minute, so that market minutes end with the wall clock's as live ones do, and schedules fit.
+
+        Args:
+            wall: Now, by the wall clock.
+        """
+        if self._file.pace is Pace.INTRADAY and self._file.speed == 1:
+            self._rewrite(lambda _now, until: until, ahead=(wall - self.now()) % timedelta(minutes=1))
+
     def keep_gates(self) -> None:
         """Let no gate from here on be passed before `open_gate`; the errors are those of `keep`."""
         if self._file.pace is Pace.DAILY:
@@ -279,14 +288,18 @@ class ReplayClock:
         """Stand still from PAUSE_SECONDS on, until the next `keep`; the errors are those of `keep`."""
         self._rewrite(lambda now, until: min(until, now + _PAUSE_NS))
 
-    def _rewrite(self, kept_until: Callable[[int, int], int], gate: Callable[[ReplayFile, Progress], int | None] | None = None) -> None:
+    def _rewrite(
+        self, kept_until: Callable[[int, int], int], gate: Callable[[ReplayFile, Progress], int | None] | None = None,
+        ahead: timedelta = timedelta(0),
+    ) -> None:
         with locked(self._path):
             file = read_file(self._path)
             boot, now = self._ticks.boot_id(), self._ticks.monotonic_ns()
             until = kept_until(now, file.kept_until_ns if file.boot_id == boot else now)
             progress = progress_of(file, boot, now)
             changed = {
-                "boot_id": boot, "anchor_ns": now, "kept_until_ns": until, "elapsed_ns": progress.elapsed_ns,
+                "boot_id": boot, "anchor_ns": now, "kept_until_ns": until,
+                "elapsed_ns": progress.elapsed_ns + round(ahead.total_seconds() * 1e9),
                 "lingered_gate": progress.lingered_gate, "lingered_ns": progress.lingered_ns,
                 "gate": gate(file, progress) if gate is not None else file.gate,
             }

@@ -8,6 +8,7 @@ ledger. Nothing is waited for without end: a replay that stands because somethin
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import UTC, datetime
 
 from trading_pipeline.adapters.clocks import Gate, ReplayClock
 from trading_pipeline.adapters.replay_file import Pace
@@ -56,6 +57,7 @@ class Keeper:
         if self._desk is None:
             self._desk = self._open_desk()
             self._clock.keep_gates()
+            self._clock.keep_minutes(datetime.now(UTC))
         if now >= self._keep_at:
             self._clock.keep()
             self._keep_at = now + _KEEP_SECONDS
