@@ -88,6 +88,13 @@ class Source(StrEnum):
     YFINANCE = "yfinance"
 
 
+class Launcher(StrEnum):
+    """Which run launcher `trading up` uses."""
+
+    WARM = "warm"
+    DEFAULT = "default"
+
+
 class MarketSettings(_Section):
     """Where bars come from and which clock runs, `[market]` in trading.toml."""
 
@@ -120,6 +127,10 @@ class Settings(BaseSettings):
     dagster_database_url: SecretStr | None = None
     """A PostgreSQL database for Dagster's event log; None: the embedded one under the home."""
     webserver_port: int = Field(3000, ge=1, le=65535)
+    launcher: Launcher = Launcher.WARM
+    """What begins a run under `trading up`: a process forked from a warm one, or Dagster's default, a fresh one."""
+    run_variables: tuple[str, ...] = ()
+    """Environment variables that warm runs are given besides TRADING_* and the few all need, such as the names of API keys."""
     limits: LimitSettings = LimitSettings()
     paper: PaperBrokerSettings = PaperBrokerSettings()
     market: MarketSettings = MarketSettings()

@@ -63,12 +63,13 @@ def test_the_project_has_the_settings_of_a_home(tmp_path: Path) -> None:
 
 def test_a_hand_edited_line_is_refused_and_named(tmp_path: Path) -> None:
     path = render(tmp_path / "home", {}).folder / "dagster.yaml"
-    edited = path.read_text().replace("max_concurrent_runs: 4", "max_concurrent_runs: 40")
-    line = 1 + next(i for i, text in enumerate(edited.splitlines()) if "40}" in text)
+    edited = path.read_text().replace("max_runtime_seconds: 900", "max_runtime_seconds: 9000")
+    line = 1 + next(i for i, text in enumerate(edited.splitlines()) if "9000" in text)
     path.write_text(edited)
     with pytest.raises(SettingsError) as info:
         render(tmp_path / "home", {})
-    assert f"line {line} is `runs: {{max_concurrent_runs: 40}}`, ours is `runs: {{max_concurrent_runs: 4}}`" in info.value.message
+    assert f"line {line} is `max_runtime_seconds: 9000" in info.value.message
+    assert "ours is `max_runtime_seconds: 900 " in info.value.message
     assert info.value.rule and str(path) in info.value.remedy
     assert path.read_text() == edited
 
@@ -110,6 +111,15 @@ def test_a_home_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with pytest.raises(StorageError, match="DAGSTER_HOME cannot be written"):
         render(tmp_path / "home", {})
+
+
+def test_a_home_gets_the_warm_launcher_unless_the_default_one_is_wanted(tmp_path: Path) -> None:
+    warm = render(tmp_path / "home", {})
+    assert warm.launcher == warm.folder / "runs.sock"
+    assert yaml.safe_load((warm.folder / "dagster.yaml").read_text())["run_launcher"]["config"] == {"socket": str(warm.launcher)}
+    default = render(tmp_path / "home", {"TRADING_LAUNCHER": "default"})
+    assert default.launcher is None
+    assert "run_launcher" not in yaml.safe_load((default.folder / "dagster.yaml").read_text())
 
 
 def test_a_long_home_gets_a_short_socket(tmp_path: Path) -> None:

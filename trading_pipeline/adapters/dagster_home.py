@@ -22,6 +22,7 @@ from trading_pipeline.ports import Home
 
 LOCATION = "trading_pipeline"
 DATABASE_VARIABLE = "TRADING_DAGSTER_DATABASE_URL"
+LAUNCHER_VARIABLE, DEFAULT_LAUNCHER = "TRADING_LAUNCHER", "default"
 MAX_SOCKET_PATH = 103
 """Bytes: macOS allows 104 with the terminating zero, Linux 108."""
 
@@ -35,12 +36,28 @@ storage:
     config: {config}
 """
 
-_SETTINGS = """\
+_WARM_LAUNCHER = """\
+run_launcher:
+  module: resources.launcher.run_launcher
+  class: WarmRunLauncher
+  config: {config}
+run_coordinator:
+  module: resources.launcher.run_coordinator
+  class: PromptRunCoordinator
+  config: {{max_concurrent_runs: 4, dequeue_interval_seconds: 1}}
+concurrency:
+  pools: {{default_limit: 4, granularity: op}}
+"""
+
+_DEFAULT_LAUNCHER = """\
 # run_launcher: Dagster's default, one fresh process a run.
 run_queue: {dequeue_interval_seconds: 1}
 concurrency:
   runs: {max_concurrent_runs: 4}
   pools: {default_limit: 4, granularity: op}
+"""
+
+_SETTINGS = """\
 run_monitoring:
   enabled: true
   start_timeout_seconds: 60
@@ -72,34 +89,37 @@ compute_logs:
 
 @dataclass(frozen=True, slots=True)
 class DagsterHome:
-    """What was rendered: DAGSTER_HOME, its workspace file, and the Unix socket where the workspace expects the code server."""
+    """What was rendered: DAGSTER_HOME, its workspace file, and the Unix sockets of the code server and, if there is one, the launcher."""
 
     folder: Path
     workspace: Path
     socket: Path
+    launcher: Path | None
 
     def environment(self) -> dict[str, str]:
         """Variables for every process that works on this home: the folder one happens to stand in holds no code of ours."""
         return {"DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent), "PYTHONSAFEPATH": "1"}
 
 
-def instance_text(home: Path, *, external_database: bool = False) -> str:
+def instance_text(home: Path, *, external_database: bool = False, launcher: Path | None = None) -> str:
     """`dagster.yaml` of a home.
 
     Args:
         home: The home's folder, written absolute.
+        launcher: The warm launcher's socket; None for Dagster's default launcher.
         external_database: The storage is the PostgreSQL named by the variable TRADING_DAGSTER_DATABASE_URL instead of the
             home's embedded one; the URL itself, a secret, is never written.
     """
     given: dict[str, object] = {"home": str(home.absolute())}
     if external_database:
         given["database_url"] = {"env": DATABASE_VARIABLE}
-    return _sealed(_NOTE + _STORAGE.format(config=json.dumps(given)) + _SETTINGS)
+    runs = _DEFAULT_LAUNCHER if launcher is None else _WARM_LAUNCHER.format(config=json.dumps({"socket": str(launcher)}))
+    return _sealed(_NOTE + _STORAGE.format(config=json.dumps(given)) + runs + _SETTINGS)
 
 
 def project_text() -> str:
     """`dagster.yaml` of the project folder, for plain `dagster dev`; its home is `current_home()`."""
-    return _STORAGE.format(config="{}") + _SETTINGS + _PROJECT_FOLDERS
+    return _STORAGE.format(config="{}") + _DEFAULT_LAUNCHER + _SETTINGS + _PROJECT_FOLDERS
 
 
 def workspace_text(socket: Path) -> str:
@@ -112,7 +132,8 @@ def render(home: Path, environ: Mapping[str, str] = os.environ) -> DagsterHome:
 
     Args:
         home: Made when absent.
-        environ: Whether TRADING_DAGSTER_DATABASE_URL is set in it decides between that server and the embedded one.
+        environ: Whether TRADING_DAGSTER_DATABASE_URL is set in it decides between that server and the embedded one;
+            TRADING_LAUNCHER=default keeps the warm launcher out.
 
     Raises:
         SettingsError: A file there differs from what we wrote, by hand; its first differing line is named.
@@ -120,27 +141,29 @@ def render(home: Path, environ: Mapping[str, str] = os.environ) -> DagsterHome:
     """
     home = home.absolute()
     folder = Home(home).dagster
-    socket = _socket(folder)
+    socket = _socket(folder, "code")
+    launcher = None if environ.get(LAUNCHER_VARIABLE) == DEFAULT_LAUNCHER else _socket(folder, "runs")
+    text = instance_text(home, external_database=bool(environ.get(DATABASE_VARIABLE)), launcher=launcher)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-        _place(folder / "dagster.yaml", instance_text(home, external_database=bool(environ.get(DATABASE_VARIABLE))))
+        _place(folder / "dagster.yaml", text)
         _place(folder / "workspace.yaml", _sealed(_NOTE + workspace_text(socket)))
     except OSError as error:
         raise StorageError(
             f"DAGSTER_HOME cannot be written: {error.strerror}.", value=str(folder), rule="the home is writable",
             remedy="check the folder's permissions and the space on its disk",
         ) from error
-    return DagsterHome(folder, folder / "workspace.yaml", socket)
+    return DagsterHome(folder, folder / "workspace.yaml", socket, launcher)
 
 
-def _socket(folder: Path) -> Path:
+def _socket(folder: Path, name: str) -> Path:
     """Inside the folder, or, as a socket's path has a length limit, in a short one derived from it."""
-    socket = folder / "code.sock"
+    socket = folder / f"{name}.sock"
     if len(os.fsencode(socket)) <= MAX_SOCKET_PATH:
         return socket
-    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"trading-code-{os.getuid()}-{name}" / "code.sock"
+    short = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"trading-{os.getuid()}-{short}" / f"{name}.sock"
 
 
 def _sealed(body: str) -> str:

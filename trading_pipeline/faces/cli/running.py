@@ -12,7 +12,7 @@ from rich.text import Text
 
 from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, gain, money, new_york
+from trading_pipeline.faces.cli.output import Column, counted, gain, in_new_york, money, new_york
 
 if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
@@ -90,9 +90,12 @@ def up(
     with held(home, f"trading up at http://127.0.0.1:{port}") as lock, replaying(planned, lock, call.output.note) as keep:
         settings = Settings.load(home)
         own = settings.dagster_database_url
-        variables = {"TRADING_HOME": str(home)} | ({"TRADING_DAGSTER_DATABASE_URL": own.get_secret_value()} if own else {})
+        variables = {"TRADING_HOME": str(home), "TRADING_LAUNCHER": settings.launcher.value}
+        if own:
+            variables["TRADING_DAGSTER_DATABASE_URL"] = own.get_secret_value()
         run_until_stopped(
-            home, port, lock, say=call.output.note, embedded=settings.database_url is None, environment=variables, keep=keep,
+            home, port, lock, say=call.output.note, embedded=settings.database_url is None, run_variables=settings.run_variables,
+            environment=variables, keep=keep,
         )
 
 
@@ -113,14 +116,14 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     if not data["cycles"] and not data["sessions_closed"]:
         out.line("Nothing is due now.")
     for cycle in data["cycles"]:
-        out.heading(f"Cycle {cycle['cycle']}")
+        out.heading(f"Cycle {in_new_york(cycle['cycle'])}")
         if cycle["missed_before"]:
-            out.line(Text(f"{cycle['missed_before']} closes before it were missed and are recorded so.", "yellow"))
+            out.line(Text(f"Missed before it, and recorded so: {counted(cycle['missed_before'], 'close')}.", "yellow"))
         rows = []
         for step in cycle["steps"]:
             counts = ", ".join(f"{many:,} {what.replace('_', ' ')}" for what, many in step["counts"].items() if many)
             did = "done before" if step["replayed"] else counts or "-"
-            rows.append([step["step"].replace("_", " "), did, "; ".join(step["notes"][:5])])
+            rows.append([step["step"].replace("_", " "), did, in_new_york("; ".join(step["notes"][:5]))])
         out.table([Column("STEP"), Column("DID", wrap=True), Column("NOTES", wrap=True)], rows)
     for report in data["sessions_closed"]:
         out.heading(f"Session {report['session']} closed{' early' if report['early_close'] else ''}")

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -27,6 +27,7 @@ from trading_pipeline.ports import Home
 MODULE = "trading_pipeline.definitions"
 WEBSERVER = "resources.webserver"
 """Dagster's own, behind a check of who asks."""
+LAUNCHER = "resources.launcher.parent"
 READY_SECONDS = 120.0
 _TICK_SECONDS = 0.2
 _DATABASE_CHECK_SECONDS = 5.0
@@ -36,7 +37,8 @@ _RUN_GRACE_SECONDS = 20.0
 
 def up(
     home: Path, webserver_port: int, lock: HomeLock, *, say: Say, module: str = MODULE, embedded: bool = True,
-    environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS, keep: Callable[[], None] | None = None,
+    run_variables: Sequence[str] = (), environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS,
+    keep: Callable[[], None] | None = None,
 ) -> None:
     """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
 
@@ -49,6 +51,7 @@ def up(
         say: Told, in whole sentences, what happens.
         module: The code location.
         embedded: Whether the ledger is in the home's own PostgreSQL; Dagster is, unless TRADING_DAGSTER_DATABASE_URL is set.
+        run_variables: Names of variables that warm runs are given besides those all need: API keys.
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
         keep: Called a few times a second while it runs: what lets a replayed market go on.
@@ -64,19 +67,22 @@ def up(
     with _signals() as stop:
         require_free_port(webserver_port)
         rendered = render(home, variables)
-        _make_room(rendered.socket)
+        sockets = [path for path in (rendered.socket, rendered.launcher) if path is not None]
+        for path in sockets:
+            _make_room(path)
         own_server = embedded or not variables.get(DATABASE_VARIABLE)
         with _database(home, say) if own_server else contextlib.nullcontext(_nothing) as keep_database:
             supervisor = Supervisor(
                 home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock.descriptor]
             )
             try:
-                if _start(supervisor, rendered, page, module, stop, say, time.monotonic() + ready_seconds):
+                if _start(supervisor, rendered, page, module, run_variables, stop, say, time.monotonic() + ready_seconds):
                     _run(supervisor, stop, keep_database, keep or _nothing)
             finally:
                 say("Stopping.")
                 supervisor.stop(stop.hurry)
-                rendered.socket.unlink(missing_ok=True)
+                for path in sockets:
+                    path.unlink(missing_ok=True)
     say("Stopped.")
 
 
@@ -89,7 +95,8 @@ class _Stop:
 
 
 def _start(
-    supervisor: Supervisor, rendered: DagsterHome, page: DagsterPage, module: str, stop: _Stop, say: Say, deadline: float
+    supervisor: Supervisor, rendered: DagsterHome, page: DagsterPage, module: str, run_variables: Sequence[str], stop: _Stop, say: Say,
+    deadline: float,
 ) -> bool:
     """Start all and wait until it works; False when asked to stop meanwhile."""
     began = time.time()
@@ -115,6 +122,9 @@ def _start(
     if not until(lambda: _listens(rendered.socket), "The code server"):
         return False
     say("Starting webserver and daemon.")
+    if rendered.launcher is not None:
+        launcher = [*python, LAUNCHER, str(rendered.launcher), module, *run_variables]
+        supervisor.start(Command("launcher", launcher, _RUN_GRACE_SECONDS))
     webserver = [*python, WEBSERVER, "-h", "127.0.0.1", "-p", page.url.rpartition(":")[2], *workspace]
     supervisor.start(Command("webserver", webserver, 5))
     supervisor.start(Command("daemon", [*python, "dagster._daemon", "run", *workspace], 10))
