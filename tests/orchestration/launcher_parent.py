@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from resources.launcher import parent
+from resources.launcher import children, parent
 
-parent.KILL_SECONDS = 1.0
+children.KILL_SECONDS = 1.0
 parent.QUESTION_SECONDS = 0.3
-parent.FORK_PAUSE_SECONDS = 0.2
+children.FORK_PAUSE_SECONDS = 0.2
 
 if __name__ == "__main__":
     sys.exit(parent.main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))

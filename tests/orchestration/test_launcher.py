@@ -20,7 +20,7 @@ import yaml
 from dagster._core.launcher.base import LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from resources.launcher import parent as product
+from resources.launcher.children import KILL_SECONDS
 from resources.launcher.protocol import MOST_BYTES, packed
 from resources.launcher.run_launcher import WarmRunLauncher
 from resources.run_process import process_of
@@ -362,7 +362,7 @@ def test_a_step_that_ignores_an_interrupt_is_killed_before_dagster_calls_it_canc
     assert house.instance.run_launcher.check_run_worker_health(house.run(run_id)).status is WorkerStatus.FAILED
     house.instance.report_run_canceled(house.run(run_id))
     # The parent of these tests has less patience; the constant is what users have.
-    assert yaml.safe_load(instance_text(house.folder))["run_monitoring"]["cancel_timeout_seconds"] >= 2 * product.KILL_SECONDS
+    assert yaml.safe_load(instance_text(house.folder))["run_monitoring"]["cancel_timeout_seconds"] >= 2 * KILL_SECONDS
 
 
 # Kill -9

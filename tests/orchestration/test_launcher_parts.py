@@ -2,6 +2,7 @@
 
 import json
 import os
+import selectors
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import dagster as dg
 import pytest
 
 import resources.launcher.protocol
-from resources.launcher import parent
+from resources.launcher import children
 from resources.launcher.environment import scrubbed
 from resources.launcher.protocol import MOST_BYTES, Lines, packed
 from resources.launcher.warmth import watch
@@ -90,17 +91,15 @@ def test_a_run_that_repeats_another_is_not_carried_by_its_process() -> None:
         assert process_of(again) is None
 
 
-def test_a_spare_that_has_waited_for_an_hour_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.socket(socket.AF_UNIX) as listener:
-        ours, theirs = socket.socketpair()
-        spare = parent._Child(pid=0, channel=ours, ready=True)
-        serving = parent.Parent(tmp_path / "runs.sock", listener, lock=0, state=dict)
-        serving._children[0] = spare
-        monkeypatch.setattr(parent.time, "monotonic", lambda: spare.born + parent.SPARE_SECONDS - 1)
-        serving._lose_patience()
-        assert serving._spares() == [spare]
-        monkeypatch.setattr(parent.time, "monotonic", lambda: spare.born + parent.SPARE_SECONDS + 1)
-        serving._lose_patience()
-        assert serving._spares() == []
+def test_a_spare_that_has_waited_for_an_hour_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = socket.socketpair()
+    spare = children.Child(pid=0, channel=ours, ready=True)
+    nursery = children.Children(selectors.DefaultSelector(), lambda: None, {0: spare})
+    monkeypatch.setattr(children.time, "monotonic", lambda: spare.born + children.SPARE_SECONDS - 1)
+    nursery.lose_patience()
+    assert nursery.spares() == [spare]
+    monkeypatch.setattr(children.time, "monotonic", lambda: spare.born + children.SPARE_SECONDS + 1)
+    nursery.lose_patience()
+    assert nursery.spares() == []
+    with theirs:
         assert theirs.recv(1) == b""
-        theirs.close()
