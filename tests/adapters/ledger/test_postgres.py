@@ -3,6 +3,7 @@
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import psycopg2
 import pytest
@@ -203,6 +204,33 @@ def test_sessions_commit_to_disk_whatever_the_database_says(postgres: EmbeddedPo
         assert connection.execute(sa.text("SHOW synchronous_commit")).scalar() == "on"
     engine.dispose()
     execute(postgres.superuser_url(), f"ALTER DATABASE {ledger_database} RESET synchronous_commit")
+
+
+def test_names_are_whole_whatever_encoding_clients_are_told_to_use(
+    postgres: EmbeddedPostgres, ledger_database: str, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    execute(postgres.superuser_url(), f"ALTER DATABASE {ledger_database} SET client_encoding = 'LATIN1'")
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    name = "Zo\u00eb \u2014 \u00c3\u00a9 \U0001f4c8"
+    ledger = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
+    try:
+        with ledger.transaction() as transaction:
+            [written] = transaction.append(replace(step(1, "market"), key=name, actor=name))
+        assert ledger.event_by_key(name) == written
+        assert verify(ledger).ok
+    finally:
+        ledger.close()
+        execute(postgres.superuser_url(), f"ALTER DATABASE {ledger_database} RESET client_encoding")
+
+
+def test_a_database_of_another_encoding_is_refused(postgres: EmbeddedPostgres) -> None:
+    execute(postgres.superuser_url(), "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LOCALE 'C' OWNER trading_owner")
+    try:
+        prepare_database(postgres.owner_url("latin"))
+        with pytest.raises(SettingsError, match="The database's encoding is LATIN1"):
+            PostgresLedger.open(postgres.app_url("latin"), "demo")
+    finally:
+        execute(postgres.superuser_url(), "DROP DATABASE latin WITH (FORCE)")
 
 
 # Lost connections

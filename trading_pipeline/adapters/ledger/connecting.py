@@ -47,8 +47,8 @@ def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None, *,
     engine = sa.create_engine(
         parsed, **pool, hide_parameters=True,
         connect_args={
-            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), "connect_timeout": 10, "keepalives_idle": 10,
-            "keepalives_interval": 5, "keepalives_count": 3,
+            "options": " ".join(f"-c {name}={value}" for name, value in SESSION.items()), "client_encoding": "UTF8",
+            "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3,
         },
     )
     if revive is not None:

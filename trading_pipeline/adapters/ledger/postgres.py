@@ -307,6 +307,12 @@ def _check_database(connection: sa.Connection) -> None:
             "The database has no ledger." if found is None else f"The ledger's schema is of revision {found}.", value=found,
             rule=f"this version works on schema {REVISION}", remedy="let the owner's role migrate it, or use the version that wrote it",
         )
+    encoding = connection.execute(sa.text("SHOW server_encoding")).scalar_one()
+    if encoding != "UTF8":
+        raise SettingsError(
+            f"The database's encoding is {encoding}.", value=encoding, rule="names and reasons are any Unicode text: the encoding is UTF8",
+            remedy="create the database with ENCODING 'UTF8' TEMPLATE template0",
+        )
     row = connection.execute(sa.text("SELECT current_user, has_table_privilege('events', 'UPDATE, DELETE, TRUNCATE')")).one()
     if row[1]:
         raise SettingsError(
