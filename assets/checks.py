@@ -3,6 +3,7 @@
 Blocking where trading on bad data would follow; a stale symbol is not, because its signal abstains by itself.
 """
 
+from collections.abc import Iterator, Sequence
 from datetime import date
 from typing import Any
 
@@ -40,53 +41,63 @@ def _tables(context: dg.AssetCheckExecutionContext, desk: Desk) -> list[tuple[Cy
     return found
 
 
-def _result(faults: list[str], looked: int, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR) -> dg.AssetCheckResult:
+def _result(
+    name: str, faults: list[str], looked: int, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetCheckResult:
     metadata: dict[str, Any] = {"symbols": looked}
     if faults:
         metadata["faults"] = dg.MetadataValue.json(faults[:50])
-    return dg.AssetCheckResult(passed=not faults, severity=severity, metadata=metadata)
+    return dg.AssetCheckResult(asset_key=bars.key, check_name=name, passed=not faults, severity=severity, metadata=metadata)
 
 
-@dg.asset_check(
-    asset=bars, blocking=True, description="Prices positive and finite, high and low around open and close, no bar twice, in order.",
+@dg.multi_asset_check(
+    name="bars_checks",
+    specs=[
+        dg.AssetCheckSpec(
+            "bars_are_sane", asset=bars, blocking=True,
+            description="Prices positive and finite, high and low around open and close, no bar twice, in order.",
+        ),
+        dg.AssetCheckSpec(
+            "bars_have_no_gaps", asset=bars,
+            description="Every bar that the calendar expects between a symbol's first and newest is there.",
+        ),
+        dg.AssetCheckSpec("bars_are_fresh", asset=bars, description="The newest bar of every symbol is the one the cycle is about."),
+    ],
 )
-def bars_are_sane(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
-    """Nothing downstream runs on bars that make no sense."""
+def bars_checks(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> Iterator[dg.AssetCheckResult]:
+    """Bars are read once for all three. Nothing downstream runs on bars that make no sense.
+
+    A gap is a warning, because a thin symbol does not trade in every minute; a stale symbol too, because its decision abstains.
+    """
     tables = _tables(context, desk)
-    faults = [f"{table.symbol}: {finding.sentence}" for _, table in tables for finding in findings(table, bar_faults(table))]
-    return _result(faults, len(tables))
+    wrong = [f"{table.symbol}: {finding.sentence}" for _, table in tables for finding in findings(table, bar_faults(table))]
+    yield _result("bars_are_sane", wrong, len(tables))
+    yield _result("bars_have_no_gaps", _gaps(desk, [table for _, table in tables]), len(tables), dg.AssetCheckSeverity.WARN)
+    yield _result("bars_are_fresh", _stale(tables), len(tables), dg.AssetCheckSeverity.WARN)
 
 
-@dg.asset_check(asset=bars, description="Every bar that the calendar expects between a symbol's first and newest is there.")
-def bars_have_no_gaps(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
-    """A gap is a warning: a thin symbol does not trade in every minute."""
-    tables = _tables(context, desk)
-    faults = []
-    for _, table in tables:
+def _gaps(desk: Desk, tables: Sequence[BarTable]) -> list[str]:
+    found = []
+    for table in tables:
         if len(table):
             sessions = desk.archive.sessions(table.symbol, table.interval)
-            first = max(sessions[0], _session_of(desk, table))
-            gaps = missing(table, desk.calendar, first, sessions[-1])
+            gaps = missing(table, desk.calendar, max(sessions[0], _session_of(desk, table)), sessions[-1])
             if gaps:
-                faults.append(f"{table.symbol}: {len(gaps)} bars missing, the first at {gaps[0]:%Y-%m-%d %H:%M} UTC")
-    return _result(faults, len(tables), dg.AssetCheckSeverity.WARN)
+                found.append(f"{table.symbol}: {len(gaps)} bars missing, the first at {gaps[0]:%Y-%m-%d %H:%M} UTC")
+    return found
+
+
+def _stale(tables: Sequence[tuple[Cycle, BarTable]]) -> list[str]:
+    return [
+        f"{table.symbol}: newest bar closed {table.last_end:%Y-%m-%d %H:%M} UTC" if len(table) else f"{table.symbol}: no bar"
+        for cycle, table in tables
+        if not len(table) or table.last_end != cycle.bar_end
+    ]
 
 
 def _session_of(desk: Desk, table: BarTable) -> date:
     session = desk.calendar.last_opened(table.bar(0).start)
     return session.day if session is not None else table.bar(0).start.date()
-
-
-@dg.asset_check(asset=bars, description="The newest bar of every symbol is the one the cycle is about.")
-def bars_are_fresh(context: dg.AssetCheckExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
-    """A stale symbol is a warning: its decision abstains."""
-    tables = _tables(context, desk)
-    faults = [
-        f"{table.symbol}: newest bar closed {table.last_end:%Y-%m-%d %H:%M} UTC" if len(table) else f"{table.symbol}: no bar"
-        for cycle, table in tables
-        if not len(table) or table.last_end != cycle.bar_end
-    ]
-    return _result(faults, len(tables), dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(asset=charts, description="Every stored chart still has the digest that names it.")
@@ -103,15 +114,22 @@ def charts_are_whole(context: dg.AssetCheckExecutionContext, desk: dg.ResourcePa
     return dg.AssetCheckResult(passed=not faults, metadata={"pictures": looked, "faults": dg.MetadataValue.json(faults)})
 
 
-@dg.asset_check(asset=portfolio_snapshots, description="The newest events chain: no gap, no edit, no swap.")
-def ledger_verifies(desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
-    """A cheap check of every cycle; the whole ledger is `trading verify`."""
+@dg.multi_asset_check(
+    name="portfolio_checks",
+    specs=[
+        dg.AssetCheckSpec("ledger_verifies", asset=portfolio_snapshots, description="The newest events chain: no gap, no edit, no swap."),
+        dg.AssetCheckSpec("book_equals_broker", asset=portfolio_snapshots, description="Booked positions equal what the broker states."),
+    ],
+)
+def portfolio_checks(desk: dg.ResourceParam[Desk]) -> Iterator[dg.AssetCheckResult]:
+    """A cheap look at the ledger's end, the whole is `trading verify`; and a difference is an error for a person, never traded away."""
     fault = verify_newest(desk.ledger, VERIFIED)
-    return dg.AssetCheckResult(passed=not fault, metadata={"newest_events": VERIFIED, "fault": fault or "none"})
-
-
-@dg.asset_check(asset=portfolio_snapshots, description="Booked positions equal what the broker states.")
-def book_equals_broker(desk: dg.ResourceParam[Desk]) -> dg.AssetCheckResult:
-    """A difference is an error for a person; the system never trades to repair it."""
+    yield dg.AssetCheckResult(
+        asset_key=portfolio_snapshots.key, check_name="ledger_verifies", passed=not fault,
+        metadata={"newest_events": VERIFIED, "fault": fault or "none"},
+    )
     differences = compare_with_broker(desk)
-    return dg.AssetCheckResult(passed=not differences, metadata={"differences": dg.MetadataValue.json(differences)})
+    yield dg.AssetCheckResult(
+        asset_key=portfolio_snapshots.key, check_name="book_equals_broker", passed=not differences,
+        metadata={"differences": dg.MetadataValue.json(differences)},
+    )

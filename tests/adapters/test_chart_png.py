@@ -198,7 +198,7 @@ def test_a_thumbnail_is_small_in_bytes_and_pixels():
     small = thumbnail(render(spec, wandering(900)))
     assert len(small) <= 40_000
     with Image.open(io.BytesIO(small)) as picture:
-        assert (picture.format, picture.size) == ("PNG", (480, 336))
+        assert (picture.format, picture.size) == ("PNG", (500, 350))
     assert (pixels(small) < 200).any()
 
 

@@ -120,12 +120,15 @@ def test_a_restarted_server_is_noticed(instance: dg.DagsterInstance, home: Path)
     assert instance.get_runs(limit=1) is not None
 
 
-def test_the_webservers_connections_have_a_timeout_and_are_checked_too(instance: dg.DagsterInstance) -> None:
+def test_the_webservers_connections_have_a_timeout_and_are_checked_too(instance: dg.DagsterInstance, home: Path) -> None:
     instance.optimize_for_webserver(statement_timeout=1234, pool_recycle=60, max_overflow=3)
     with instance.run_storage.connect() as connection:
         assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "1234ms"
     pool = instance.run_storage._engine.pool
-    assert isinstance(pool, QueuePool) and pool._pre_ping
+    assert isinstance(pool, QueuePool)
+    EmbeddedPostgres.start(Home(home).database).stop()
+    EmbeddedPostgres.start(Home(home).database)
+    assert instance.get_runs(limit=1) is not None
 
 
 def test_the_instance_travels_to_other_processes_as_a_reference(instance: dg.DagsterInstance) -> None:

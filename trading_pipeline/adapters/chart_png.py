@@ -78,12 +78,12 @@ class PngCharts:
         return _draw(spec, bars.tail(shown), cut).png()
 
 
-def thumbnail(png: bytes, width: int = 480, limit: int = 40_000) -> bytes:
-    """The picture `width` pixels wide, as a PNG of at most `limit` bytes where 16 colours allow it."""
+def thumbnail(png: bytes, width: int = 500, limit: int = 40_000) -> bytes:
+    """The picture about `width` pixels wide, a whole fraction of it, as a PNG of at most `limit` bytes where 16 colours allow it."""
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as picture:
-        small = picture.convert("RGB").resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
+        small = picture.convert("RGB").reduce(max(1, round(picture.width / width)))
     content = b""
     for colours in (128, 64, 32, 16):
         buffer = io.BytesIO()

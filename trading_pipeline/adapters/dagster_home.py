@@ -3,7 +3,7 @@
 Every command of ours renders the same text, so the settings that ran are the settings in the code. A file
 carries the digest of its own text: one that still matches was written by us and is replaced when a newer
 version renders differently; one that does not was edited by hand and is refused, never overwritten.
-Artifacts, compute logs and schedules stay at Dagster's defaults, which lie inside DAGSTER_HOME.
+Artifacts and schedules stay at Dagster's defaults, which lie inside DAGSTER_HOME, and so do compute logs.
 Deliberately absent: the dagster package. The CLI imports this module.
 """
 
@@ -34,6 +34,13 @@ storage:
     module: resources.storage
     class: TradingPostgresStorage
     config: {config}
+"""
+
+_COMPUTE_LOGS = """\
+compute_logs:
+  module: resources.compute_logs
+  class: DirectLogs
+  config: {config}
 """
 
 _WARM_LAUNCHER = """\
@@ -114,7 +121,8 @@ def instance_text(home: Path, *, external_database: bool = False, launcher: Path
     if external_database:
         given["database_url"] = {"env": DATABASE_VARIABLE}
     runs = _DEFAULT_LAUNCHER if launcher is None else _WARM_LAUNCHER.format(config=json.dumps({"socket": str(launcher)}))
-    return _sealed(_NOTE + _STORAGE.format(config=json.dumps(given)) + runs + _SETTINGS)
+    logs = _COMPUTE_LOGS.format(config=json.dumps({"base_dir": str(Home(home.absolute()).dagster / "storage")}))
+    return _sealed(_NOTE + _STORAGE.format(config=json.dumps(given)) + logs + runs + _SETTINGS)
 
 
 def project_text() -> str:

@@ -32,12 +32,19 @@ def main(arguments: list[str]) -> int:
     output = Output(as_json="--json" in arguments)
     try:
         options = _parse(arguments)
-        return _play(options, Console(stderr=options.json, highlight=False))
+        return _play(options, _console(options.json))
     except TradingError as error:
         output.error(error)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
+
+
+def _console(as_json: bool) -> Console:
+    """Standard output, or error when that is for the RESULT line, by a descriptor of its own: runs redirect theirs to their logs."""
+    stream = sys.stderr if as_json else sys.stdout
+    own = os.fdopen(os.dup(stream.fileno()), "w", buffering=1, encoding=stream.encoding, errors=stream.errors)
+    return Console(file=own, stderr=as_json, highlight=False)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
