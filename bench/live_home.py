@@ -1,0 +1,232 @@
+"""A home over a synthetic market with Dagster's page above it, whose market is moved by hand from session to session.
+
+What `trading up` starts, with sensors and schedules switched off: runs are begun over Dagster's GraphQL, as its page begins them,
+at the instant that the bench chooses.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.clocks import ReplayClock
+from trading_pipeline.adapters.dagster_home import render
+from trading_pipeline.adapters.dagster_page import DagsterPage
+from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.processes import Command, Supervisor
+from trading_pipeline.adapters.replay_file import Pace
+from trading_pipeline.adapters.strategy_files import parse_strategy
+from trading_pipeline.bootstrap import open_desk
+from trading_pipeline.ports import Home
+from trading_pipeline.service import controls
+from trading_pipeline.service.timetable import newest_cycle, running_intervals
+from trading_pipeline.settings import Settings
+
+FIRST, LAST, START = date(2010, 1, 4), date(2012, 12, 31), date(2012, 6, 1)
+SETTINGS = """\
+environment = "demo"
+
+[market]
+clock = "replay"
+source = "synthetic"
+symbols = {symbols}
+first = "{first}"
+last = "{last}"
+"""
+STRATEGY = """\
+name = "{name}"
+symbols = {symbols}
+mode = "{mode}"
+interval = "1d"
+lifetime = "open"
+min_confidence = 0.6
+
+[agent]
+{agent}
+"""
+ANALYZER = 'form = "analyzer"'
+EXPRESSION = 'form = "expression"\nenter_when = "rsi_14 < 40"\nexit_when = "rsi_14 > 55"\nmax_bars = 10'
+CHART = '\n[chart]\nbars = 120\noverlays = ["sma_20", "sma_50"]\npanels = ["rsi_14", "macd"]\n'
+SESSION_SECONDS = 390
+_LAUNCH = """
+mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+  __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+_REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "trading_pipeline"}
+_AUTOMATION = """
+query ($repository: RepositorySelector!) {
+  sensorsOrError(repositorySelector: $repository) { ... on Sensors { results { sensorState { id } } } }
+  schedulesOrError(repositorySelector: $repository) { ... on Schedules { results { scheduleState { id } } } } }
+"""
+_STOP_SENSOR = "mutation ($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"
+_STOP_SCHEDULE = "mutation ($id: String!) { stopRunningSchedule(id: $id) { __typename ... on PythonError { message } } }"
+_RUN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status startTime endTime stepStats { stepKey startTime endTime } } } }"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Seconds from just before the question: to the first step, to the end; and CPU seconds of all the home's processes."""
+
+    first_step_s: float
+    total_s: float
+    cpu_s: float
+
+
+class LiveHome:
+    """Make with `live_home`."""
+
+    def __init__(self, folder: Path, page: DagsterPage, supervisor: Supervisor, processes: set[int]) -> None:
+        """Over what runs already."""
+        self.folder, self.page, self.supervisor = folder, page, supervisor
+        self._calendar = load_calendar(folder / "cache")
+        self._before = processes
+        self._sessions = 0
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def run_cycle(self, most_seconds: float = 120) -> Run:
+        """Move the market to the next session and run its cycle to the end."""
+        from assets.partitions import tags_of
+
+        self._sessions += 1
+        stand_at(self.folder, self._sessions)
+        with open_desk(Settings.load(self.folder)) as desk:
+            cycle = newest_cycle(desk, running_intervals(desk)[0])
+            assert cycle is not None
+            tags = tags_of(desk, cycle) | {"dagster/partition": cycle.session.isoformat()}
+        params = {
+            "selector": _REPOSITORY | {"jobName": "cycle"},
+            "runConfigData": "{}", "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
+        }
+        cpu, begun = self.cpu_s(), time.time()
+        launched = self._ask(_LAUNCH, {"params": params})["launchPipelineExecution"]
+        assert "run" in launched, launched
+        while (run := self._ask(_RUN, {"id": launched["run"]["runId"]})["runOrError"])["status"] not in ("SUCCESS", "FAILURE", "CANCELED"):
+            assert time.time() - begun < most_seconds, run
+            time.sleep(0.25)
+        assert run["status"] == "SUCCESS", run
+        first = min(step["startTime"] for step in run["stepStats"])
+        time.sleep(0.5)
+        return Run(first - begun, run["endTime"] - begun, self.cpu_s() - cpu)
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the home's processes, ended children included."""
+        total = 0.0
+        for process in self.processes():
+            try:
+                times = process.cpu_times()
+            except psutil.Error:
+                continue
+            total += times.user + times.system + times.children_user + times.children_system
+        return total
+
+    def processes(self) -> list[psutil.Process]:
+        """Everything under the home's supervisor, and its database."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if process.pid in self._before:
+                    continue
+                if str(self.folder) in " ".join((*process.cmdline(), process.environ().get("TRADING_HOME", ""))):
+                    found.append(process)
+            except psutil.Error:
+                continue
+        return found
+
+    def stop_automation(self) -> None:
+        """Switch off what would begin runs by itself."""
+        found = self._ask(_AUTOMATION, {"repository": _REPOSITORY})
+        for sensor in found["sensorsOrError"]["results"]:
+            self._ask(_STOP_SENSOR, {"id": sensor["sensorState"]["id"]})
+        for schedule in found["schedulesOrError"]["results"]:
+            self._ask(_STOP_SCHEDULE, {"id": schedule["scheduleState"]["id"]})
+
+    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.page.url}/graphql", body, {"Content-Type": "application/json"})
+        with self._opener.open(request, timeout=60) as reply:
+            answer = json.load(reply)
+        assert "errors" not in answer, answer["errors"]
+        return dict(answer["data"])
+
+
+@contextmanager
+def live_home(
+    folder: Path, port: int, *, launcher: str = "warm", symbols: int = 5, strategies: Sequence[tuple[str, str]] = (),
+) -> Iterator[LiveHome]:
+    """Prepare a home and start its code server, webserver, daemon and, if wanted, launcher; everything is gone afterwards.
+
+    Args:
+        folder: Empty.
+        port: Of the page.
+        launcher: warm or default.
+        symbols: How many.
+        strategies: Mode, and the TOML after `[agent]`, of each.
+    """
+    names = json.dumps([f"S{number:03d}" for number in range(symbols)])
+    (folder / "trading.toml").write_text(SETTINGS.format(symbols=names, first=FIRST, last=LAST), "utf-8")
+    before = {process.pid for process in psutil.process_iter()}
+    server = EmbeddedPostgres.start(Home(folder).database)
+    try:
+        stand_at(folder, 0)
+        with open_desk(Settings.load(folder)) as desk:
+            for number, (mode, agent) in enumerate(strategies):
+                spec = parse_strategy(STRATEGY.format(name=f"strategy-{number}", symbols=names, mode=mode, agent=agent))
+                controls.create(desk, spec, actor="demo:person")
+                controls.start(desk, spec.name, actor="demo:person")
+        os.environ["TRADING_HOME"] = str(folder)
+        rendered = render(folder, {"TRADING_LAUNCHER": launcher})
+        said: list[str] = []
+        supervisor = Supervisor(folder / "logs", {**os.environ, **rendered.environment()}, said.append)
+        python = [sys.executable, "-m"]
+        module = "trading_pipeline.definitions"
+        page = DagsterPage(port)
+        try:
+            supervisor.start(Command("code-server", [*python, "dagster", "api", "grpc", "-s", str(rendered.socket), "-m", module], 5))
+            if rendered.launcher is not None:
+                supervisor.start(Command("launcher", [*python, "resources.launcher.parent", str(rendered.launcher), module], 5))
+            _until(supervisor, rendered.socket.exists)
+            arguments = ["-h", "127.0.0.1", "-p", str(port), "-w", str(rendered.workspace)]
+            supervisor.start(Command("webserver", [*python, "resources.webserver", *arguments], 5))
+            _until(supervisor, page.answers)
+            _until(supervisor, lambda: rendered.launcher is None or rendered.launcher.exists())
+            home = LiveHome(folder, page, supervisor, before)
+            home.stop_automation()
+            supervisor.start(Command("daemon", [*python, "dagster._daemon", "run", "-w", str(rendered.workspace)], 5))
+            yield home
+        finally:
+            supervisor.stop()
+    finally:
+        server.stop()
+
+
+def stand_at(folder: Path, sessions: int) -> None:
+    """Move the home's standing clock to a minute after the open, so many sessions after START."""
+    path = folder / "clock.json"
+    if not path.exists():
+        calendar = load_calendar(folder / "cache")
+        ReplayClock.create(
+            path, market="synthetic", pace=Pace.DAILY, start=calendar.session(START).open, end=calendar.session(LAST).close,
+            calendar=calendar, session_seconds=SESSION_SECONDS, running=False,
+        )
+    stands = json.loads(path.read_text("utf-8")) | {"elapsed_ns": (sessions * SESSION_SECONDS + 1) * 1_000_000_000}
+    moved = path.with_suffix(".moved")
+    moved.write_text(json.dumps(stands), "utf-8")
+    moved.replace(path)
+
+
+def _until(supervisor: Supervisor, done: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        supervisor.require_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
