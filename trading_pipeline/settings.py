@@ -129,6 +129,8 @@ class Settings(BaseSettings):
     webserver_port: int = Field(3000, ge=1, le=65535)
     launcher: Launcher = Launcher.WARM
     """What begins a run under `trading up`: a process forked from a warm one, or Dagster's default, a fresh one."""
+    keep_runs_days: int = Field(14, ge=1)
+    """Dagster's runs are purged after so many days, except the newest of each job and session."""
     run_variables: tuple[str, ...] = ()
     """Environment variables that warm runs are given besides TRADING_* and the few all need, such as the names of API keys."""
     limits: LimitSettings = LimitSettings()

@@ -1,0 +1,81 @@
+"""Retention (A8): what is purged, what stays, and that the ledger answers everything afterwards."""
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.test_utils import create_run_for_test
+
+from resources.retention import purge
+from tests.desks import OPEN, bars, floor, market, strategy
+from trading_pipeline.service import queries
+from trading_pipeline.service.verification import verify
+
+STATUS = dg.DagsterRunStatus
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
+
+
+def run(instance: dg.DagsterInstance, job: str, partition: str, status: dg.DagsterRunStatus = STATUS.SUCCESS) -> str:
+    return create_run_for_test(instance, job_name=job, status=status, tags={"dagster/partition": partition}).run_id
+
+
+def left(instance: dg.DagsterInstance) -> set[str]:
+    return {each.run_id for each in instance.get_runs()}
+
+
+def test_the_newest_run_of_each_job_and_session_stays(instance):
+    old = [run(instance, "cycle", "2024-08-28") for _ in range(3)]
+    newest = run(instance, "cycle", "2024-08-28")
+    others = {run(instance, "cycle", "2024-08-29"), run(instance, "follow_up", "2024-08-28")}
+    done = purge(instance, TOMORROW)
+    assert left(instance) == {newest, *others}
+    assert (done.deleted, done.kept, done.more) == (len(old), 3, False)
+
+
+def test_a_failed_newest_run_stays_beside_the_newest_that_succeeded(instance):
+    run(instance, "cycle", "2024-08-28")
+    good = run(instance, "cycle", "2024-08-28")
+    run(instance, "cycle", "2024-08-28", STATUS.FAILURE)
+    bad = run(instance, "cycle", "2024-08-28", STATUS.FAILURE)
+    purge(instance, TOMORROW)
+    assert left(instance) == {good, bad}
+
+
+@pytest.mark.parametrize("status", [STATUS.STARTING, STATUS.STARTED, STATUS.CANCELING])
+def test_what_is_under_way_is_left_alone(instance, status):
+    working = run(instance, "cycle", "2024-08-28", status)
+    run(instance, "cycle", "2024-08-28")
+    run(instance, "cycle", "2024-08-28")
+    purge(instance, TOMORROW)
+    assert working in left(instance)
+
+
+def test_young_runs_stay(instance):
+    runs = {run(instance, "cycle", "2024-08-28") for _ in range(3)}
+    assert purge(instance, datetime.now(UTC) - timedelta(days=1)).deleted == 0
+    assert left(instance) == runs
+
+
+def test_a_purge_is_bounded_and_the_next_one_goes_on(instance):
+    for _ in range(5):
+        run(instance, "cycle", "2024-08-28")
+    assert (purge(instance, TOMORROW, most=3).more, len(left(instance))) == (True, 2)
+    assert (purge(instance, TOMORROW, most=3).more, len(left(instance))) == (False, 1)
+
+
+def test_after_a_purge_the_catalogue_has_every_session_and_the_ledger_answers_everything(house, tmp_path):
+    stage = floor(tmp_path, market(bars("AAPL"), bars("IBM")), OPEN, strategy())
+    [request] = house.tick("bar_close", stage)
+    assert house.launch(request, "cycle", stage).success
+    first = house.instance.get_runs()[0].run_id
+    assert house.launch(request, "cycle", stage).success
+    events = stage.desk.ledger.events()
+    told = [queries.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")]
+    assert told
+    purge(house.instance, TOMORROW)
+    assert first not in left(house.instance)
+    for asset in ("bars", "orders", "portfolio_snapshots"):
+        assert house.instance.get_materialized_partitions(dg.AssetKey(asset)) == {request.partition_key}
+    assert stage.desk.ledger.events() == events
+    assert [queries.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")] == told
+    assert verify(stage.desk.ledger).ok
