@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import CLOSE, DAY, OPEN, PERSON, Killed, at, bars, crashing, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import Mode
@@ -127,6 +127,15 @@ def test_missed_sessions_of_a_daily_strategy_are_recorded_and_a_holiday_is_none(
 def test_a_first_cycle_has_missed_nothing(daily):
     daily.go(at(12))
     assert record_missed(daily.desk, daily.due()) == 0
+
+
+def test_an_order_on_its_way_to_the_broker_is_still_to_do(tmp_path):
+    stage = floor(tmp_path, market(bars("AAPL")), OPEN, strategy(symbols=("AAPL",)))
+    with pytest.raises(Killed), crashing(stage.desk.broker, "submit"):
+        stage.cycle()
+    [order] = [row for row in stage.desk.ledger.find("orders") if row["parent"] is None]
+    assert order["state"] in ("intent", "submitted")
+    assert unfinished(stage.desk).unsent == 1
 
 
 def test_what_a_session_has_still_to_do_is_counted(tmp_path):

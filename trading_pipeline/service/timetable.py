@@ -11,6 +11,7 @@ from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import Cycle, bar_cycle
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.sessions import BarSlot
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.service.desk import Desk
@@ -60,17 +61,19 @@ class Unfinished:
     proposals: int
     """That wait for a person."""
     unsent: int
-    """Admitted actions that are to be sent and have time left."""
+    """Admitted actions that are to be sent and have time left, and orders on their way to the broker."""
 
 
 def unfinished(desk: Desk) -> Unfinished:
     """What is lost if the market leaps to the close now."""
     now = desk.now()
     admitted = desk.ledger.find("actions", state=(ActionState.READY.value, ActionState.APPROVED.value))
+    on_their_way = desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value))
     return Unfinished(
         cycles=len(due_cycles(desk)),
         proposals=len(desk.ledger.find("approvals", state=ActionState.PENDING.value)),
-        unsent=sum(1 for row in admitted if row["expires_at"] is not None and now < row["expires_at"]),
+        unsent=sum(1 for row in admitted if row["expires_at"] is not None and now < row["expires_at"])
+        + sum(1 for row in on_their_way if row["parent"] is None),
     )
 
 
