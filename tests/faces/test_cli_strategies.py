@@ -200,3 +200,11 @@ def test_loosening_a_limit_is_done_by_typing_its_new_value_again(trading: Shell)
     assert right.code == 0
     [revised] = [event for event in trading.events() if event.type is EventType.STRATEGY_REVISED]
     assert revised.payload["loosened"] == ["max_order_value from 5000 to 9000"]
+
+
+def test_a_symbol_is_added_by_typing_it(trading: Shell) -> None:
+    path = trading.strategy()
+    trading("strategy", "create", path)
+    path.write_text(path.read_text().replace('"FB"', '"FB", "IBM"'))
+    assert trading.at_a_terminal(["strategy", "revise", str(path)], {"again:": ""}).code == 2
+    assert trading.at_a_terminal(["strategy", "revise", str(path)], {"again:": "IBM"}).code == 0

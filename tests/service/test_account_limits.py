@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -13,12 +14,13 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.strategies import Mode
-from trading_pipeline.errors import Conflict
+from trading_pipeline.errors import Conflict, PermissionRequired
 from trading_pipeline.service import approvals
-from trading_pipeline.service.account_limits import changes
+from trading_pipeline.service.account_limits import changes, confirm, in_force, standing
 
 E = EventType
 TIGHTER = AccountLimits(max_order_value=Decimal(5_000))
+LOOSER = AccountLimits(max_open_orders=20)
 
 
 def judged(tmp_path, **changes):
@@ -49,17 +51,91 @@ def test_the_same_limits_are_no_new_fact(tmp_path):
     assert len(stage.events(E.LIMITS_SET)) == 1
 
 
-@pytest.mark.parametrize("limits", [TIGHTER, AccountLimits(max_open_orders=20)], ids=["tighter", "looser"])
-def test_a_change_voids_what_waits_for_a_person(tmp_path, limits):
+def test_tighter_settings_void_what_waits_for_a_person(tmp_path):
     stage = judged(tmp_path, mode=Mode.APPROVAL)
-    changed = stage.restarted(limits=limits)
-    changed.release()
+    tightened(stage).release()
     assert [event.payload["version"] for event in stage.events(E.LIMITS_SET)] == [1, 2]
     assert stage.row("approvals")["state"] == "voided"
     assert "limits changed" in stage.row("approvals")["reason"]
     assert stage.rows("orders") == []
     assert stage.row("limits")["version"] == 2
     assert stage.verifies()
+
+
+def test_looser_settings_change_nothing_until_a_person_confirms_them(tmp_path):
+    stage = judged(tmp_path, mode=Mode.APPROVAL)
+    looser = stage.restarted(limits=LOOSER)
+    looser.release()
+    assert (len(stage.events(E.LIMITS_SET)), stage.row("approvals")["state"]) == (1, "pending")
+    loosened = standing(looser.desk, looser.desk.ledger).unconfirmed
+    assert loosened == ["max_open_orders from 10 to 20"]
+    event = confirm(looser.desk, actor=PERSON, confirmed=loosened)
+    assert (event.payload["version"], event.payload["changed"], event.actor) == (2, loosened, PERSON)
+    assert stage.row("approvals")["state"] == "voided"
+    now = standing(looser.desk, looser.desk.ledger)
+    assert (now.effective, now.unconfirmed) == (LOOSER, [])
+    assert stage.verifies()
+
+
+@pytest.mark.parametrize(("actor", "confirmed"), [
+    (PERSON, []), (PERSON, ["max_open_orders from 10 to 15"]), ("settings", ["max_open_orders from 10 to 20"]),
+    ("user: ", ["max_open_orders from 10 to 20"]),
+])
+def test_only_a_person_who_typed_every_looser_value_loosens(tmp_path, actor, confirmed):
+    looser = judged(tmp_path).restarted(limits=LOOSER)
+    with pytest.raises(PermissionRequired, match="max_open_orders from 10 to 20"):
+        confirm(looser.desk, actor=actor, confirmed=confirmed)
+    assert len(looser.events(E.LIMITS_SET)) == 1
+
+
+def test_there_is_nothing_to_confirm_when_the_settings_are_tighter(tmp_path):
+    with pytest.raises(Conflict, match="in force already"):
+        confirm(tightened(judged(tmp_path)).desk, actor=PERSON)
+
+
+def test_a_process_with_older_settings_judges_by_the_limits_a_person_has_tightened(tmp_path):
+    """The run that was under way when trading.toml was edited: it neither sizes nor records by what it was started with."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    for desk in (stage.desk, stage.restarted(limits=AccountLimits(max_order_value=Decimal(1_000))).desk):
+        with desk.ledger.transaction() as tx:
+            in_force(desk, tx)
+    stage.cycle()
+    assert (stage.denials(), stage.rows("orders")) == (["order_value"], [])
+    assert [event.payload["version"] for event in stage.events(E.LIMITS_SET)] == [1, 2]
+    assert {event.payload["account_limits_version"] for event in stage.events(E.RISK_EVALUATED)} == {2}
+
+
+def test_processes_with_different_settings_agree_after_each_has_looked_once(tmp_path):
+    """Each is looser than the other in something: the tighter of each holds, and no turn after the first writes or voids anything."""
+    stage = judged(tmp_path, mode=Mode.APPROVAL)
+    some = stage.restarted(limits=AccountLimits(max_order_value=Decimal(5_000), max_open_orders=20, min_order_gap=timedelta(seconds=2)))
+    other = stage.restarted(limits=AccountLimits(max_spread=Decimal("0.01"), forbidden_symbols=frozenset({"TQQQ"})))
+    for desk in (some.desk, other.desk):
+        with desk.ledger.transaction() as tx:
+            in_force(desk, tx)
+    head = stage.desk.ledger.head()
+    for desk in (some.desk, other.desk, stage.desk) * 3:
+        with desk.ledger.transaction() as tx:
+            assert in_force(desk, tx) == 3
+    assert stage.desk.ledger.head() == head
+    held = standing(stage.desk, stage.desk.ledger).effective
+    assert held == AccountLimits(
+        max_order_value=Decimal(5_000), min_order_gap=timedelta(seconds=2), max_spread=Decimal("0.01"),
+        forbidden_symbols=frozenset({"TQQQ"}),
+    )
+
+
+def test_the_same_number_written_otherwise_is_no_change(tmp_path):
+    other = judged(tmp_path, mode=Mode.APPROVAL).restarted(limits=AccountLimits(max_concentration=Decimal("0.2")))
+    other.release()
+    assert len(other.events(E.LIMITS_SET)) == 1
+    assert standing(other.desk, other.desk.ledger).unconfirmed == []
+
+
+def test_a_shell_with_looser_settings_approves_under_the_limits_in_force(tmp_path):
+    stage = judged(tmp_path, mode=Mode.APPROVAL)
+    approvals.approve(stage.restarted(limits=LOOSER).desk, stage.row("approvals")["action_id"], actor=PERSON)
+    assert stage.row("approvals")["state"] == "approved"
 
 
 def test_a_proposal_cannot_be_approved_under_other_limits(tmp_path):

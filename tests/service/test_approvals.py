@@ -104,7 +104,7 @@ def test_a_rejection_ends_the_proposal_with_its_reason(tmp_path):
     assert stage.release()["orders"].counts == {}
 
 
-@pytest.mark.parametrize("actor", ["cycle", "model:rules", "dagster", "rulebook", "", "demo:person"])
+@pytest.mark.parametrize("actor", ["cycle", "model:rules", "dagster", "rulebook", "", "user:", "user: ", "demo:person"])
 def test_only_a_person_approves(tmp_path, actor):
     """49, D17: also the demo's person, outside the demo."""
     stage = asking(tmp_path, environment="paper")

@@ -73,6 +73,14 @@ class AccountLimits:
         if self.max_order_value > MAX_ORDER_VALUE:
             raise over_hard_limit("max_order_value", self.max_order_value)
 
+    def tightened_by(self, other: "AccountLimits") -> "AccountLimits":
+        """The tighter of the two, limit by limit; this one's own where they are equal."""
+        tighter: dict[str, Any] = {field.name: min(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        # Two that are no most: orders lie at least this far apart, and a longer list forbids more.
+        tighter["min_order_gap"] = max(self.min_order_gap, other.min_order_gap)
+        tighter["forbidden_symbols"] = self.forbidden_symbols | other.forbidden_symbols
+        return AccountLimits(**tighter)
+
 
 @dataclass(frozen=True, slots=True)
 class StrategyLimits:

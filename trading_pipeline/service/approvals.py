@@ -16,9 +16,9 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
-from trading_pipeline.service.account_limits import in_force
+from trading_pipeline.service.account_limits import in_force, standing
 from trading_pipeline.service.book import Book
-from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.desk import Desk, is_person
 
 DEMO_PERSON = "demo:person"
 
@@ -141,7 +141,7 @@ def next_instant(desk: Desk) -> datetime | None:
     rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
     times = [at for row in rows for at in (row["not_before"], row["expires_at"]) if at is not None and at > now]
     if due(desk).released:
-        times.append(now + desk.limits.min_order_gap)
+        times.append(now + standing(desk, desk.ledger).effective.min_order_gap)
     admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["not_before"] and row["not_before"] <= now]
     times += [at for row in admitted if (at := _release_at(desk, row)) > now]
     return min(times, default=None)
@@ -188,8 +188,8 @@ def _pending(reader: Reader, name: str) -> Row:
 def _check_person(desk: Desk, actor: str) -> None:
     if actor == DEMO_PERSON and desk.environment == "demo":
         return
-    if not actor.removeprefix("user:") or not actor.startswith("user:"):
+    if not is_person(actor):
         raise PermissionRequired(
-            f"{actor} may not decide on proposals.", value=actor, rule="only a person approves (INVARIANT_49)",
+            f"{actor!r} may not decide on proposals.", value=actor, rule="only a person approves (INVARIANT_49)",
             remedy="approve as yourself, with `trading approve` or `trading reject`",
         )

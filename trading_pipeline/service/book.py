@@ -17,7 +17,7 @@ from trading_pipeline.domain.adjustments import split_adjusted
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bar_quality import average_day_volume
 from trading_pipeline.domain.codec import decode
-from trading_pipeline.domain.limits import COOLDOWN
+from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.portfolio import Portfolio
@@ -25,6 +25,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Quote, RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
 from trading_pipeline.ports import Reader
+from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 
@@ -50,6 +51,8 @@ class Book:
     actions: list[Row]
     """Open actions, and those generated in the last minutes."""
     strategies: Mapping[str, Row]
+    limits: AccountLimits
+    """Those in force for the account."""
     account_limits_version: int | None
     """None before any limits were written down: nothing has been judged yet."""
     opening_equity: Decimal | None
@@ -67,7 +70,7 @@ class Book:
         """
         now = desk.now()
         today = desk.today().isoformat()
-        session, limits = reader.get("sessions", today), reader.get("limits", desk.broker.account_id)
+        session, limits = reader.get("sessions", today), standing(desk, reader)
         opened = reader.event_by_key(f"session.opened:{today}")
         actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
         actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
@@ -75,7 +78,7 @@ class Book:
             desk=desk, now=now, portfolio=portfolio_of(desk, reader), orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
             recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
             strategies={row["name"]: row for row in reader.find("strategies")},
-            account_limits_version=limits["version"] if limits else None,
+            limits=limits.effective, account_limits_version=limits.version,
             opening_equity=session["baseline_equity"] if session else None,
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
             mismatched=mismatched,
@@ -117,7 +120,7 @@ class Book:
         admitted = [row for row in self.actions if queued and row["state"] in _ADMITTED and row["not_before"] is not None]
         own = [row["not_before"] for row in admitted if row["strategy"] == strategy]
         trades = [at for at in (self.last_trade(strategy), *own) if at is not None]
-        gap = self.desk.limits.min_order_gap
+        gap = self.limits.min_order_gap
         placed = self.last_account_order()
         release: datetime = max([self.now, *(at + COOLDOWN for at in trades), *([placed + gap] if placed else [])])
         for other in sorted(row["not_before"] for row in admitted):
@@ -166,7 +169,7 @@ class Book:
         return RiskContext(
             now=self.now, world=desk.world, session=desk.calendar.at(self.now), mode=spec.mode,
             strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=False,
-            account_limits=desk.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
+            account_limits=self.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
             equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
             account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
             strategy_day_pnl=pnl - Decimal(self.opening_pnl.get(spec.name, "0")),

@@ -18,6 +18,7 @@ from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Answer, Question
 from trading_pipeline.service import market
+from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
 
@@ -111,21 +112,22 @@ def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
 def _doubts(desk: Desk, cycle: Cycle, questions: list[Question]) -> dict[str, Answer]:
     """Nobody is asked about a symbol without the cycle's bar, or whose newest close and quote cannot both be right."""
     quotes = desk.market.quotes(sorted({question.symbol for question in questions}), desk.now())
+    most = standing(desk, desk.ledger).effective.max_bar_gap
     doubts = {}
     for question in questions:
         if not len(question.bars) or question.bars.last_end != cycle.bar_end:
             doubts[_place(question)] = _no_bar(question, cycle)
         elif (quote := quotes.get(question.symbol)) is not None:
             close = price_of(question.bars.close[-1])
-            if gap(close, quote.last) > desk.limits.max_bar_gap:
-                doubts[_place(question)] = _bad_print(desk, question, close, quote)
+            if gap(close, quote.last) > most:
+                doubts[_place(question)] = _bad_print(most, question, close, quote)
     return doubts
 
 
-def _bad_print(desk: Desk, question: Question, close: Decimal, quote: Quote) -> Answer:
+def _bad_print(most: Decimal, question: Question, close: Decimal, quote: Quote) -> Answer:
     detail = (
         f"the newest bar of {question.symbol} closed at {close:f} and its price is now {quote.last:f}: {gap(close, quote.last):.0%} apart, "
-        f"at most {desk.limits.max_bar_gap:.0%} is believed. One of them is a bad print, or a split is missing from the split table"
+        f"at most {most:.0%} is believed. One of them is a bad print, or a split is missing from the split table"
     )
     return Answer(Abstain(question.symbol, "bad_print", detail), "none", "none", "")
 

@@ -20,6 +20,7 @@ class Desk:
     environment: str
     world: World
     limits: AccountLimits
+    """Those that the settings of this process give; which are in force, `account_limits` knows."""
     clock: Clock
     calendar: TradingCalendar
     ledger: Ledger
@@ -39,6 +40,11 @@ class Desk:
         """The session that is open or opened last: where facts of this instant belong."""
         session = self.calendar.last_opened(self.now())
         return session.day if session is not None else self.now().astimezone(NEW_YORK).date()
+
+
+def is_person(actor: str) -> bool:
+    """Whether an actor of the record names a person."""
+    return actor.startswith("user:") and bool(actor.removeprefix("user:").strip())
 
 
 def user_actor() -> str:

@@ -107,10 +107,10 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
     quote = book.quotes.get(row["symbol"])
     if quote is None:
         return NoEntry("no_quote", f"{row['symbol']} has no quote at {book.now:%Y-%m-%d %H:%M:%S} UTC")
-    collar = effective_collar(desk.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
+    collar = effective_collar(book.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
     held = book.held(spec.name, row["symbol"]) * quote.last
     plan = size_entry(
-        spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=desk.limits,
+        spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=book.limits,
         strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"),
         collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(spec, row["symbol"]),
@@ -127,7 +127,7 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
 def _exit(desk: Desk, spec: StrategySpec, row: Row, book: Book, held: int) -> OrderIntent:
     quote = book.quotes.get(row["symbol"])
     reference = quote.last if quote is not None else ZERO
-    collar = effective_collar(desk.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
+    collar = effective_collar(book.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
     limit = marketable_limit(Side.SELL, reference, collar, spec.price_band) if quote is not None else None
     return OrderIntent(
         action_id=row["action_id"], part="exit", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,

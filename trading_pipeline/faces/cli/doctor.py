@@ -19,6 +19,7 @@ import typer
 from trading_pipeline.current_home import made_at
 from trading_pipeline.errors import TradingError
 from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.limits import UNCONFIRMED
 from trading_pipeline.faces.cli.output import Column, new_york, word
 
 if TYPE_CHECKING:
@@ -182,12 +183,14 @@ def _ledger(home: Path, settings: "Settings") -> Iterator[Finding]:
         yield Finding("ledger", "ok", "none yet; the first command that needs one makes it")
         return
     from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.service.account_limits import standing
     from trading_pipeline.service.verification import verify
 
     try:
         with open_desk(settings) as desk:
             report = verify(desk.ledger)
             now = desk.now()
+            loosened = standing(desk, desk.ledger).unconfirmed
     except TradingError as error:
         yield _failed("ledger", error)
         return
@@ -197,6 +200,8 @@ def _ledger(home: Path, settings: "Settings") -> Iterator[Finding]:
     else:
         head = f"head {report.head_seq} {report.head_hash[:16]}"
         yield Finding("ledger", "ok", f"{report.environment}, {report.events:,} events verified, {head}")
+    if loosened:
+        yield Finding("limits", "warn", f"{UNCONFIRMED}: {', '.join(loosened)}", "trading limits")
     yield Finding("market clock", "ok", f"{settings.market.clock.value}, {new_york(now)} New York")
 
 

@@ -8,7 +8,7 @@ import inspect
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -97,6 +97,38 @@ class Invocation:
                 remedy="run it at a terminal, or add --yes",
             )
         return self.output.ask(f"{question} [y/N]").lower() in ("y", "yes")
+
+    def retype(self, changes: Sequence[str]) -> None:
+        """Have the person at the terminal type every loosened value again (D17).
+
+        Args:
+            changes: As `max_order_value from 1000 to 2000` or `symbols by IBM`.
+
+        Raises:
+            PermissionRequired: No terminal, or something else was typed.
+        """
+        if not self.output.interactive:
+            raise PermissionRequired(
+                f"Nobody at a terminal confirms {', '.join(changes)}.", value="no terminal",
+                rule="limits are tightened at once and loosened only by a person who confirms it at a terminal (D17)",
+                remedy="run it at a terminal, and type the new values again",
+            )
+        for change in changes:
+            name, _, values = change.partition(" ")
+            old, _, new = values.removeprefix("from ").rpartition(" to ")
+            new = new.removeprefix("by ")
+            self.output.note(f"  {name}: {old} becomes {new}" if old else f"  {name}: {new} is added")
+            typed = self.output.ask(f"Type the new {name} again:")
+            if _bare(typed) != _bare(new):
+                raise PermissionRequired(
+                    f"{typed!r} is not the new {name}, {new}.", value=typed, rule="a limit is loosened by typing its new value again (D17)",
+                    remedy="nothing was changed; run the command again if you mean it",
+                )
+
+
+def _bare(value: str) -> str:
+    """A value without what people write for legibility."""
+    return value.replace(",", "").replace(" ", "").removeprefix("$")
 
 
 def command(

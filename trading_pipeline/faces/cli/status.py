@@ -8,6 +8,7 @@ import typer
 from rich.text import Text
 
 from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.limits import UNCONFIRMED
 from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york, price, word
 
 
@@ -19,9 +20,10 @@ def register(app: typer.Typer, panel: str) -> None:
 def status(call: Invocation) -> None:
     """Market, account, strategies, positions, and what waits for you."""
     from trading_pipeline.service import queries
+    from trading_pipeline.service.account_limits import standing
 
     with call.desk() as desk:
-        data = queries.status(desk)
+        data = queries.status(desk) | {"unconfirmed_limits": standing(desk, desk.ledger).unconfirmed}
     call.output.answer(data, lambda: _show(call, data))
 
 
@@ -44,6 +46,8 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     })
     for missed in data["missed_today"]:
         out.line(Text(f"{_missed(missed)}: {missed['reason']}", "yellow"))
+    if data["unconfirmed_limits"]:
+        out.line(Text(f"{UNCONFIRMED}: trading limits", "yellow"))
     if data["pending_approvals"]:
         some = "proposal waits" if data["pending_approvals"] == 1 else "proposals wait"
         out.line(Text(f"{data['pending_approvals']} {some} for you: trading approvals", "bold yellow"))

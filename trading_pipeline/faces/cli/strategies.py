@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipeline.errors import PermissionRequired
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york, price, word
 
@@ -197,16 +196,7 @@ def _confirm_loosening(call: Invocation, desk: "Desk", spec: "StrategySpec") -> 
     if not loosened or not call.output.interactive:
         return False
     call.output.note(f"{spec.name} would allow more than before:")
-    for change in loosened:
-        name, _, values = change.partition(" from ")
-        old, _, new = values.rpartition(" to ")
-        call.output.note(f"  {name}: {old} becomes {new}")
-        typed = call.output.ask(f"Type the new {name} again:")
-        if typed.replace(",", "").removeprefix("$") != new:
-            raise PermissionRequired(
-                f"{typed!r} is not the new {name}, {new}.", value=typed, rule="a limit is loosened by typing its new value again (D17)",
-                remedy="nothing was changed; run the command again if you mean it",
-            )
+    call.retype(loosened)
     return True
 
 

@@ -1,0 +1,58 @@
+"""`trading limits`: side by side, and loosened only by a person at a terminal."""
+
+import pytest
+
+from tests.faces.conftest import Shell
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.service.desk import user_actor
+
+
+def limits_set(trading: Shell) -> list[tuple[int, str]]:
+    return [(event.payload["version"], event.actor) for event in trading.events() if event.type is EventType.LIMITS_SET]
+
+
+def test_a_new_ledger_has_what_is_configured(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "250")
+    shown = trading("limits", "--json").json()
+    assert (shown["version"], shown["recorded"], shown["effective"]["max_day_loss"]) == (None, None, "250")
+    assert "Nothing is recorded yet" in trading("limits").out
+    assert limits_set(trading) == []
+
+
+def test_a_tighter_setting_is_in_force_without_a_command(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "250")
+    shown = asked("limits", "--json").json()
+    found = [shown[each]["max_day_loss"] for each in ("recorded", "configured", "effective")]
+    assert (found, shown["unconfirmed"]) == (["1000", "250", "250"], [])
+    assert asked("limits", "confirm").code == 3
+    assert "looser" not in asked("status").out
+
+
+def test_a_looser_setting_is_told_and_voids_nothing(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
+    told = "looser limits are configured and not confirmed"
+    assert f"{told}: trading limits" in asked("status").out
+    [found] = [each for each in asked("doctor", "--json").json()["findings"] if each["what"] == "limits"]
+    assert (found["state"], found["found"]) == ("warn", f"{told}: max_day_loss from 1000 to 5000")
+    assert "max_day_loss from 1000 to 5000" in asked("limits").out
+    waiting = asked("approvals", "--json").json()
+    assert asked("approve", waiting[0]["action_id"], "--yes").code == 0
+    assert limits_set(asked) == [(1, "settings")]
+
+
+def test_loosening_is_refused_without_a_terminal(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
+    refused = asked("limits", "confirm", "--json")
+    assert (refused.code, refused.error()["error"]) == (2, "PermissionRequired")
+    assert "max_day_loss from 1000 to 5000" in refused.error()["message"]
+    assert limits_set(asked) == [(1, "settings")]
+
+
+def test_loosening_is_done_by_typing_the_new_value_again(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
+    assert asked.at_a_terminal(["limits", "confirm"], {"again:": "50000"}).code == 2
+    assert limits_set(asked) == [(1, "settings")]
+    assert asked.at_a_terminal(["limits", "confirm"], {"again:": "$5,000"}).code == 0
+    assert limits_set(asked) == [(1, "settings"), (2, user_actor())]
+    assert asked("approvals", "--json").json() == []
+    assert "looser" not in asked("status").out
