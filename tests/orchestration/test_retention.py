@@ -8,7 +8,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from resources.retention import purge
 from tests.desks import OPEN, bars, floor, market, strategy
-from trading_pipeline.service import queries
+from trading_pipeline.service import tracing
 from trading_pipeline.service.verification import verify
 
 STATUS = dg.DagsterRunStatus
@@ -70,12 +70,12 @@ def test_after_a_purge_the_catalogue_has_every_session_and_the_ledger_answers_ev
     first = house.instance.get_runs()[0].run_id
     assert house.launch(request, "cycle", stage).success
     events = stage.desk.ledger.events()
-    told = [queries.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")]
+    told = [tracing.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")]
     assert told
     purge(house.instance, TOMORROW)
     assert first not in left(house.instance)
     for asset in ("bars", "orders", "portfolio_snapshots"):
         assert house.instance.get_materialized_partitions(dg.AssetKey(asset)) == {request.partition_key}
     assert stage.desk.ledger.events() == events
-    assert [queries.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")] == told
+    assert [tracing.why(stage.desk, row["client_id"]) for row in stage.desk.ledger.find("orders")] == told
     assert verify(stage.desk.ledger).ok

@@ -1,25 +1,17 @@
-"""Queries: why a trade was made, from the bar to the portfolio, and what stopped the others."""
+"""Queries: what stands, what waits, what was missed, and what the rulebook stopped."""
 
-from collections import Counter
 from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 
-from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.limits import StrategyLimits
-from trading_pipeline.domain.strategies import FractionSizing, Mode
-from trading_pipeline.errors import UnknownName
-from trading_pipeline.service import approvals, queries
+from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.service import approvals, queries, tracing
 from trading_pipeline.service.timetable import due_cycles, record_missed
-
-CHAIN = [
-    "bar.received", "indicators.computed", "chart.rendered", "llm.requested", "llm.responded", "llm.action_generated", "risk.evaluated",
-    "approval.requested", "approval.approved", "order.intent", "risk.evaluated", "order.submitted", "order.accepted", "order.filled",
-    "portfolio.snapshotted",
-]
 
 
 @pytest.fixture
@@ -32,62 +24,12 @@ def stage(tmp_path):
     return stage
 
 
-def test_why_a_fill_is_the_whole_chain_in_order(stage):
-    causes = queries.why(stage.desk, stage.row("fills")["execution_id"])
-    assert [cause.type for cause in causes] == CHAIN
-    assert [cause.seq for cause in causes] == sorted(cause.seq for cause in causes)
-    assert all(cause.says for cause in causes)
-    assert [cause.actor for cause in causes if cause.type == "approval.approved"] == [PERSON]
-
-
-@pytest.mark.parametrize("ident", ["order", "order's beginning", "action", "seq"])
-def test_why_takes_an_order_an_action_or_an_event(stage, ident):
-    fill, order = stage.row("fills"), stage.row("orders")
-    name = order["client_id"]
-    named = {"order": name, "order's beginning": name[:6].lower(), "action": order["action_id"], "seq": str(fill["seq"])}
-    causes = queries.why(stage.desk, named[ident])
-    assert causes[0].type == "bar.received"
-
-
-def test_why_of_something_that_does_not_exist_says_so(stage):
-    with pytest.raises(UnknownName, match="Nothing is named"):
-        queries.why(stage.desk, "NOPE")
-
-
-def test_why_a_stop_filled_tells_the_stop_the_entry_and_by_how_much_it_was_missed(tmp_path):
-    falls = {at(9, 30): (100.0, 100.0, 90.0, 91.0)}
-    guarded = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"), target=Decimal("0.06"))
-    stage = floor(tmp_path, market(bars(at=falls)), OPEN, strategy(sizing=guarded))
-    stage.cycle()
-    stage.go(CLOSE + timedelta(seconds=5)).release()
-    [entry, stop] = stage.desk.ledger.find("fills", order_by="seq")
-    [order] = stage.desk.ledger.find("orders", client_id=stop["client_id"])
-    assert (order["part"], order["stop_price"]) == ("stop-1", Decimal("97.00"))
-    causes = queries.why(stage.desk, stop["execution_id"])
-    told = {cause.seq: cause.says for cause in causes}
-    assert f": the stop at $97.00 was hit at ${stop['price']:.2f}, $" in told[stop["seq"]]
-    assert "a share below" in told[stop["seq"]]
-    assert told[order["intent_seq"]].startswith("stop-1: SELL")
-    assert entry["execution_id"] in told[entry["seq"]]
-    assert list(told) == sorted(told)
-
-
 def test_a_short_id_names_one_action_and_nothing_else(stage):
     names = [row["client_id"] for row in stage.desk.ledger.find("orders")] + [row["action_id"] for row in stage.desk.ledger.find("actions")]
     [(name, beginning)] = queries.short_ids(stage.desk.ledger, [stage.row("actions")["action_id"]]).items()
     assert queries.SHORTEST_ID <= len(beginning) < len(name)
     assert [each for each in names if each.startswith(beginning)] == [name]
-    assert queries.why(stage.desk, beginning) == queries.why(stage.desk, name)
-
-
-def test_a_beginning_that_several_ids_share_is_refused_with_those_ids(tmp_path):
-    stage = floor(tmp_path, market(bars()), OPEN, *(strategy(f"buyer-{number}") for number in range(20)))
-    stage.cycle()
-    firsts = Counter(row["action_id"][0] for row in stage.desk.ledger.find("actions"))
-    letter = next(each for each, count in firsts.items() if count > 1 and not each.isdigit())
-    with pytest.raises(UnknownName, match=f"ids begin with '{letter}'") as refused:
-        queries.why(stage.desk, letter)
-    assert letter in refused.value.remedy
+    assert tracing.why(stage.desk, beginning) == tracing.why(stage.desk, name)
 
 
 def test_the_closes_that_were_missed_today_are_counted_with_the_reason(tmp_path):

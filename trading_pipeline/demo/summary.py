@@ -25,7 +25,7 @@ from trading_pipeline.domain.money import ZERO, to_cents, usd
 from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import NEW_YORK, Session
-from trading_pipeline.service import queries
+from trading_pipeline.service import queries, tracing
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import spec_of
@@ -191,7 +191,7 @@ def _story(console: Console, desk: Desk) -> None:
     if not told:
         return
     table = _table(f"trading why {told[0]['execution_id']}: from the bar to the portfolio", "seq>", "fact", "says ")
-    for cause in queries.why(desk, told[0]["execution_id"]):
+    for cause in tracing.why(desk, told[0]["execution_id"]):
         table.add_row(str(cause.seq), cause.type, Text(cause.says))
     console.print(table)
 

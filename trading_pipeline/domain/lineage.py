@@ -1,6 +1,7 @@
 """Lineage: the walk from any fact back to the bar it came from, by `cause`, each fact in words."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -27,6 +28,14 @@ def ancestors(event: Event, find: Find) -> list[Event]:
         chain.append(previous)
         seen.add(previous.seq)
     return chain[::-1]
+
+
+FILLS = (EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED)
+
+
+def happened_at(event: Event) -> datetime:
+    """When a fact came about in the market: of a fill its own time, which may be long before it was booked."""
+    return instant_from(event.payload["filled_at"]) if event.type in FILLS else event.at
 
 
 def sentence(event: Event) -> str:

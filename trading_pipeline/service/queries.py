@@ -12,18 +12,13 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from trading_pipeline.domain import lineage
 from trading_pipeline.domain.approvals import ActionState
-from trading_pipeline.domain.events import Event, EventType, instant_from
-from trading_pipeline.domain.money import ZERO, to_cents, usd
-from trading_pipeline.domain.orders import OrderClass
-from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.events import EventType, instant_from
+from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
-from trading_pipeline.errors import UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.accounting import portfolio_of
-from trading_pipeline.service.approvals import named_some
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
@@ -31,17 +26,6 @@ from trading_pipeline.service.timetable import due_cycles, newest_cycle
 
 SHORTEST_ID = 6
 """Characters of a short id at least: enough that the next proposals seldom make it longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """One fact on the way from a bar to a portfolio; `at` is UTC."""
-
-    seq: int
-    type: str
-    at: str
-    actor: str
-    says: str
 
 
 def status(desk: Desk) -> dict[str, Any]:
@@ -84,50 +68,6 @@ def status(desk: Desk) -> dict[str, Any]:
         "next_cycle": _next_cycle(desk),
         "ledger_seq": desk.ledger.head()[0],
     }
-
-
-def why(desk: Desk, ident: str) -> list[Cause]:
-    """The walk from the bar to this fill, order, action or event, and on to the snapshot after it.
-
-    Args:
-        ident: An execution id, a client order id, an action id or an event's seq; a unique beginning is enough.
-    """
-    event = _find(desk.ledger, ident)
-    chain = {each.seq: each for each in lineage.ancestors(event, desk.ledger.event)}
-    said = {}
-    if event.type in _FILLS:
-        chain |= {each.seq: each for each in _protected(desk.ledger, event)}
-        said[event.seq] = _how_it_came(desk.ledger, event)
-        chain |= {each.seq: each for each in desk.ledger.events(after=event.seq, types=(EventType.PORTFOLIO_SNAPSHOTTED,), limit=1)}
-    return [
-        Cause(seq, e.type.value, _iso(e.at), e.actor, lineage.sentence(e) + said.get(seq, "")) for seq, e in sorted(chain.items())
-    ]
-
-
-_FILLS = (EventType.ORDER_FILLED, EventType.ORDER_PARTIALLY_FILLED)
-
-
-def _protected(reader: Reader, fill: Event) -> list[Event]:
-    """What a protective fill's own causes leave out: its order's intent, and the fills of the entry that it protects."""
-    order = reader.get("orders", fill.payload["client_id"])
-    if order is None or order["order_class"] != OrderClass.PROTECTIVE.value or order["parent"] is None:
-        return []
-    found = [reader.event(order["intent_seq"])]
-    found += [reader.event(row["seq"]) for row in reader.find("fills", client_id=order["parent"], order_by="seq")]
-    return [event for event in found if event is not None and event.seq < fill.seq]
-
-
-def _how_it_came(reader: Reader, fill: Event) -> str:
-    """`: the stop at $732.87 was hit at $732.65, $0.22 a share below`; empty for other orders."""
-    order = reader.get("orders", fill.payload["client_id"])
-    if order is None or order["order_class"] != OrderClass.PROTECTIVE.value:
-        return ""
-    price = Decimal(fill.payload["price"])
-    if order["stop_price"] is None:
-        return f": the target at {usd(order['limit_price'])} was reached" if order["limit_price"] is not None else ""
-    short = order["stop_price"] - price
-    slipped = f", {usd(short)} a share below" if to_cents(short) > 0 else ""
-    return f": the stop at {usd(order['stop_price'])} was hit at {usd(price)}{slipped}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,36 +124,6 @@ def pending(desk: Desk, *, everything: bool = False) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _find(reader: Reader, ident: str) -> Event:
-    if ident.isdigit():
-        event = reader.event(int(ident))
-        if event is not None:
-            return event
-    wanted = ident.strip().upper()
-    found: dict[str, Row] = {}
-    for table, column in (("fills", "execution_id"), ("orders", "client_id"), ("actions", "action_id")):
-        for row in reader.find(table):
-            name = row[column].upper()
-            if name == wanted:
-                return _event_of(reader, row)
-            if wanted and name.startswith(wanted):
-                found[row[column]] = row
-    if len(found) == 1:
-        return _event_of(reader, *found.values())
-    rule = "a fill, order, action or event is named by its id or a beginning that only it has"
-    if found:
-        raise UnknownName(
-            f"{len(found)} ids begin with {ident!r}.", value=ident, rule=rule, remedy=f"give more of it: {named_some(found)}",
-        )
-    raise UnknownName(f"Nothing is named {ident!r}.", value=ident, rule=rule, remedy="see `trading events` for what there is")
-
-
-def _event_of(reader: Reader, row: Row) -> Event:
-    event = reader.event(row["seq"] if "seq" in row else row["last_seq"])
-    assert event is not None
-    return event
 
 
 def _next_cycle(desk: Desk) -> dict[str, str] | None:

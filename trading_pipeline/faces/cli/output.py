@@ -285,11 +285,12 @@ class Journal:
         self._output = output
         self._day = ""
 
-    def write(self, seq: int, at: datetime | str, fact: str, says: str, by: str = "") -> None:
-        """One fact, by the seq that `trading why` takes; `by` is said of people."""
-        stamp = new_york(at)
+    def write(self, seq: int, at: datetime | str, fact: str, says: str, by: str = "", booked: datetime | str | None = None) -> None:
+        """One fact, by the seq that `trading why` takes; `by` is said of people, `booked` where it is another time than `at`."""
+        stamp, later = new_york(at), new_york(booked or at)
         who = (f"  by {plain(by)}", _FAINT) if by.startswith(_PEOPLE) else ""
-        body = Text.assemble((f"{fact:<21}", "bold"), f"  {plain(in_new_york(says))}", who)
+        when = (f"  booked {later if later[:10] != stamp[:10] else later[11:]}", _FAINT) if later != stamp else ""
+        body = Text.assemble((f"{fact:<21}", "bold"), f"  {plain(in_new_york(says))}", when, who)
         if self._output.out.width >= PIPE_WIDTH:
             self._output.line(f"{seq:>7}  {stamp}  ", body)
             return

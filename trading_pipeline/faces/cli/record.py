@@ -14,7 +14,7 @@ from trading_pipeline.faces.cli.output import Journal
 if TYPE_CHECKING:
     from trading_pipeline.domain.events import Event, EventType
     from trading_pipeline.ports import Reader
-    from trading_pipeline.service.queries import Cause
+    from trading_pipeline.service.tracing import Cause
 
 POLL_SECONDS = 0.5
 
@@ -61,20 +61,20 @@ def why(
     call: Invocation,
     ident: Annotated[str, typer.Argument(metavar="ORDER|FILL|ACTION|SEQ", help="Its id, or a beginning that only it has.")],
 ) -> None:
-    """The walk from the bar to an order or a fill, and on to the portfolio."""
-    from trading_pipeline.service import queries
+    """The walk from the bar to a fill, an order or a proposal, and on to what became of it."""
+    from trading_pipeline.service import tracing
 
     with call.desk() as desk:
-        causes = queries.why(desk, ident)
+        causes = tracing.why(desk, ident)
     call.output.answer(
-        [{"seq": c.seq, "type": c.type, "at": c.at, "actor": c.actor, "says": c.says} for c in causes],
+        [{"seq": c.seq, "type": c.type, "at": c.at, "booked_at": c.booked_at, "actor": c.actor, "says": c.says} for c in causes],
         lambda: _tell(Journal(call.output), causes),
     )
 
 
 def _tell(journal: Journal, causes: "list[Cause]") -> None:
     for cause in causes:
-        journal.write(cause.seq, cause.at, cause.type, cause.says, cause.actor)
+        journal.write(cause.seq, cause.at, cause.type, cause.says, cause.actor, cause.booked_at)
 
 
 def verify(call: Invocation) -> None:
@@ -139,11 +139,14 @@ def _write(call: Invocation, journal: Journal, event: "Event") -> None:
     if call.output.as_json:
         call.output.json(_as_json(event), compact=True)
         return
-    from trading_pipeline.domain.lineage import sentence
+    from trading_pipeline.domain.lineage import happened_at, sentence
 
     kind, _, name = event.stream.partition(":")
     says = sentence(event)
-    journal.write(event.seq, event.at, event.type.value, says if kind != "strategy" or says.startswith(name) else f"{name}: {says}")
+    journal.write(
+        event.seq, happened_at(event), event.type.value, says if kind != "strategy" or says.startswith(name) else f"{name}: {says}",
+        booked=event.at,
+    )
 
 
 def _as_json(event: "Event") -> dict[str, Any]:
