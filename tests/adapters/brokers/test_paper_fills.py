@@ -102,6 +102,14 @@ def test_the_stop_comes_before_the_target_within_one_bar_and_pays_costs():
     assert (here.order("S").status, here.order("T").status) == (F, C)
 
 
+def test_a_stop_reached_inside_a_bar_fills_no_lower_than_the_bar_traded():
+    low = ("100.00", "101.00", "97.99", "98.50", 10_000)
+    here = venue(CALM, low, CALM)
+    here.submit(bracketed())
+    here.go_to(at(2))
+    assert here.fills()[1] == ("S", 100, "97.9900", at(2)), "costs would make it 97.9706, where nobody traded"
+
+
 def test_a_gap_through_the_stop_fills_at_the_worse_open_at_once():
     here = venue(CALM, ("95.00", "96.00", "94.00", "95.00", 10_000))
     here.submit(bracketed())

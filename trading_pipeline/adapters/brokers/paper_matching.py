@@ -2,7 +2,8 @@
 
 Orders that take (marketable ones, stops once reached, limits that cross on arrival) pay half the spread and slippage on
 the price they meet; limits that rest fill at their limit, or at a better open. Prices are rounded to 0.0001 USD against the
-order. What a bar does inside its range is known only at its end.
+order. What a bar does inside its range is known only at its end: a stop reached there fills no lower than anybody traded,
+while an order filled at an open pays the whole cost, since the bar's range is not yet known then.
 """
 
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def price_in_range(order: PaperOrder, bar: Range, settings: PaperSettings) -> De
     ticket = order.ticket
     if ticket.order_type is OrderType.STOP:
         stop = _given(ticket.stop_price)
-        return _taken(ticket.side, stop, settings) if not order.triggered and bar.low <= stop else None
+        return max(bar.low, _taken(ticket.side, stop, settings)) if not order.triggered and bar.low <= stop else None
     limit = _given(ticket.limit_price)
     reached = bar.low <= limit if ticket.side is Side.BUY else bar.high >= limit
     return limit if reached else None
