@@ -2,7 +2,8 @@
 
 A replay is a pure function of a small file and the machine's monotonic clock, so all processes that read the file agree
 and none can go back. It runs only while somebody keeps it running: `keep` lets it go on for KEPT_SECONDS at a time, so that
-after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count. A daily
+after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count; after a power
+cut it stands where it was allowed to go, up to KEPT_SECONDS ahead of where it was. A daily
 replay has two gates a session: at a closed one it runs in real time instead of leaping ahead; what is waited for there is its
 keeper's business. Host time zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """

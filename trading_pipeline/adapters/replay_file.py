@@ -43,7 +43,7 @@ Aware = Annotated[datetime, AfterValidator(aware)]
 class ReplayFile(BaseModel):
     """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` of real time.
 
-    It stands still from `kept_until_ns` on, and during any other boot.
+    It stands still from `kept_until_ns` on; during any other boot it stands there.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -77,7 +77,9 @@ class Progress:
 
 def progress_of(file: ReplayFile, boot_id: str, now_ns: int) -> Progress:
     """Where the replay is when the monotonic clock of this boot shows `now_ns`."""
-    ran = max(0, min(now_ns, file.kept_until_ns) - file.anchor_ns) if file.boot_id == boot_id else 0
+    # How long it ran in a boot that is over nobody knows: all it was allowed, so that no instant that was told comes again.
+    until = min(now_ns, file.kept_until_ns) if file.boot_id == boot_id else file.kept_until_ns
+    ran = max(0, until - file.anchor_ns)
     lingered_gate, lingered_ns = file.lingered_gate, file.lingered_ns
     if file.gate is None:
         return Progress(file.elapsed_ns + ran, lingered_gate, lingered_ns, at_gate=False)
