@@ -17,9 +17,10 @@ from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
+from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
-from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.errors import SettingsError
@@ -29,11 +30,12 @@ from trading_pipeline.settings import Environment, Market, Settings, Source
 
 
 @contextmanager
-def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
+def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool = True) -> Iterator[Desk]:
     """Open every port of a home and close them on leaving; the last one to leave the embedded server stops it.
 
     Args:
         clock: Handed in by whoever steps time: the demo, tests. None: as the settings say.
+        leaving: False where the process goes on with the home on another desk: the embedded server is not left.
 
     Raises:
         SettingsError, StorageError, LedgerError, MarketDataError: As each port refuses.
@@ -48,7 +50,7 @@ def open_desk(settings: Settings, clock: Clock | None = None) -> Iterator[Desk]:
     clock = clock or market_clock(settings, calendar)
     with ExitStack() as stack:
         database = _database(settings)
-        if database.leave is not None:
+        if leaving and database.leave is not None:
             stack.callback(database.leave)
         ledger = stack.enter_context(closing(_ledger(settings, database, clock)))
         archive = ParquetArchive(home.archive)
@@ -124,22 +126,20 @@ def _paper_book(settings: Settings, database: _Database) -> PostgresBook:
     return PostgresBook.open(database.app, settings.paper.account, settings.paper.cash, revive=database.revive)
 
 
-def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchive) -> tuple[MarketData, dict[str, tuple[Split, ...]]]:
-    """The source of bars with what was imported beside it, and the splits that its prices step at."""
+def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchive) -> tuple[MarketData, SplitsBySymbol]:
+    """The source of bars with what was imported beside it, and the splits that its prices step at, as it knows them when asked."""
     wanted = settings.market
     market: MarketData
-    splits: tuple[Split, ...] = ()
+    source: TableMarket
     match wanted.source:
         case Source.SAMPLES:
             from trading_pipeline.adapters.market_data.samples import SampleMarket
 
-            samples = SampleMarket(calendar, spread=settings.paper.spread)
-            market, splits = samples, samples.splits
+            market = source = SampleMarket(calendar, spread=settings.paper.spread)
         case Source.FILES:
             from trading_pipeline.adapters.market_data.stored import StoredMarket
 
-            stored = StoredMarket(settings.home / "market", calendar, spread=settings.paper.spread)
-            market, splits = stored, stored.splits
+            market = source = StoredMarket(settings.home / "market", calendar, spread=settings.paper.spread)
         case Source.SYNTHETIC:
             from trading_pipeline.adapters.market_data.synthetic import SyntheticMarket
 
@@ -148,16 +148,12 @@ def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchi
                     "A synthetic market needs symbols, first and last.", value=wanted.source.value,
                     rule="it is made for these symbols and sessions", remedy="set market.symbols, market.first and market.last",
                 )
-            market = SyntheticMarket(wanted.seed, wanted.symbols, wanted.interval, wanted.first, wanted.last, calendar)
+            market = source = SyntheticMarket(wanted.seed, wanted.symbols, wanted.interval, wanted.first, wanted.last, calendar)
         case Source.YFINANCE:
             from trading_pipeline.adapters.market_data.yahoo import YahooMarket
 
-            yahoo = YahooMarket(archive, calendar, splits_file=settings.home / "splits.csv")
-            market, splits = yahoo, yahoo.splits
+            market = source = YahooMarket(archive, calendar, splits_file=settings.home / "splits.csv")
     if wanted.source is not Source.YFINANCE:
         # Yahoo looks into the archive by itself.
         market = WithImports(market, archive, calendar, spread=settings.paper.spread)
-    by_symbol: dict[str, tuple[Split, ...]] = {}
-    for split in splits:
-        by_symbol[split.symbol] = (*by_symbol.get(split.symbol, ()), split)
-    return market, by_symbol
+    return market, SplitsBySymbol(lambda: source.splits)

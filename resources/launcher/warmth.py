@@ -9,7 +9,6 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -17,6 +16,8 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+
+from resources.home_state import home_state, stamps
 
 OURS = ("trading_pipeline.adapters", "trading_pipeline.domain", "trading_pipeline.service")
 IMPORTED_LATE = (
@@ -73,15 +74,10 @@ def watch() -> Callable[[], State]:
     from trading_pipeline.current_home import current_home
 
     home, code = current_home(), tuple(_own_modules())
-    settings = (Path(".env").absolute(), home / "trading.toml", home / "splits.csv", home / "dagster" / "dagster.yaml")
 
     def state() -> State:
-        found: dict[str, Any] = {"replay": _replay(home / "clock.json")}
-        for path in (*code, *settings, *(home / "market").rglob("*")):
-            with suppress(FileNotFoundError):
-                stat = path.stat()
-                found[str(path)] = stat.st_mtime_ns, stat.st_size
-        return found
+        watched = stamps((*code, home / "dagster" / "dagster.yaml"))
+        return {"replay": _replay(home / "clock.json"), **watched, **home_state(home)}
 
     return state
 

@@ -8,10 +8,13 @@ import pytest
 from tests.desks import DAY, NEVER, OPEN, PERSON, Killed, at, bars, calendar, crashing, floor, market, samples, strategy
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
+from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
+from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import approvals, controls, settlement
 from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
 from trading_pipeline.service.closing import close_session
@@ -148,6 +151,8 @@ def test_a_broker_that_applies_it_after_the_fact_is_blocked_until_then(tmp_path)
     held = stage.row("positions")["quantity"]
     controls.revise(stage.desk, strategy(agent=ExpressionAgent(NEVER, "close > 0")), actor=PERSON)
     late = PaperBroker(stage.book, stage.desk.market, stage.clock, calendar(), stage.settings)
+    with stage.book.change() as book:
+        book.splits.clear()  # a venue that never heard of it
     slow = stage.restarted(broker=late)
     slow.go(AT_OPEN).cycle()
     assert len(slow.events(E.CORPORATE_ACTION_SPLIT)) == 1
@@ -263,3 +268,66 @@ def test_apple_was_held_across_its_split_of_2005(tmp_path):
     assert float(report["day_pnl"]) == pytest.approx(held * (2 * 44.86 - 88.99), abs=0.02)
     assert len(stage.rows("fills")) == 1
     assert agrees(stage)
+
+
+def test_a_process_with_an_older_split_table_cannot_move_the_account(tmp_path):
+    """It would sell at the split price: its broker is not ready, and whoever knows the split goes on unharmed."""
+    stage = holding(tmp_path, 4)
+    equity = portfolio_of(stage.desk, stage.desk.ledger).equity
+    stale = stage.restarted(splits={})
+    stage.go(AT_OPEN)
+    with pytest.raises(BrokerNotReady, match="AAPL split 4 for 1 at 2024-08-28 13:30 UTC, which this process does not know"):
+        settlement.news(stale.desk)
+    stage.cycle()
+    assert [row["side"] for row in stage.rows("fills")] == ["buy"]
+    assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
+    assert agrees(stage)
+
+
+def test_a_split_that_is_learned_with_the_first_price_after_it_comes_before_the_stop(tmp_path):
+    """A source such as Yahoo names a split on its day, with the first bar on the new scale."""
+    known = stepping(4).splits
+
+    class Learning(TableMarket):
+        heard: tuple[Split, ...] = ()
+
+        @property
+        def splits(self):
+            return self.heard
+
+        def _look(self, instant):
+            if instant >= OPEN:
+                self.heard = known
+
+        def closed_bars(self, symbols, interval, after, until):
+            self._look(until)
+            return super().closed_bars(symbols, interval, after, until)
+
+        def opening_bar(self, symbol, interval, at):
+            self._look(at)
+            return super().opening_bar(symbol, interval, at)
+
+        def quotes(self, symbols, at):
+            if symbols:
+                self._look(at)
+            return super().quotes(symbols, at)
+
+    new = {session.open: (25.0,) * 4 for session in calendar().between(DAY, date(2024, 9, 6))}
+    for protected in (True, False):
+        source = Learning("learning", [bars(at=new)], calendar())
+        splits = SplitsBySymbol(lambda source=source: source.splits)
+        spec = strategy(sizing=PROTECTED) if protected else strategy()
+        stage = floor(tmp_path / str(protected), source, AT_OPEN - timedelta(days=1), spec, splits=splits)
+        stage.cycle()
+        equity = portfolio_of(stage.desk, stage.desk.ledger).equity
+        stage.go(AT_OPEN)
+        source.heard = ()
+        assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
+        source.heard = ()
+        assert stage.broker.account().equity == equity
+        source.heard = ()
+        stage.cycle()
+        assert [row["side"] for row in stage.rows("fills")] == ["buy"]
+        assert len(stage.events(E.CORPORATE_ACTION_SPLIT)) == 1
+        assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
+        assert agrees(stage)

@@ -63,8 +63,9 @@ def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> d
     """
     if not symbols:
         return {}
-    splits = corporate_actions.pending(desk, reader or desk.ledger)
     quotes = desk.market.quotes(symbols, desk.now())
+    # After the look at prices: a source may learn of a split with the first price on the new scale.
+    splits = corporate_actions.pending(desk, reader or desk.ledger)
     found = {symbol: quote.last for symbol, quote in quotes.items()}
     for symbol in symbols:
         if symbol in found:

@@ -56,8 +56,6 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     specs = due_strategies(desk, cycle)
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
     tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
-    if cycle.kind is CycleKind.BAR and pending(desk, desk.ledger):
-        settle(desk, tally)
     refill = cycle.kind is CycleKind.BACKFILL
     known = desk.calendar.session(cycle.bar_end.date()).open if refill else cycle.bar_end
     newest = desk.archive.read_many(symbols, cycle.interval, until=known, count=1)
@@ -66,6 +64,9 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     events: list[NewEvent] = []
     tables = []
     around = {} if refill else _neighbours(desk, newest, arrived)
+    # After the look at prices: a source may learn of a split with the first price on the new scale.
+    if cycle.kind is CycleKind.BAR and pending(desk, desk.ledger):
+        settle(desk, tally)
     for symbol in symbols:
         table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)), *around.get(symbol, ()))
         tables.append(table)

@@ -201,3 +201,21 @@ def test_preparing_again_changes_nothing(book, postgres):
     prepare_paper_schema(owner, APP)
     owner.dispose()
     assert on(book).broker.positions() == {"AAPL": 1}
+
+
+def test_the_splits_that_the_account_was_moved_with_are_kept(book):
+    splits = {"AAPL": (Split("AAPL", SESSIONS[2].day, Decimal(4)),)}
+    on(book, splits=splits).submit(bracketed())
+    with pytest.raises(BrokerNotReady, match="AAPL split 4 for 1"):
+        on(book).broker.positions()
+    assert on(book, splits=splits).broker.positions() == {"AAPL": 100}
+
+
+def test_an_account_of_an_older_version_gets_the_column_for_its_splits(postgres):
+    book = paper_book(postgres)
+    owner = sa.create_engine(postgres.owner_url(DATABASE))
+    execute(postgres.superuser_url(DATABASE), "ALTER TABLE paper.accounts DROP COLUMN splits")
+    prepare_paper_schema(owner, APP)
+    owner.dispose()
+    assert on(book).broker.positions() == {}
+    book.close()

@@ -5,10 +5,11 @@ from decimal import Decimal
 
 import pytest
 
-from tests.adapters.brokers.paper_venue import SESSIONS, Venue, at, bracketed, buy, market_of, minutes, permit_for
+from tests.adapters.brokers.paper_venue import SESSIONS, Venue, at, bracketed, buy, market_of, minutes, permit_for, sell
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import table_of
 from trading_pipeline.domain.orders import OrderType, Side
+from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerStatus
 
 SECOND = date(2024, 8, 29)
@@ -103,3 +104,24 @@ def test_no_share_is_lost_to_a_ratio_without_an_end(ratio):
     here.broker.submit(ticket, permit_for(ticket))
     here.go_to(at(5, day=1))
     assert here.broker.positions() == {"AAPL": {"1.5": 45, "3": 90}.get(ratio, 10)}
+
+
+def test_a_split_that_counts_already_cannot_change_its_ratio_and_one_to_come_can():
+    here = two_days("4")
+    here.submit(bracketed(75))
+    changed = {"AAPL": (Split("AAPL", SECOND, Decimal(1)),)}
+    called_off = Venue(here.market, book=here.book, splits=changed, start=at(9))
+    assert called_off.broker.positions() == here.broker.positions() == {"AAPL": 75}
+    here.go_to(at(1, day=1)).broker.positions()
+    with pytest.raises(BrokerNotReady, match="AAPL split 4 for 1"):
+        Venue(here.market, book=here.book, splits=changed, start=at(1, day=1)).broker.positions()
+
+
+def test_a_split_of_a_symbol_that_is_not_held_any_more_binds_nobody():
+    here = two_days("4")
+    here.submit(buy("B", 10, "101.00"))
+    blind = Venue(here.market, book=here.book, start=at(1))
+    with pytest.raises(BrokerNotReady):
+        blind.broker.positions()
+    here.submit(sell("S", 10, "99.00"), at(1))
+    assert blind.broker.positions() == {}

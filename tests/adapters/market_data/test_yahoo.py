@@ -5,7 +5,7 @@ that yfinance documents, prices and volumes divided and multiplied for the split
 """
 
 import logging
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 
 import numpy as np
@@ -121,3 +121,17 @@ def test_without_a_network_the_error_names_the_remedy(tmp_path, caplog):
     finally:
         yfinance.config.network.proxy = None
     assert "check the network" in caught.value.remedy
+
+
+def test_what_another_process_learned_of_splits_is_known_and_kept(calendar, tmp_path):
+    """Two processes, one file: neither forgets what the other wrote, nor names a split of the file a second time."""
+    def market():
+        archive = ParquetArchive(tmp_path / "archive")
+        return YahooMarket(archive, calendar, splits_file=tmp_path / "splits.csv", fetch=lambda *_: apple())
+
+    one, other = market(), market()
+    (tmp_path / "splits.csv").write_text("symbol,session,ratio\nAAPL,2020-08-31,8/2\nGE,2021-08-02,1/8\n")
+    assert [split.symbol for split in one.splits] == ["AAPL", "GE"]
+    (tmp_path / "splits.csv").write_text("symbol,session,ratio\nGE,2021-08-02,1/8\n")
+    one.closed_bars(["AAPL"], Interval.DAY1, None, datetime(2020, 9, 2, tzinfo=UTC))
+    assert [(split.symbol, split.ratio) for split in other.splits] == [("AAPL", 4), ("GE", Decimal("0.125"))]

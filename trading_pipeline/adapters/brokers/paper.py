@@ -61,7 +61,8 @@ class PaperBroker:
             book: Of the settings' account.
             market: Fills are made of its bars, in the finest interval it has of a symbol.
             faults: What goes wrong; nothing when None.
-            splits: By symbol: those that the market's prices step at. Each is applied at its session's open to what is held then.
+            splits: By symbol: those that the market's prices step at, read at each call, so that a source may learn of more. Each is
+                applied at its session's open to what is held then.
         """
         self._book = book
         self._market = market
@@ -69,10 +70,7 @@ class PaperBroker:
         self._calendar = calendar
         self._settings = settings or PaperSettings()
         self._faults = faults or FaultPlan()
-        self._splits = {
-            symbol: [(at, split.ratio) for split in known if (at := effective_at(split, calendar)) is not None]
-            for symbol, known in splits.items()
-        }
+        self._splits = splits
 
     @property
     def account_id(self) -> str:
@@ -192,19 +190,45 @@ class PaperBroker:
             with self._book.change(named=named, since=since, hidden=hidden) as book:
                 now = self._clock.now()
                 with _market_errors():
-                    advance(book, self._market, self._settings, now, self._splits_met(book, now))
+                    self._check_splits(book, now)
+                    advance(book, self._market, self._settings, now, lambda: self._splits_met(book, now))
                 yield book, now
+                book.splits = {symbol: recent for symbol in sorted(book.symbols) if (recent := self._known(symbol, now - LOOK_BACK))}
         except OutcomeUnknown as error:
             if placing:
                 raise
             raise BrokerNotReady(error.message, value=error.value, rule=error.rule, remedy="ask again") from error
 
+    def _known(self, symbol: str, since: datetime | None = None) -> dict[datetime, Decimal]:
+        """The symbol's splits as they are known at this moment, by the open that they count from; all when `since` is None."""
+        opens = ((effective_at(split, self._calendar), split.ratio) for split in self._splits.get(symbol, ()))
+        return {at: ratio for at, ratio in opens if at is not None and (since is None or at >= since)}
+
+    def _check_splits(self, book: Book, now: datetime) -> None:
+        """Refuse to move an account that somebody with a newer split table has moved: shares and prices would part.
+
+        A split to come may have been announced with another ratio since; one that counts already is in the shares as it was.
+        """
+        for symbol in sorted(book.symbols & book.splits.keys()):
+            known = self._known(symbol)
+            for at, ratio in book.splits[symbol].items():
+                if at not in known or (at <= now and known[at] != ratio):
+                    raise BrokerNotReady(
+                        f"The account was moved with {symbol} split {ratio.normalize():f} for 1 at {at:%Y-%m-%d %H:%M} UTC, which this"
+                        " process does not know.", value=symbol, rule="an account is never moved by an older split table than before",
+                        remedy="start the process again, or put the split back into the split table, with the ratio 1 if it was called off",
+                    )
+
     def _splits_met(self, book: Book, now: datetime) -> list[SplitDay]:
-        """What the account has lived through and its share counts do not have yet."""
+        """What the account has lived through and its share counts do not have yet, asked for once the prices up to now were looked at.
+
+        A source may learn of a split with the first price on the new scale, and never after it.
+        """
+        self._market.quotes(sorted(book.positions.keys() - book.progress.keys()), now)
         met = []
-        for symbol in sorted(book.symbols) if self._splits else ():
+        for symbol in sorted(book.symbols):
             since = book.scales.get(symbol, now)
-            for at, ratio in self._splits.get(symbol, ()):
+            for at, ratio in self._known(symbol).items():
                 if since < at <= now:
                     met.append(SplitDay(at, symbol, ratio, self._last_close(symbol, since - LOOK_BACK, at)[1]))
         return met
@@ -278,7 +302,7 @@ class PaperBroker:
 
     def _split_since(self, symbol: str, then: datetime, now: datetime) -> Decimal:
         """New shares for one of `then`: 1 when the symbol has not split since."""
-        return prod((ratio for at, ratio in self._splits.get(symbol, ()) if then < at <= now), start=Decimal(1))
+        return prod((ratio for at, ratio in self._known(symbol).items() if then < at <= now), start=Decimal(1))
 
     def _last_close(self, symbol: str, after: datetime, now: datetime) -> tuple[datetime, Decimal]:
         """When the newest bar closed, and at what price in the shares of then."""

@@ -162,6 +162,9 @@ class Book:
     progress: dict[str, Progress] = field(default_factory=dict)
     scales: dict[str, datetime] = field(default_factory=dict)
     """Until when the splits of a symbol are in its share count."""
+    splits: dict[str, dict[datetime, Decimal]] = field(default_factory=dict)
+    """By symbol and instant: the splits that whoever moved the account knew, of what is held or has open orders; who does not know
+    them may not move it."""
     executions: list[Execution] = field(default_factory=list)
     """In order of time."""
 

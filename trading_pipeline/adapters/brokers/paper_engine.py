@@ -5,7 +5,7 @@ expiries and rejections, then splits, then opens. Each event is applied once, by
 however often one looks. A bar that a source publishes late is applied when it appears, to what is still open then.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -59,18 +59,20 @@ class _Event:
     split: SplitDay | None = field(default=None, compare=False)
 
 
-def advance(book: Book, market: MarketData, settings: PaperSettings, now: datetime, splits: Sequence[SplitDay] = ()) -> None:
+def advance(book: Book, market: MarketData, settings: PaperSettings, now: datetime, splits: Callable[[], Sequence[SplitDay]]) -> None:
     """Match everything that was published up to `now`, and apply the splits on the way.
 
     Args:
-        splits: Those up to `now` that the book's share counts do not have yet.
+        splits: Gives those up to `now` that the book's share counts do not have yet; asked once the prices are here.
 
     Raises:
         MarketDataError: The source does not answer; nothing was changed.
     """
-    if not book.open and not splits:
+    if not book.symbols:
         return
-    events = sorted([*_events(book, market, now), *(_Event(each.at, _Kind.SPLIT, each.symbol, 0, split=each) for each in splits)])
+    events = list(_events(book, market, now)) if book.open else []
+    events += [_Event(each.at, _Kind.SPLIT, each.symbol, 0, split=each) for each in splits()]
+    events.sort()
     matching = Matching(book, settings)
     for event in events:
         progress = book.progress.get(event.symbol)

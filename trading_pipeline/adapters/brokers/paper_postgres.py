@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperOrder, Progress
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.domain.codec import decode, encode
-from trading_pipeline.domain.events import canonical_payload, instant_from
+from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.errors import BrokerNotReady, OutcomeUnknown
@@ -35,6 +35,7 @@ _accounts = sa.Table(
     sa.Column("positions", sa.Text, nullable=False),
     sa.Column("progress", sa.Text, nullable=False),
     sa.Column("scales", sa.Text, nullable=False),
+    sa.Column("splits", sa.Text, nullable=False, server_default="{}"),
 )
 _orders = sa.Table(
     "orders", _metadata,
@@ -65,6 +66,7 @@ _executions = sa.Table(
 _PREPARED = (
     f"SELECT to_regclass('{SCHEMA}.executions') IS NOT NULL"
     f" AND has_table_privilege(:role, to_regclass('{SCHEMA}.executions'), 'INSERT')"
+    f" AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('{SCHEMA}.accounts') AND attname = 'splits')"
 )
 """The grant on executions is the last thing that preparing does."""
 
@@ -84,6 +86,8 @@ def prepare_paper_schema(owner: sa.Engine, app_role: str) -> None:
         connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('trading_pipeline.paper'))"))
         connection.execute(sa.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         _metadata.create_all(connection)
+        # Accounts made before a process had to know the splits of the one before it.
+        connection.execute(sa.text(f"ALTER TABLE {SCHEMA}.accounts ADD COLUMN IF NOT EXISTS splits text NOT NULL DEFAULT '{{}}'"))
         connection.execute(sa.text(f"GRANT USAGE ON SCHEMA {SCHEMA} TO {role}"))
         connection.execute(sa.text(f"GRANT SELECT, INSERT, UPDATE ON {SCHEMA}.accounts, {SCHEMA}.orders TO {role}"))
         connection.execute(sa.text(f"GRANT SELECT, INSERT ON {SCHEMA}.executions TO {role}"))
@@ -139,7 +143,7 @@ class PostgresBook:
         query = sa.select(_accounts).where(_accounts.c.account == self.account).with_for_update()
         found = connection.execute(query).one_or_none()
         if found is None:
-            empty = dict.fromkeys(("positions", "progress", "scales"), "{}")
+            empty = dict.fromkeys(("positions", "progress", "scales", "splits"), "{}")
             opening = {"account": self.account, "cash": self._cash, "placed": 0, "executed": 0, **empty}
             connection.execute(insert(_accounts).values(opening).on_conflict_do_nothing())
             connection.commit()
@@ -163,6 +167,9 @@ class PostgresBook:
             "cash": book.cash, "placed": book.placed, "executed": book.executed, "positions": json.dumps(book.positions, sort_keys=True),
             "progress": canonical_payload({symbol: encode(progress) for symbol, progress in book.progress.items()}),
             "scales": canonical_payload(book.scales),
+            "splits": canonical_payload(
+                {symbol: {instant_text(at): ratio for at, ratio in known.items()} for symbol, known in book.splits.items()}
+            ),
         }
         touched = any(getattr(account, name) != value for name, value in row.items())
         if touched:
@@ -173,8 +180,14 @@ class PostgresBook:
 def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str], since: datetime | None, hidden: bool) -> Book:
     progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account.progress).items()}
     scales = {symbol: instant_from(text) for symbol, text in json.loads(account.scales).items()}
+    splits = {
+        symbol: {instant_from(at): Decimal(ratio) for at, ratio in known.items()} for symbol, known in json.loads(account.splits).items()
+    }
     positions = json.loads(account.positions)
-    book = Book(account.account, account.cash, account.placed, account.executed, positions=positions, progress=progress, scales=scales)
+    book = Book(
+        account.account, account.cash, account.placed, account.executed, positions=positions, progress=progress, scales=scales,
+        splits=splits,
+    )
     wanted = sa.or_(_orders.c.open, _orders.c.client_id.in_(list(named))) if named else _orders.c.open
     query = sa.select(_orders.c.content).where(_orders.c.account == account.account, wanted).order_by(_orders.c.number)
     for (content,) in connection.execute(query):

@@ -1,11 +1,11 @@
-"""Split tables: the packaged one of the sample symbols, and CSV files of one's own.
+"""Split tables: the packaged one of the sample symbols, CSV files of one's own, and what a source knows as by symbol.
 
 A CSV has the columns `symbol,session,ratio` (new shares for one old, such as `2` or `3/2`); lines that begin with `#` are notes.
 """
 
 import csv
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Decimal, DivisionByZero, InvalidOperation
 from importlib.resources import files
@@ -14,6 +14,34 @@ from tempfile import NamedTemporaryFile
 
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.errors import BarsError, StorageError
+
+
+class SplitsBySymbol(Mapping[str, tuple[Split, ...]]):
+    """The splits that a source knows at the moment of asking: one that learns of them has more the next time."""
+
+    def __init__(self, known: Callable[[], Sequence[Split]]) -> None:
+        """Ask `known` each time; a table that did not change is the same object."""
+        self._known = known
+        self._seen: Sequence[Split] = ()
+        self._by_symbol: dict[str, tuple[Split, ...]] = {}
+
+    def __getitem__(self, symbol: str) -> tuple[Split, ...]:
+        return self._now()[symbol]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def _now(self) -> dict[str, tuple[Split, ...]]:
+        known = self._known()
+        if known is not self._seen:
+            by_symbol: dict[str, tuple[Split, ...]] = {}
+            for split in known:
+                by_symbol[split.symbol] = (*by_symbol.get(split.symbol, ()), split)
+            self._seen, self._by_symbol = known, by_symbol
+        return self._by_symbol
 
 
 def sample_splits() -> tuple[Split, ...]:

@@ -39,11 +39,16 @@ class TableMarket:
         """
         self.name = name
         self.calendar = calendar
-        self.splits = tuple(splits)
+        self._splits = tuple(splits)
         self.spread = spread
         self._tables: dict[str, dict[Interval, BarTable]] = {}
         for table in tables:
             self._tables.setdefault(table.symbol, {})[table.interval] = table
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that the prices step at, as far as they are known now."""
+        return self._splits
 
     @property
     def symbols(self) -> tuple[str, ...]:

@@ -57,11 +57,11 @@ class YahooMarket(TableMarket):
             splits_file: Where the splits that Yahoo names are kept; without it they are known to this object only.
             fetch: Gives the history of a symbol since a date, in the shape of yfinance; `fetch_history` when None.
         """
-        known = load_splits(splits_file) if splits_file is not None and splits_file.exists() else ()
-        super().__init__("yfinance", (), calendar, splits=known, spread=spread)
+        super().__init__("yfinance", (), calendar, spread=spread)
+        self._splits_file = splits_file
+        self._splits_stamp: tuple[int, int] | None = None
         self.reports: list[ImportReport] = []
         self._archive = archive
-        self._splits_file = splits_file
         self._fetch = fetch or fetch_history
         self._asked: dict[tuple[str, Interval], float] = {}
 
@@ -121,12 +121,22 @@ class YahooMarket(TableMarket):
         self._archive.append(fetched.until(now_utc))
         held[interval] = self._archive.read(symbol, interval, until=self.calendar.horizon.close).joined(fetched)
 
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """What Yahoo has named so far, to this process or another one with the same file, and what a person wrote into it."""
+        if self._splits_file is not None and self._splits_file.exists():
+            stat = self._splits_file.stat()
+            if self._splits_stamp != (stat.st_mtime_ns, stat.st_size):
+                self._splits, self._splits_stamp = load_splits(self._splits_file), (stat.st_mtime_ns, stat.st_size)
+        return self._splits
+
     def _learn(self, splits: Sequence[Split]) -> None:
-        fresh = set(splits) - set(self.splits)
+        known = {(each.symbol, each.session): each for each in self.splits}
+        fresh = {(each.symbol, each.session): each for each in splits if (each.symbol, each.session) not in known}
         if fresh:
-            self.splits = tuple(sorted({*self.splits, *fresh}, key=lambda each: (each.session, each.symbol)))
+            self._splits = tuple(sorted({**known, **fresh}.values(), key=lambda each: (each.session, each.symbol)))
             if self._splits_file is not None:
-                save_splits(self._splits_file, self.splits)
+                save_splits(self._splits_file, self._splits)
 
 
 def table_of_frame(
