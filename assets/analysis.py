@@ -6,11 +6,15 @@ import dagster as dg
 
 from assets.market import ONE_RUN, bars
 from assets.materialize import materialize
+from assets.missed import when_missed
 from assets.partitions import SESSIONS
 from trading_pipeline.service.desk import Desk
 
 
-@dg.asset(partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars], group_name="analysis", kinds={"talib"}, owners=["team:desk"])
+@dg.asset(
+    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars], group_name="analysis", kinds={"talib"}, owners=["team:desk"],
+    **when_missed("indicators"),
+)
 def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """Every indicator a due strategy asks for, at the newest bar; what is in warm-up says so."""
     return materialize(context, desk)
@@ -18,6 +22,7 @@ def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) 
 
 @dg.asset(
     partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators], group_name="analysis", kinds={"matplotlib"}, owners=["team:desk"],
+    **when_missed("charts"),
 )
 def charts(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """A picture per symbol where a strategy shows one, stored by the digest of its bytes."""

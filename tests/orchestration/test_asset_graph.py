@@ -280,3 +280,14 @@ def test_a_run_that_somebody_launches_by_hand_without_tags_cannot_trade(house, t
     stage = floor(tmp_path, source(), OPEN, strategy())
     assert house.run("cycle", stage, {}, "2024-08-28").success
     assert stage.events(E.LLM_REQUESTED, E.ORDER_INTENT) == []
+
+
+def test_each_asset_shows_what_becomes_of_its_missed_work(repository):
+    """A7."""
+    nodes = [repository.asset_graph.get(dg.AssetKey(name)) for name in GROUPS]
+    shown = {node.key.to_user_string(): node.tags["when_missed"] for node in nodes}
+    assert shown == {
+        "bars": "refilled", "indicators": "refilled", "charts": "refilled", "signals": "skipped", "verdicts": "skipped",
+        "orders": "never_late", "fills": "caught_up", "portfolio_snapshots": "as_of_now",
+    }
+    assert all(node.metadata["when_missed"].startswith(node.tags["when_missed"] + ": ") for node in nodes)

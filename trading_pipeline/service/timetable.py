@@ -1,7 +1,7 @@
 """What is due at an instant, by the market clock and the calendar, and what was missed (A7).
 
-Bars are refilled, stale signals are skipped and recorded, orders are never late. The schedule is not
-remembered anywhere but in the ledger: a cycle is due until its first step is a fact.
+What becomes of missed work says `domain.missed_work`. The schedule is not remembered anywhere but in the ledger: a cycle is
+due until its last step is a fact.
 """
 
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import Cycle, bar_cycle
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.missed_work import WhenMissed, treated
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.sessions import BarSlot
 from trading_pipeline.domain.strategies import StrategyState
@@ -85,12 +86,15 @@ def record_missed(desk: Desk, cycle: Cycle) -> int:
     if last is None:
         return 0
     missed = _slots_between(desk, cycle.interval, last, cycle.bar_end)
-    reason = "the machine, the daemon or the schedule was not there; its bars are refilled, its signals are skipped (A7)"
+    refilled, skipped_assets = treated(WhenMissed.REFILLED), treated(WhenMissed.SKIPPED)
+    reason = (
+        f"the machine, the daemon or the schedule was not there; its {refilled[0]} are refilled, its {skipped_assets[0]} are skipped (A7)"
+    )
     events = []
     for slot in missed:
         runs_in = desk.calendar.next(slot.session.day) if slot.interval.daily else slot.session
         skipped = bar_cycle(slot, runs_in)
-        found = {"found_by": cycle.cycle_id, "reason": reason}
+        found = {"found_by": cycle.cycle_id, "reason": reason, "refilled": refilled, "skipped": skipped_assets}
         payload = {"cycle": skipped.cycle_id, "interval": cycle.interval.value, "bar_end": slot.end, **found}
         events.append(NewEvent(EventType.CYCLE_MISSED, "system", f"cycle.missed:{skipped.cycle_id}", payload, desk.now(), "timetable"))
     if events:
