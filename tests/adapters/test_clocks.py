@@ -1,5 +1,6 @@
 """The market clocks of D28, on a machine clock that the test turns."""
 
+import fcntl
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trading_pipeline.adapters import replay_file
 from trading_pipeline.adapters.clocks import (
     KEPT_SECONDS,
     PAUSE_SECONDS,
@@ -295,6 +297,18 @@ def test_a_reboot_after_a_pause_changes_nothing(tmp_path, machine):
 def test_nobody_else_can_hold_its_lock(tmp_path, machine):
     create(tmp_path, machine)
     assert (tmp_path / "clock.lock").stat().st_mode & 0o077 == 0, "whoever can read it could hold it"
+
+
+def test_a_lock_that_is_not_let_go_is_an_error_that_says_so(tmp_path, machine, monkeypatch):
+    """A stopped process, or a shell that holds the file."""
+    monkeypatch.setattr(replay_file, "LOCK_SECONDS", 0.05)
+    clock = create(tmp_path, machine)
+    with (tmp_path / "clock.lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="clock.lock has been locked") as refused:
+            clock.keep()
+    assert "find the process" in refused.value.remedy
+    clock.keep()
 
 
 def test_a_second_replay_in_the_same_home_is_refused(tmp_path, machine):

@@ -1,5 +1,6 @@
 """What a replay waits for at its gates, on real seconds that the test turns; the clock and the ledger are real."""
 
+import errno
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.desks import CLOSE, DAY, OPEN, PERSON, Floor, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters import clocks
 from trading_pipeline.adapters.clocks import Pace, ReplayClock, Ticks
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import LedgerUnavailable
@@ -152,6 +154,38 @@ def test_a_ledger_that_does_not_answer_is_said_once_and_stops_nothing(replay: Re
     monkeypatch.setattr(replay.stage.desk.ledger, "find", broken)
     assert 80 < replay.run(200, replay.swept) < 90
     assert replay.said == ["REPLAY: what to wait for cannot be read: The ledger does not answer."]
+
+
+def test_a_disk_that_is_full_is_said_once_and_the_replay_stands_until_there_is_room(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    replay.run(1)
+    with monkeypatch.context() as disk:
+        disk.setattr(clocks, "write_atomically", full)
+        replay.run(100)
+        stood = replay.clock.now()
+        replay.run(10)
+    assert replay.clock.now() == stood <= OPEN + timedelta(seconds=SLOT)
+    [said] = replay.said
+    assert said.startswith("REPLAY: it will stand still, and is tried again: The replay clock failed")
+    assert said.endswith("No space left on device. To do: free space and try again.")
+    replay.run(5)
+    assert replay.clock.now() > stood
+    assert "going on" in replay.said[1]
+
+
+def test_gates_are_kept_though_the_disk_was_full_at_the_first_try(replay: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(clocks, "write_atomically", full)
+        replay.run(3)
+    assert replay.clock.now() == OPEN
+    assert replay.run(200, replay.swept) == pytest.approx(SLOT * 0.8 + WORK_SECONDS + 1, abs=1)
 
 
 def test_a_speed_that_runs_cannot_follow_is_named_with_one_that_they_can(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Files that appear whole or not at all, and what the operating system says about them as our errors."""
 
 import errno
+import fcntl
 import os
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,6 +20,8 @@ _RULES = {
     errno.EPERM: ("the folder belongs to the user", "correct its owner or mode"),
     errno.ENOENT: ("the file is there", "restore it from a backup, or check the home"),
 }
+
+_LOCK_TICK_SECONDS = 0.01
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -42,6 +46,31 @@ def write_atomically(path: Path, content: bytes) -> None:
 def open_lock(path: Path) -> TextIO:
     """A file to lock, made when absent, for its owner alone: whoever can read a file can lock it, and keep everybody waiting."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+")
+
+
+def take_lock(file: TextIO, path: Path, seconds: float) -> None:
+    """Lock a file for as long as it is open, waiting for whoever has it, but not for ever: they may be stopped.
+
+    Raises:
+        StorageError: Somebody has held it for so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not try_lock(file):
+        if time.monotonic() >= deadline:
+            raise StorageError(
+                f"{path} has been locked for {seconds:g} s.", value=str(path), rule="who changes a file lets go of it in moments",
+                remedy=f"find the process that holds it, such as a stopped one, with `fuser {path}`, and let it go on or end it",
+            )
+        time.sleep(_LOCK_TICK_SECONDS)
+
+
+def try_lock(file: TextIO) -> bool:
+    """Lock a file for as long as it is open, if nobody else has."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @contextmanager

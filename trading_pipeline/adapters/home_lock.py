@@ -4,7 +4,6 @@ It is held from before the home is touched until the last process is gone: a fil
 processes that inherit the descriptor hold too. The file says who holds it.
 """
 
-import fcntl
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from typing import TextIO
 
 import psutil
 
+from trading_pipeline.adapters.durable_files import try_lock
 from trading_pipeline.errors import ServiceError, StorageError
 
 LOCK = "up.lock"
@@ -60,7 +60,7 @@ class HomeLock:
                 remedy="check the folder's permissions, or use another with --home",
             ) from error
         deadline = time.monotonic() + REMAINS_SECONDS
-        while not _locked(file):
+        while not try_lock(file):
             holder = _holder(path)
             if holder is None or _lives(holder) or time.monotonic() > deadline:
                 file.close()
@@ -137,11 +137,3 @@ def _in_use(home: Path, holder: list[str] | None) -> ServiceError:
         f"The home {home} is in use already ({who}).", value=str(home), rule="one `trading up` or `trading demo` a home",
         remedy="use that one, stop it, or give another with --home",
     )
-
-
-def _locked(file: TextIO) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -3,7 +3,6 @@
 One process at a time changes it, whole; everybody may read it at any time. The instants that follow from it are told in `clocks`.
 """
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,11 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from trading_pipeline.adapters.daily_replay import gate_ns, slot_at
-from trading_pipeline.adapters.durable_files import open_lock, storage_errors
+from trading_pipeline.adapters.durable_files import open_lock, storage_errors, take_lock
 from trading_pipeline.errors import InputError, StorageError
+
+LOCK_SECONDS = 5.0
+"""A change is one small file on the disk; whoever keeps the replay running has other things to do."""
 
 
 class Pace(StrEnum):
@@ -122,10 +124,10 @@ def read_file(path: Path) -> ReplayFile:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """One process at a time changes the file."""
+    """One process at a time changes the file; StorageError when another does not let go of it."""
     with storage_errors("The replay clock", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = open_lock(path.with_suffix(".lock"))
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        take_lock(lock, path.with_suffix(".lock"), LOCK_SECONDS)
         yield

@@ -1,5 +1,6 @@
 """What is the Parquet archive's own: its files, damage to them, and several writers."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.market_data import parquet_archive
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.adapters.market_data.synthetic import SyntheticMarket
 from trading_pipeline.domain.bars import Interval
@@ -163,3 +165,15 @@ def test_two_processes_that_append_at_once_lose_nothing(tmp_path):
     days = [session.day for session in calendar.between(date(2024, 1, 2), date(2024, 2, 16))]
     assert sum(added) == len(days)
     assert list(ParquetArchive(tmp_path / "archive").sessions("AAA", Interval.DAY1)) == days
+
+
+def test_a_writer_that_does_not_let_go_is_an_error_that_says_so(archive, monkeypatch):
+    monkeypatch.setattr(parquet_archive, "LOCK_SECONDS", 0.05)
+    table = table_of(Interval.DAY1)
+    archive.append(table)
+    with (archive.root / "1d" / "AAA" / ".lock").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StorageError, match="has been locked for 0.05 s") as refused:
+            archive.append(table)
+    assert "find the process" in refused.value.remedy
+    assert archive.append(table).unchanged == len(table)

@@ -8,7 +8,6 @@ A file is replaced whole (temporary file, fsync, rename), so a reader sees the o
 symbol and interval take turns on a lock file. Files read are remembered by size and time of change. Without pandas.
 """
 
-import fcntl
 import os
 import tempfile
 import threading
@@ -23,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from trading_pipeline.adapters.durable_files import take_lock
 from trading_pipeline.domain.bar_quality import faults, findings
 from trading_pipeline.domain.bars import COLUMNS, SYMBOL, BarTable, Interval, session_key
 from trading_pipeline.errors import BarsError, StorageError
@@ -33,6 +33,8 @@ _REMEMBERED_ROWS = 1_500_000
 """Some 84 MB of columns."""
 _FORMAT = b"1"
 _WRITERS = 8
+LOCK_SECONDS = 120.0
+"""An import of years of sessions holds a symbol's lock for as long as its files take to reach the disk."""
 
 _Stamp = tuple[int, int, int]
 
@@ -52,7 +54,7 @@ class ParquetArchive:
 
         Raises:
             BarsError: A bar breaks a rule of `bar_quality`, or the symbol cannot name a folder; nothing was written.
-            StorageError: The disk is full, read-only or not permitted; files of earlier sessions may have been written.
+            StorageError: The disk is full, read-only or not permitted, or another writer does not let go; files of earlier sessions may have been written.
         """
         folder = self._folder(table.symbol, table.interval)
         wrong = findings(table, faults(table))
@@ -264,7 +266,7 @@ def _broken(path: Path, why: str) -> BarsError:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     with path.open("a") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        take_lock(stream, path, LOCK_SECONDS)
         yield
 
 

@@ -7,14 +7,14 @@ ledger. Nothing is waited for without end: a replay that stands because somethin
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 
 from trading_pipeline.adapters.clocks import Gate, ReplayClock
 from trading_pipeline.adapters.replay_file import Pace
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.sessions import Session
-from trading_pipeline.errors import TradingError
+from trading_pipeline.errors import StorageError, TradingError
 from trading_pipeline.faces.cli.output import counted, duration, money, new_york
 from trading_pipeline.service.closing import sessions_to_close
 from trading_pipeline.service.desk import Desk
@@ -50,20 +50,37 @@ class Keeper:
         self._unsent = 0
         self._asked: frozenset[str] = frozenset()
         self._trouble = ""
+        self._began = self._stuck = False
+        """Whether gates and minutes are kept; whether the clock could not be written the last time."""
 
     def __call__(self) -> None:
         """Let the replay go on, and open the gate it is at if there is nothing to wait for."""
         now = self._monotonic()
         if self._desk is None:
             self._desk = self._open_desk()
+        if now < self._look_at:
+            return
+        self._look_at = now + _LOOK_SECONDS
+        try:
+            self._keep(now)
+            self._look(self._desk, now)
+        except StorageError as error:
+            if not self._stuck:
+                self._say(f"REPLAY: it will stand still, and is tried again: {error.message} To do: {error.remedy}.")
+            self._stuck = True
+        else:
+            if self._stuck:
+                self._say(f"REPLAY {new_york(self._desk.now())}: its clock can be written again; going on.")
+            self._stuck = False
+
+    def _keep(self, now: float) -> None:
+        if not self._began:
             self._clock.keep_gates()
             self._clock.keep_minutes(datetime.now(UTC))
-        if now >= self._keep_at:
+            self._began = True
+        if self._stuck or now >= self._keep_at:
             self._clock.keep()
             self._keep_at = now + _KEEP_SECONDS
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            self._look(self._desk, now)
 
     def _look(self, desk: Desk, now: float) -> None:
         gate = self._clock.gate
@@ -131,8 +148,14 @@ class Keeper:
 def keeping(clock: ReplayClock, desk: Callable[[], AbstractContextManager[Desk]], say: Say, patience: float) -> Iterator[Keeper]:
     """A keeper whose desk is closed and whose clock stands still afterwards."""
     with ExitStack() as stack:
-        stack.callback(clock.pause)
+        stack.callback(_pause, clock)
         yield Keeper(clock, lambda: stack.enter_context(desk()), say, patience)
+
+
+def _pause(clock: ReplayClock) -> None:
+    # One that cannot be told stands still all the same, KEPT_SECONDS after the last keep.
+    with suppress(StorageError):
+        clock.pause()
 
 
 def speed_warning(clock: ReplayClock, interval_minutes: float, run_seconds: float) -> str:
