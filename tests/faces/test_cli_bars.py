@@ -87,6 +87,25 @@ def test_keep_going_imports_the_others_and_still_reports_the_broken_one(trading:
     assert closes(trading, "BAD") == []
 
 
+def test_keep_going_with_nothing_good_is_a_failure_that_says_so(trading: Shell, folder: Path) -> None:
+    (folder / "GOOD.csv").write_text(BROKEN)
+    said = trading("bars", "import", folder, "--keep-going")
+    assert said.code == 1
+    assert "0 of 1 file imported." in said.out
+    assert "--keep-going" not in trading("bars", "import", folder, "--json").error()["remedy"], "there are no others"
+
+
+def test_daily_rows_are_named_by_their_dates_and_unreadable_ones_by_their_text(trading: Shell, folder: Path) -> None:
+    rows = [f"2012-{day},10,11,9,10.5,1000" for day in ("10-08", "10-10", "10-11", "10-12", "10-15")]
+    (folder / "GOOD.csv").write_text(HEAD + "\n".join([*rows[:2], "2012-10-13,10,11,9,10.5,1000", *rows[2:]]))
+    said = trading("bars", "import", folder).out
+    assert "2012-10-08 to 2012-10-15, 1 bar missing" in said
+    assert "(line 4, 2012-10-13)" in said, "a Saturday"
+    assert "1 of 1 file imported." in said
+    (folder / "GOOD.csv").write_text(HEAD + "\n".join([*rows, "foo,10,11,9,10.5,1000"]))
+    assert "(line 7, 'foo')" in trading("bars", "import", folder).out
+
+
 @pytest.mark.parametrize(
     ("arguments", "value"),
     [(["--interval", "7min"], "7min"), (["--stamp", "middle"], "middle"), (["--column", "price=Open"], "price=Open")],

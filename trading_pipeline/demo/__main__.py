@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from trading_pipeline.errors import InputError, TradingError
-from trading_pipeline.faces.cli.output import Output
+from trading_pipeline.faces.cli.output import Output, in_new_york
 
 if TYPE_CHECKING:
     from trading_pipeline.demo.plan import Play
@@ -86,7 +86,7 @@ def _play(options: argparse.Namespace, console: Console) -> int:
     from trading_pipeline.settings import Environment
 
     def say(sentence: str) -> None:
-        console.print(Text(sentence))
+        console.print(Text(in_new_york(sentence, said=False)))
 
     require_unused(home)
     # Everything is read and checked before the earlier home is touched.

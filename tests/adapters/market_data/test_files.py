@@ -253,7 +253,7 @@ def test_a_report_reads_as_lines(read):
     _, report = read([*five_minutes(), five_minutes()[0]])
     assert report.lines() == [
         "AAA.csv: AAA 5min, 79 rows read, 78 kept",
-        "  2024-08-28 13:30 to 2024-08-28 20:00 UTC, 0 bars of the calendar missing",
+        "  2024-08-28 13:30 UTC to 2024-08-28 20:00 UTC, 0 bars of the calendar missing",
         "  dropped, identical copy of another row: 1 (line 80, 2024-08-28 13:30 UTC)",
         "  repaired, rows sorted, each of these came after a later one: 1 (line 80, 2024-08-28 13:30 UTC)",
     ]

@@ -81,14 +81,21 @@ class ImportReport:
         """Whether the file was not used at all."""
         return self.error is not None
 
+    @property
+    def span(self) -> str:
+        """From when to when there are bars: sessions of daily ones, else UTC; empty without bars."""
+        if self.first is None or self.last is None or self.interval is None:
+            return ""
+        return f"{_named(self.first, daily=self.interval.daily)} to {_named(self.last, daily=self.interval.daily)}"
+
     def lines(self) -> list[str]:
-        """The report as people read it, one thing a line."""
+        """The report as people read it, one thing a line; instants are UTC, daily bars are named by their dates."""
         head = f"{self.file}: {self.symbol} {self.interval or '?'}, {self.read} rows read, {self.kept} kept"
         if self.error is not None:
             return [f"{head}, REFUSED", f"  {self.error}"]
         out = [head]
-        if self.first is not None and self.last is not None:
-            out.append(f"  {self.first:%Y-%m-%d %H:%M} to {self.last:%Y-%m-%d %H:%M} UTC, {self.missing} bars of the calendar missing")
+        if self.span:
+            out.append(f"  {self.span}, {self.missing} bars of the calendar missing")
         out.extend(f"  dropped, {note}" for note in self.dropped)
         out.extend(f"  repaired, {note}" for note in self.repaired)
         out.extend(f"  note: {note}" for note in self.notes)
@@ -108,10 +115,15 @@ class Account:
     repaired: list[Note] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def drop(self, rule: str, rows: RawBars, *, broken: bool) -> None:
-        """Record rows left out; `broken` ones cast doubt on the file, others (outside regular hours, copies) do not."""
+    def drop(self, rule: str, rows: RawBars, *, broken: bool, said: Sequence[str] = ()) -> None:
+        """Record rows left out; `broken` ones cast doubt on the file, others (outside regular hours, copies) do not.
+
+        Args:
+            said: What the first rows have for a time, where that is no instant.
+        """
         if len(rows):
-            self.dropped.append(Note(rule, len(rows), _examples(rows)))
+            shown = tuple(f"line {line}, {text!r}" for line, text in zip(rows.line, said, strict=False)) or self._examples(rows)
+            self.dropped.append(Note(rule, len(rows), shown))
             self.broken += len(rows) if broken else 0
 
     def told(self) -> str:
@@ -121,7 +133,10 @@ class Account:
     def repair(self, rule: str, rows: RawBars) -> None:
         """Record rows changed."""
         if len(rows):
-            self.repaired.append(Note(rule, len(rows), _examples(rows)))
+            self.repaired.append(Note(rule, len(rows), self._examples(rows)))
+
+    def _examples(self, rows: RawBars) -> tuple[str, ...]:
+        return _examples(rows, daily=self.interval is not None and self.interval.daily)
 
     def refuse(self, error: BarsError) -> ImportReport:
         """The report of a file that is not used."""
@@ -166,7 +181,7 @@ def clean(rows: RawBars, interval: Interval, calendar: TradingCalendar, account:
         raise BarsError(
             f"{account.file} has no usable bar in regular hours.{account.told()}", value=account.read,
             rule="a bars file holds bars of XNYS sessions from 1990 on",
-            remedy="check the columns and the time zone (option timezone), and that the symbol trades in New York",
+            remedy="check the columns and the time zone (--timezone), and that the symbol trades in New York",
         )
     if account.broken > max(1, BAD_SHARE * inside):
         raise BarsError(
@@ -286,8 +301,14 @@ def _day(start: np.int64) -> date:
     return instant_of(int(start)).date()
 
 
-def _examples(rows: RawBars) -> tuple[str, ...]:
-    return tuple(f"line {rows.line[index]}, {instant_of(rows.start[index]):%Y-%m-%d %H:%M} UTC" for index in range(min(3, len(rows))))
+def _examples(rows: RawBars, *, daily: bool = False) -> tuple[str, ...]:
+    """The first rows by line and time."""
+    return tuple(f"line {rows.line[index]}, {_named(instant_of(rows.start[index]), daily=daily)}" for index in range(min(3, len(rows))))
+
+
+def _named(at: datetime, *, daily: bool) -> str:
+    """A daily bar by its session's date, which is the date in UTC of every instant it is given; another by its instant."""
+    return f"{at:%Y-%m-%d}" if daily else f"{at:%Y-%m-%d %H:%M} UTC"
 
 
 def merge(tables: Sequence[tuple[str, BarTable]]) -> tuple[BarTable, tuple[str, ...]]:

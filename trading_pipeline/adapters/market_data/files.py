@@ -11,6 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
+
 from trading_pipeline.adapters.market_data import stamps
 from trading_pipeline.adapters.market_data.cleaning import Account, ImportReport, RawBars, clean, merge
 from trading_pipeline.adapters.market_data.rows import SUFFIXES, Rows, numbers, read_rows
@@ -159,13 +161,14 @@ def _import(file: Path, calendar: TradingCalendar, options: ImportOptions, accou
     times, name = _times(rows, options, account)
     columns = [numbers(rows.columns[role]) for role in ("open", "high", "low", "close", "volume")]
     raw = RawBars(times.ns, columns[0], columns[1], columns[2], columns[3], columns[4], rows.lines)
-    account.drop(f"no instant in column {name}", raw.where(~times.valid), broken=True)
+    unread = [rows.times[name][index] for index in np.flatnonzero(~times.valid)[:3]]
+    account.drop(f"no instant in column {name}", raw.where(~times.valid), broken=True, said=unread)
     raw = raw.where(times.valid)
     times = replace(times, ns=times.ns[times.valid], valid=times.valid[times.valid])
     if not len(raw):
         raise BarsError(
             f"{file.name} has no row with an instant in column {name}.", value=name, rule="every row has a time",
-            remedy="give the time column (option columns)",
+            remedy="give the time column (--column time=NAME)",
         )
     if len(times.formats) > 1:
         account.notes.append(f"stamps are written in {len(times.formats)} ways: {', '.join(times.formats)}")
@@ -214,6 +217,6 @@ def _starts(
             raise BarsError(
                 f"The stamps of {account.file} may be bar ends: {evidence}.", value="stamp",
                 rule="a stamp marks a bar's start unless said otherwise",
-                remedy="give the option stamp: end if 09:31 is the first minute's bar, start if 16:00 is only a closing print",
+                remedy="give --stamp: end if 09:31 is the first minute's bar, start if 16:00 is only a closing print",
             )
     return at

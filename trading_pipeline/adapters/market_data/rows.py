@@ -59,7 +59,7 @@ def read_rows(file: Path, account: Account, mapping: Mapping[str, str]) -> Rows:
     if wrong:
         raise BarsError(
             f"{wrong[0]!r} of the column mapping is not there.", value=wrong[0],
-            rule=f"roles are time, {', '.join(NAMES)}; columns of {file.name} are {', '.join(header)}", remedy="correct the option columns",
+            rule=f"roles are time, {', '.join(NAMES)}; columns of {file.name} are {', '.join(header)}", remedy="correct --column",
         )
     known = [name.strip().lower().replace(" ", "_") for name in header]
     columns = {role: cells[_column(role, header, known, mapping, file)] for role in NAMES}
@@ -67,7 +67,7 @@ def read_rows(file: Path, account: Account, mapping: Mapping[str, str]) -> Rows:
     if not times:
         raise BarsError(
             f"{file.name} has no time column among {', '.join(header)}.", value=",".join(header),
-            rule=f"time is one of {', '.join(TIME_NAMES)}", remedy="name it with the option columns, such as time=when",
+            rule=f"time is one of {', '.join(TIME_NAMES)}", remedy="name it, such as --column time=when",
         )
     _check_symbol(known, cells, account)
     return Rows(columns, times, lines)
@@ -98,12 +98,12 @@ def _column(role: str, header: Sequence[str], known: Sequence[str], mapping: Map
         names = ", ".join(header[index] for index in found)
         raise BarsError(
             f"{file.name} has {len(found)} columns for {role}: {names}.", value=names, rule="one column has each role",
-            remedy=f"say which with the option columns, such as {role}={header[found[0]]}, or bring the file into one set of columns",
+            remedy=f"say which, such as --column {role}={header[found[0]]}, or bring the file into one set of columns",
         )
     raise BarsError(
         f"{file.name} has no column for {role} among {', '.join(header)}.", value=",".join(header),
         rule="bars have open, high, low, close and volume",
-        remedy=f"name it with the option columns, such as {role}=..., or use a file that has it",
+        remedy=f"name it, such as --column {role}=..., or use a file that has it",
     )
 
 

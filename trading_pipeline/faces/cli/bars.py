@@ -79,6 +79,8 @@ def import_(
     call.output.answer(data, lambda: _show_import(call, imported.reports, notes, outcome))
     if imported.refused and not keep_going:
         raise _refusal(imported.reports)
+    if not outcome:
+        raise typer.Exit(1)
 
 
 def _out_of_reach(
@@ -235,20 +237,22 @@ def _show_import(
         done = Text("refused", "bold red") if report.refused else Text("read", "green")
         out.line(done, f"  {report.file}: {report.symbol} {report.interval or ''}, {report.read:,} rows, {report.kept:,} kept")
         if report.error is not None:
-            out.line(Text("  because  ", "dim"), report.error.message)
+            out.line(Text("  because  ", "dim"), in_new_york(report.error.message, said=False))
             out.line(Text("  remedy   ", "dim"), report.error.remedy)
             continue
-        if report.first is not None and report.last is not None:
-            span = f"{new_york(report.first)[:16]} to {new_york(report.last)[:16]}{zone}"
-            zone = ""
-            out.line(f"  {span}, {counted(report.missing, 'bar')} missing by the calendar")
+        if report.span:
+            daily = report.interval is not None and report.interval.daily
+            out.line(f"  {in_new_york(report.span)}{'' if daily else zone}, {counted(report.missing, 'bar')} missing by the calendar")
+            zone = zone if daily else ""
         for what, found in (("dropped", report.dropped), ("repaired", report.repaired)):
             for note in found:
-                out.line(Text(f"  {what}  ", "yellow"), str(note))
+                out.line(Text(f"  {what}  ", "yellow"), in_new_york(str(note)))
         for remark in report.notes:
             out.line(Text("  note  ", "dim"), in_new_york(remark))
     for remark in notes:
         out.line(Text("note  ", "yellow"), in_new_york(remark))
+    imported = sum(not report.refused for report in reports) if outcome else 0
+    out.line(f"{imported} of {counted(len(reports), 'file')} imported.")
     if outcome:
         out.heading("Archived")
         out.table(
@@ -262,9 +266,9 @@ def _refusal(reports: "tuple[ImportReport, ...]") -> BarsError:
     first = refused[0].error
     assert first is not None
     others = f" {len(refused) - 1} more of {len(reports)} files are refused." if len(refused) > 1 else ""
+    go_on = "; or import the others with --keep-going" if len(refused) < len(reports) else ""
     return BarsError(
-        f"Nothing was imported: {first.message}{others}", value=first.value, rule=first.rule,
-        remedy=f"{first.remedy}; or import the others with --keep-going",
+        f"Nothing was imported: {first.message}{others}", value=first.value, rule=first.rule, remedy=f"{first.remedy}{go_on}",
     )
 
 
