@@ -27,6 +27,8 @@ class EventType(StrEnum):
     STEP_COMPLETED = "step.completed"
     CYCLE_MISSED = "cycle.missed"
     RUN_FAILED = "run.failed"
+    WATCHDOG_ALARM = "watchdog.alarm"
+    WATCHDOG_CLEARED = "watchdog.cleared"
     ACCOUNT_FUNDED = "account.funded"
     LIMITS_SET = "limits.set"
     CORPORATE_ACTION_SPLIT = "corporate_action.split"
@@ -88,7 +90,7 @@ class NewEvent:
 
     Args:
         type: What happened.
-        stream: Whose story: `market`, `account`, `system`, or a strategy's name as `strategy:NAME`.
+        stream: Whose story: `market`, `account`, `system`, `watchdog`, or a strategy's name as `strategy:NAME`.
         key: Unique name of this fact, derived from what it is about; at most 200 characters.
         payload: JSON values; Decimal, datetime and date are written as strings by `canonical_payload`.
         at: Market clock.
