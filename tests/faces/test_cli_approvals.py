@@ -3,10 +3,13 @@
 import json
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
 from tests.faces.conftest import Shell
+from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.clocks import Pace, ReplayClock
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.faces.cli.output import in_new_york
 
@@ -44,6 +47,26 @@ def test_running_again_at_the_same_instant_changes_nothing(asked: Shell) -> None
     assert asked.events() == before
 
 
+def test_in_a_replay_the_time_left_is_the_persons(asked: Shell) -> None:
+    """At speed 10 the five minutes of a proposal are thirty seconds."""
+    path, calendar = asked.home / "clock.json", load_calendar(asked.home / "cache")
+    stood = ReplayClock.attach(path, calendar)
+    start, end = stood.now(), stood.end
+    path.unlink()
+    ReplayClock.create(path, market="samples", pace=Pace.INTRADAY, start=start, end=end, calendar=calendar, speed=10)
+    rows = asked("approvals", "--json").json()
+    assert all(0 < row["real_seconds_left"] <= 30 for row in rows)
+    assert all(row["seconds_left"] / 10 == pytest.approx(row["real_seconds_left"], abs=1) for row in rows)
+    assert "00:00:" in asked("approvals").out
+    assert " s of real time left, until 09:35:05" in asked("approve", rows[0]["action_id"]).out
+    ReplayClock.attach(path, calendar).pause()
+
+
+def test_a_replay_that_stands_tells_market_time(asked: Shell) -> None:
+    assert {row["real_seconds_left"] for row in asked("approvals", "--json").json()} == {None}
+    assert "00:05:00" in asked("approvals").out
+
+
 def test_without_a_terminal_approving_needs_yes(asked: Shell) -> None:
     refused = asked("approve", pending(asked)["GOOG"])
     assert refused.code == 2
@@ -63,6 +86,50 @@ def test_the_person_sees_first_what_would_be_sent_and_then_only_the_rules_that_c
     [order_value] = [each for each in row["shown"]["verdicts"] if each["rule"] == "order_value"]
     used, limit = (float(order_value[name].strip("$").replace(",", "")) for name in ("measured", "limit"))
     assert ("order value" in shown) == (used >= 0.9 * limit)
+
+
+STOPPED = """
+name = "steady"
+symbols = ["GOOG"]
+mode = "approval"
+interval = "1d"
+[agent]
+form = "expression"
+enter_when = "close > 0"
+[sizing]
+method = "fraction"
+fraction = 0.05
+stop = 0.03
+[chart]
+bars = 60
+"""
+
+
+def test_the_person_sees_how_far_the_worst_price_is_and_what_the_stop_would_lose(trading: Shell) -> None:
+    for arguments in (["strategy", "create", trading.strategy(STOPPED)], ["strategy", "start", "steady"], ["run"]):
+        assert trading(*arguments).code == 0
+    [row] = trading("approvals", "--json").json()
+    shown = row["shown"]
+    many, worst, seen = shown["quantity"], float(shown["limit_price"]), float(shown["reference"])
+    [bracket] = shown["brackets"]
+    text = trading("approve", row["action_id"]).out
+    assert f"no worse than ${worst:,.2f}, {(worst / seen - 1) * 100:.2f} % above" in text
+    assert "bounded by “no worse than” alone" in text
+    stop = float(bracket["stop"])
+    assert f"at the stop ${many * (worst - stop):,.2f} from the worst price, ${many * (seen - stop):,.2f} from the price shown" in text
+    path = next(line for line in text.splitlines() if line.endswith(".png"))
+    assert Path(path).is_file(), "a line of its own, to be copied"
+
+
+def test_an_entry_without_a_stop_may_lose_all_of_it(asked: Shell) -> None:
+    assert "all of it, $" in asked("approve", pending(asked)["GOOG"]).out
+
+
+def test_ctrl_c_at_the_question_says_that_nothing_was_decided(asked: Shell) -> None:
+    said = asked.at_a_terminal(["approve", pending(asked)["GOOG"]], {"Approve exactly this?": "\x03"})
+    assert said.code == 130
+    assert "Nothing was decided" in said.out
+    assert decided(asked, EventType.APPROVAL_APPROVED) == []
 
 
 def test_the_person_can_see_every_check_with_its_numbers(asked: Shell) -> None:

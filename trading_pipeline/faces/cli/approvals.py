@@ -6,6 +6,7 @@ approval of several at once (T12).
 """
 
 import re
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +40,7 @@ def approvals(call: Invocation, everything: Annotated[bool, typer.Option("--all"
     from trading_pipeline.service import queries
 
     with call.desk() as desk:
-        rows = queries.pending(desk, everything=everything)
+        rows = _timed(call, desk, queries.pending(desk, everything=everything))
     columns = [
         Column("ID"), Column("ORDER"), Column("ABOUT", right=True), Column("CONFIDENCE", right=True, spare=4), Column("STRATEGY", spare=1),
     ]
@@ -56,7 +57,7 @@ def approvals(call: Invocation, everything: Annotated[bool, typer.Option("--all"
             asked = new_york(row["requested_at"])[:16]
             return [*first, word(row["state"]), asked, row["decided_by"] or "", row["reason"] or ""]
         asked = new_york(row["requested_at"], date=False)
-        return [*first, asked, countdown(row["seconds_left"]) if row["seconds_left"] > 0 else "over"]
+        return [*first, asked, countdown(_left(row)) if row["seconds_left"] > 0 else "over"]
 
     empty = "There was no proposal yet." if everything else "Nothing waits for a decision."
     call.output.answer(rows, lambda: call.output.table(columns, [cells(row) for row in rows], empty=empty))
@@ -70,11 +71,11 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_
     from trading_pipeline.service.desk import user_actor
 
     with call.desk() as desk:
-        row = _find(desk, proposal)
+        row = _find(call, desk, proposal)
         if row["state"] == "pending" and row["seconds_left"] > 0:
             if not call.output.as_json:
                 _show(call, desk, row, all_checks=all_checks)
-            if not call.confirm("Approve exactly this?", yes=yes):
+            if not _agreed(call, yes=yes):
                 call.output.note("Not approved; it still waits. Reject it with: trading reject ", row["short_id"])
                 raise typer.Exit(1)
         event = service.approve(desk, row["action_id"], actor=user_actor(), shown_hash=row["hash"])
@@ -90,6 +91,15 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_
     call.output.note(f"`trading up` sends it; without it, `trading run` does. What became of it: trading why {row['short_id']}")
 
 
+def _agreed(call: Invocation, *, yes: bool) -> bool:
+    try:
+        return call.confirm("Approve exactly this?", yes=yes)
+    except KeyboardInterrupt:
+        call.output.note()
+        call.output.note("Nothing was decided; the proposal still waits.")
+        raise
+
+
 def reject(
     call: Invocation, proposal: IdArgument, reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")] = "",
 ) -> None:
@@ -98,7 +108,7 @@ def reject(
     from trading_pipeline.service.desk import user_actor
 
     with call.desk() as desk:
-        row = _find(desk, proposal)
+        row = _find(call, desk, proposal)
         event = service.reject(desk, row["action_id"], actor=user_actor(), reason=reason)
     shown = row["shown"]
     order = f"{shown['side'].upper()} {shown['quantity']:,} {shown['symbol']}"
@@ -108,12 +118,28 @@ def reject(
     )
 
 
-def _find(desk: "Desk", proposal: str) -> dict[str, Any]:
+def _find(call: Invocation, desk: "Desk", proposal: str) -> dict[str, Any]:
     from trading_pipeline.service import approvals as service
     from trading_pipeline.service import queries
 
     name = service.find(desk.ledger, proposal)["action_id"]
-    return next(row for row in queries.pending(desk, everything=True) if row["action_id"] == name)
+    return next(row for row in _timed(call, desk, queries.pending(desk, everything=True)) if row["action_id"] == name)
+
+
+def _timed(call: Invocation, desk: "Desk", rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the real time left as well: None where market time says it."""
+    from trading_pipeline.adapters.clocks import real_seconds_left
+
+    patience = call.settings().market.decision_seconds
+    return [
+        row | {"real_seconds_left": real_seconds_left(desk.clock, datetime.fromisoformat(row["expires_at"]), patience)} for row in rows
+    ]
+
+
+def _left(row: dict[str, Any]) -> float:
+    """Seconds that the person has; a replay's clock runs otherwise than theirs."""
+    real: float | None = row["real_seconds_left"]
+    return real if real is not None else float(row["seconds_left"])
 
 
 def _show(call: Invocation, desk: "Desk", row: dict[str, Any], *, all_checks: bool) -> None:
@@ -124,20 +150,24 @@ def _show(call: Invocation, desk: "Desk", row: dict[str, Any], *, all_checks: bo
         f"  about {money(shown['estimated_value'])}  for {shown['strategy']}  in {shown['environment']} account {shown['account']}",
     )
     kinds = {"E": "entry", "X": "exit", "P": "protective"}
-    limit = f", no worse than {price(shown['limit_price'])}" if shown["limit_price"] else ""
+    of = " of real time" if row["real_seconds_left"] is not None else ""
     label = f"{shown['label']}, " if shown["label"] else ""
     out.pairs({
         "order": f"{kinds[shown['order_class']]}, {shown['order_type']}, {shown['time_in_force']}, regular hours only",
-        "price": f"{price(shown['reference'])} when judged{limit}",
-        "void outside": f"{price(shown['price_low'])} to {price(shown['price_high'])}",
+        "price": f"{price(shown['reference'])} when judged{_limit(shown)}",
+        "void outside": f"{price(shown['price_low'])} to {price(shown['price_high'])}, looked at when it is sent{_unbanded(shown)}",
         "protection": "; ".join(_bracket(each) for each in shown["brackets"]) or None,
+        "worst loss": _worst_loss(shown),
         "model text": Text(f"{label}confidence {_confidence(shown)}: “{plain(shown['rationale'])}”", "italic"),
         "bar closed": f"{new_york(shown['bar_end'])} New York",
-        "chart": _chart(desk, shown["chart"]),
         "risk checks": f"{_passed(shown['verdicts'])}; limits version {shown['limits_version']}",
-        "to decide": f"{duration(row['seconds_left'])} left, until {new_york(row['expires_at'], date=False)}",
+        "to decide": f"{duration(_left(row))}{of} left, until {new_york(row['expires_at'], date=False)}",
         "proposal": row["action_id"],
     })
+    chart = _chart(desk, shown["chart"])
+    if chart is not None:
+        out.line("  chart", style="dim")
+        out.verbatim(chart)
     verdicts = [verdict for verdict in shown["verdicts"] if all_checks or _matters(verdict)]
     if verdicts:
         out.heading("Every risk check" if all_checks else "Risk checks that failed or came close; all with --all-checks")
@@ -179,6 +209,35 @@ def _confidence(shown: dict[str, Any]) -> str:
 def _bracket(bracket: dict[str, Any]) -> str:
     target = f", target {price(bracket['target'])}" if bracket["target"] else ""
     return f"{bracket['quantity']:,} shares: stop {price(bracket['stop'])}{target}"
+
+
+def _limit(shown: dict[str, Any]) -> str:
+    """`, no worse than $558.76, 3.95 % above`; empty without a limit."""
+    if not shown["limit_price"]:
+        return ""
+    reference, limit = Decimal(shown["reference"]), Decimal(shown["limit_price"])
+    return f", no worse than {price(limit)}, {abs(limit / reference - 1) * 100:.2f} % {'above' if limit >= reference else 'below'}"
+
+
+def _unbanded(shown: dict[str, Any]) -> str:
+    """What still bounds the fill once the order is out of the band's reach."""
+    return "; what it fills at after that is bounded by “no worse than” alone" if shown["limit_price"] else "; after that nothing bounds it"
+
+
+def _worst_loss(shown: dict[str, Any]) -> str | None:
+    """`$163.80 at the stop from the worst price, $61.20 from the price shown`; None for what is no entry."""
+    if shown["order_class"] != "E":
+        return None
+    brackets = shown["brackets"]
+    if sum(each["quantity"] for each in brackets) < shown["quantity"]:
+        whole = shown["quantity"] * Decimal(shown["limit_price"] or shown["reference"])
+        return f"all of it, {money(whole)}: not every share has a stop"
+
+    def at_the_stop(bought: str) -> str:
+        return money(sum((each["quantity"] * (Decimal(bought) - Decimal(each["stop"])) for each in brackets), Decimal(0)))
+
+    worst = f"{at_the_stop(shown['limit_price'])} from the worst price, " if shown["limit_price"] else ""
+    return f"at the stop {worst}{at_the_stop(shown['reference'])} from the price shown, before costs; more if the price jumps over the stop"
 
 
 def _chart(desk: "Desk", digest: str | None) -> str | None:

@@ -169,6 +169,10 @@ class Output:
         """One line; a Text keeps its style, anything else is foreign text."""
         self.out.print(_flowed(self.out, _joined(parts, style)), soft_wrap=True)
 
+    def verbatim(self, text: str) -> None:
+        """A line that is never broken, such as a path to be copied."""
+        self.out.print(Text(plain(text)), soft_wrap=True)
+
     def note(self, *parts: object, style: str = "") -> None:
         """A remark on stderr: what to do next, what is going on."""
         if not self.quiet and not self.as_json:
