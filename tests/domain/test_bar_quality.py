@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from trading_pipeline.domain.bar_quality import average_day_volume, bars_behind, check_bars, misplaced, missing, sane
+from trading_pipeline.domain.bar_quality import average_day_volume, bars_behind, check_bars, lone_prints, misplaced, missing, sane, unproven
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
 from trading_pipeline.domain.sessions import Session, TradingCalendar
 
@@ -203,3 +203,32 @@ def test_intraday_volume_is_summed_by_session():
 def test_without_any_bar_there_is_no_volume():
     assert average_day_volume(BarTable.empty("A", Interval.DAY1), date(2024, 1, 6)) is None
     assert average_day_volume(daily([100.0]), date(2023, 12, 29)) is None
+
+
+@pytest.mark.parametrize(
+    ("close", "found"),
+    [
+        ([100, 300, 100], [1]),
+        ([100, 20, 100], [1]),
+        ([100, 150, 100], []),  # exactly as far as is believed
+        ([100, 151, 100], [1]),
+        ([100, 100, 300], []),  # the newest: the next close will tell
+        ([300, 100, 100], []),
+        ([100, 300, 300], []),  # a move that stays
+        ([100, 300, 900], []),  # neighbours that do not agree prove nothing
+        ([100, 300, 300, 100], []),
+        ([100, 300, 100, 300, 300], [1]),  # a bad print ahead of a move: the close between them is not measured by it
+        ([100, 300, 100, 100, 20, 100], [1, 4]),
+        ([100, 300], []),
+        ([], []),
+    ],
+)
+def test_a_close_far_from_two_neighbours_that_agree_is_a_lone_print(close, found):
+    assert np.flatnonzero(lone_prints(np.array(close, np.float64), Decimal("0.5"))).tolist() == found
+
+
+@pytest.mark.parametrize(
+    ("close", "expected"), [([100, 1000], True), ([100, 10], True), ([100, 999], False), ([100, 10.01], False), ([100], False)],
+)
+def test_a_newest_close_ten_times_off_is_unproven(close, expected):
+    assert unproven(np.array(close, np.float64)) == expected

@@ -101,6 +101,84 @@ def test_minutes_are_measured_by_the_open_that_follows(tmp_path):
     assert abstained(stage) == [("AAPL", "no_bar")]
 
 
+class Mute:
+    """A source whose quotes come late: so many looks go unanswered."""
+
+    def __init__(self, source, looks=0):
+        self.source, self.looks = source, looks
+
+    def __getattr__(self, name):
+        return getattr(self.source, name)
+
+    def quotes(self, symbols, at):
+        if self.looks and symbols:
+            self.looks -= 1
+            return {}
+        return self.source.quotes(symbols, at)
+
+
+def test_without_a_quote_nothing_is_decided(tmp_path):
+    """33: what nobody confirms is not believed, though the price comes back in time for an order."""
+    source = Mute(closing(300.0))
+    stage = floor(tmp_path, source, AT_OPEN - timedelta(days=1), strategy(agent=ExpressionAgent("close > 150", NEVER)))
+    stage.cycle()
+    source.looks = 2
+    stage.go(AT_OPEN).cycle()
+    assert source.looks == 0
+    assert abstained(stage) == [("AAPL", "no_quote")]
+    assert "nothing confirms the close" in stage.events(E.LLM_ABSTAINED)[0].payload["detail"]
+    assert stage.rows("actions") == []
+
+
+@pytest.mark.parametrize(("close", "stays"), [(1200.0, False), (8.0, False), (1200.0, True)])
+def test_a_spike_that_no_quote_confirms_waits_outside_the_archive_until_the_next_price(tmp_path, close, stays):
+    new = {session.open: (close,) * 4 for session in calendar().between(DAY, date(2024, 9, 6))} if stays else {}
+    source = Mute(market(bars(at={YESTERDAY: (100.0, max(close, 100.0), min(close, 100.0), close), **new})))
+    stage = floor(tmp_path, source, AT_OPEN - timedelta(days=1), strategy(agent=ExpressionAgent(NEVER, NEVER)))
+    stage.cycle()
+    source.looks = 1
+    result = stage.go(AT_OPEN).cycle()["bars"]
+    assert result.counts["doubtful"] == 1
+    assert "no quote confirms it" in result.notes[0]
+    assert abstained(stage) == [("AAPL", "no_bar")]
+    assert set(stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).close) == {100.0}
+    stage.go(AT_OPEN + timedelta(days=1)).cycle()
+    archived = stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN + timedelta(days=1), count=3).close.tolist()
+    assert archived == ([100.0, close, close] if stays else [100.0, 100.0, 100.0])
+    assert len(stage.events(E.BAR_DROPPED)) == (0 if stays else 1)
+
+
+@pytest.mark.parametrize(("close", "entry", "exit_"), [(900.0, NEVER, "close < sma_5"), (20.0, "close > sma_5", NEVER)])
+def test_a_print_that_was_refused_is_not_traded_one_bar_later(tmp_path, close, entry, exit_):
+    """Both neighbours at 100: what was not believed as the newest bar is in no average of the next one."""
+    stage = floor(tmp_path, closing(close), AT_OPEN - timedelta(days=1), strategy(agent=ExpressionAgent(NEVER, NEVER)))
+    if entry == NEVER:
+        controls.revise(stage.desk, strategy(), actor=PERSON)
+    stage.cycle()
+    controls.revise(stage.desk, strategy(agent=ExpressionAgent(entry, exit_)), actor=PERSON)
+    stage.go(AT_OPEN).cycle()
+    assert abstained(stage) == [("AAPL", "bad_print")]
+    before = len(stage.rows("actions"))
+    stage.go(AT_OPEN + timedelta(days=1)).cycle()
+    assert abstained(stage) == [("AAPL", "bad_print")], "the day after is decided on"
+    assert len(stage.rows("actions")) == before
+    [dropped] = stage.events(E.BAR_DROPPED)
+    assert (dropped.payload["start"], dropped.payload["reason"]) == (
+        f"{YESTERDAY:%Y-%m-%dT%H:%M:%S.%f}Z", "a single close far from both neighbours, which agree with each other"
+    )
+    stage.go(AT_OPEN + timedelta(days=2)).cycle()
+    assert len(stage.events(E.BAR_DROPPED)) == 1, "said once"
+
+
+def test_a_move_that_stays_is_no_bad_print(tmp_path):
+    new = {session.open: (40.0,) * 4 for session in calendar().between(date(2024, 8, 27), date(2024, 9, 6))}
+    stage = floor(tmp_path, market(bars(at=new)), AT_OPEN, strategy(agent=ExpressionAgent(NEVER, NEVER)))
+    for day in range(3):
+        stage.go(AT_OPEN + timedelta(days=day)).cycle()
+    assert stage.events(E.BAR_DROPPED) == []
+    assert stage.asked.questions[-1].bars.close[-4:].tolist() == [100.0, 40.0, 40.0, 40.0]
+
+
 @real
 def test_a_split_that_no_table_has_is_not_traded_in_a_real_file(tmp_path):
     """GE on 2000-05-08, three for one, in a file of raw prices that says nothing of it: 158 became 52.125."""

@@ -83,6 +83,30 @@ def spikes(close: Floats, before: float | None = None, after: float | None = Non
     return found
 
 
+def unproven(close: Floats) -> bool:
+    """Whether the newest close is SPIKE times away from the one before it: a bad print or the truth, which the next price tells."""
+    return len(close) > 1 and max(close[-1], close[-2]) >= SPIKE * min(close[-1], close[-2]) * (1 - 1e-9)
+
+
+def lone_prints(close: Floats, most: Decimal) -> Mask:
+    """Closes further than `most` from both neighbours, which agree with each other: bad prints, known as such one bar later.
+
+    A move that stays is none; neither is the newest close, nor the first. Of two in a row the second is measured by nothing, and stays.
+
+    Args:
+        close: On one share scale (split-adjusted where a split lies inside).
+        most: As a fraction of the lower price, as in `gap`.
+    """
+    found = np.zeros(len(close), np.bool_)
+    if len(close) > 2:
+        apart = np.abs(np.diff(np.log(close))) > float(np.log1p(float(most)))
+        agree = np.abs(np.log(close[2:] / close[:-2])) <= float(np.log1p(float(most)))
+        found[1:-1] = apart[:-1] & apart[1:] & agree
+        for index in np.flatnonzero(found):
+            found[index] = not found[index - 1]
+    return found
+
+
 def gap(one: Decimal, other: Decimal) -> Decimal:
     """How far two prices lie apart, as a fraction of the lower one."""
     return max(one, other) / min(one, other) - 1

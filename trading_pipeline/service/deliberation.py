@@ -110,17 +110,17 @@ def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
 
 
 def _doubts(desk: Desk, cycle: Cycle, questions: list[Question]) -> dict[str, Answer]:
-    """Nobody is asked about a symbol without the cycle's bar, or whose newest close and quote cannot both be right."""
+    """Nobody is asked about a symbol without the cycle's bar or a quote, or whose newest close and quote cannot both be right."""
     quotes = desk.market.quotes(sorted({question.symbol for question in questions}), desk.now())
     most = standing(desk, desk.ledger).effective.max_bar_gap
     doubts = {}
     for question in questions:
         if not len(question.bars) or question.bars.last_end != cycle.bar_end:
             doubts[_place(question)] = _no_bar(question, cycle)
-        elif (quote := quotes.get(question.symbol)) is not None:
-            close = price_of(question.bars.close[-1])
-            if gap(close, quote.last) > most:
-                doubts[_place(question)] = _bad_print(most, question, close, quote)
+        elif (quote := quotes.get(question.symbol)) is None:
+            doubts[_place(question)] = _no_quote(question, desk.now())
+        elif gap(close := price_of(question.bars.close[-1]), quote.last) > most:
+            doubts[_place(question)] = _bad_print(most, question, close, quote)
     return doubts
 
 
@@ -130,6 +130,11 @@ def _bad_print(most: Decimal, question: Question, close: Decimal, quote: Quote) 
         f"at most {most:.0%} is believed. One of them is a bad print, or a split is missing from the split table"
     )
     return Answer(Abstain(question.symbol, "bad_print", detail), "none", "none", "")
+
+
+def _no_quote(question: Question, now: datetime) -> Answer:
+    detail = f"{question.symbol} has no quote at {now:%Y-%m-%d %H:%M:%S} UTC: nothing confirms the close of its newest bar"
+    return Answer(Abstain(question.symbol, "no_quote", detail), "none", "none", "")
 
 
 def _no_bar(question: Question, cycle: Cycle) -> Answer:

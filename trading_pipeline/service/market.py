@@ -13,8 +13,8 @@ import numpy as np
 
 from trading_pipeline.domain import indicators
 from trading_pipeline.domain.adjustments import split_adjusted
-from trading_pipeline.domain.bar_quality import sane
-from trading_pipeline.domain.bars import BarTable, Floats, Interval
+from trading_pipeline.domain.bar_quality import lone_prints, sane, unproven
+from trading_pipeline.domain.bars import BarTable, Floats, Interval, instant_of
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind
@@ -22,6 +22,7 @@ from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
+from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
@@ -31,16 +32,19 @@ from trading_pipeline.service.steps import StepResult, Tally, completed, due_str
 HISTORY = 600
 """Fewest bars that indicators see; slow ones see as many as they need to forget their seed."""
 PRICES = ("open", "high", "low", "close", "volume")
+LONE_RULE = "a single close far from both neighbours, which agree with each other"
 LISTED_BARS = 5
 """So many refilled bars become facts of their own; of more, those of the session, or of as many days. Older history is counted only."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One symbol as a cycle sees it: adjusted bars up to the cycle's close, and aligned columns."""
+    """One symbol as a cycle sees it: adjusted bars up to the cycle's close without bad prints, aligned columns, and what was left out."""
 
     bars: BarTable
     columns: Mapping[str, Floats]
+    dropped: tuple[datetime, ...] = ()
+    """Starts of archived bars that the bars after them have shown to be bad prints."""
 
 
 def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
@@ -69,6 +73,10 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
         settle(desk, tally)
     for symbol in symbols:
         table, dropped = sane(arrived.get(symbol, BarTable.empty(symbol, cycle.interval)), *around.get(symbol, ()))
+        if symbol in around and around[symbol][1] is None and _unproven(desk, newest[symbol], table, cycle):
+            tally.count("doubtful")
+            tally.notes.append(f"{symbol}: the newest close, {table.close[-1]:g}, is far off and no quote confirms it; not archived yet")
+            table = table.rows(0, len(table) - 1)
         tables.append(table)
         tally.count("dropped", len(dropped))
         drops.extend(_dropped(cycle, symbol, reason, at, desk.now()) for at, reason in dropped)
@@ -103,9 +111,11 @@ def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
         return nothing_to_do(desk, cycle, "indicators", "no strategy is due")
     tally = Tally("indicators", cycle)
     events = []
+    drops: list[NewEvent] = []
     seen = views(desk, cycle, specs)
     causes = received_seqs(desk, cycle, list(seen))
     for symbol, view in seen.items():
+        drops.extend(_dropped(cycle, symbol, LONE_RULE, start, desk.now()) for start in view.dropped)
         if not len(view.bars):
             tally.count("without_bars")
             continue
@@ -126,6 +136,7 @@ def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
             )
         )
     with desk.ledger.transaction() as tx:
+        tally.count("dropped", len(tally.saw([event for event in tx.append(*drops) if tx.is_new(event)])))
         tally.saw(tx.append(*events))
         return tally.complete(tx, desk.now())
 
@@ -178,10 +189,15 @@ def views(desk: Desk, cycle: Cycle, specs: Sequence[StrategySpec]) -> dict[str, 
         for symbol in spec.symbols:
             wanted.setdefault(symbol, set()).update(needs)
     tables = desk.archive.read_many(sorted(wanted), cycle.interval, until=cycle.bar_end, count=bars)
+    most = standing(desk, desk.ledger).effective.max_bar_gap
     seen = {}
     for symbol, table in tables.items():
         adjusted = split_adjusted(table, desk.splits.get(symbol, ()), cycle.session)
-        seen[symbol] = View(adjusted, indicators.compute(tuple(sorted(wanted[symbol])), adjusted) if len(adjusted) else {})
+        lone = lone_prints(adjusted.close, most)
+        dropped = tuple(instant_of(start) for start in adjusted.start[lone])
+        if dropped:
+            adjusted = adjusted.where(~lone)
+        seen[symbol] = View(adjusted, indicators.compute(tuple(sorted(wanted[symbol])), adjusted) if len(adjusted) else {}, dropped)
     return seen
 
 
@@ -246,6 +262,13 @@ def _neighbours(
         )
         for symbol in symbols
     }
+
+
+def _unproven(desk: Desk, newest: BarTable, arrived: BarTable, cycle: Cycle) -> bool:
+    """Whether nothing tells the newest bar that arrived from a bad print."""
+    if not len(arrived):
+        return False
+    return unproven(split_adjusted(newest.joined(arrived), desk.splits.get(arrived.symbol, ()), cycle.session).close)
 
 
 def _record(tx: Transaction, bars: Sequence[NewEvent]) -> list[Event]:
