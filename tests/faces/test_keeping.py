@@ -13,8 +13,10 @@ from trading_pipeline.adapters.clocks import Pace, ReplayClock, Ticks
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import LedgerUnavailable
 from trading_pipeline.faces.cli.keeping import WORK_SECONDS, Keeper, speed_warning
+from trading_pipeline.faces.cli.replay import RUN_SECONDS
 from trading_pipeline.service import approvals
 from trading_pipeline.service.closing import close_session
+from trading_pipeline.settings import Launcher
 
 SLOT = 30.0
 
@@ -198,3 +200,12 @@ def test_a_speed_that_runs_cannot_follow_is_named_with_one_that_they_can(tmp_pat
     assert "--speed 7.5 or slower" in speed_warning(clock(61), 1, 8)
     assert speed_warning(clock(7.5), 1, 8) == ""
     assert speed_warning(clock(30), 5, 8) == ""
+
+
+def test_what_a_run_takes_depends_on_the_launcher(tmp_path: Path) -> None:
+    """A bar every 7.5 s: the warm launcher's runs follow, fresh processes do not."""
+    clock = ReplayClock.create(
+        tmp_path / "clock.json", market="files", pace=Pace.INTRADAY, start=OPEN, end=CLOSE, calendar=calendar(), speed=8,
+    )
+    warned = {launcher: bool(speed_warning(clock, 1, RUN_SECONDS[launcher])) for launcher in Launcher}
+    assert warned == {Launcher.WARM: False, Launcher.DEFAULT: True}
