@@ -110,7 +110,7 @@ def test_an_unknown_strategy_is_named_with_those_that_exist(stage):
 LOOSER = [
     {"limits": StrategyLimits(max_position_value=Decimal(10_001))}, {"limits": StrategyLimits(max_day_loss=Decimal(1_001))},
     {"limits": StrategyLimits(max_orders_per_hour=11)}, {"limits": StrategyLimits(price_collar=Decimal("0.06"))},
-    {"min_confidence": Decimal("0.79")}, {"mode": Mode.AUTONOMOUS},
+    {"mode": Mode.AUTONOMOUS},
 ]
 
 
@@ -126,6 +126,21 @@ def test_loosening_is_refused_unless_a_person_confirmed_it(stage, changes):
     revised = controls.revise(stage.desk, after, actor=PERSON, confirmed_loosening=True)
     assert revised.payload["loosened"]
     assert (spec_of(stage.row("strategies")), stage.row("strategies")["limits_version"]) == (after, 2)
+
+
+def test_a_strategy_that_trades_alone_cannot_be_content_with_less_confidence_unconfirmed(stage):
+    stage.run(strategy())
+    with pytest.raises(PermissionRequired, match="min_confidence from 0.8 to 0.79"):
+        controls.revise(stage.desk, strategy(min_confidence=Decimal("0.79")), actor=PERSON)
+
+
+def test_letting_a_person_decide_is_no_loosening_whatever_confidence_was_asked_before(stage):
+    stage.run(strategy())
+    asking = strategy(mode=Mode.APPROVAL, min_confidence=Decimal(0))
+    assert controls.revise(stage.desk, asking, actor=PERSON).payload["loosened"] == []
+    assert spec_of(stage.row("strategies")) == asking
+    back = controls.loosened_limits(asking, strategy(min_confidence=Decimal(0)))
+    assert back == ["mode from approval to autonomous"], "trading alone again is one"
 
 
 def test_tightening_holds_at_once(stage):

@@ -144,7 +144,8 @@ def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     found = [f"{name} from {old} to {new}" for name, old, new in pairs if new > old]
     if type(before.sizing) is not type(after.sizing):
         found.append(f"sizing from {type(before.sizing).__name__} to {type(after.sizing).__name__}")
-    if after.min_confidence < before.min_confidence:
+    # Where a person decides on each proposal, no confidence is asked of it.
+    if after.mode is Mode.AUTONOMOUS and after.min_confidence < before.min_confidence:
         found.append(f"min_confidence from {before.min_confidence} to {after.min_confidence}")
     if (before.mode, after.mode) == (Mode.APPROVAL, Mode.AUTONOMOUS):
         found.append("mode from approval to autonomous")
