@@ -78,6 +78,8 @@ def _trades(console: Console, desk: Desk) -> None:
             f"{row['price']:,.2f}", usd(row["quantity"] * row["price"]), parts[row["client_id"]].rstrip("-0123456789"),
         )
     console.print(table)
+    if any(spec_of(row).interval.daily for row in desk.ledger.find("strategies")):
+        console.print("A daily bar does not tell when within its day a stop or target was reached: such a fill is timed at the close.")
 
 
 def _result(console: Console, desk: Desk, portfolio: Portfolio) -> None:
@@ -93,7 +95,7 @@ def _result(console: Console, desk: Desk, portfolio: Portfolio) -> None:
         gain, sessions, symbols = held_instead
         console.print(
             f"The same money in {', '.join(symbols[:6])}{' ...' if len(symbols) > 6 else ''}, in equal parts, bought at the first open and "
-            f"held: {_signed(gain)} over the same {_counted(sessions, 'session')}."
+            f"held: {_signed(gain)} over the same {_counted(sessions, 'session')}, reckoned with fractional shares and without costs."
         )
     for name, pnl in sorted(strategy_pnl(portfolio).items()):
         fills = desk.ledger.find("fills", strategy=name, order_by="seq")
