@@ -6,7 +6,7 @@ is checked, and leaves as domain values.
 """
 
 import tomllib
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -111,6 +111,18 @@ class MarketSettings(_Section):
     decision_seconds: float = Field(60, ge=0, le=600, description="real time a session that a daily replay waits for a person; 0: none")
 
 
+class WatchdogSettings(_Section):
+    """What the watchdog allows, `[watchdog]` in trading.toml; real seconds, which a replay at another speed stretches."""
+
+    bar_seconds: float = Field(60, gt=0, description="after a bar's interval is over, in market hours")
+    tick_seconds: float = Field(60, gt=0, description="a schedule or sensor may be late")
+    heartbeat_seconds: float = Field(90, gt=0, description="between two heartbeats of a daemon of Dagster's, which beats every 30 s")
+
+    def bars(self, pace: float) -> timedelta:
+        """As market time, at a pace of so many market seconds a real one."""
+        return timedelta(seconds=self.bar_seconds * pace)
+
+
 class Settings(BaseSettings):
     """All settings of one home."""
 
@@ -133,6 +145,9 @@ class Settings(BaseSettings):
     """Dagster's runs are purged after so many days, except the newest of each job and session."""
     run_variables: tuple[str, ...] = ()
     """Environment variables that warm runs are given besides TRADING_* and the few all need, such as the names of API keys."""
+    alert_command: tuple[str, ...] = ()
+    """A program and its arguments, run with each alarm as JSON on its standard input; shown by `doctor`, so no secret in it."""
+    watchdog: WatchdogSettings = WatchdogSettings()
     limits: LimitSettings = LimitSettings()
     paper: PaperBrokerSettings = PaperBrokerSettings()
     market: MarketSettings = MarketSettings()

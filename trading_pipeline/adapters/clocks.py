@@ -73,6 +73,18 @@ def real_seconds_left(clock: Clock, until: datetime, patience: float) -> float |
     return clock.real_seconds_until(until, patience) if isinstance(clock, ReplayClock) and clock.runs else None
 
 
+def market_pace(clock: Clock) -> float:
+    """Market seconds a real second: 1 unless a replay runs at another speed, 0 while one stands still or is at its end.
+
+    A daily replay counts as real time, as it runs while it waits for a session's work; its leaps are no time that anybody had.
+    """
+    if not isinstance(clock, ReplayClock):
+        return 1.0
+    if not clock.runs or clock.now() >= clock.end:
+        return 0.0
+    return clock.speed if clock.pace is Pace.INTRADAY else 1.0
+
+
 class SteppedClock:
     """Time that moves when told to: demo, tests, backtests."""
 
