@@ -21,6 +21,7 @@ from trading_pipeline.adapters.clocks import (
     SteppedClock,
     SystemClock,
     Ticks,
+    market_pace,
     real_seconds_left,
 )
 from trading_pipeline.adapters.daily_replay import daily_instant
@@ -260,6 +261,16 @@ def test_a_pause_takes_hold_a_moment_later_for_every_process(tmp_path, machine):
     other.keep()
     machine.run(1)
     assert clock.now() == START + timedelta(seconds=6 + PAUSE_SECONDS)
+
+
+def test_the_pace_is_the_speed_while_it_runs_and_nothing_while_it_stands(tmp_path, machine):
+    clock = create(tmp_path, machine, speed=60.0)
+    assert market_pace(clock) == 60
+    machine.run(KEPT_SECONDS + 1)
+    assert market_pace(clock) == 0
+    clock.keep()
+    assert market_pace(clock) == 60
+    assert market_pace(SystemClock()) == 1
 
 
 def test_a_replay_can_begin_standing(tmp_path, machine):
