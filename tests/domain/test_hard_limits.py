@@ -1,8 +1,9 @@
 """Invariants 65-69 at their boundaries; the figures are those of INVARIANTS section 1 and the fault table, rows 48 and 56."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -158,3 +159,25 @@ def test_a_setting_at_the_hard_limit_is_accepted_and_one_above_names_the_invaria
     assert AccountLimits(max_order_value=D("100000.00")).max_order_value == 100_000
     with pytest.raises(SettingsError, match="INVARIANT_65"):
         StrategyLimits(max_order_value=D("100000.01"))
+
+
+TIGHT_AND_LOOSE: list[tuple[str, Any, Any]] = [
+    *((name, D("0.01"), D("0.02")) for name in (
+        "max_order_value", "max_position_value", "max_concentration", "position_target", "sector_target", "max_day_loss",
+        "max_day_notional", "max_volume_share", "max_spread", "price_collar", "max_bar_gap",
+    )),
+    ("max_open_orders", 3, 4), ("max_consecutive_rejects", 1, 2),
+    ("max_quote_age", timedelta(seconds=1), timedelta(seconds=2)),
+    ("min_order_gap", timedelta(seconds=9), timedelta(seconds=1)),
+    ("forbidden_symbols", frozenset({"IBM", "TQQQ"}), frozenset({"IBM"})),
+]
+
+
+@pytest.mark.parametrize(("name", "tight", "loose"), TIGHT_AND_LOOSE)
+def test_of_two_limits_of_the_account_the_one_that_allows_less_holds(name: str, tight: Any, loose: Any) -> None:
+    one, other = AccountLimits(**{name: tight}), AccountLimits(**{name: loose})
+    assert one.tightened_by(other) == other.tightened_by(one) == one
+
+
+def test_it_is_written_down_of_every_limit_which_way_it_tightens() -> None:
+    assert {name for name, _, _ in TIGHT_AND_LOOSE} == {field.name for field in fields(AccountLimits)}

@@ -10,11 +10,11 @@ import pytest
 
 from tests.desks import OPEN, PERSON, Killed, bars, crashing, floor, market, strategy
 from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.strategies import Mode
-from trading_pipeline.errors import Conflict, PermissionRequired
+from trading_pipeline.errors import Conflict, InputError, PermissionRequired
 from trading_pipeline.service import approvals
 from trading_pipeline.service.account_limits import changes, confirm, in_force, standing
 
@@ -178,3 +178,27 @@ def test_the_change_says_what_changed():
 def test_a_limit_that_an_older_version_did_not_know_is_a_change_like_any_other():
     older = {name: value for name, value in encode(AccountLimits()).items() if name != "max_bar_gap"}
     assert changes(older, encode(AccountLimits())) == ["max_bar_gap from none to 0.5"]
+
+
+def recorded_by_hand(stage, limits):
+    """What another version of the code has written down."""
+    account = stage.desk.broker.account_id
+    payload = {"account": account, "version": 1, "limits": limits, "changed": []}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(E.LIMITS_SET, "account", f"limits.set:{account}:1", payload, stage.desk.now(), "settings"))
+
+
+def test_a_limit_that_the_record_does_not_know_begins_as_it_is_configured(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    recorded_by_hand(stage, {name: value for name, value in encode(AccountLimits()).items() if name != "max_bar_gap"})
+    stage.cycle()
+    assert stage.events(E.LIMITS_SET)[-1].payload["changed"] == ["max_bar_gap from none to 0.5"]
+    assert stage.row("limits")["version"] == 2
+
+
+def test_code_older_than_the_record_judges_nothing_instead_of_forgetting_a_limit(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    recorded_by_hand(stage, encode(AccountLimits()) | {"max_moonlight": "3"})
+    with pytest.raises(InputError, match="AccountLimits"):
+        stage.cycle()
+    assert (len(stage.events(E.LIMITS_SET)), stage.rows("orders")) == (1, [])

@@ -33,7 +33,7 @@ _REMEMBERED_ROWS = 1_500_000
 """Some 84 MB of columns."""
 _FORMAT = b"1"
 _WRITERS = 8
-LOCK_SECONDS = 120.0
+LOCK_SECONDS = 60.0
 """An import of years of sessions holds a symbol's lock for as long as its files take to reach the disk."""
 
 _Stamp = tuple[int, int, int]
