@@ -17,7 +17,7 @@ def test_a_strategy_goes_from_draft_to_finished_and_every_step_names_the_person(
 
     assert trading("strategy", "create", trading.strategy()).out == "steady is a draft: 2 symbols, 1d bars, approval mode.\n"
     assert trading("strategy", "start", "steady").out == "steady is running.\n"
-    assert trading("strategy", "pause", "steady", "--reason", "lunch").out == "steady is paused user: lunch.\n"
+    assert trading("strategy", "pause", "steady", "--reason", "lunch").out == "steady is paused by a user: lunch.\n"
     assert trading("strategy", "resume", "steady").out == "steady is running.\n"
     assert trading("strategy", "finish", "steady", "--yes").out == "steady is finished.\n"
     events = [event for event in trading.events() if event.stream == "strategy:steady"]
@@ -107,6 +107,14 @@ def test_a_strategy_file_that_does_not_exist_is_the_users_mistake(trading: Shell
         assert refused.error()["value"] == str(path)
 
 
+def test_what_people_read_has_no_decision_codes_which_scripts_keep(trading: Shell) -> None:
+    trading("strategy", "create", trading.strategy(mode="approval"))
+    looser = trading.strategy(order=20_000)
+    assert "(D17)" in trading("strategy", "revise", looser, "--json").error()["rule"]
+    said = trading("strategy", "revise", looser).err
+    assert "confirms it at a terminal\n" in said
+
+
 @pytest.mark.parametrize(
     ("text", "value", "rule", "remedy"),
     [
@@ -116,9 +124,13 @@ def test_a_strategy_file_that_does_not_exist_is_the_users_mistake(trading: Shell
         (GOOD.replace('"steady"', '"My Strategy"'), "My Strategy", "small letter", "write my-strategy"),
         (GOOD.replace('"approval"', '"manual"'), "manual", "'approval' or 'autonomous'", "set mode to one of them"),
         (GOOD.replace("0.05", "1.5"), "1.5", "at most 1", "set sizing.fraction to a value at most 1"),
+        (GOOD.replace("0.05", "5"), "5", "a fraction, at most 1", "such as 0.05 for 5 %"),
         (GOOD.replace("0.05", '"much"'), "much", "a number", "without quotes"),
+        ("max_order = 1000\n" + GOOD, "max_order", "unknown keys", "did you mean limits.max_order_value?"),
+        (GOOD.replace("max_order_value", "max_position"), "limits.max_position", "unknown keys", "did you mean limits.max_position_value?"),
+        ("colour = 1\n" + GOOD, "colour", "unknown keys", "known keys are name, description"),
     ],
-    ids=["lower case", "twice", "no symbol", "name", "mode", "fraction", "no number"],
+    ids=["lower case", "twice", "no symbol", "name", "mode", "fraction", "per cent", "no number", "of a section", "alike", "unlike"],
 )
 def test_a_refused_value_is_told_with_its_rule_and_what_to_write_instead(
     trading: Shell, text: str, value: str, rule: str, remedy: str,
@@ -153,7 +165,7 @@ def test_a_mistake_in_an_expression_is_shown_with_the_caret_under_its_place(trad
         ((), "pause", "steady is draft; pause is not possible from there.", "trading strategy start steady"),
         (("start",), "resume", "steady is running; resume is not possible", "trading strategy finish steady"),
         (("start",), "start", "steady is running; start is not possible", "trading strategy pause steady"),
-        (("start", "pause"), "pause", "steady is paused user; pause is not", "trading strategy resume steady"),
+        (("start", "pause"), "pause", "steady is paused by a user; pause is not", "trading strategy resume steady"),
     ],
     ids=["a draft is paused", "a running one is resumed", "a running one is started", "a paused one is paused"],
 )

@@ -130,7 +130,7 @@ def test_loosening_is_refused_unless_a_person_confirmed_it(stage, changes):
 
 def test_a_strategy_that_trades_alone_cannot_be_content_with_less_confidence_unconfirmed(stage):
     stage.run(strategy())
-    with pytest.raises(PermissionRequired, match="min_confidence from 0.8 to 0.79"):
+    with pytest.raises(PermissionRequired, match=r"min_confidence from 0\.8 to 0\.79"):
         controls.revise(stage.desk, strategy(min_confidence=Decimal("0.79")), actor=PERSON)
 
 

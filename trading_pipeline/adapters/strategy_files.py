@@ -10,7 +10,7 @@ import tomllib
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -229,9 +229,7 @@ def _refused(error: ValidationError, source: str) -> StrategyError:
     first = error.errors()[0]
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        section = _section_of(first["loc"])
-        near = difflib.get_close_matches(str(first["loc"][-1]), list(section.model_fields), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys are {', '.join(section.model_fields)}"
+        hint = _instead(first["loc"])
         return StrategyError(
             f"{source} has the unknown key {path}.", value=path, rule="unknown keys are refused", remedy=f"remove it; {hint}"
         )
@@ -261,6 +259,9 @@ def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
             return f"it is one of {context['expected']}", f"set {path} to one of them"
         case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
             bound, words = next((context[key], words) for key, words in _BOUNDS.items() if key in context)
+            share = _as_share(value, context)
+            if share is not None:
+                return f"it is a fraction, {words} {bound}", f"set {path} to a value {words} {bound}, such as {share:f} for {value} %"
             return f"it is {words} {bound}", f"set {path} to a value {words} {bound}"
         case "too_short":
             return "there is at least one", f"add one to {path}"
@@ -277,6 +278,14 @@ def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
     return error["msg"], f"correct {path}"
 
 
+def _as_share(value: object, context: dict[str, Any]) -> Decimal | None:
+    """What a percentage is as a fraction, where a fraction was asked for and that is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or not 0 < Decimal(str(context.get("le", 0))) <= 1:
+        return None
+    share = Decimal(str(value)) / 100
+    return share.normalize() if share <= context["le"] else None
+
+
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -291,8 +300,20 @@ def _indexed(loc: "tuple[int | str, ...]") -> str:
     return ".".join(str(part) if isinstance(part, str) else f"#{part + 1}" for part in loc).replace(".#", " no. ")
 
 
-def _section_of(loc: tuple[int | str, ...]) -> type[BaseModel]:
-    sections: dict[str, type[BaseModel]] = {
-        "agent": AgentSection, "sizing": SizingSection, "chart": ChartSection, "limits": LimitsSection,
-    }
-    return sections.get(str(loc[0]), StrategyFile) if len(loc) > 1 else StrategyFile
+_SECTIONS: dict[str, type[BaseModel]] = {"agent": AgentSection, "sizing": SizingSection, "limits": LimitsSection, "chart": ChartSection}
+_ALIKE = 0.7
+
+
+def _instead(loc: tuple[int | str, ...]) -> str:
+    """The key that was meant, of the whole file, if one is much alike; otherwise the keys of the section."""
+    section = str(loc[0]) if len(loc) > 1 else ""
+    sections: dict[str, type[BaseModel]] = {"": StrategyFile, **_SECTIONS}
+    keys = [(name, key) for name, model in sections.items() for key in model.model_fields]
+    # Of equal ones the section's own comes first.
+    keys.sort(key=lambda each: each[0] != section)
+    written = str(loc[-1])
+    likeness = {each: difflib.SequenceMatcher(None, written, each[1]).ratio() for each in keys}
+    best = max(keys, key=lambda each: likeness[each])
+    if likeness[best] >= _ALIKE:
+        return f"did you mean {'.'.join(filter(None, best))}?"
+    return f"known keys are {', '.join(sections.get(section, StrategyFile).model_fields)}"

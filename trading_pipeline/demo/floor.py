@@ -23,7 +23,7 @@ ROUNDS = 20
 """Most rounds of sensors and decisions at one instant."""
 
 ERRORS_ONLY = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
-"""The runs' logs are in the UI; the terminal belongs to the progress bar."""
+"""The runs' logs are in the UI; the terminal belongs to the progress bar. Sensors are kept as quiet."""
 
 Progress = Callable[[int, int, str], None]
 SENSORS = (
@@ -100,6 +100,7 @@ class Floor:
 
     def _evaluate(self, job: str, sensor: dg.SensorDefinition) -> int:
         with dg.build_sensor_context(instance=self._instance, repository_def=self._repository, resources={"desk": self._desk}) as context:
+            context.log.setLevel("ERROR")
             requests = sensor.evaluate_tick(context).run_requests or []
         for request in requests:
             result = self._jobs[job].execute_in_process(

@@ -211,7 +211,7 @@ def _table(title: str, *columns: str) -> Table:
     """A table for 80 columns: a name that ends in `>` stands right, in a blank may wrap."""
     table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, title_justify="left", show_edge=False, pad_edge=False)
     for name in columns:
-        table.add_column(name.rstrip("> "), justify="right" if name.endswith(">") else "left", no_wrap=not name.endswith(" "))
+        table.add_column(name.rstrip("> ").upper(), justify="right" if name.endswith(">") else "left", no_wrap=not name.endswith(" "))
     return table
 
 

@@ -11,6 +11,7 @@ from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
+from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import IllegalTransition, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service import settlement
@@ -197,7 +198,7 @@ def _require_allowed(row: Row, target: StrategyState) -> None:
         IllegalTransition: The transition does not exist; names those that do, by their commands.
     """
     name, state = row["name"], StrategyState(row["state"])
-    shown = state.value.replace("_", " ")
+    shown = state_words(state.value)
     if not TRANSITIONS[state]:
         raise StrategyError(
             f"{name} is {shown}: nothing changes that.", value=state.value, rule="a finished or stopped strategy is history",
@@ -206,7 +207,7 @@ def _require_allowed(row: Row, target: StrategyState) -> None:
     if target in TRANSITIONS[state]:
         return
     allowed = [command for each, command in _COMMANDS.items() if each in TRANSITIONS[state]]
-    wanted = _COMMANDS.get(target, target.value.replace("_", " "))
+    wanted = _COMMANDS.get(target, state_words(target.value))
     raise IllegalTransition(
         f"{name} is {shown}; {wanted} is not possible from there.", value=state.value,
         rule=f"a strategy that is {shown} can {' or '.join(allowed) or 'only wait'}",

@@ -24,12 +24,15 @@ from rich.table import Table
 from rich.text import Text
 
 from trading_pipeline.domain.money import to_cents, usd
+from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import TradingError
 
 NEW_YORK = ZoneInfo("America/New_York")
 """Not `domain.sessions`': importing that brings numpy, which `trading --help` does not need."""
 PIPE_WIDTH = 1000
 """Columns when nobody looks: tables are as wide as their content and nothing is wrapped or cut."""
+MOST_PADDED = 60
+"""Columns that a remark is filled up to on a pipe."""
 LEAST_WRAPPED = 14
 """Columns that a wrapped cell has at least, before columns that can be spared are left out."""
 
@@ -42,7 +45,6 @@ _STYLES = {
 }
 
 _PEOPLE = ("user:", "demo:")
-_WORDS = {"consumed": "acted on"}
 
 
 def plain(text: object) -> str:
@@ -81,6 +83,14 @@ def in_new_york(text: str, *, said: bool = True) -> str:
     if said:
         return _SAID_ZONE.sub(r"\1", _INSTANT.sub(local, text))
     return _INSTANT.sub(lambda found: f"{local(found)} New York", text)
+
+
+_CODE = re.compile(r"\s*\((?:D\d+|T\d+|invariants? [\d, ]+|INVARIANT_\d+)\)|\bINVARIANT_\d+: ", re.IGNORECASE)
+
+
+def uncoded(text: str) -> str:
+    """A sentence without the ids of decisions and rules that stand in brackets, which only --json keeps."""
+    return _CODE.sub("", text)
 
 
 def money(amount: Decimal | str) -> str:
@@ -124,8 +134,8 @@ def counted(many: int, what: str) -> str:
 
 
 def word(value: str) -> Text:
-    """A state or outcome as people read it, in its colour: `paused_user` as `paused user`, `buy` as `BUY`."""
-    shown = _WORDS.get(value) or plain(value).replace("_", " ")
+    """A state or outcome as people read it, in its colour: `paused_user` as `paused by a user`, `buy` as `BUY`."""
+    shown = state_words(plain(value))
     return Text(shown.upper() if value in ("buy", "sell") else shown, _STYLES.get(value, ""))
 
 
@@ -204,6 +214,9 @@ class Output:
             index: max(cell_len(column.title), filled[index])
             for index, column in enumerate(columns) if filled[index] or not column.wrap
         }
+        if self.out.width >= PIPE_WIDTH:
+            self._print_plainly(columns, natural, cells)
+            return
         widths = _fitting(columns, natural, self.out.width)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", width=sum(widths.values()) + 2 * len(widths) - 2)
         for index, width in widths.items():
@@ -214,6 +227,19 @@ class Output:
         for row in cells:
             table.add_row(*(row[index] for index in widths))
         self._print(table)
+
+    def _print_plainly(self, columns: Sequence[Column], natural: Mapping[int, int], cells: Sequence[Sequence[Text]]) -> None:
+        """A table for a pipe: aligned, but after a remark nothing is padded to the longest one."""
+        heads = [Text(column.title, "bold") for column in columns]
+        for row in (heads, *cells):
+            line = Text()
+            for index, width in natural.items():
+                wide = min(width, MOST_PADDED) if columns[index].wrap else width
+                space = " " * (wide - cell_len(row[index].plain))
+                line.append(space if columns[index].right else "").append_text(row[index])
+                line.append("  " if columns[index].right else f"{space}  ")
+            line.rstrip()
+            self.out.print(line, soft_wrap=True)
 
     def hanging(self, lead: str, body: Text) -> None:
         """A line whose text goes on under itself, beside its lead."""
@@ -240,7 +266,7 @@ class Output:
             shown = f"{shown} (value: {error.value})"
         for name, style, said in (("error   ", "bold red", shown), ("rule    ", _FAINT, error.rule), ("remedy  ", _FAINT, error.remedy)):
             if said:
-                line = _joined((Text(name, style), in_new_york(said, said=False)), "")
+                line = _joined((Text(name, style), in_new_york(uncoded(said), said=False)), "")
                 self.err.print(_flowed(self.err, line, len(name)), soft_wrap=True)
             if said is shown and place:
                 self.err.print(Text("\n".join(_pointed(place.splitlines(), self.err.width))), soft_wrap=True)
@@ -294,7 +320,7 @@ class Journal:
         stamp, later = new_york(at), new_york(booked or at)
         who = (f"  by {plain(by)}", _FAINT) if by.startswith(_PEOPLE) else ""
         when = (f"  booked {later if later[:10] != stamp[:10] else later[11:]}", _FAINT) if later != stamp else ""
-        body = Text.assemble((f"{fact:<21}", "bold"), f"  {plain(in_new_york(says))}", when, who)
+        body = Text.assemble((f"{fact:<21}", "bold"), f"  {plain(in_new_york(uncoded(says)))}", when, who)
         if self._output.out.width >= PIPE_WIDTH:
             self._output.line(f"{seq:>7}  {stamp}  ", body)
             return

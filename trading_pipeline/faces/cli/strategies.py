@@ -222,7 +222,7 @@ def _definition(spec: "StrategySpec", version: int) -> dict[str, object]:
         "version": version, "symbols": ", ".join(spec.symbols), "bars": spec.interval.value,
         "mode": f"approval, a proposal waits {spec.approval_timeout.seconds} s" if spec.mode is Mode.APPROVAL else "autonomous",
         "lifetime": "ends with the session" if spec.lifetime.value == "session" else "goes on after the session",
-        "confidence": f"at least {spec.min_confidence}",
+        "confidence": f"at least {spec.min_confidence}" if spec.mode is Mode.AUTONOMOUS else None,
     }
     match spec.agent:
         case AnalyzerAgent():
