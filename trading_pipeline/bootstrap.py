@@ -88,7 +88,7 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
 
 def paper_settings(settings: Settings) -> PaperSettings:
     """The paper broker's settings as it takes them."""
-    return PaperSettings(**settings.paper.model_dump())
+    return PaperSettings(**settings.paper.model_dump(), max_bar_gap=settings.limits.max_bar_gap)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.desks import DAY, NEVER, OPEN, PERSON, bars, calendar, floor, market, strategy
+from tests.desks import CLOSE, DAY, NEVER, OPEN, PERSON, bars, calendar, floor, market, strategy
 from trading_pipeline.adapters.market_data.files import ImportOptions, import_file
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits
-from trading_pipeline.domain.strategies import ExpressionAgent
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.service import controls
+from trading_pipeline.service.accounting import portfolio_of
 
 E = EventType
 YESTERDAY = OPEN - timedelta(days=1)
@@ -99,6 +100,44 @@ def test_minutes_are_measured_by_the_open_that_follows(tmp_path):
     stage.go(OPEN + timedelta(minutes=10, seconds=1)).cycle(Interval.MIN5)
     assert len(stage.events(E.BAR_DROPPED)) == 1
     assert abstained(stage) == [("AAPL", "no_bar")]
+
+
+@pytest.mark.parametrize("print_", [900.0, 300.0, 20.0])
+def test_a_print_that_is_not_believed_is_neither_filled_nor_valued(tmp_path, print_):
+    """The open of the running bar: the stop at 95 and the target at 110 stay, IBM is sized by what the account is worth."""
+    source = market(bars(at={OPEN: (print_, max(print_, 100.0), min(print_, 100.0), 100.0)}), bars("IBM"))
+    protected = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.10"))
+    stage = floor(tmp_path, source, AT_OPEN - timedelta(days=1), strategy(sizing=protected))
+    stage.cycle()
+    equity = portfolio_of(stage.desk, stage.desk.ledger).equity
+    stage.run(strategy("other", symbols=("IBM",)))
+    result = stage.go(AT_OPEN).cycle()["portfolio_snapshots"]
+    assert abstained(stage) == [("AAPL", "bad_print")]
+    assert [(row["symbol"], row["side"], row["quantity"]) for row in stage.rows("fills", order_by="seq")] == [
+        ("AAPL", "buy", 50), ("IBM", "buy", 49)
+    ]
+    [said] = [note for note in result.notes if "not believed" in note]
+    assert said == f"AAPL: its price {print_:.0f} is not believed yet, it is valued at 100"
+    costs = stage.rows("fills", symbol="IBM")[0]
+    lost = costs["quantity"] * (costs["price"] - 100) + costs["commission"]
+    assert stage.rows("snapshots", session=DAY.isoformat())[-1]["equity"] == equity - lost
+    stage.go(AT_OPEN + timedelta(days=1)).cycle()
+    assert len(stage.rows("fills")) == 2, "nor by the range of that bar, once it has closed"
+
+
+def test_a_close_that_nothing_has_confirmed_is_no_days_profit(tmp_path):
+    """After the session a quote is that very close; the open that follows tells, here that the move has stayed."""
+    new = {session.open: (300.0,) * 4 for session in calendar().between(date(2024, 8, 29), date(2024, 9, 6))}
+    source = market(bars(at={OPEN: (100.0, 300.0, 100.0, 300.0), **new}))
+    stage = floor(tmp_path, source, AT_OPEN - timedelta(days=1), strategy())
+    stage.cycle()
+    stage.go(AT_OPEN).cycle()
+    equity = portfolio_of(stage.desk, stage.desk.ledger).equity
+    stage.desk.archive.append(source.closed_bars(["AAPL"], Interval.DAY1, OPEN, CLOSE)["AAPL"])
+    stage.go(CLOSE)
+    assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
+    stage.go(AT_OPEN + timedelta(days=1)).cycle()
+    assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity + 200 * stage.row("positions")["quantity"]
 
 
 class Mute:

@@ -4,6 +4,7 @@ A bar that breaks a rule is dropped and named, never mended here: a made-up pric
 volume is no fault of a bar (vendors report it for quiet minutes); price steps of a split are none either, because they persist.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -110,6 +111,15 @@ def lone_prints(close: Floats, most: Decimal) -> Mask:
 def gap(one: Decimal, other: Decimal) -> Decimal:
     """How far two prices lie apart, as a fraction of the lower one."""
     return max(one, other) / min(one, other) - 1
+
+
+def believed(price: Decimal, known: Iterable[Decimal], most: Decimal) -> bool:
+    """Whether a price lies within `most` of one that came before it, as in `gap`; where none did, nothing speaks against it.
+
+    Asked with the last close and the last believed one before it: a bad print is neither near, a move that stays is near the former.
+    """
+    known = tuple(known)
+    return not known or any(gap(price, each) <= most for each in known)
 
 
 def order_faults(start: Instants, end: Instants) -> dict[str, Mask]:

@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from trading_pipeline.domain.adjustments import split_adjusted
-from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.bar_quality import believed
+from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -17,8 +18,12 @@ from trading_pipeline.domain.projections import position_of
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service import corporate_actions
+from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed
+
+RECENT = timedelta(days=14)
+"""An older close says nothing of whether a price can be true."""
 
 
 def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
@@ -30,7 +35,8 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
     differences = compare_with_broker(desk)
     with desk.ledger.transaction() as tx:
         portfolio = portfolio_of(desk, tx)
-        payload = snapshot_payload(tx, portfolio, cycle.session) | {"cycle": cycle.cycle_id}
+        doubted = doubted_prices(desk, sorted(portfolio.marks), tx)
+        payload = snapshot_payload(tx, portfolio, cycle.session) | {"cycle": cycle.cycle_id, "doubted": list(doubted.values())}
         newest = tx.find("fills", session=cycle.session.isoformat(), order_by="seq", descending=True, limit=1)
         cause = newest[0]["seq"] if newest else None
         key = f"snapshot:{cycle.cycle_id}"
@@ -38,7 +44,8 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
         tally.saw(tx.append(_reconciled(desk, f"reconciled:{cycle.cycle_id}", differences)))
         tally.count("positions", sum(1 for position in portfolio.positions if position.quantity))
         tally.count("differences", len(differences))
-        tally.notes.extend(differences)
+        tally.count("doubted", len(doubted))
+        tally.notes.extend([*differences, *doubted.values()])
         return tally.complete(tx, desk.now())
 
 
@@ -56,32 +63,61 @@ def portfolio_of(desk: Desk, reader: Reader) -> Portfolio:
 
 
 def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> dict[str, Decimal]:
-    """A price for each symbol, for a share as the book counts it: the quote's last, or the newest archived close.
+    """A price for each symbol, for a share as the book counts it: the quote's last, or the newest archived close; never a bad print.
 
     Args:
         reader: The book; the ledger as it is when None. While a split is no fact yet, its shares are old ones.
     """
     if not symbols:
         return {}
-    quotes = desk.market.quotes(symbols, desk.now())
+    reader = reader or desk.ledger
+    prices = _prices(desk, symbols, reader)
     # After the look at prices: a source may learn of a split with the first price on the new scale.
-    splits = corporate_actions.pending(desk, reader or desk.ledger)
-    found = {symbol: quote.last for symbol, quote in quotes.items()}
+    splits = corporate_actions.pending(desk, reader)
+    return {symbol: price * corporate_actions.unbooked_ratio(splits, symbol) for symbol, (price, _) in prices.items()}
+
+
+def doubted_prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, str]:
+    """Which of the symbols are valued at an older price, because the present one is a bad print or still unconfirmed; in words."""
+    return {symbol: doubt for symbol, (_, doubt) in _prices(desk, symbols, reader).items() if doubt}
+
+
+def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tuple[Decimal, str]]:
+    """A price in shares of now for each symbol, and why it is not the present one; empty words where it is."""
+    quotes = desk.market.quotes(symbols, desk.now()) if symbols else {}
+    most = standing(desk, reader).effective.max_bar_gap
+    found = {}
     for symbol in symbols:
-        if symbol in found:
-            continue
-        closes = [
-            (table.last_end, split_adjusted(table, desk.splits.get(symbol, ()), desk.today()).close[-1])
-            for interval in Interval
-            if len(table := desk.archive.read(symbol, interval, until=desk.now(), count=1))
-        ]
-        if not closes:
+        quote = quotes.get(symbol)
+        known = _closes(desk, symbol, desk.now() - RECENT if quote is not None else None)
+        if quote is None and not known:
             raise MarketDataError(
                 f"{symbol} is held and has no price.", value=symbol, rule="a held symbol is valued at a market price, never at a stand-in",
                 remedy="check the source of its bars",
             )
-        found[symbol] = price_of(float(max(closes)[1]))
-    return {symbol: price * corporate_actions.unbooked_ratio(splits, symbol) for symbol, price in found.items()}
+        price = quote.last if quote is not None else known[-1]
+        if known and price == known[-1] and (quote is None or desk.calendar.at(desk.now()) is None):
+            # The newest close itself: it cannot confirm itself.
+            known.pop()
+        if believed(price, known[-2:], most):
+            found[symbol] = price, ""
+        else:
+            last = known[-1] if believed(known[-1], known[-2:-1], most) else known[-2]
+            found[symbol] = last, f"{symbol}: its price {price:f} is not believed yet, it is valued at {last:f}"
+    return found
+
+
+def _closes(desk: Desk, symbol: str, since: datetime | None) -> list[Decimal]:
+    """The last three closes of bars from `since` on, in shares of now, of the interval that has the newest; however old when None."""
+    newest: BarTable | None = None
+    for interval in Interval:
+        table = desk.archive.read(symbol, interval, until=desk.now(), count=3)
+        if len(table) and (newest is None or table.last_end > newest.last_end):
+            newest = table
+    if newest is None:
+        return []
+    adjusted = split_adjusted(newest, desk.splits.get(symbol, ()), desk.today())
+    return [price_of(close) for close in (adjusted if since is None else adjusted.since(since)).close]
 
 
 def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:

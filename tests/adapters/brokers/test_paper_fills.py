@@ -35,7 +35,7 @@ def test_a_sale_receives_less_than_the_open():
 
 
 def test_prices_are_rounded_against_the_order():
-    here = venue(("33.33", "33.40", "33.00", "33.30", 10_000))
+    here = venue(("33.33", "33.40", "33.00", "33.30", 10_000), settings=PaperSettings(max_bar_gap=Decimal(3)))
     here.submit(buy("A", 10, "34.00"))
     assert here.fills()[0][2] == "33.3400"  # 33.339999 up
 
@@ -272,3 +272,31 @@ def test_bars_published_late_reach_only_orders_that_were_there_before_they_ended
     assert here.fills() == []
     here.go_to(at(2, 30))
     assert here.fills() == [("C", 10, "101.0303", at(1, 10))]
+
+
+WILD = ("100.00", "900.00", "100.00", "100.00", 10_000)
+LOW = ("100.00", "100.00", "20.00", "100.00", 10_000)
+OPENED = ("900.00", "900.00", "100.00", "100.00", 10_000)
+STILL = ("100.00", "100.00", "100.00", "100.00", 10_000)
+
+
+@pytest.mark.parametrize("print_", [WILD, LOW, OPENED, ("100.00", "900.00", "100.00", "900.00", 10_000)])
+def test_a_bad_print_fills_no_stop_and_no_target(print_):
+    here = venue(STILL, print_, STILL, STILL)
+    here.submit(bracketed())
+    for minute in range(1, 5):
+        here.go_to(at(minute, 1)).broker.positions()
+    assert [fill[0] for fill in here.fills()] == ["E"]
+    late = venue(STILL, print_, STILL, STILL)
+    late.submit(bracketed())
+    late.go_to(at(4, 1))
+    assert late.fills() == here.fills()
+
+
+def test_a_move_that_stays_fills_the_stop_one_bar_later():
+    fallen = ("40.00", "40.00", "40.00", "40.00", 10_000)
+    here = venue(STILL, fallen, fallen)
+    here.submit(bracketed())
+    assert len(here.go_to(at(1, 30)).fills()) == 1
+    here.go_to(at(2, 1))
+    assert [(fill[0], Decimal(fill[2]) < 40) for fill in here.fills()] == [("E", False), ("S", True)]

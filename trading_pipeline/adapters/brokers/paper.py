@@ -32,6 +32,7 @@ from trading_pipeline.adapters.brokers.paper_faults import (
 )
 from trading_pipeline.adapters.brokers.paper_matching import Opening, commission, reserved
 from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.domain.bars import Interval, instant_of
 from trading_pipeline.domain.money import ZERO, price_of
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
@@ -250,15 +251,11 @@ class PaperBroker:
             opening = None
             progress = book.progress.get(ticket.symbol)
             if progress is None:
-                before = self._market.closed_bars([ticket.symbol], intervals[0], now - LOOK_BACK, now).get(ticket.symbol)
-                volume = None
-                if before is not None and len(before):
-                    volume = whole_shares(int(before.volume[-1]), self._split_since(ticket.symbol, before.last_end, now))
-                progress = Progress(intervals[0], closed=now, volume=volume)
+                progress = self._progress(ticket.symbol, intervals[0], now)
             current = self._market.opening_bar(ticket.symbol, progress.interval, now)
         if current is not None:
-            opening = Opening(*current)
-            progress.opened = opening.start
+            progress.opened = current[0]
+            opening = Opening(*current) if progress.believes(current[1], most=self._settings.max_bar_gap) else None
         book.progress[ticket.symbol] = progress
         book.scales[ticket.symbol] = now
         order = self._new(book, ticket, now, None, BrokerStatus.WORKING)
@@ -267,6 +264,18 @@ class PaperBroker:
             book.add(self._new(book, child, now, order, BrokerStatus.HELD))
         Matching(book, self._settings).arrive(order, opening)
         return order
+
+    def _progress(self, symbol: str, interval: Interval, now: datetime) -> Progress:
+        """Where matching begins: after the newest closed bar, in the shares of now."""
+        before = self._market.closed_bars([symbol], interval, now - LOOK_BACK, now).get(symbol)
+        if before is None or not len(before):
+            return Progress(interval, closed=now)
+        volume = whole_shares(int(before.volume[-1]), self._split_since(symbol, before.last_end, now))
+        closes = [
+            price_of(before.close[row]) / self._split_since(symbol, instant_of(before.end[row]), now)
+            for row in range(max(0, len(before) - 2), len(before))
+        ]
+        return Progress(interval, closed=now, volume=volume, close=closes[-1], believed=closes[0])
 
     def _new(self, book: Book, ticket: Ticket, now: datetime, parent: PaperOrder | None, status: BrokerStatus) -> PaperOrder:
         number = book.next_order()

@@ -14,7 +14,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from trading_pipeline.domain.bar_quality import believed
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
@@ -40,6 +42,8 @@ class PaperSettings:
     commission_minimum: Decimal = Decimal(1)
     volume_share: Decimal = Decimal("0.10")
     """Most that one order takes in a bar, of the volume of the bar before it."""
+    max_bar_gap: Decimal = AccountLimits().max_bar_gap
+    """A price further from those before it, as a fraction of the lower, is a bad print until the next one confirms it: nobody trades."""
     deduplicates: bool = True
     """A client id is accepted once, ever; otherwise a second submit is a second order (as orderRef at IBKR)."""
 
@@ -144,6 +148,14 @@ class Progress:
     """Start of the newest bar whose open is done."""
     volume: int | None = None
     """Shares of the newest closed bar; None when none is known."""
+    close: Decimal | None = None
+    """Of the newest closed bar, and the newest one that was no bad print by those before it."""
+    believed: Decimal | None = None
+
+    def believes(self, *prices: Decimal, most: Decimal) -> bool:
+        """Whether the prices of a bar can be traded at, by what closed before it."""
+        known = [price for price in (self.close, self.believed) if price is not None]
+        return all(believed(price, known, most) for price in prices)
 
 
 @dataclass(slots=True)

@@ -83,15 +83,19 @@ def advance(book: Book, market: MarketData, settings: PaperSettings, now: dateti
         elif progress is None:
             continue
         elif event.kind is _Kind.RANGE and event.table is not None:
-            if matching.has_work(event.symbol):
-                matching.on_range(event.symbol, _range(event.table, event.row))
+            bar = _range(event.table, event.row)
+            if progress.believes(bar.high, bar.low, most=settings.max_bar_gap) and matching.has_work(event.symbol):
+                matching.on_range(event.symbol, bar)
+            if progress.believes(bar.close, most=settings.max_bar_gap):
+                progress.believed = bar.close
+            progress.close = bar.close
             progress.closed, progress.volume = event.at, int(event.table.volume[event.row])
         elif event.kind is _Kind.OPEN and (progress.opened is None or progress.opened < event.at):
             progress.opened = event.at
             opening = event.opening
             if opening is None and event.table is not None:
                 opening = Opening(event.at, price_of(event.table.open[event.row]))
-            if opening is not None:
+            if opening is not None and progress.believes(opening.open, most=settings.max_bar_gap):
                 ends = None if event.table is None else instant_of(event.table.end[event.row])
                 matching.on_open(event.symbol, opening, ends)
 
@@ -167,8 +171,12 @@ class Matching:
         for family in families.values():
             self._restate(family, split)
         progress = book.progress.get(symbol)
-        if progress is not None and progress.volume is not None:
-            progress.volume = whole_shares(progress.volume, ratio)
+        if progress is not None:
+            if progress.volume is not None:
+                progress.volume = whole_shares(progress.volume, ratio)
+            progress.close, progress.believed = (
+                None if price is None else price / ratio for price in (progress.close, progress.believed)
+            )
         book.scales[symbol] = split.at
 
     def _restate(self, family: list[PaperOrder], split: SplitDay) -> None:
