@@ -117,6 +117,14 @@ def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
     assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger")} == {"ok"}
 
 
+def test_doctor_does_not_pad_its_answer_to_the_longest_line_on_a_pipe(asked: Shell) -> None:
+    lines = asked("doctor").out.splitlines()
+    [libraries] = [line for line in lines if line.startswith("libraries")]
+    assert len(libraries) > 150
+    assert lines[0].split() == ["CHECK", "STATE", "FOUND", "REMEDY"]
+    assert len(lines[0]) < 100
+
+
 def test_doctor_names_where_the_home_runs_instead_of_the_default_port(asked: Shell) -> None:
     with held(asked.home, "trading up at http://127.0.0.1:4321"):
         [found] = [each for each in asked("doctor", "--json").json()["findings"] if each["what"] == "port"]

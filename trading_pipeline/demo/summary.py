@@ -67,6 +67,9 @@ def show(console: Console, desk: Desk, figures: dict[str, Any], home: Path) -> N
 
 def _trades(console: Console, desk: Desk) -> None:
     fills = desk.ledger.find("fills", order_by="seq")
+    if not fills:
+        console.print("Nothing was traded.")
+        return
     parts = {row["client_id"]: row["part"] for row in desk.ledger.find("orders")}
     shown = fills[-10:]
     title = f"The last {len(shown)} of {len(fills)} fills" if len(fills) > len(shown) else "Fills"
@@ -209,7 +212,7 @@ def _next(console: Console, figures: dict[str, Any], home: Path) -> None:
 
 def _table(title: str, *columns: str) -> Table:
     """A table for 80 columns: a name that ends in `>` stands right, in a blank may wrap."""
-    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, title_justify="left", show_edge=False, pad_edge=False)
+    table = Table(title=Text(title, "bold"), box=SIMPLE_HEAD, title_justify="left", show_edge=False, pad_edge=False, collapse_padding=True)
     for name in columns:
         table.add_column(name.rstrip("> ").upper(), justify="right" if name.endswith(">") else "left", no_wrap=not name.endswith(" "))
     return table
