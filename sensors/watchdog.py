@@ -26,7 +26,9 @@ from trading_pipeline.settings import Settings, WatchdogSettings
 
 CHECKS = {
     "bars_are_on_time": (frozenset({Kind.BARS}), "The newest bar is the one the calendar expects at this instant of the market clock."),
-    "schedules_and_sensors_tick": (frozenset({Kind.TICK}), "Every schedule and sensor that is switched on has ticked when it should."),
+    "schedules_and_sensors_tick": (
+        frozenset({Kind.TICK, Kind.WATCHDOG}), "Every schedule and sensor that is switched on has ticked when it should.",
+    ),
     "daemons_are_alive": (frozenset({Kind.DAEMON, Kind.PAGE}), "Dagster's daemons send heartbeats, and its page answers."),
 }
 REPEAT_SECONDS = 900.0

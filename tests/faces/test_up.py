@@ -129,6 +129,11 @@ def test_it_is_ready_when_the_page_answers_and_what_is_on_runs(running: Up, page
     assert "Running: once, yearly." in running.text()
     assert "Switched off: off." in running.text()
     assert page.status(0) == PageStatus(loaded=True, error="", silent=(), running=("once", "yearly"), stopped=("off",))
+    heard = page.heard()
+    assert heard is not None
+    assert [(sensor.name, sensor.interval, sensor.ticked is not None) for sensor in heard.sensors] == [("once", 1, True)]
+    assert heard.daemons["SENSOR"] is not None
+    assert abs(time.time() - heard.daemons["SENSOR"].timestamp()) < 120
 
 
 def test_the_page_is_on_the_loopback_alone(running: Up, port: int) -> None:

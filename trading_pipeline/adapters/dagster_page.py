@@ -1,4 +1,4 @@
-"""Asks a running Dagster webserver how the whole is doing: code location, daemons, schedules, sensors.
+"""Asks a running Dagster webserver how the whole is doing: code location, daemons, schedules, sensors, and when each was last heard of.
 
 Over its GraphQL on the loopback, with the standard library: the CLI does not import Dagster. A proxy named in the
 environment is not used.
@@ -7,10 +7,14 @@ environment is not used.
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from trading_pipeline.errors import ServiceError
+
+T = TypeVar("T")
 
 _QUERY = """{
   workspaceOrError {
@@ -27,6 +31,32 @@ _QUERY = """{
   }
   instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } }
 }"""
+
+_HEARD_QUERY = """{
+  workspaceOrError { ... on Workspace { locationEntries { locationOrLoadError {
+    ... on RepositoryLocation { repositories {
+      sensors { name minIntervalSeconds sensorState { status ticks(limit: 1) { timestamp } } }
+    } }
+  } } } }
+  instance { daemonHealth { allDaemonStatuses { daemonType required lastHeartbeatTime } } }
+}"""
+
+
+@dataclass(frozen=True, slots=True)
+class SensorHeard:
+    """A sensor that is switched on: its interval in seconds, and when it last began a tick, None for never."""
+
+    name: str
+    interval: float
+    ticked: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When the webserver last heard of whom: required daemons by their heartbeat, sensors that are switched on by their tick."""
+
+    daemons: Mapping[str, datetime | None]
+    sensors: tuple[SensorHeard, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +98,23 @@ class DagsterPage:
         Raises:
             ServiceError: What answers is no Dagster of a kind we know.
         """
+        return self._ask(_QUERY, lambda data: _read(data, since))
+
+    def heard(self) -> Heard | None:
+        """Who was heard of when; None while the webserver does not answer.
+
+        Raises:
+            ServiceError: What answers is no Dagster of a kind we know.
+        """
+        return self._ask(_HEARD_QUERY, _read_heard)
+
+    def _ask(self, query: str, read: Callable[[dict[str, Any]], T]) -> T | None:
         request = urllib.request.Request(
-            f"{self.url}/graphql", data=json.dumps({"query": _QUERY}).encode(), headers={"Content-Type": "application/json"}
+            f"{self.url}/graphql", data=json.dumps({"query": query}).encode(), headers={"Content-Type": "application/json"}
         )
         try:
             with self._opener.open(request, timeout=10) as reply:
-                return _read(json.load(reply)["data"], since)
+                return read(json.load(reply)["data"])
         except (KeyError, TypeError, ValueError) as error:
             raise ServiceError(
                 f"{self.url} does not answer as Dagster does ({error!r}).", value=self.url, rule="the webserver is Dagster's",
@@ -81,6 +122,23 @@ class DagsterPage:
             ) from error
         except OSError:
             return None
+
+
+def _read_heard(data: dict[str, Any]) -> Heard:
+    daemons = data["instance"]["daemonHealth"]["allDaemonStatuses"]
+    locations = [entry["locationOrLoadError"] or {} for entry in data["workspaceOrError"].get("locationEntries", ())]
+    sensors = [sensor for location in locations for repo in location.get("repositories", ()) for sensor in repo["sensors"]]
+    return Heard(
+        {each["daemonType"]: _instant(each["lastHeartbeatTime"]) for each in daemons if each["required"]},
+        tuple(
+            SensorHeard(each["name"], each["minIntervalSeconds"], _instant(next((t["timestamp"] for t in state["ticks"]), None)))
+            for each in sensors if (state := each["sensorState"])["status"] == "RUNNING"
+        ),
+    )
+
+
+def _instant(seconds: float | None) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 def _read(data: dict[str, Any], since: float) -> PageStatus:

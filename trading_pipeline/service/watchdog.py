@@ -34,6 +34,8 @@ class Kind(StrEnum):
     TICK = "tick"
     DAEMON = "daemon"
     PAGE = "page"
+    WATCHDOG = "watchdog"
+    """The sensor that watches the others: only the supervisor can say that it has stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Beat:
     """Something that happens again and again.
 
     Args:
-        kind: TICK, DAEMON or PAGE.
+        kind: Any but BARS.
         what: In words, such as `the sensor bar_close`; its last word ends the alarm's name.
         last: When it did, by the wall clock; None: never.
         due: When the next one was to come after `last`; None when that is not known.

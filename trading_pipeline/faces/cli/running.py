@@ -72,8 +72,10 @@ def up(
     """Run the pipeline until Ctrl-C: Dagster's page, its schedules and sensors, on the paper broker."""
     from trading_pipeline.adapters.home_lock import held, require_unused
     from trading_pipeline.adapters.processes import require_free_port
+    from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, plan, replaying
     from trading_pipeline.faces.cli.up import up as run_until_stopped
+    from trading_pipeline.faces.cli.watching import watching
     from trading_pipeline.settings import Settings
 
     home = call.home if bars is None or call.home_given else REPLAY_HOME.absolute()
@@ -95,7 +97,7 @@ def up(
             variables["TRADING_DAGSTER_DATABASE_URL"] = own.get_secret_value()
         run_until_stopped(
             home, port, lock, say=call.output.note, embedded=settings.database_url is None, run_variables=settings.run_variables,
-            environment=variables, keep=keep,
+            environment=variables, keep=keep, watch=lambda page: watching(page, settings, lambda: open_desk(settings), call.output.note),
         )
 
 

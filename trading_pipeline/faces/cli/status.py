@@ -21,9 +21,10 @@ def status(call: Invocation) -> None:
     """Market, account, strategies, positions, and what waits for you."""
     from trading_pipeline.service import queries
     from trading_pipeline.service.account_limits import standing
+    from trading_pipeline.service.watchdog import open_alarms
 
     with call.desk() as desk:
-        data = queries.status(desk) | {"unconfirmed_limits": standing(desk, desk.ledger).unconfirmed}
+        data = queries.status(desk) | {"unconfirmed_limits": standing(desk, desk.ledger).unconfirmed, "alarms": open_alarms(desk)}
     call.output.answer(data, lambda: _show(call, data))
 
 
@@ -46,6 +47,8 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     })
     for missed in data["missed_today"]:
         out.line(Text(f"{_missed(missed)}: {missed['reason']}", "yellow"))
+    for alarm in data["alarms"]:
+        out.line(Text(f"ALARM {alarm['name']}: {alarm['says']}, noticed {new_york(alarm['noticed'])}", "bold red"))
     if data["unconfirmed_limits"]:
         out.line(Text(f"{UNCONFIRMED}: trading limits", "yellow"))
     if data["pending_approvals"]:

@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -38,7 +39,7 @@ _RUN_GRACE_SECONDS = 20.0
 def up(
     home: Path, webserver_port: int, lock: HomeLock, *, say: Say, module: str = MODULE, embedded: bool = True,
     run_variables: Sequence[str] = (), environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS,
-    keep: Callable[[], None] | None = None,
+    keep: Callable[[], None] | None = None, watch: Callable[[DagsterPage], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
 
@@ -55,6 +56,7 @@ def up(
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
         keep: Called a few times a second while it runs: what lets a replayed market go on.
+        watch: Entered for as long as all of it runs, with Dagster's page: the watchdog.
 
     Raises:
         ServiceError: The port is taken; a process does not come up or keeps dying.
@@ -77,7 +79,8 @@ def up(
             )
             try:
                 if _start(supervisor, rendered, page, module, run_variables, stop, say, time.monotonic() + ready_seconds):
-                    _run(supervisor, stop, keep_database, keep or _nothing)
+                    with watch(page) if watch is not None else contextlib.nullcontext():
+                        _run(supervisor, stop, keep_database, keep or _nothing)
             finally:
                 say("Stopping.")
                 supervisor.stop(stop.hurry)
