@@ -57,13 +57,14 @@ max_order_value = 2000
 max_position_value = 2000
 max_orders_per_hour = 500
 """
+NEVER = 'form = "expression"\nenter_when = "close < 0"\nexit_when = "close < 0"'
 ALWAYS = 'form = "expression"\nenter_when = "close > 0"\nexit_when = "close > 0"'
 CHART = '\n[chart]\nbars = 120\noverlays = ["sma_20", "sma_50"]\npanels = ["rsi_14", "macd"]\n'
 ALL = '["S000", "S001", "S002", "S003", "S004"]'
 STRATEGIES = (
     STRATEGY.format(name="alone", symbols='["S000"]', mode="autonomous", confidence=0, agent=ALWAYS),
     STRATEGY.format(name="asks", symbols='["S001"]', mode="approval", confidence=0, agent=ALWAYS),
-    STRATEGY.format(name="looks", symbols=ALL, mode="autonomous", confidence=1, agent='form = "analyzer"') + CHART,
+    STRATEGY.format(name="looks", symbols=ALL, mode="autonomous", confidence=0, agent=NEVER) + CHART,
 )
 TRADING = Path(sys.executable).with_name("trading")
 WARM_UP = 2
