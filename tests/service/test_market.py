@@ -117,6 +117,19 @@ def test_a_correction_of_a_bar_is_a_fact_beside_the_first_one(tmp_path):
     assert closes == ["100", "102"]
 
 
+def test_a_correction_back_to_the_first_value_is_a_fact_too(tmp_path):
+    """The newest fact is what the archive holds; the same values once more are no fact."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    run_cycle(stage.desk, stage.due())
+    session, of = calendar().session(DAY), calendar().slots(calendar().previous(DAY), Interval.DAY1)[-1]
+    for number, close in enumerate((102.0, 100.0, 100.0, 102.0)):
+        desk = stage.restarted(market=market(bars(at={TUESDAY: (100.0, 103.0, 100.0, close)}))).desk
+        receive_bars(desk, backfill(of, session, f"attempt {number}"))
+    closes = [event.payload["close"] for event in stage.events(EventType.BAR_RECEIVED) if event.payload["start"].startswith("2024-08-27")]
+    assert closes == ["100", "102", "100", "102"]
+    assert stage.desk.archive.read("AAPL", Interval.DAY1, until=OPEN).close[-1] == 102.0
+
+
 def test_a_backfill_into_an_empty_archive_brings_the_history_before_it(tmp_path):
     stage = floor(tmp_path, market(bars()), at(9, 31), strategy())
     session = calendar().session(DAY)

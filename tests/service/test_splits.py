@@ -7,7 +7,7 @@ import pytest
 
 from tests.desks import DAY, NEVER, OPEN, PERSON, Killed, at, bars, calendar, crashing, floor, market, samples, strategy
 from trading_pipeline.adapters.brokers.paper import PaperBroker
-from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
+from trading_pipeline.adapters.brokers.paper_faults import Call, Empty, NotReady
 from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.domain.adjustments import Split
@@ -331,3 +331,18 @@ def test_a_split_that_is_learned_with_the_first_price_after_it_comes_before_the_
         assert len(stage.events(E.CORPORATE_ACTION_SPLIT)) == 1
         assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
         assert agrees(stage)
+
+
+def test_one_wrongly_empty_answer_at_a_split_leaves_no_order_on_the_old_scale(tmp_path):
+    stage = holding(tmp_path, 4)
+    stage.faults.on_call(Call.ORDERS, Empty())
+    stage.go(AT_OPEN)
+    tally = Tally("test", stage.due())
+    settlement.settle(stage.desk, tally)
+    assert stage.events(E.CORPORATE_ACTION_SPLIT) == []
+    assert "which it has accepted" in tally.notes[0]
+    settlement.settle(stage.desk, Tally("test", stage.due()))
+    [fact] = stage.events(E.CORPORATE_ACTION_SPLIT)
+    assert len(fact.payload["orders"]) == 2
+    assert {row["quantity"] for row in stage.rows("orders", state="accepted")} == {200}
+    assert agrees(stage)

@@ -272,13 +272,17 @@ def _unproven(desk: Desk, newest: BarTable, arrived: BarTable, cycle: Cycle) -> 
 
 
 def _record(tx: Transaction, bars: Sequence[NewEvent]) -> list[Event]:
-    """Append bars as facts; one that is a fact with other values is a correction, and a fact of its own."""
+    """Append bars as facts; one that is a fact with other values is a correction, and a fact of its own, each time a vendor changes it."""
     stored = tx.append(*bars)
-    corrections = [
-        replace(bar, key=":".join([bar.key, *(str(bar.payload[name]) for name in PRICES)]))
-        for bar, event in zip(bars, stored, strict=True)
-        if not tx.is_new(event) and any(str(bar.payload[name]) != str(event.payload[name]) for name in PRICES)
-    ]
+    corrections = []
+    for bar, first in zip(bars, stored, strict=True):
+        if tx.is_new(first):
+            continue
+        newest, number = first, 2
+        while (later := tx.event_by_key(f"{bar.key}:{number}")) is not None:
+            newest, number = later, number + 1
+        if any(str(bar.payload[name]) != str(newest.payload[name]) for name in PRICES):
+            corrections.append(replace(bar, key=f"{bar.key}:{number}"))
     return stored + tx.append(*corrections)
 
 

@@ -27,6 +27,7 @@ OPEN_AT_BROKER = (
     OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value,
     OrderState.CANCEL_PENDING.value,
 )
+_ACCEPTED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
 OVERLAP = timedelta(days=1)
 """Executions are asked for from this long before the last one booked: each is applied once by its id."""
 
@@ -54,8 +55,7 @@ def _settle(desk: Desk, tally: Tally) -> None:
     executions = sorted(desk.broker.executions(since), key=lambda each: each[1].at)
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
-    resting = [row["client_id"] for row in desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)] if symbols else []
-    restated = {order.client_id: order for order in desk.broker.orders(resting)} if resting else {}
+    restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
     with desk.ledger.transaction() as tx:
         for name, fill in executions:
             while splits and splits[0].at <= fill.at:
@@ -69,6 +69,22 @@ def _settle(desk: Desk, tally: Tally) -> None:
         desk.broker.cancel(name)
     if stuck:
         _learn(desk, tally)
+
+
+def _restated(desk: Desk, resting: Sequence[Row]) -> dict[str, BrokerOrder]:
+    """What the broker made of resting orders at a split.
+
+    Raises:
+        BrokerNotReady: It does not show one that it has accepted: one wrongly empty answer would leave it on the old scale for good.
+    """
+    stated = {order.client_id: order for order in desk.broker.orders([row["client_id"] for row in resting])} if resting else {}
+    for row in resting:
+        if row["state"] in _ACCEPTED and row["client_id"] not in stated:
+            raise BrokerNotReady(
+                f"The broker does not show the order {row['client_id']} of {row['symbol']}, which it has accepted.", value=row["client_id"],
+                rule="a split is booked with what it made of every resting order", remedy="it is asked again by the next cycle",
+            )
+    return stated
 
 
 def _split(desk: Desk, tx: Transaction, split: DueSplit, restated: Mapping[str, BrokerOrder], tally: Tally) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.adapters.brokers.paper_venue import SESSIONS, Venue, at, bracketed, buy, market_of, minutes, permit_for, sell
 from trading_pipeline.domain.adjustments import Split
-from trading_pipeline.domain.bars import table_of
+from trading_pipeline.domain.bars import Interval, instant_ns, table_of
 from trading_pipeline.domain.orders import OrderType, Side
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerStatus
@@ -125,3 +125,16 @@ def test_a_split_of_a_symbol_that_is_not_held_any_more_binds_nobody():
         blind.broker.positions()
     here.submit(sell("S", 10, "99.00"), at(1))
     assert blind.broker.positions() == {}
+
+
+def test_a_bar_of_before_the_split_that_is_published_after_it_meets_no_restated_order():
+    """The target of 103 is 82.40 now; the last bar of the day before, at 100, is no price of these shares."""
+    here = two_days("1.25")
+    whole = here.market.closed_bars(["AAPL"], Interval.MIN1, None, at(9, day=1))["AAPL"]
+    late = Venue(market_of(whole.where(whole.start != instant_ns(at(9)))), splits=here.splits)
+    late.submit(bracketed(100))
+    late.go_to(at(0, 30, day=1)).broker.positions()
+    published = Venue(market_of(whole), book=late.book, splits=here.splits, start=at(2, day=1))
+    assert published.broker.positions() == {"AAPL": 125}
+    assert [fill[0] for fill in published.fills()] == ["E"]
+    assert {order.ticket.quantity for order in published.broker.orders()} == {125}

@@ -148,6 +148,8 @@ class Progress:
     """Start of the newest bar whose open is done."""
     volume: int | None = None
     """Shares of the newest closed bar; None when none is known."""
+    scaled: datetime | None = None
+    """The open since which prices are on the scale of the orders: that of the newest split."""
     close: Decimal | None = None
     """Of the newest closed bar, and the newest one that was no bad print by those before it."""
     believed: Decimal | None = None

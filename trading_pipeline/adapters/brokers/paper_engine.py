@@ -2,7 +2,8 @@
 
 Every bar is two events: its open, at its start, and its range, at its end; at one instant ranges come first, then
 expiries and rejections, then splits, then opens. Each event is applied once, by a mark kept per symbol, so the result is the same
-however often one looks. A bar that a source publishes late is applied when it appears, to what is still open then.
+however often one looks. A bar that a source publishes late is applied when it appears, to what is still open then; one that ended
+before a split and appears after it, to nothing.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +59,10 @@ class _Event:
     opening: Opening | None = field(default=None, compare=False)
     split: SplitDay | None = field(default=None, compare=False)
 
+    def before(self, opened: datetime) -> bool:
+        """Whether it belongs to a bar that had ended by an open: published late, its prices are those of other shares."""
+        return self.at <= opened if self.kind is _Kind.RANGE else self.at < opened
+
 
 def advance(book: Book, market: MarketData, settings: PaperSettings, now: datetime, splits: Callable[[], Sequence[SplitDay]]) -> None:
     """Match everything that was published up to `now`, and apply the splits on the way.
@@ -80,7 +85,7 @@ def advance(book: Book, market: MarketData, settings: PaperSettings, now: dateti
             matching.end_of(event.number, event.at)
         elif event.split is not None:
             matching.on_split(event.split)
-        elif progress is None:
+        elif progress is None or (progress.scaled is not None and event.before(progress.scaled)):
             continue
         elif event.kind is _Kind.RANGE and event.table is not None:
             bar = _range(event.table, event.row)
@@ -172,6 +177,7 @@ class Matching:
             self._restate(family, split)
         progress = book.progress.get(symbol)
         if progress is not None:
+            progress.scaled = split.at
             if progress.volume is not None:
                 progress.volume = whole_shares(progress.volume, ratio)
             progress.close, progress.believed = (
