@@ -66,10 +66,10 @@ def test_a_daemon_that_is_silent_is_said_written_and_sent_once_and_its_return_to
         evening.look(beating=False)
     assert evening.alarms() == ["daemon:SENSOR", "daemon:SCHEDULER"], "and no sensor: the daemon explains its silence"
     assert len(evening.said) == 2
-    assert evening.said[0].startswith("Watchdog daemon:SENSOR: nothing of the daemon SENSOR for 105 s")
+    assert evening.said[0].startswith("Watchdog daemon:SENSOR: nothing of the daemon SENSOR for 120 s")
     evening.look()
     assert evening.alarms() == []
-    assert evening.said[2].startswith("Watchdog daemon:SENSOR: is over: nothing of the daemon SENSOR")
+    assert evening.said[2].startswith("Watchdog daemon:SENSOR: over: nothing of the daemon SENSOR")
     assert [message["state"] for message in messages(told)] == ["alarm", "alarm", "cleared", "cleared"]
     assert [event.payload["seen_by"] for event in evening.stage.events(EventType.WATCHDOG_ALARM)] == ["supervisor", "supervisor"]
 

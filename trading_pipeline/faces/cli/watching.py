@@ -15,7 +15,6 @@ from typing import Any
 from trading_pipeline.adapters.alert_command import alert_all
 from trading_pipeline.adapters.clocks import market_pace
 from trading_pipeline.adapters.dagster_page import DagsterPage, Heard
-from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, look_at_bars, look_at_beats, report
@@ -67,8 +66,7 @@ class Watcher:
             self._tell_without_ledger(seen)
             return
         for event in news:
-            over = "" if event.type is EventType.WATCHDOG_ALARM else "is "
-            self.say(f"Watchdog {event.payload['name']}: {over}{event.payload['reason']}.")
+            self.say(f"Watchdog {event.payload['name']}: {event.payload['reason']}.")
         told = [as_message(event, desk) for event in news if event.payload["name"] not in self._unwritten]
         self._unwritten.clear()
         self._notify(told)
