@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := trading_pipeline assets resources sensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock clean kill-everything bench-cycle
+.PHONY: help setup demo up test check lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,18 @@ test: setup ## all tests, types and import rules
 
 kill-everything: setup ## kill -9 of everything in the middle of a cycle, ROUNDS=7 times
 	KILL_ROUNDS=$(or $(ROUNDS),7) $(PYTHON) -m pytest tests/journeys/test_killing_everything.py
+
+bench-live: setup ## trigger to the end of a run, warm launcher against Dagster's default
+	@$(PYTHON) -m bench.live
+
+bench-close: setup ## bar close, and approval, to order accepted: N=30 minutes of real time
+	@$(PYTHON) -m bench.close
+
+bench-wide: setup ## one cycle for 500 symbols, and for 100 with charts
+	@$(PYTHON) -m bench.wide
+
+day-soak: setup ## a day of 390 cycles through the warm launcher
+	@$(PYTHON) -m bench.soak
 
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
