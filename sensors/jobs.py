@@ -9,17 +9,13 @@ from assets.decisions import signals
 from assets.market import bars
 from assets.trading import fills, orders, portfolio_snapshots, verdicts
 from resources.run_process import mark_run
-from sensors.watchdog import watchdog_checks
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.desk import Desk
 
 NO_RETRIES = {"dagster/max_retries": "0"}
 
 cycle = dg.define_asset_job(
-    "cycle",
-    # What the watchdog knows is no business of a run: its sensor keeps its checks.
-    selection=dg.AssetSelection.assets(bars, indicators, charts, signals, verdicts, orders, fills, portfolio_snapshots)
-    - dg.AssetSelection.checks(watchdog_checks),
+    "cycle", selection=dg.AssetSelection.assets(bars, indicators, charts, signals, verdicts, orders, fills, portfolio_snapshots),
     tags=NO_RETRIES, description="A bar closed: from bars to portfolio snapshots, for every strategy that is due.",
 )
 follow_up = dg.define_asset_job(

@@ -1,7 +1,8 @@
-"""The watchdog in Dagster: every 30 s it looks, the ledger gets the news, and three checks of `bars` show what is open.
+"""The watchdog in Dagster: every 30 s it looks, the ledger gets the news, and three checks show what is open.
 
 The checks are kept up to date without a run: the sensor reports evaluations, when one changes and now and then otherwise, since
-runless events are never purged. A dead daemon runs no sensor: the supervisor of `trading up` watches for that.
+runless events are never purged. They belong to an asset that nothing materialises: Dagster shows a check of a materialised asset as
+not evaluated from each new bar on. A dead daemon runs no sensor: the supervisor of `trading up` watches for that.
 """
 
 import json
@@ -15,13 +16,12 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorType, SensorInstigatorData
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from assets.market import bars
 from trading_pipeline.adapters.alert_command import alert_all
 from trading_pipeline.adapters.clocks import market_pace
 from trading_pipeline.domain.events import instant_from, instant_text
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, look_at_bars, look_at_beats, report
+from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, heartbeat, look_at_bars, look_at_beats, report
 from trading_pipeline.settings import Settings, WatchdogSettings
 
 CHECKS = {
@@ -36,6 +36,11 @@ REPEAT_SECONDS = 900.0
 PAUSE_SECONDS = 120.0
 """A longer time between two looks was a sleep or a dead daemon: what is overdue then counts from the look that follows."""
 SENSOR_LOOP_SECONDS = 5.0
+
+WATCHED = dg.AssetSpec(
+    "watchdog", group_name="watchdog", owners=["team:desk"],
+    description="What should have happened by now: bars, ticks, heartbeats. Its checks fail while an alarm is open.",
+)
 
 
 @dataclass(slots=True)
@@ -81,7 +86,7 @@ def watchdog(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk]) 
 
 @dg.multi_asset_check(
     name="watchdog_checks",
-    specs=[dg.AssetCheckSpec(name, asset=bars, description=description) for name, (_, description) in CHECKS.items()],
+    specs=[dg.AssetCheckSpec(name, asset=WATCHED.key, description=description) for name, (_, description) in CHECKS.items()],
 )
 def watchdog_checks(desk: dg.ResourceParam[Desk]) -> Iterator[dg.AssetCheckResult]:
     """The alarms that are open now; the sensor keeps the checks up to date, nobody needs to run them."""
@@ -99,7 +104,7 @@ def _evaluations(alarms: Alarms, desk: Desk) -> list[dg.AssetCheckEvaluation]:
         faults = {alarm: raised for alarm, raised in open_.items() if Kind(alarm.partition(":")[0]) in kinds}
         found.append(
             dg.AssetCheckEvaluation(
-                asset_key=bars.key, check_name=name, passed=not faults, severity=dg.AssetCheckSeverity.ERROR,
+                asset_key=WATCHED.key, check_name=name, passed=not faults, severity=dg.AssetCheckSeverity.ERROR,
                 description="; ".join(raised.payload["reason"] for raised in faults.values()) or "as it should be",
                 metadata={alarm: dg.MetadataValue.text(f"since {raised.payload['since']}") for alarm, raised in faults.items()},
             )
@@ -160,10 +165,12 @@ def _last_start(state: InstigatorState) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
-def _heartbeats(instance: dg.DagsterInstance, limit: timedelta) -> Iterator[Beat]:
-    for name, status in instance.get_daemon_statuses().items():
-        last = datetime.fromtimestamp(status.last_heartbeat.timestamp, UTC) if status.last_heartbeat else None
-        yield Beat(Kind.DAEMON, f"the daemon {name}", last, last, limit)
+def _heartbeats(instance: dg.DagsterInstance, limit: timedelta) -> list[Beat]:
+    heard = {
+        name: datetime.fromtimestamp(status.last_heartbeat.timestamp, UTC) if status.last_heartbeat else None
+        for name, status in instance.get_daemon_statuses().items() if status.required
+    }
+    return [heartbeat(heard, limit)] if heard else []
 
 
 _followed: WeakKeyDictionary[Ledger, Alarms] = WeakKeyDictionary()

@@ -7,7 +7,7 @@ from resources.desk import desk_resource
 from sensors import approvals, bar_close, jobs, orders, retention, safety, session_close, watchdog
 
 defs = dg.Definitions(
-    assets=dg.load_assets_from_modules([market, analysis, decisions, trading]),
+    assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading]), watchdog.WATCHED],
     asset_checks=dg.load_asset_checks_from_modules([checks, watchdog]),
     jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, retention.retention],
     sensors=[

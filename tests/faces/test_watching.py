@@ -64,14 +64,14 @@ def messages(told):
 def test_a_daemon_that_is_silent_is_said_written_and_sent_once_and_its_return_too(evening, told):
     for _ in range(20):
         evening.look(beating=False)
-    assert evening.alarms() == ["daemon:SENSOR", "daemon:SCHEDULER"], "and no sensor: the daemon explains its silence"
-    assert len(evening.said) == 2
-    assert evening.said[0].startswith("Watchdog daemon:SENSOR: nothing of the daemon SENSOR for 120 s")
+    assert evening.alarms() == ["daemon:daemon"], "and no sensor: the daemon explains its silence"
+    assert len(evening.said) == 1
+    assert evening.said[0].startswith("Watchdog daemon:daemon: nothing of Dagster's daemon (SENSOR) for 120 s")
     evening.look()
     assert evening.alarms() == []
-    assert evening.said[2].startswith("Watchdog daemon:SENSOR: over: nothing of the daemon SENSOR")
-    assert [message["state"] for message in messages(told)] == ["alarm", "alarm", "cleared", "cleared"]
-    assert [event.payload["seen_by"] for event in evening.stage.events(EventType.WATCHDOG_ALARM)] == ["supervisor", "supervisor"]
+    assert evening.said[1].startswith("Watchdog daemon:daemon: over: nothing of Dagster's daemon")
+    assert [message["state"] for message in messages(told)] == ["alarm", "cleared"]
+    assert [event.payload["seen_by"] for event in evening.stage.events(EventType.WATCHDOG_ALARM)] == ["supervisor"]
 
 
 def test_a_watchdog_sensor_that_does_not_tick_is_an_alarm_though_daemons_live(evening):
@@ -87,7 +87,7 @@ def test_a_page_that_does_not_answer_is_an_alarm_and_decides_nothing_about_daemo
     for _ in range(6):
         evening.look(beating=False)
     assert "page:webserver" in evening.alarms()
-    assert "daemon:SENSOR" in evening.alarms()
+    assert "daemon:daemon" in evening.alarms()
 
 
 def test_after_a_sleep_of_the_machine_everybody_gets_time_to_come_back(evening):
@@ -109,10 +109,10 @@ def test_while_the_ledger_cannot_be_written_an_alarm_is_said_and_sent_once_and_w
         for _ in range(12):
             evening.look(beating=False)
     assert [text for text in evening.said if "the ledger does not take" in text] == evening.said[:1]
-    assert len(messages(told)) == 2
+    assert len(messages(told)) == 1
     evening.look(beating=False)
-    assert evening.alarms() == ["daemon:SENSOR", "daemon:SCHEDULER"]
-    assert len(messages(told)) == 2, "told once"
+    assert evening.alarms() == ["daemon:daemon"]
+    assert len(messages(told)) == 1, "told once"
 
 
 def test_a_notification_that_fails_is_said_once(evening):

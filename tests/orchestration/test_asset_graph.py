@@ -47,7 +47,7 @@ def cycle_run(house, stage):
 
 def test_the_graph_is_one_chain_in_four_groups(repository):
     graph = repository.asset_graph
-    nodes = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+    nodes = {key.to_user_string(): graph.get(key) for key in graph.materializable_asset_keys}
     assert {name: node.group_name for name, node in nodes.items()} == GROUPS
     chain = list(GROUPS)
     for before, after in itertools.pairwise(chain):
@@ -57,7 +57,7 @@ def test_the_graph_is_one_chain_in_four_groups(repository):
 
 def test_every_asset_is_partitioned_by_session_and_backfilled_in_one_run(repository):
     graph = repository.asset_graph
-    nodes = [graph.get(key) for key in graph.get_all_asset_keys()]
+    nodes = [graph.get(key) for key in graph.materializable_asset_keys]
     assert len({id(node.partitions_def) for node in nodes}) == 1
     assert all(node.backfill_policy == dg.BackfillPolicy.single_run() for node in nodes)
 
@@ -87,6 +87,7 @@ def test_checks_guard_bars_charts_and_the_ledger_and_only_insane_bars_block(repo
     assert checks == {
         "bars_are_sane": "bars", "bars_have_no_gaps": "bars", "bars_are_fresh": "bars", "charts_are_whole": "charts",
         "ledger_verifies": "portfolio_snapshots", "book_equals_broker": "portfolio_snapshots",
+        "bars_are_on_time": "watchdog", "schedules_and_sensors_tick": "watchdog", "daemons_are_alive": "watchdog",
     }
     blocking = [key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
     assert blocking == ["bars_are_sane"]

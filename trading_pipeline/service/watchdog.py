@@ -6,7 +6,7 @@ not because an observer has only just arrived. Ticks and heartbeats are measured
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -48,6 +48,7 @@ class Beat:
         last: When it did, by the wall clock; None: never.
         due: When the next one was to come after `last`; None when that is not known.
         limit: How late it may be.
+        part: Which part of it is the latest, for people.
     """
 
     kind: Kind
@@ -55,6 +56,7 @@ class Beat:
     last: datetime | None
     due: datetime | None
     limit: timedelta
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -85,6 +87,17 @@ class Look:
         return Look(self.kinds | other.kinds, self.symptoms + other.symptoms, self.undecided | other.undecided)
 
 
+def heartbeat(daemons: Mapping[str, datetime | None], limit: timedelta) -> Beat:
+    """Dagster's daemons as one: they are threads of one process, and the most silent of them speaks for it.
+
+    Args:
+        daemons: At least one; the last heartbeat of each, None for never.
+        limit: Between two heartbeats.
+    """
+    part, last = min(daemons.items(), key=lambda item: (item[1] is not None, item[1]))
+    return Beat(Kind.DAEMON, "Dagster's daemon", last, last, limit, part)
+
+
 def look_at_beats(kinds: Collection[Kind], beats: Iterable[Beat], now: datetime, watching_since: datetime) -> Look:
     """Which beats are overdue.
 
@@ -98,7 +111,8 @@ def look_at_beats(kinds: Collection[Kind], beats: Iterable[Beat], now: datetime,
         due = beat.due or watching_since
         late = now - max(due, watching_since)
         if late > beat.limit:
-            heard = f"nothing of {beat.what} for {_seconds(now - beat.last)}" if beat.last else f"nothing of {beat.what} yet"
+            whom = f"{beat.what} ({beat.part})" if beat.part else beat.what
+            heard = f"nothing of {whom} for {_seconds(now - beat.last)}" if beat.last else f"nothing of {whom} yet"
             says = f"{heard}: it is {_seconds(late)} late, {_seconds(beat.limit)} are allowed"
             look.symptoms.append(Symptom(beat.name, beat.last or watching_since, late, beat.limit, says))
         elif beat.last is None or now - due > beat.limit:

@@ -17,7 +17,7 @@ from trading_pipeline.adapters.clocks import market_pace
 from trading_pipeline.adapters.dagster_page import DagsterPage, Heard
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, look_at_bars, look_at_beats, report
+from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, heartbeat, look_at_bars, look_at_beats, report
 from trading_pipeline.settings import Settings
 
 Say = Callable[[str], None]
@@ -82,8 +82,7 @@ class Watcher:
     def _at_daemons(self, heard: Heard, now: datetime) -> Look:
         allowed = self.settings.watchdog
         silence, late = timedelta(seconds=allowed.heartbeat_seconds), timedelta(seconds=allowed.tick_seconds)
-        beats = [Beat(Kind.DAEMON, f"the daemon {name}", last, last, silence) for name, last in heard.daemons.items()]
-        look = look_at_beats({Kind.DAEMON}, beats, now, self._wall)
+        look = look_at_beats({Kind.DAEMON}, [heartbeat(heard.daemons, silence)] if heard.daemons else [], now, self._wall)
         if look.symptoms or look.undecided:
             return look
         # The other ticks are the watchdog's own business, as long as it ticks.
