@@ -316,7 +316,7 @@ def test_a_lock_that_is_not_let_go_is_an_error_that_says_so(tmp_path, machine, m
     clock = create(tmp_path, machine)
     with (tmp_path / "clock.lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="clock.lock has been locked") as refused:
+        with pytest.raises(StorageError, match=r"clock\.lock has been locked") as refused:
             clock.keep()
     assert "find the process" in refused.value.remedy
     clock.keep()

@@ -173,7 +173,7 @@ def test_a_writer_that_does_not_let_go_is_an_error_that_says_so(archive, monkeyp
     archive.append(table)
     with (archive.root / "1d" / "AAA" / ".lock").open("a") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(StorageError, match="has been locked for 0.05 s") as refused:
+        with pytest.raises(StorageError, match=r"has been locked for 0.05 s") as refused:
             archive.append(table)
     assert "find the process" in refused.value.remedy
     assert archive.append(table).unchanged == len(table)

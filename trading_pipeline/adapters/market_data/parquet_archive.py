@@ -54,7 +54,8 @@ class ParquetArchive:
 
         Raises:
             BarsError: A bar breaks a rule of `bar_quality`, or the symbol cannot name a folder; nothing was written.
-            StorageError: The disk is full, read-only or not permitted, or another writer does not let go; files of earlier sessions may have been written.
+            StorageError: The disk is full, read-only or not permitted, or another writer does not let go; files of earlier sessions may
+                have been written.
         """
         folder = self._folder(table.symbol, table.interval)
         wrong = findings(table, faults(table))
