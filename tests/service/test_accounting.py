@@ -1,17 +1,20 @@
 """Snapshots, the day's baseline and the session's close: cash is conserved, and a day is counted once."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 
-from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, at, bars, calendar, floor, market, strategy
+from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters.brokers.paper_faults import ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Lifetime, Mode
 from trading_pipeline.errors import MarketDataError
-from trading_pipeline.service.accounting import portfolio_of
+from trading_pipeline.service import controls
+from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
 from trading_pipeline.service.closing import close_session, sessions_to_close
 
 E = EventType
@@ -165,3 +168,31 @@ def test_the_report_counts_the_sessions_own_trades(tmp_path):
     assert (report["fills"], figures["fills"], figures["bought"], figures["sold"]) == (2, 2, "5001.50", "4998.50")
     assert figures["day_pnl"] == figures["total_pnl"] == report["day_pnl"] == "-5.00"
     assert report["equity"] == "99995.00"
+
+
+def test_cash_that_the_broker_states_otherwise_is_said_and_buys_nothing(tmp_path):
+    """A fee, a dividend, a transfer: a cent that nothing explains stops entries, and keeps nobody from selling."""
+    stage = floor(tmp_path, market(bars(), bars("IBM")), OPEN - timedelta(days=1), strategy())
+    other = strategy("other", symbols=("IBM",))
+    stage.run(replace(other, agent=ExpressionAgent(NEVER, NEVER))).cycle()
+    with stage.book.change() as book:
+        book.cash -= Decimal("0.01")
+    booked = stage.row("cash")["cash"]
+    assert compare_with_broker(stage.desk) == [f"cash: booked {booked:f} USD, the broker states {booked - Decimal('0.01'):f}"]
+    controls.revise(stage.desk, strategy(agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    controls.revise(stage.desk, other, actor=PERSON)
+    stage.run(replace(other, name="late"))
+    assert stage.row("strategies", name="late")["state"] == "not_ready"
+    stage.go(OPEN).cycle()
+    assert stage.denials() == ["unknown_order"]
+    assert [(row["symbol"], row["side"]) for row in stage.rows("fills", order_by="seq")] == [("AAPL", "buy"), ("AAPL", "sell")]
+    assert stage.events(E.RECONCILED)[-1].payload["agrees"] is False
+
+
+def test_an_execution_that_the_broker_does_not_show_yet_is_in_no_balance_either(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN - timedelta(days=1), strategy())
+    stage.faults.on_every_submit(ShowLate(timedelta(seconds=30)))
+    stage.cycle()
+    assert stage.broker.positions() == {}
+    assert stage.broker.account().cash == stage.broker.account().equity == 100_000
+    assert compare_with_broker(stage.desk) == []

@@ -22,6 +22,8 @@ from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
+CASH = "cash"
+"""Where a difference of cash is told among those of symbols, which are written in capitals."""
 RECENT = timedelta(days=14)
 """An older close says nothing of whether a price can be true."""
 
@@ -173,12 +175,12 @@ def open_session(desk: Desk, tx: Transaction, session: date) -> None:
 
 
 def compare_with_broker(desk: Desk) -> list[str]:
-    """Where the book and the broker disagree about positions, in words; empty when they agree."""
+    """Where the book and the broker disagree about positions or cash, in words; empty when they agree."""
     return list(mismatches(desk).values())
 
 
 def mismatches(desk: Desk) -> dict[str, str]:
-    """The same by symbol; under `*` when the broker cannot be asked, which speaks for every symbol (invariants 21, 27)."""
+    """The same by symbol, and under CASH; under `*` when the broker cannot be asked, which speaks for every symbol (invariants 21, 27)."""
     booked: dict[str, int] = {}
     for row in desk.ledger.find("positions"):
         booked[row["symbol"]] = booked.get(row["symbol"], 0) + row["quantity"]
@@ -186,11 +188,25 @@ def mismatches(desk: Desk) -> dict[str, str]:
         stated = desk.broker.positions()
     except BrokerNotReady as unready:
         return {"*": f"not compared: {unready.message}"}
-    return {
+    found = {
         symbol: f"{symbol}: booked {booked.get(symbol, 0)} shares, the broker states {stated.get(symbol, 0)}"
         for symbol in sorted({*booked, *stated})
         if booked.get(symbol, 0) != stated.get(symbol, 0)
     }
+    cash = _cash_mismatch(desk)
+    return found | {CASH: cash} if cash else found
+
+
+def _cash_mismatch(desk: Desk) -> str:
+    """Nothing before the account was funded. To the last digit: the paper broker counts as the book does."""
+    row = desk.ledger.get("cash", desk.broker.account_id)
+    if row is None:
+        return ""
+    try:
+        stated = desk.broker.account().cash
+    except BrokerNotReady as unready:
+        return f"cash: not compared: {unready.message}"
+    return "" if stated == row["cash"] else f"cash: booked {row['cash']:f} USD, the broker states {stated:f}"
 
 
 def _reconciled(desk: Desk, key: str, differences: list[str]) -> NewEvent:

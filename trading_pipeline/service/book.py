@@ -26,7 +26,7 @@ from trading_pipeline.domain.risk import Quote, RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
+from trading_pipeline.service.accounting import CASH, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 
 _WORKING = tuple(state.value for state in WORKING)
@@ -184,7 +184,7 @@ class Book:
             orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
-            unknown_order=self._unknown(intent.symbol),
+            unknown_order=self._unknown(intent),
             crossing_order=self._crossing(intent), breakers=False, at_release=release,
         )
 
@@ -240,10 +240,16 @@ class Book:
                 return f"order {row['client_id']} is {row['state']}"
         return None
 
-    def _unknown(self, symbol: str) -> str | None:
-        """Why nothing can be proven of the symbol: book and broker disagree, or nobody knows what became of an order."""
-        doubt = self.mismatched.get(symbol) or self.mismatched.get("*")
-        return doubt or next((row["client_id"] for row in self.orders if row["symbol"] == symbol and row["state"] in _UNRESOLVED), None)
+    def _unknown(self, intent: OrderIntent) -> str | None:
+        """Why nothing can be proven of the symbol: book and broker disagree, or nobody knows what became of an order.
+
+        Cash that they disagree about buys nothing, and keeps nobody from selling.
+        """
+        doubt = self.mismatched.get(intent.symbol) or self.mismatched.get("*")
+        if doubt is None and intent.side is Side.BUY:
+            doubt = self.mismatched.get(CASH)
+        unresolved = (row["client_id"] for row in self.orders if row["symbol"] == intent.symbol and row["state"] in _UNRESOLVED)
+        return doubt or next(unresolved, None)
 
     def _crossing(self, intent: OrderIntent) -> str | None:
         """A working limit of ours on the other side that this order could trade with (invariant 43)."""

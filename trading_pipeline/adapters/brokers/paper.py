@@ -147,9 +147,7 @@ class PaperBroker:
         if isinstance(self._call(Call.POSITIONS), Empty):
             return {}
         with self._moved(hidden=True) as (book, now):
-            held = dict(book.positions)
-            for fill in (each.fill for each in book.executions if _hidden(each, now)):
-                held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
+            held = _visible(book, now)
         return {symbol: quantity for symbol, quantity in sorted(held.items()) if quantity}
 
     def account(self) -> BrokerAccount:
@@ -159,12 +157,14 @@ class PaperBroker:
             BrokerNotReady: A held symbol has no price.
         """
         self._call(Call.ACCOUNT)
-        with self._moved() as (book, now):
-            cash, held = book.cash, dict(book.positions)
+        with self._moved(hidden=True) as (book, now):
+            cash, held = book.cash, _visible(book, now)
+            for fill in (each.fill for each in book.executions if _hidden(each, now)):
+                cash += (fill.quantity if fill.side is Side.BUY else -fill.quantity) * fill.price + fill.commission
             bound = sum((reserved(order, self._settings) for order in book.open.values()), ZERO)
         with _market_errors():
-            marks = self._marks(sorted(held), now)
-        equity = cash + sum((quantity * marks[symbol] for symbol, quantity in held.items()), ZERO)
+            marks = self._marks(sorted(symbol for symbol, quantity in held.items() if quantity), now)
+        equity = cash + sum((quantity * marks[symbol] for symbol, quantity in held.items() if quantity), ZERO)
         return BrokerAccount(self.account_id, cash, equity, max(ZERO, cash - bound))
 
     def trade_by_hand(self, symbol: str, side: Side, quantity: int, price: Decimal) -> str:
@@ -326,6 +326,14 @@ class PaperBroker:
                 remedy="check the market data source",
             )
         return newest
+
+
+def _visible(book: Book, now: datetime) -> dict[str, int]:
+    """Shares a symbol without what is hidden still, zero included."""
+    held = dict(book.positions)
+    for fill in (each.fill for each in book.executions if _hidden(each, now)):
+        held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
+    return held
 
 
 def _hidden(execution: Execution, now: datetime) -> bool:
