@@ -113,6 +113,7 @@ def test_while_the_ledger_cannot_be_written_an_alarm_is_said_and_sent_once_and_w
     evening.look(beating=False)
     assert evening.alarms() == ["daemon:daemon"]
     assert len(messages(told)) == 1, "told once"
+    assert len([text for text in evening.said if text.startswith("Watchdog daemon:daemon: nothing")]) == 1
 
 
 def test_a_notification_that_fails_is_said_once(evening):

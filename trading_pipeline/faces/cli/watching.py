@@ -15,6 +15,7 @@ from typing import Any
 from trading_pipeline.adapters.alert_command import alert_all
 from trading_pipeline.adapters.clocks import market_pace
 from trading_pipeline.adapters.dagster_page import DagsterPage, Heard
+from trading_pipeline.domain.events import Event
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, heartbeat, look_at_bars, look_at_beats, report
@@ -44,6 +45,7 @@ class Watcher:
     _answered: datetime | None = None
     _said: set[str] = field(default_factory=set)
     _unwritten: set[str] = field(default_factory=set)
+    _open: dict[str, Event] = field(default_factory=dict)
 
     def look(self, desk: Desk) -> None:
         """Look once; nothing that goes wrong is raised."""
@@ -61,12 +63,11 @@ class Watcher:
             if pace:
                 seen |= look_at_bars(desk, self.settings.watchdog.bars(pace), self._market)
             news = report(desk, self._alarms, seen, "supervisor")
+            self._tell(self._alarms.read(desk.ledger))
         except TradingError as error:
             self._say_once(f"Watchdog: the ledger does not take what it finds: {error.message}")
             self._tell_without_ledger(seen)
             return
-        for event in news:
-            self.say(f"Watchdog {event.payload['name']}: {event.payload['reason']}.")
         told = [as_message(event, desk) for event in news if event.payload["name"] not in self._unwritten]
         self._unwritten.clear()
         self._notify(told)
@@ -91,6 +92,16 @@ class Watcher:
             for each in heard.sensors if each.name == "watchdog"
         ]
         return look | look_at_beats({Kind.WATCHDOG}, own, now, self._wall)
+
+    def _tell(self, open_: dict[str, Event]) -> None:
+        """Whoever raised or ended it: the sensor's alarms are said here too."""
+        for name, raised in open_.items():
+            if name not in self._open and name not in self._unwritten:
+                self.say(f"Watchdog {name}: {raised.payload['reason']}.")
+        for name, raised in self._open.items():
+            if name not in open_:
+                self.say(f"Watchdog {name}: over: {raised.payload['reason']}.")
+        self._open = open_
 
     def _tell_without_ledger(self, seen: Look) -> None:
         fresh = [symptom for symptom in seen.symptoms if symptom.name not in self._unwritten]
