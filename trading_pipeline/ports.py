@@ -338,6 +338,9 @@ class Broker(Protocol):
     def account(self) -> BrokerAccount:
         """Balances now."""
 
+    def paid_in_lieu_at(self, symbol: str, split_at: datetime) -> Decimal | None:
+        """USD an old share at which fractions were paid at the split that counts from an instant; None where it states none."""
+
 
 # Composition
 

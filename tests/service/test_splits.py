@@ -11,7 +11,7 @@ from trading_pipeline.adapters.brokers.paper_faults import Call, Empty, NotReady
 from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.domain.adjustments import Split
-from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.bars import Interval, instant_ns
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import BrokerNotReady
@@ -346,3 +346,22 @@ def test_one_wrongly_empty_answer_at_a_split_leaves_no_order_on_the_old_scale(tm
     assert len(fact.payload["orders"]) == 2
     assert {row["quantity"] for row in stage.rows("orders", state="accepted")} == {200}
     assert agrees(stage)
+
+
+def test_fractions_are_booked_at_the_price_that_the_broker_paid(tmp_path):
+    """The day's last bar, at 36, comes after the broker has paid six of 166 shares at 30; the ledger books those 180 dollars."""
+    slots = calendar().slots(calendar().session(BEFORE), Interval.MIN5)
+    new = {slot.start: (300.0,) * 4 for slot in calendar().slots(calendar().session(DAY), Interval.MIN5)}
+    new[slots[-1].start] = (30.0, 36.0, 30.0, 36.0)
+    whole = bars(interval=Interval.MIN5, first=date(2024, 8, 26), last=DAY, at=new, price=30.0)
+    splits = [Split("AAPL", DAY, Decimal("0.1"))]
+    early = market(whole.where(whole.start != instant_ns(slots[-1].start)), splits=splits)
+    stage = floor(tmp_path, early, at(9, 35, 5, day=BEFORE), strategy(interval=Interval.MIN5))
+    stage.cycle(Interval.MIN5)
+    assert stage.row("positions")["quantity"] == 166
+    stage.go(OPEN + timedelta(seconds=1)).broker.positions()
+    later = stage.restarted(market=market(whole, splits=splits))
+    later.go(at(9, 35, 5)).cycle(Interval.MIN5)
+    [fact] = later.events(E.CORPORATE_ACTION_SPLIT)
+    assert (fact.payload["in_lieu"], Decimal(fact.payload["close"])) == ("180.00", 30)
+    assert agrees(later)

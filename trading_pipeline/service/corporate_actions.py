@@ -66,7 +66,8 @@ def record(desk: Desk, tx: Transaction, split: DueSplit, stated: Mapping[str, Br
     rows = [row for row in _held(tx).get(split.symbol, []) if row["opened_at"] < split.at]
     if not rows or tx.event_by_key(split.key) is not None:
         return []
-    close = _close_before(desk, split, min(row["opened_at"] for row in rows))
+    # The broker's own figure where it has one: a bar that was published since would pay the fractions otherwise.
+    close = desk.broker.paid_in_lieu_at(split.symbol, split.at) or _close_before(desk, split, min(row["opened_at"] for row in rows))
     shares = shared_out({row["strategy"]: row["quantity"] for row in rows}, split.ratio, close)
     payload = {
         "symbol": split.symbol, "ratio": split.ratio, "effective_at": split.at, "close": close, "account": desk.broker.account_id,

@@ -205,10 +205,14 @@ def test_preparing_again_changes_nothing(book, postgres):
 
 def test_the_splits_that_the_account_was_moved_with_are_kept(book):
     splits = {"AAPL": (Split("AAPL", SESSIONS[2].day, Decimal(4)),)}
-    on(book, splits=splits).submit(bracketed())
+    on(book, splits=splits).submit(buy("E", 100, "101.00"))
     with pytest.raises(BrokerNotReady, match="AAPL split 4 for 1"):
         on(book).broker.positions()
     assert on(book, splits=splits).broker.positions() == {"AAPL": 100}
+    later = on(book, splits=splits, start=at(1, day=1))
+    assert later.broker.positions() == {"AAPL": 400}
+    assert later.broker.paid_in_lieu_at("AAPL", SESSIONS[2].open) == Decimal("100.00")
+    assert later.broker.paid_in_lieu_at("AAPL", SESSIONS[1].open) is None
 
 
 def test_an_account_of_an_older_version_gets_the_column_for_its_splits(postgres):

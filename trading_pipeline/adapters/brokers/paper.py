@@ -13,7 +13,7 @@ from decimal import Decimal
 from math import prod
 from types import MappingProxyType
 
-from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperBook, PaperOrder, PaperSettings, Progress, Quirks
+from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperBook, PaperOrder, PaperSettings, Progress, Quirks
 from trading_pipeline.adapters.brokers.paper_checks import check_funds, check_hours, check_permit, check_ticket
 from trading_pipeline.adapters.brokers.paper_engine import Matching, SplitDay, advance
 from trading_pipeline.adapters.brokers.paper_faults import (
@@ -167,6 +167,12 @@ class PaperBroker:
         equity = cash + sum((quantity * marks[symbol] for symbol, quantity in held.items() if quantity), ZERO)
         return BrokerAccount(self.account_id, cash, equity, max(ZERO, cash - bound))
 
+    def paid_in_lieu_at(self, symbol: str, split_at: datetime) -> Decimal | None:
+        """The last close before a split of the last two weeks, at which this account's fractions were paid."""
+        with self._moved() as (book, _):
+            split = book.splits.get(symbol, {}).get(split_at)
+        return None if split is None else split.close
+
     def trade_by_hand(self, symbol: str, side: Side, quantity: int, price: Decimal) -> str:
         """What the account's owner, or a liquidation, does past us: booked now at the given price; returns its client id."""
         with self._moved() as (book, now):
@@ -194,7 +200,7 @@ class PaperBroker:
                     self._check_splits(book, now)
                     advance(book, self._market, self._settings, now, lambda: self._splits_met(book, now))
                 yield book, now
-                book.splits = {symbol: recent for symbol in sorted(book.symbols) if (recent := self._known(symbol, now - LOOK_BACK))}
+                book.splits = self._kept(book, now - LOOK_BACK)
         except OutcomeUnknown as error:
             if placing:
                 raise
@@ -205,6 +211,17 @@ class PaperBroker:
         opens = ((effective_at(split, self._calendar), split.ratio) for split in self._splits.get(symbol, ()))
         return {at: ratio for at, ratio in opens if at is not None and (since is None or at >= since)}
 
+    def _kept(self, book: Book, since: datetime) -> dict[str, dict[datetime, KnownSplit]]:
+        """The splits to remember: what is known of what is held or has open orders, and what fractions were paid at."""
+        kept: dict[str, dict[datetime, KnownSplit]] = {}
+        for symbol in sorted(book.symbols | book.splits.keys()):
+            applied = {at: split for at, split in book.splits.get(symbol, {}).items() if split.close is not None and at >= since}
+            known = self._known(symbol, since) if symbol in book.symbols else {}
+            splits = {at: KnownSplit(ratio) for at, ratio in known.items()} | applied
+            if splits:
+                kept[symbol] = splits
+        return kept
+
     def _check_splits(self, book: Book, now: datetime) -> None:
         """Refuse to move an account that somebody with a newer split table has moved: shares and prices would part.
 
@@ -212,7 +229,7 @@ class PaperBroker:
         """
         for symbol in sorted(book.symbols & book.splits.keys()):
             known = self._known(symbol)
-            for at, ratio in book.splits[symbol].items():
+            for at, ratio in ((at, split.ratio) for at, split in book.splits[symbol].items()):
                 if at not in known or (at <= now and known[at] != ratio):
                     raise BrokerNotReady(
                         f"The account was moved with {symbol} split {ratio.normalize():f} for 1 at {at:%Y-%m-%d %H:%M} UTC, which this"

@@ -160,6 +160,14 @@ class Progress:
         return all(believed(price, known, most) for price in prices)
 
 
+@dataclass(frozen=True, slots=True)
+class KnownSplit:
+    """A split as whoever moved the account last knew it; `close` is the price that fractions were paid at, once it is applied."""
+
+    ratio: Decimal
+    close: Decimal | None = None
+
+
 @dataclass(slots=True)
 class Book:
     """One account as a call works on it: open orders whole, ended ones and executions as far as they were asked for."""
@@ -176,7 +184,7 @@ class Book:
     progress: dict[str, Progress] = field(default_factory=dict)
     scales: dict[str, datetime] = field(default_factory=dict)
     """Until when the splits of a symbol are in its share count."""
-    splits: dict[str, dict[datetime, Decimal]] = field(default_factory=dict)
+    splits: dict[str, dict[datetime, KnownSplit]] = field(default_factory=dict)
     """By symbol and instant: the splits that whoever moved the account knew, of what is held or has open orders; who does not know
     them may not move it."""
     executions: list[Execution] = field(default_factory=list)

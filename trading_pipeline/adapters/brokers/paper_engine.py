@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum
 
-from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperOrder, PaperSettings
+from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperOrder, PaperSettings
 from trading_pipeline.adapters.brokers.paper_matching import (
     Opening,
     Range,
@@ -184,6 +184,7 @@ class Matching:
                 None if price is None else price / ratio for price in (progress.close, progress.believed)
             )
         book.scales[symbol] = split.at
+        book.splits.setdefault(symbol, {})[split.at] = KnownSplit(ratio, split.close)
 
     def _restate(self, family: list[PaperOrder], split: SplitDay) -> None:
         """The exits of one entry on the new scale; what has filled stays as it filled."""

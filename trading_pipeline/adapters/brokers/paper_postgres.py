@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from trading_pipeline.adapters.brokers.paper_book import Book, Execution, PaperOrder, Progress
+from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperOrder, Progress
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
@@ -168,7 +168,7 @@ class PostgresBook:
             "progress": canonical_payload({symbol: encode(progress) for symbol, progress in book.progress.items()}),
             "scales": canonical_payload(book.scales),
             "splits": canonical_payload(
-                {symbol: {instant_text(at): ratio for at, ratio in known.items()} for symbol, known in book.splits.items()}
+                {symbol: {instant_text(at): encode(split) for at, split in known.items()} for symbol, known in book.splits.items()}
             ),
         }
         touched = any(getattr(account, name) != value for name, value in row.items())
@@ -181,7 +181,8 @@ def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str
     progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account.progress).items()}
     scales = {symbol: instant_from(text) for symbol, text in json.loads(account.scales).items()}
     splits = {
-        symbol: {instant_from(at): Decimal(ratio) for at, ratio in known.items()} for symbol, known in json.loads(account.splits).items()
+        symbol: {instant_from(at): decode(KnownSplit, split) for at, split in known.items()}
+        for symbol, known in json.loads(account.splits).items()
     }
     positions = json.loads(account.positions)
     book = Book(
