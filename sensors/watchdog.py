@@ -33,8 +33,8 @@ CHECKS = {
 }
 REPEAT_SECONDS = 900.0
 """A check that has not changed is evaluated anew after so long, so that its time in the page shows that somebody looks."""
-PAUSE_SECONDS = 120.0
-"""A longer time between two looks was a sleep or a dead daemon: what is overdue then counts from the look that follows."""
+PAUSE_SECONDS = 45.0
+"""A longer time between two looks was a sleep or a daemon that stood, and the others wake beside us: what is overdue counts anew."""
 SENSOR_LOOP_SECONDS = 5.0
 
 WATCHED = dg.AssetSpec(

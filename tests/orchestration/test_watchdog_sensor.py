@@ -181,9 +181,10 @@ def test_a_daemon_without_heartbeat_is_an_alarm(looker):
     assert looker.alarms() == ["daemon:daemon"]
 
 
-def test_after_a_sleep_nothing_is_overdue_before_it_had_time_to_come(looker):
+@pytest.mark.parametrize("seconds", [65, 3600], ids=["the daemon stood", "the machine slept"])
+def test_after_a_sleep_nothing_is_overdue_before_it_had_time_to_come(looker, seconds):
     looker.look()
-    looker.look(3600, alive=(), beating=False)
+    looker.look(seconds, alive=(), beating=False)
     assert looker.alarms() == []
     looker.look(alive=(), beating=False)
     looker.look(alive=(), beating=False)
