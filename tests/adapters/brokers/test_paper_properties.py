@@ -82,7 +82,7 @@ def play(tables: dict[str, BarTable], acts: list[tuple[datetime, Ticket | str]],
                 here.submit(act)
             except BrokerRefused:
                 continue
-    return here.go_to(SESSIONS[2].close + MINUTE)
+    return here.go_to(SESSIONS[2].close + 2 * MINUTE)
 
 
 def outcome(here: Venue, acts: list[tuple[datetime, Ticket | str]]) -> object:
