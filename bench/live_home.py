@@ -32,7 +32,7 @@ from trading_pipeline.service import controls
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 from trading_pipeline.settings import Settings
 
-FIRST, LAST, START = date(2010, 1, 4), date(2012, 12, 31), date(2012, 6, 1)
+FIRST, LAST, START = date(2010, 1, 4), date(2012, 12, 31), date(2011, 1, 3)
 SETTINGS = """\
 environment = "demo"
 
