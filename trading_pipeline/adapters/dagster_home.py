@@ -104,8 +104,15 @@ class DagsterHome:
     launcher: Path | None
 
     def environment(self) -> dict[str, str]:
-        """Variables for every process that works on this home: the folder one happens to stand in holds no code of ours."""
-        return {"DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent), "PYTHONSAFEPATH": "1"}
+        """Variables for every process that works on this home.
+
+        The folder one happens to stand in holds no code of ours; events of many partitions and assets are written in batches, which
+        Dagster does not do by itself.
+        """
+        return {
+            "DAGSTER_HOME": str(self.folder), HOME_VARIABLE: str(self.folder.parent), "PYTHONSAFEPATH": "1",
+            "DAGSTER_EVENT_BATCH_SIZE": "500",
+        }
 
 
 def instance_text(home: Path, *, external_database: bool = False, launcher: Path | None = None) -> str:
