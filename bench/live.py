@@ -18,7 +18,7 @@ from bench.live_home import ANALYZER, CHART, EXPRESSION, LiveHome, Run, live_hom
 
 STRATEGIES = (("autonomous", ANALYZER + CHART), ("approval", EXPRESSION))
 PAUSE_SECONDS = 2.0
-"""Between runs: the launcher makes the next spare."""
+"""Before and after a run: its process ends, and the launcher makes the next spare."""
 
 
 def main(rounds: int) -> int:
@@ -33,7 +33,7 @@ def main(rounds: int) -> int:
         for turn in range(rounds + 1):
             for launcher, home in homes.items():
                 time.sleep(PAUSE_SECONDS)
-                run = home.run_cycle()
+                run = home.run_cycle(settle_seconds=PAUSE_SECONDS)
                 print(f"{launcher:8} {run}", file=sys.stderr)
                 if turn:
                     found[launcher].append(run)

@@ -93,8 +93,12 @@ class LiveHome:
         self._sessions = 0
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def run_cycle(self, most_seconds: float = 120) -> Run:
-        """Move the market to the next session and run its cycle to the end."""
+    def run_cycle(self, most_seconds: float = 120, settle_seconds: float = 0.5) -> Run:
+        """Move the market to the next session and run its cycle to the end.
+
+        Args:
+            settle_seconds: Until the run's process has ended, and its CPU counts as its parent's.
+        """
         from assets.partitions import tags_of
 
         self._sessions += 1
@@ -115,7 +119,7 @@ class LiveHome:
             time.sleep(0.25)
         assert run["status"] == "SUCCESS", run
         first = min(step["startTime"] for step in run["stepStats"])
-        time.sleep(0.5)
+        time.sleep(settle_seconds)
         return Run(first - begun, run["endTime"] - begun, self.cpu_s() - cpu)
 
     def cpu_s(self) -> float:
