@@ -18,21 +18,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from bench.strategies import ANALYZER, EXPRESSION, start_strategies, symbol_names
+
 FIRST, LAST = date(2010, 1, 4), date(2012, 12, 31)
 START = date(2012, 10, 15)
-STRATEGY = """
-name = "{name}"
-symbols = {symbols}
-mode = "{mode}"
-interval = "1d"
-lifetime = "open"
-min_confidence = 0.6
-
-[agent]
-{agent}
-"""
-ANALYZER = 'form = "analyzer"'
-EXPRESSION = 'form = "expression"\nenter_when = "rsi_14 < 40"\nexit_when = "rsi_14 > 55"\nmax_bars = 10'
 
 
 @contextmanager
@@ -41,28 +30,21 @@ def _desk(symbols: int, strategies: tuple[tuple[str, str], ...]) -> Iterator[tup
     from trading_pipeline.adapters.calendar import load_calendar
     from trading_pipeline.adapters.clocks import SteppedClock
     from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-    from trading_pipeline.adapters.strategy_files import parse_strategy
     from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.ports import Home
-    from trading_pipeline.service import controls
     from trading_pipeline.settings import Settings
 
-    names = [f"S{number:03d}" for number in range(symbols)]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         home = Path(folder) / "home"
         home.mkdir()
-        market = {"clock": "replay", "source": "synthetic", "symbols": names, "first": FIRST, "last": LAST}
+        market = {"clock": "replay", "source": "synthetic", "symbols": symbol_names(symbols), "first": FIRST, "last": LAST}
         settings = Settings.load(home, environment="demo", market=market)
         server = EmbeddedPostgres.start(Home(home).database)
         calendar = load_calendar(home / "cache")
         clock = SteppedClock(calendar.session(START).open)
         try:
             with open_desk(settings, clock) as desk:
-                for number, (agent, mode) in enumerate(strategies):
-                    text = STRATEGY.format(name=f"strategy-{number}", symbols=json.dumps(names), mode=mode, agent=agent)
-                    spec = parse_strategy(text)
-                    controls.create(desk, spec, actor="demo:person")
-                    controls.start(desk, spec.name, actor="demo:person")
+                start_strategies(desk, symbols, strategies)
                 yield desk, clock
         finally:
             server.stop()
@@ -74,12 +56,13 @@ def cycle_ms(repeats: int = 15) -> dict[str, float]:
     from trading_pipeline.service.timetable import newest_cycle, running_intervals
 
     walls, cpus = [], []
-    with _desk(5, ((ANALYZER, "autonomous"), (EXPRESSION, "approval"))) as (desk, clock):
+    with _desk(5, (("autonomous", ANALYZER), ("approval", EXPRESSION))) as (desk, clock):
         day = desk.calendar.session(START).day
         for _ in range(repeats):
             session = desk.calendar.session(day)
             clock.advance_to(session.open + timedelta(seconds=5))
             cycle = newest_cycle(desk, running_intervals(desk)[0])
+            assert cycle is not None
             wall, cpu = time.perf_counter(), time.process_time()
             run_cycle(desk, cycle)
             walls.append(time.perf_counter() - wall)
@@ -97,7 +80,7 @@ def wide_cycle(symbols: int = 500, repeats: int = 3) -> dict[str, Any]:
     walls: list[float] = []
     cpus: list[float] = []
     steps: dict[str, list[float]] = {}
-    with _desk(symbols, ((ANALYZER, "autonomous"),)) as (desk, clock):
+    with _desk(symbols, (("autonomous", ANALYZER),)) as (desk, clock):
         home = desk.archive.root.parent
         os.environ["TRADING_HOME"] = str(home)
         os.environ.update(render(home, os.environ).environment())
@@ -112,6 +95,7 @@ def wide_cycle(symbols: int = 500, repeats: int = 3) -> dict[str, Any]:
             session = desk.calendar.session(day)
             clock.advance_to(session.open + timedelta(seconds=5))
             cycle = newest_cycle(desk, running_intervals(desk)[0])
+            assert cycle is not None
             wall, cpu = time.perf_counter(), time.process_time()
             result = job.execute_in_process(
                 instance=instance, partition_key=session.day.isoformat(), tags=tags_of(desk, cycle), resources={"desk": desk},

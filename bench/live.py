@@ -14,7 +14,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-from bench.live_home import ANALYZER, CHART, EXPRESSION, LiveHome, Run, live_home
+from bench.live_home import LiveHome, Run, live_home
+from bench.strategies import ANALYZER, CHART, EXPRESSION
 
 STRATEGIES = (("autonomous", ANALYZER + CHART), ("approval", EXPRESSION))
 PAUSE_SECONDS = 2.0

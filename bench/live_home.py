@@ -18,6 +18,7 @@ from typing import Any
 
 import psutil
 
+from bench.strategies import start_strategies, symbol_names
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import ReplayClock
 from trading_pipeline.adapters.dagster_home import render
@@ -25,10 +26,8 @@ from trading_pipeline.adapters.dagster_page import DagsterPage
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.processes import Command, Supervisor
 from trading_pipeline.adapters.replay_file import Pace
-from trading_pipeline.adapters.strategy_files import parse_strategy
 from trading_pipeline.bootstrap import open_desk
 from trading_pipeline.ports import Home
-from trading_pipeline.service import controls
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 from trading_pipeline.settings import Settings
 
@@ -43,20 +42,6 @@ symbols = {symbols}
 first = "{first}"
 last = "{last}"
 """
-STRATEGY = """\
-name = "{name}"
-symbols = {symbols}
-mode = "{mode}"
-interval = "1d"
-lifetime = "open"
-min_confidence = 0.6
-
-[agent]
-{agent}
-"""
-ANALYZER = 'form = "analyzer"'
-EXPRESSION = 'form = "expression"\nenter_when = "rsi_14 < 40"\nexit_when = "rsi_14 > 55"\nmax_bars = 10'
-CHART = '\n[chart]\nbars = 120\noverlays = ["sma_20", "sma_50"]\npanels = ["rsi_14", "macd"]\n'
 SESSION_SECONDS = 390
 _LAUNCH = """
 mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
@@ -176,17 +161,14 @@ def live_home(
         symbols: How many.
         strategies: Mode, and the TOML after `[agent]`, of each.
     """
-    names = json.dumps([f"S{number:03d}" for number in range(symbols)])
+    names = json.dumps(symbol_names(symbols))
     (folder / "trading.toml").write_text(SETTINGS.format(symbols=names, first=FIRST, last=LAST), "utf-8")
     before = {process.pid for process in psutil.process_iter()}
     server = EmbeddedPostgres.start(Home(folder).database)
     try:
         stand_at(folder, 0)
         with open_desk(Settings.load(folder)) as desk:
-            for number, (mode, agent) in enumerate(strategies):
-                spec = parse_strategy(STRATEGY.format(name=f"strategy-{number}", symbols=names, mode=mode, agent=agent))
-                controls.create(desk, spec, actor="demo:person")
-                controls.start(desk, spec.name, actor="demo:person")
+            start_strategies(desk, symbols, strategies)
         os.environ["TRADING_HOME"] = str(folder)
         rendered = render(folder, {"TRADING_LAUNCHER": launcher})
         said: list[str] = []

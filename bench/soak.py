@@ -15,7 +15,8 @@ import psutil
 from rich.progress import track
 from sqlalchemy import create_engine, text
 
-from bench.live_home import ANALYZER, CHART, EXPRESSION, LiveHome, live_home
+from bench.live_home import LiveHome, live_home
+from bench.strategies import ANALYZER, CHART, EXPRESSION
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.ports import Home
 

@@ -10,7 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.live_home import ANALYZER, CHART, Run, live_home
+from bench.live_home import Run, live_home
+from bench.strategies import ANALYZER, CHART
 
 ROUNDS = 3
 
