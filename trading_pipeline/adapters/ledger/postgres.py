@@ -7,7 +7,7 @@ Sessions set synchronous_commit and their time-outs themselves. Nothing that may
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,7 +75,8 @@ class PostgresLedger:
         opening = opened_event(environment, opened_at or clock_wall())
         engine = engine_for(url, revive)
         ledger = cls(engine, engine_for(url, revive, pooled=False), environment, clock_wall)
-        try:
+        with ExitStack() as refused:
+            refused.callback(ledger.close)
             ledger._read(_check_database)
             with ledger.transaction() as transaction:
                 stamped = transaction.stamped
@@ -83,9 +84,7 @@ class PostgresLedger:
                     transaction.stamp(environment)
                     transaction.append(opening)
             check_environment(environment if stamped is None else stamped, environment)
-        except BaseException:
-            ledger.close()
-            raise
+            refused.pop_all()
         return ledger
 
     @classmethod
@@ -129,11 +128,10 @@ class PostgresLedger:
             transaction.finish()
             self._commit(connection, transaction.draft)
             self._known = transaction.known()
-        except BaseException:
+        finally:
+            # After a commit there is nothing to roll back; on a dead connection it fails, and what raised is what counts.
             with suppress(sa.exc.SQLAlchemyError):
                 connection.rollback()
-            raise
-        finally:
             connection.close()
 
     def _begin(self) -> tuple[sa.Connection, tuple[int, bytes, str | None]]:
