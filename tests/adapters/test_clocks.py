@@ -5,13 +5,14 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.adapters.replays import CALENDAR, END, MICROSECOND, SESSIONS, START, Machine, attach, create, utc
 from trading_pipeline.adapters import replay_file
 from trading_pipeline.adapters.clocks import (
     KEPT_SECONDS,
@@ -20,67 +21,15 @@ from trading_pipeline.adapters.clocks import (
     ReplayClock,
     SteppedClock,
     SystemClock,
-    Ticks,
     market_pace,
-    real_seconds_left,
 )
 from trading_pipeline.adapters.daily_replay import daily_instant
-from trading_pipeline.domain.sessions import Session, TradingCalendar
 from trading_pipeline.errors import CalendarError, Conflict, InputError, StorageError
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
-
-
-# October and November 2012 in New York: two days closed by a hurricane, the end of summer time, an early close.
-# Source: https://www.nyse.com/markets/hours-calendars and the exchange's notices of 2012-10-28 and 2012-10-29.
-SESSIONS = (
-    Session(date(2012, 10, 25), utc("2012-10-25T13:30"), utc("2012-10-25T20:00")),
-    Session(date(2012, 10, 26), utc("2012-10-26T13:30"), utc("2012-10-26T20:00")),
-    Session(date(2012, 10, 31), utc("2012-10-31T13:30"), utc("2012-10-31T20:00")),
-    Session(date(2012, 11, 2), utc("2012-11-02T13:30"), utc("2012-11-02T20:00")),
-    Session(date(2012, 11, 5), utc("2012-11-05T14:30"), utc("2012-11-05T21:00")),
-    Session(date(2012, 11, 23), utc("2012-11-23T14:30"), utc("2012-11-23T18:00")),
-)
-CALENDAR = TradingCalendar(SESSIONS)
-START, END = SESSIONS[0].open, SESSIONS[-1].close
-MICROSECOND = timedelta(microseconds=1)
-
-
-class Machine:
-    """A machine whose clock and boots the test decides."""
-
-    def __init__(self) -> None:
-        self.ns, self.boot = 5_000_000_000_000, "first"
-        self.ticks = Ticks(lambda: self.ns, lambda: self.boot)
-
-    def run(self, seconds: float, *kept: ReplayClock) -> None:
-        """Let real time pass, somebody keeping these replays running if any are given."""
-        left = round(seconds * 1e9)
-        while left:
-            for clock in kept:
-                clock.keep()
-            step = min(left, 10_000_000_000) if kept else left
-            self.ns += step
-            left -= step
-
-    def reboot(self) -> None:
-        self.ns, self.boot = 7_000_000_000, self.boot + "+"
 
 
 @pytest.fixture
 def machine() -> Machine:
     return Machine()
-
-
-def create(path: Path, machine: Machine, **values: object) -> ReplayClock:
-    given_values = {"market": "samples", "pace": Pace.INTRADAY, "start": START, "end": END} | values
-    return ReplayClock.create(path / "clock.json", calendar=CALENDAR, ticks=machine.ticks, **given_values)  # type: ignore[arg-type]
-
-
-def attach(path: Path, machine: Machine) -> ReplayClock:
-    return ReplayClock.attach(path / "clock.json", CALENDAR, machine.ticks)
 
 
 def test_the_system_clock_is_aware_and_waits_out_a_step_back(monkeypatch):
@@ -386,128 +335,3 @@ def test_the_real_machine_agrees_between_processes_whatever_their_time_zone(tmp_
             check=True, cwd=Path(__file__).parents[2],
         ).stdout.strip()
         assert before < datetime.fromisoformat(told) < here.now()
-
-
-# Gates of a daily replay
-
-
-@pytest.fixture
-def gated(tmp_path, machine):
-    clock = create(tmp_path, machine, pace=Pace.DAILY)
-    clock.keep_gates()
-    return clock
-
-
-def test_at_a_closed_gate_the_market_runs_in_real_time_and_then_sweeps_from_there(tmp_path, machine, gated):
-    machine.run(24, gated)
-    other = attach(tmp_path, machine)
-    assert other.now() == utc("2012-10-25T13:30:24")
-    assert (other.gate.session, other.gate.closing) == (SESSIONS[0], False)
-    machine.run(100, gated)
-    assert gated.now() == other.now() == utc("2012-10-25T13:32:04")
-    gated.open_gate()
-    assert gated.now() == other.now() == utc("2012-10-25T13:32:04")
-    assert gated.gate is other.gate is None
-    machine.run(1.5, gated)
-    assert gated.now() == other.now() == utc("2012-10-25T16:46:02")  # half of the way to 20:00
-
-
-def test_the_second_gate_is_the_close_and_the_next_session_begins_after_it(tmp_path, machine, gated):
-    machine.run(24, gated)
-    gated.open_gate()
-    machine.run(3, gated)
-    assert gated.now() == SESSIONS[0].close
-    assert (gated.gate.session, gated.gate.closing) == (SESSIONS[0], True)
-    machine.run(60, gated)
-    assert gated.now() == SESSIONS[0].close + timedelta(seconds=60)
-    gated.open_gate()
-    machine.run(3, gated)
-    assert gated.now() == SESSIONS[1].open
-    machine.run(1_000, gated)
-    assert gated.gate.session == SESSIONS[1]
-
-
-def test_a_gate_is_opened_only_by_whom_stands_there(machine, gated):
-    machine.run(10, gated)
-    gated.open_gate()
-    machine.run(100, gated)
-    assert gated.gate is not None
-    assert gated.now() == SESSIONS[0].open + timedelta(seconds=110)
-
-
-def test_gates_stay_closed_over_a_restart_and_an_intraday_replay_has_none(tmp_path, machine, gated):
-    machine.run(30, gated)
-    machine.reboot()
-    again = attach(tmp_path, machine)
-    again.keep_gates()
-    machine.run(1_000, again)
-    assert again.gate.session == SESSIONS[0]
-    intraday = create(tmp_path / "intraday", machine)
-    intraday.keep_gates()
-    machine.run(3_000, intraday)
-    assert intraday.gate is None
-    assert intraday.now() == START + timedelta(seconds=3_000)
-
-
-def test_gates_that_nobody_kept_are_behind_it(tmp_path, machine):
-    clock = create(tmp_path, machine, pace=Pace.DAILY)
-    machine.run(55, clock)
-    clock.keep_gates()
-    machine.run(1_000, clock)
-    assert (clock.gate.session, clock.gate.closing) == (SESSIONS[1], True)
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.floats(0.3, 300), st.lists(st.tuples(st.integers(0, 10**11), st.sampled_from(["keep", "open_gate", "look", "pause"])), max_size=40)
-)
-def test_with_gates_too_no_process_sees_it_go_back_and_no_session_is_skipped(tmp_path_factory, session_seconds, steps):
-    machine, path = Machine(), tmp_path_factory.mktemp("clock")
-    actor = create(path, machine, pace=Pace.DAILY, session_seconds=session_seconds)
-    actor.keep_gates()
-    told, gates = [actor.now()], []
-    for nanoseconds, act in steps:
-        machine.ns += nanoseconds
-        # A process that has only just come sees what the others see.
-        told += [actor.now(), attach(path, machine).now()]
-        if (gate := actor.gate) is not None and gate.number not in gates:
-            gates.append(gate.number)
-            assert gate.session.open <= told[-1] and (not gate.closing or told[-1] >= gate.session.close)
-        if act != "look":
-            getattr(actor, act)()
-        told += [actor.now(), attach(path, machine).now()]
-        assert told == sorted(told)
-    assert gates == list(range(len(gates)))
-
-
-@pytest.mark.parametrize(
-    ("ran", "left"),
-    [
-        (0, 84.0),  # 24 s to the gate and 60 s there
-        (20, 64.0),
-        (54, 30.0),
-        (84, 0.0),
-        (100, 0.0),
-    ],
-)
-def test_a_person_has_the_slot_and_the_patience_but_never_longer_than_the_deadline(machine, gated, ran, left):
-    machine.run(ran, gated)
-    deadline = SESSIONS[0].open + timedelta(minutes=5)
-    assert gated.real_seconds_until(deadline, 60) == pytest.approx(left)
-    assert gated.real_seconds_until(gated.now() + timedelta(seconds=3), 60) == pytest.approx(min(3, left))
-
-
-def test_nobody_has_time_in_a_sweep(machine, gated):
-    machine.run(24, gated)
-    gated.open_gate()
-    machine.run(1, gated)
-    assert gated.real_seconds_until(SESSIONS[0].close, 60) == 0
-
-
-def test_real_time_left_is_told_of_a_replay_that_runs(tmp_path, machine):
-    clock = create(tmp_path, machine, speed=10.0)
-    deadline = START + timedelta(minutes=5)
-    assert real_seconds_left(clock, deadline, 60) == pytest.approx(30)
-    machine.run(60)
-    assert real_seconds_left(clock, deadline, 60) is None, "it stands still"
-    assert real_seconds_left(SystemClock(), deadline, 60) is None
