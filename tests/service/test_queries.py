@@ -3,25 +3,12 @@
 from datetime import date, timedelta
 from decimal import Decimal
 
-import pytest
-
-from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import DAY, OPEN, at, bars, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import Mode
-from trading_pipeline.service import approvals, queries, tracing
+from trading_pipeline.service import queries, tracing
 from trading_pipeline.service.timetable import due_cycles, record_missed
-
-
-@pytest.fixture
-def stage(tmp_path):
-    seen = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
-    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL, chart=seen))
-    stage.cycle()
-    approvals.approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
-    stage.go(OPEN + timedelta(seconds=2)).release()
-    return stage
 
 
 def test_a_short_id_names_one_action_and_nothing_else(stage):

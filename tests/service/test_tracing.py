@@ -8,11 +8,10 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, CLOSE, OPEN, PERSON, at, bars, floor, market, strategy
-from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.lineage import happened_at
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import UnknownName
-from trading_pipeline.service import approvals, tracing
+from trading_pipeline.service import tracing
 
 CHAIN = [
     "bar.received", "indicators.computed", "chart.rendered", "llm.requested", "llm.responded", "llm.action_generated", "risk.evaluated",
@@ -21,13 +20,13 @@ CHAIN = [
 ]
 
 
-@pytest.fixture
-def stage(tmp_path):
-    seen = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
-    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL, chart=seen))
+def stopped_out(tmp_path):
+    """A day on which an entry's stop was hit."""
+    falls = {at(9, 30): (100.0, 100.0, 90.0, 91.0)}
+    guarded = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"), target=Decimal("0.06"))
+    stage = floor(tmp_path, market(bars(at=falls)), OPEN, strategy(sizing=guarded))
     stage.cycle()
-    approvals.approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
-    stage.go(OPEN + timedelta(seconds=2)).release()
+    stage.go(CLOSE + timedelta(seconds=5)).release()
     return stage
 
 
@@ -54,11 +53,7 @@ def test_why_of_something_that_does_not_exist_says_so(stage):
 
 
 def test_why_a_stop_filled_tells_the_stop_the_entry_and_by_how_much_it_was_missed(tmp_path):
-    falls = {at(9, 30): (100.0, 100.0, 90.0, 91.0)}
-    guarded = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"), target=Decimal("0.06"))
-    stage = floor(tmp_path, market(bars(at=falls)), OPEN, strategy(sizing=guarded))
-    stage.cycle()
-    stage.go(CLOSE + timedelta(seconds=5)).release()
+    stage = stopped_out(tmp_path)
     [entry, stop] = stage.desk.ledger.find("fills", order_by="seq")
     [order] = stage.desk.ledger.find("orders", client_id=stop["client_id"])
     assert (order["part"], order["stop_price"]) == ("stop-1", Decimal("97.00"))
@@ -91,11 +86,7 @@ def test_why_of_an_action_goes_on_to_its_orders_their_fills_and_what_they_made(t
 
 
 def test_why_of_an_order_is_about_it_and_what_it_belongs_to(tmp_path):
-    falls = {at(9, 30): (100.0, 100.0, 90.0, 91.0)}
-    guarded = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"), target=Decimal("0.06"))
-    stage = floor(tmp_path, market(bars(at=falls)), OPEN, strategy(sizing=guarded))
-    stage.cycle()
-    stage.go(CLOSE + timedelta(seconds=5)).release()
+    stage = stopped_out(tmp_path)
     parts = {row["part"]: row for row in stage.rows("orders")}
     target = tracing.why(stage.desk, parts["target-1"]["client_id"])
     assert [cause.type for cause in target][-1] == "order.canceled"
