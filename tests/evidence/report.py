@@ -87,8 +87,8 @@ def finish(
 
 def page(title: str, figures: Figures, zeros: Mapping[str, int], notes: Sequence[str], command: str) -> str:
     """The Markdown of a report."""
-    about = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": f"`{commit() or 'unknown'}`", "command": f"`{command}`"} | machine()
-    lines = [f"# {title}", "", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in about.items()), ""]
+    made = {"date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "commit": f"`{commit() or 'unknown'}`", "command": f"`{command}`"}
+    lines = [f"# {title}", "", "| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in (made | machine()).items()), ""]
     lines += ["| figure | value | bound |", "|---|---|---|"]
     for key, value in figures.items():
         bound = ""
