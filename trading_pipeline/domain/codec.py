@@ -5,6 +5,7 @@ instants are strings, durations are seconds. Decoding is strict: an unknown or m
 """
 
 import types
+from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -37,6 +38,8 @@ def encode(value: Any) -> Any:
         return sorted(encode(item) for item in value)
     if isinstance(value, (tuple, list)):
         return [encode(item) for item in value]
+    if isinstance(value, Mapping):
+        return {name: encode(item) for name, item in value.items()}
     return value
 
 
@@ -71,6 +74,8 @@ def _decode(kind: Any, data: Any) -> Any:
         return tuple(_decode(part, item) for part, item in zip(inner, data, strict=True))
     if origin is frozenset:
         return frozenset(_decode(get_args(kind)[0], item) for item in data)
+    if origin is Mapping:
+        return {name: _decode(get_args(kind)[1], item) for name, item in data.items()}
     if is_dataclass(kind):
         return _decode_dataclass(kind, data)
     if kind is Decimal:

@@ -1,7 +1,7 @@
 """Step portfolio_snapshots, the day's baseline, the session's close, and the comparison with the broker."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -51,8 +51,8 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
         return tally.complete(tx, desk.now())
 
 
-def portfolio_of(desk: Desk, reader: Reader) -> Portfolio:
-    """The account as booked, at present prices.
+def portfolio_of(desk: Desk, reader: Reader, prices: Mapping[str, Decimal] | None = None) -> Portfolio:
+    """The account as booked, at present prices, or at those given, one for each held symbol.
 
     Raises:
         MarketDataError: A held symbol has no price: there is no neutral mark.
@@ -61,7 +61,8 @@ def portfolio_of(desk: Desk, reader: Reader) -> Portfolio:
     cash = reader.get("cash", account)
     positions = tuple(found for row in reader.find("positions") if (found := position_of(row)) is not None)
     held = sorted({position.symbol for position in positions if position.quantity})
-    return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, marks(desk, held, reader))
+    valued = marks(desk, held, reader) if prices is None else dict(prices)
+    return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, valued)
 
 
 def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> dict[str, Decimal]:

@@ -69,7 +69,7 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} is not the one that was shown.", value=shown_hash,
                 rule="an approval is bound to exactly what was shown", remedy="look at it again",
             )
-        release = Book.read(desk, tx, [row["symbol"]]).next_release(row["strategy"])
+        release = Book.at_hand(desk, tx).next_release(row["strategy"])
         payload = {
             "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
             "not_before": release, "expires_at": release + APPROVED_TTL,
@@ -107,7 +107,7 @@ def due(desk: Desk) -> Due:
 def _release_at(desk: Desk, row: Row) -> datetime:
     """When an admitted action may go out by the cooldowns as they stand: a fill since its pacing may have moved it."""
     paced: datetime = row["not_before"]
-    book = Book.read(desk, desk.ledger, [row["symbol"]])
+    book = Book.at_hand(desk, desk.ledger)
     release = book.next_release(row["strategy"], queued=False)
     # The book's own now is the answer when nothing holds the action back: the clock has moved on since, and must not.
     return paced if release <= book.now else max(paced, release)

@@ -5,36 +5,32 @@ one cycle are judged one after the other (invariant 42). Whatever cannot be know
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
-from trading_pipeline.domain.adjustments import split_adjusted
 from trading_pipeline.domain.approvals import ActionState
-from trading_pipeline.domain.bar_quality import average_day_volume
 from trading_pipeline.domain.codec import decode
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.risk import Quote, RiskContext
+from trading_pipeline.domain.risk import RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.outside import Outside, look
 
 _WORKING = tuple(state.value for state in WORKING)
 _ADMITTED = (ActionState.READY.value, ActionState.APPROVED.value)
 _OPEN = (*_ADMITTED, ActionState.PENDING.value)
 _UNRESOLVED = (OrderState.UNKNOWN.value, OrderState.LATE_FOUND.value, OrderState.QUARANTINED.value)
-VOLUME_BARS = 25
-"""Sessions of daily bars read for the average volume; intraday reads as many bars as make so many sessions."""
 
 
 @dataclass(slots=True)
@@ -42,7 +38,8 @@ class Book:
     """The account at one instant, as the ledger has it."""
 
     desk: Desk
-    now: datetime
+    outside: Outside
+    """All that is not in the ledger."""
     portfolio: Portfolio
     orders: list[Row]
     """Working and unresolved orders of the account."""
@@ -57,32 +54,35 @@ class Book:
     """None before any limits were written down: nothing has been judged yet."""
     opening_equity: Decimal | None
     opening_pnl: Mapping[str, str]
-    quotes: dict[str, Quote] = field(default_factory=dict)
-    mismatched: Mapping[str, str] = field(default_factory=dict)
-    volumes: dict[str, tuple[Decimal, bool] | None] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, desk: Desk, reader: Reader, symbols: Sequence[str], mismatched: Mapping[str, str] = MappingProxyType({})) -> "Book":
-        """Read everything that judging intents in these symbols needs.
+    def at_hand(cls, desk: Desk, reader: Reader) -> "Book":
+        """What pacing needs: no bar and no quote is looked at."""
+        return cls.read(desk, reader, look(desk, reader, ()))
 
-        Args:
-            mismatched: Where book and broker disagree, by symbol, see `accounting.mismatches`.
-        """
-        now = desk.now()
+    @classmethod
+    def read(cls, desk: Desk, reader: Reader, outside: Outside) -> "Book":
+        """Read everything that judging needs; `outside` is what was looked at, now or when it was recorded."""
+        now = outside.now
         today = desk.today().isoformat()
         session, limits = reader.get("sessions", today), standing(desk, reader)
         opened = reader.event_by_key(f"session.opened:{today}")
         actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
         actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
         return cls(
-            desk=desk, now=now, portfolio=portfolio_of(desk, reader), orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
+            desk=desk, outside=outside, portfolio=portfolio_of(desk, reader, outside.marks),
+            orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
             recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
             strategies={row["name"]: row for row in reader.find("strategies")},
             limits=limits.effective, account_limits_version=limits.version,
             opening_equity=session["baseline_equity"] if session else None,
-            opening_pnl=opened.payload["strategy_pnl"] if opened else {}, quotes=dict(desk.market.quotes(sorted(set(symbols)), now)),
-            mismatched=mismatched,
+            opening_pnl=opened.payload["strategy_pnl"] if opened else {},
         )
+
+    @property
+    def now(self) -> datetime:
+        """The instant of the look outside."""
+        return self.outside.now
 
     def limits_versions(self, strategy: str) -> dict[str, int | None]:
         """Under which limits of the account and of the strategy a verdict is given."""
@@ -150,19 +150,16 @@ class Book:
         """Count an action that this transaction has just admitted or changed."""
         self.actions = [other for other in self.actions if other["action_id"] != row["action_id"]] + [row]
 
-    def context(
-        self, spec: StrategySpec, intent: OrderIntent, *, bar_end: datetime | None, expected: datetime | None, release: datetime | None,
-    ) -> RiskContext:
+    def context(self, spec: StrategySpec, intent: OrderIntent, *, release: datetime | None) -> RiskContext:
         """Everything the rulebook may look at for one intent.
 
         Args:
-            bar_end: When the newest archived bar of the symbol closed.
-            expected: When it should have, by the calendar.
             release: When a paced action will be released; None at the gate. Before the gate an exit is judged as if the
                 position's protective orders were gone: they are cancelled before it is sent.
         """
         desk, row = self.desk, self.strategies.get(spec.name)
-        volume = self._volume(spec, intent.symbol)
+        volume = self.outside.volumes.get(intent.symbol)
+        expected = desk.calendar.last_closed_slot(self.now, spec.interval)
         equity = self.portfolio.equity
         pnl = strategy_pnl(self.portfolio).get(spec.name, ZERO)
         orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
@@ -173,7 +170,8 @@ class Book:
             equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
             account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
             strategy_day_pnl=pnl - Decimal(self.opening_pnl.get(spec.name, "0")),
-            quote=self.quotes.get(intent.symbol), interval=spec.interval, bar_end=bar_end, bar_expected_end=expected,
+            quote=self.outside.quotes.get(intent.symbol), interval=spec.interval, bar_end=self.outside.bar_ends.get(intent.symbol),
+            bar_expected_end=expected.end if expected else None,
             average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
             position=self.held(spec.name, intent.symbol),
             open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None),
@@ -245,9 +243,10 @@ class Book:
 
         Cash that they disagree about buys nothing, and keeps nobody from selling.
         """
-        doubt = self.mismatched.get(intent.symbol) or self.mismatched.get("*")
+        differs = self.outside.mismatched
+        doubt = differs.get(intent.symbol) or differs.get("*")
         if doubt is None and intent.side is Side.BUY:
-            doubt = self.mismatched.get(CASH)
+            doubt = differs.get(CASH)
         unresolved = (row["client_id"] for row in self.orders if row["symbol"] == intent.symbol and row["state"] in _UNRESOLVED)
         return doubt or next(unresolved, None)
 
@@ -286,18 +285,10 @@ class Book:
             rejected += 1
         return rejected
 
-    def average_volume(self, spec: StrategySpec, symbol: str) -> Decimal | None:
+    def average_volume(self, symbol: str) -> Decimal | None:
         """Shares of the symbol traded in a session, on average (invariant 38); None when nothing is known."""
-        volume = self._volume(spec, symbol)
+        volume = self.outside.volumes.get(symbol)
         return volume[0] if volume else None
-
-    def _volume(self, spec: StrategySpec, symbol: str) -> tuple[Decimal, bool] | None:
-        if symbol not in self.volumes:
-            per_session = max(1, -(-390 // spec.interval.minutes))
-            table = self.desk.archive.read(symbol, spec.interval, until=self.now, count=VOLUME_BARS * per_session)
-            adjusted = split_adjusted(table, self.desk.splits.get(symbol, ()), self.desk.today())
-            self.volumes[symbol] = average_day_volume(adjusted, self.desk.today()) if len(table) else None
-        return self.volumes[symbol]
 
 
 def intent_of(row: Mapping[str, Any]) -> OrderIntent:

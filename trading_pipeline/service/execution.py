@@ -28,6 +28,7 @@ from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.outside import look
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, order_event, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.voiding import void
@@ -107,7 +108,7 @@ def _release(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> None:
         tally.count("expired")
         return
     intent = intent_of(row)
-    if Book.read(desk, desk.ledger, [intent.symbol]).next_release(intent.strategy, queued=False) > desk.now():
+    if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
         tally.count("paced")
         return
     if _outside_band(desk, row, intent, tally):
@@ -189,11 +190,8 @@ def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
 def _context(
     desk: Desk, reader: Reader, spec: StrategySpec, intent: OrderIntent, *, release: datetime | None, mismatched: Mapping[str, str]
 ) -> RiskContext:
-    newest = desk.archive.read(intent.symbol, spec.interval, until=desk.now(), count=1)
-    expected = desk.calendar.last_closed_slot(desk.now(), spec.interval)
-    return Book.read(desk, reader, [intent.symbol], mismatched).context(
-        spec, intent, bar_end=newest.last_end if len(newest) else None, expected=expected.end if expected else None, release=release
-    )
+    outside = look(desk, reader, [intent.symbol], spec.interval, mismatched=mismatched)
+    return Book.read(desk, reader, outside).context(spec, intent, release=release)
 
 
 def _approved(tx: Transaction, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
@@ -243,7 +241,7 @@ def _gate_and_submit(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
         submitted = tally.saw(
             tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
         )
-        permit = Permit(name, digest, desk.now(), submitted[0].seq)
+        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy)
     tally.count("submitted")
     _send(desk, ticket, permit, tally)
     return True

@@ -29,6 +29,7 @@ from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
+from trading_pipeline.service.outside import look
 from trading_pipeline.service.settlement import settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do, spec_of
 from trading_pipeline.service.voiding import void
@@ -48,7 +49,9 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
     mismatched = settled_mismatches(desk, tally)
     with desk.ledger.transaction() as tx:
         in_force(desk, tx)
-        book = Book.read(desk, tx, [row["symbol"] for row in waiting], mismatched)
+        decided_on = {symbol: view.bars.last_end for symbol, view in seen.items() if len(view.bars)}
+        symbols = [row["symbol"] for row in waiting]
+        book = Book.read(desk, tx, look(desk, tx, symbols, cycle.interval, mismatched=mismatched, bar_ends=decided_on))
         for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
             # A strategy revised meanwhile is judged, and asks a person, as it is now.
             spec = spec_of(book.strategies[row["strategy"]])
@@ -75,10 +78,8 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
         tally.saw(tx.append(_evaluated(book, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
         return
     release = book.next_release(spec.name)
-    expected = desk.calendar.last_closed_slot(book.now, spec.interval)
-    bar_end = view.bars.last_end if len(view.bars) else None
     judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if intent.order_class is OrderClass.EXIT and held else intent
-    judgement = judge(judged, book.context(spec, intent, bar_end=bar_end, expected=expected.end if expected else None, release=release))
+    judgement = judge(judged, book.context(spec, intent, release=release))
     if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
         judgement = Judgement((*judgement.verdicts, low))
@@ -104,7 +105,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
 
 
 def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> OrderIntent | NoEntry:
-    quote = book.quotes.get(row["symbol"])
+    quote = book.outside.quotes.get(row["symbol"])
     if quote is None:
         return NoEntry("no_quote", f"{row['symbol']} has no quote at {book.now:%Y-%m-%d %H:%M:%S} UTC")
     collar = effective_collar(book.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
@@ -113,7 +114,7 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
         spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=book.limits,
         strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"),
         collar=collar,
-        price_band=spec.price_band, average_day_volume=book.average_volume(spec, row["symbol"]),
+        price_band=spec.price_band, average_day_volume=book.average_volume(row["symbol"]),
     )
     if isinstance(plan, NoEntry):
         return plan
@@ -125,7 +126,7 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
 
 
 def _exit(desk: Desk, spec: StrategySpec, row: Row, book: Book, held: int) -> OrderIntent:
-    quote = book.quotes.get(row["symbol"])
+    quote = book.outside.quotes.get(row["symbol"])
     reference = quote.last if quote is not None else ZERO
     collar = effective_collar(book.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
     limit = marketable_limit(Side.SELL, reference, collar, spec.price_band) if quote is not None else None
