@@ -18,6 +18,23 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Figure:
+    """A number that the decision maker says it saw, by our name of it (`close`, `rsi_14`); kept as it was said, true or not."""
+
+    name: str
+    value: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """Prices the decision maker would like, USD a share. Shown to people; nothing is sized or priced by them (invariant 60)."""
+
+    limit: Decimal | None = None
+    stop: Decimal | None = None
+    targets: tuple[Decimal, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Signal:
     """A proposal for one symbol; `confidence` is 0..1, `score` is the agent's own scale if it has one."""
 
@@ -27,6 +44,8 @@ class Signal:
     rationale: str
     score: int | None = None
     label: str = ""
+    figures: tuple[Figure, ...] = ()
+    hints: Hints = Hints()
 
 
 @dataclass(frozen=True, slots=True)

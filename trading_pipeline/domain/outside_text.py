@@ -1,0 +1,20 @@
+"""Text from outside (models, news, brokers) made fit to keep and to show: one visible line of bounded length (invariant 62).
+
+What is taken away can hide or reorder words: control and bidirectional characters, everything else of the Unicode categories C, and
+what is printable by category and invisible by design. Letters of any script stay: a homoglyph in prose harms nobody, and names
+of instruments never come from here. Escaping for HTML, CSV or a terminal is the business of whoever shows it.
+"""
+
+import re
+
+# Default_Ignorable_Code_Point beyond the categories C. Source: Unicode 15.0, DerivedCoreProperties.txt.
+_INVISIBLE = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]+")
+
+
+def one_line(text: str, most: int) -> str:
+    """The visible characters, each run of white space as one blank, cut to `most` characters; empty when nothing is visible."""
+    if not text.isascii():
+        text = _INVISIBLE.sub("", text)
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else " " if each.isspace() else "" for each in text)
+    return " ".join(text.split())[:most].rstrip()
