@@ -17,12 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from trading_pipeline.adapters.anchor_file import AnchorFile
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import FaultPlan
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import SteppedClock
+from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
@@ -224,7 +227,7 @@ def floor(
     """A desk in memory, with its archive and objects in a folder, and the strategies running."""
     clock, faults, book = SteppedClock(now), FaultPlan(), MemoryBook("PAPER-1", Decimal(100_000))
     settings = settings or PaperSettings()
-    asked = Asked()
+    asked, latch = Asked(), LatchFiles(folder / "stops")
     if splits is None:
         splits = {}
         for split in getattr(source, "splits", ()):
@@ -233,7 +236,8 @@ def floor(
         environment=environment, world=world, limits=limits or AccountLimits(), clock=clock, calendar=calendar(),
         ledger=MemoryLedger(environment, opened_at=now), archive=ParquetArchive(folder / "archive"), market=source, splits=splits,
         objects=LocalObjects(folder / "objects"), charts=PngCharts(), deciders={"rules": asked},
-        broker=PaperBroker(book, source, clock, calendar(), settings, faults, splits),
+        broker=LatchedBroker(PaperBroker(book, source, clock, calendar(), settings, faults, splits), latch), latch=latch,
+        anchors=AnchorFile(folder / "anchors.jsonl"),
     )
     return Floor(replace(desk, **changes), clock, faults, book, settings, asked).run(*specs)
 

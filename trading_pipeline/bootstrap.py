@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from sqlalchemy import URL, create_engine, make_url
 
+from trading_pipeline.adapters.anchor_file import AnchorFile
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import ReplayClock, SystemClock
+from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
@@ -56,6 +59,7 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
         archive = ParquetArchive(home.archive)
         market, splits = open_market(settings, calendar, archive)
         book = stack.enter_context(closing(_paper_book(settings, database)))
+        latch = LatchFiles(home.stops)
         yield Desk(
             environment=settings.environment.value,
             world=World.REPLAY if settings.market.clock is Market.REPLAY else World.LIVE,
@@ -69,7 +73,9 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
             objects=LocalObjects(home.objects),
             charts=PngCharts(),
             deciders={"rules": RulesAgent()},
-            broker=PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits),
+            broker=LatchedBroker(PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits), latch),
+            latch=latch,
+            anchors=AnchorFile(home.anchors),
         )
 
 

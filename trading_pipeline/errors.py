@@ -13,7 +13,8 @@ world is broken, and its class says who must act:
     │   ├── CalendarError             an instant or date outside the trading calendar
     │   └── PermissionRequired        this actor may not do this here
     ├── Conflict                  nobody: somebody else was first, look again (exit code 3)
-    │   └── IllegalTransition         a state machine refused an event
+    │   ├── IllegalTransition         a state machine refused an event
+    │   └── Fenced                    another submitter has the lease, or a stop has revoked it: end at once
     ├── LedgerError               the operator: the record cannot be written or trusted (exit code 4)
     │   ├── LedgerUnavailable         no connection, locked, timed out
     │   ├── LedgerCorrupt             chain, triggers or tables do not verify
@@ -111,6 +112,10 @@ class Conflict(TradingError):
 
 class IllegalTransition(Conflict):
     """A state machine refused an event; nothing was written."""
+
+
+class Fenced(Conflict):
+    """The lease this process submitted under is no longer its own: nothing was written, and nothing may be sent."""
 
 
 class LedgerError(TradingError):

@@ -35,6 +35,9 @@ class Clock(Protocol):
 
 # The record
 
+LEASE_SECONDS = 30.0
+"""How long a lease outlives its last renewal."""
+
 
 class Reader(Protocol):
     """Reading the ledger: committed facts and the tables kept from them."""
@@ -68,6 +71,24 @@ class Reader(Protocol):
         """The newest seq and its hash; (0, GENESIS) when empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """The number under which a lease was taken: each new holder's is higher, and so is the one after a revocation (invariant 22)."""
+
+    name: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a long-running process last said of itself."""
+
+    name: str
+    age: float
+    """Seconds since, by the ledger's own clock."""
+    content: Mapping[str, Any]
+
+
 class Transaction(Reader, Protocol):
     """A serialised write: the head is locked from entering to leaving, all or nothing is written."""
 
@@ -81,6 +102,13 @@ class Transaction(Reader, Protocol):
     def is_new(self, event: Event) -> bool:
         """Whether this transaction appended the event (it did not exist before)."""
 
+    def require(self, fence: Fence) -> None:
+        """Make sure that the lease is still held under this fence, until the transaction ends.
+
+        Raises:
+            Fenced: Somebody else has taken the lease, or it was revoked.
+        """
+
 
 class Ledger(Reader, Protocol):
     """The one record."""
@@ -92,8 +120,26 @@ class Ledger(Reader, Protocol):
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Begin a serialised write; commits on leaving, rolls back on an exception."""
 
-    def lease(self, name: str, wait_seconds: float = 10.0) -> AbstractContextManager[None]:
-        """Hold a named lock among all processes on this ledger; LedgerUnavailable when not had in time."""
+    def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> AbstractContextManager[Fence]:
+        """Hold a named lock among all processes on this ledger, under a new fence.
+
+        A holder that has not renewed it for `life_seconds` (a stopped process) loses it to whoever asks.
+
+        Raises:
+            LedgerUnavailable: Not had in time.
+        """
+
+    def renew(self, fence: Fence) -> None:
+        """Say that the holder is alive; Fenced when the lease is no longer held under this fence."""
+
+    def revoke(self, name: str) -> None:
+        """Raise the fence of a lease without taking it: what its holder has not submitted yet it can no longer submit."""
+
+    def beat(self, name: str, content: Mapping[str, Any]) -> None:
+        """Renew a process's health row; JSON values."""
+
+    def health(self, name: str) -> Health | None:
+        """The health row, if there ever was one."""
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq, streamed, bounded in memory."""
@@ -301,6 +347,7 @@ class Permit:
     digest: str
     granted_at: datetime
     submitted_seq: int
+    strategy: str
 
 
 class Broker(Protocol):
@@ -342,6 +389,62 @@ class Broker(Protocol):
         """USD an old share at which fractions were paid at the split that counts from an instant; None where it states none."""
 
 
+# What stands outside the database
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """An emergency stop in force: of one strategy, for ever, or of the account until a person clears the latch."""
+
+    strategy: str | None
+    """None: the whole account."""
+    reason: str
+    actor: str
+    at: datetime
+
+
+class Latch(Protocol):
+    """Emergency stops as files: readable and writable with everything else down (invariants 51, 52, 55)."""
+
+    def stop(self, stop: Stop) -> Stop:
+        """Latch; durable on return. What is latched already stays as it was and is returned.
+
+        Raises:
+            StorageError: It could not be made durable: nothing is confirmed.
+        """
+
+    def stops(self) -> list[Stop]:
+        """Every stop in force, read anew; one that cannot be read stops the whole account."""
+
+    def standing(self, strategy: str) -> Stop | None:
+        """The stop that keeps the strategy from sending anything, if there is one."""
+
+    def clear(self) -> None:
+        """Take the account's latch away; those of strategies stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """The chain's head as it was once."""
+
+    seq: int
+    hash: bytes
+    at: datetime
+
+
+class Anchors(Protocol):
+    """Heads of the chain outside the database, so that truncation, rewriting and an old backup are found (invariant 4)."""
+
+    def record(self, anchor: Anchor) -> None:
+        """Write it down for good; one that is no later than the newest changes nothing."""
+
+    def all(self) -> list[Anchor]:
+        """All of them, oldest first."""
+
+    def newest(self) -> Anchor | None:
+        """The last one."""
+
+
 # Composition
 
 
@@ -365,6 +468,16 @@ class Home:
     def database(self) -> Path:
         """The embedded PostgreSQL's data folder."""
         return self.root / "postgres"
+
+    @property
+    def stops(self) -> Path:
+        """Emergency stops in force."""
+        return self.root / "stops"
+
+    @property
+    def anchors(self) -> Path:
+        """Heads of the chain, outside the database."""
+        return self.root / "anchors.jsonl"
 
     @property
     def dagster(self) -> Path:

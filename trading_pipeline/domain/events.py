@@ -31,7 +31,13 @@ class EventType(StrEnum):
     WATCHDOG_CLEARED = "watchdog.cleared"
     ACCOUNT_FUNDED = "account.funded"
     LIMITS_SET = "limits.set"
+    LOSS_GRANTED = "loss.granted"
     CORPORATE_ACTION_SPLIT = "corporate_action.split"
+    ACCOUNT_LATCHED = "account.latched"
+    ACCOUNT_LATCH_CLEARED = "account.latch_cleared"
+    STOP_REPORTED = "stop.reported"
+    DESK_STARTED = "desk.started"
+    DESK_STOPPED = "desk.stopped"
 
     BAR_RECEIVED = "bar.received"
     BAR_DROPPED = "bar.dropped"
@@ -53,6 +59,7 @@ class EventType(StrEnum):
     LLM_RESPONDED = "llm.responded"
     LLM_ACTION_GENERATED = "llm.action_generated"
     LLM_ABSTAINED = "llm.abstained"
+    LLM_DISCARDED = "llm.discarded"
     SIGNAL_MISSED = "signal.missed"
 
     RISK_EVALUATED = "risk.evaluated"
@@ -79,6 +86,10 @@ class EventType(StrEnum):
     ORDER_NOT_PLACED = "order.not_placed"
     ORDER_LATE_FOUND = "order.late_found"
     ORDER_QUARANTINED = "order.quarantined"
+    ORDER_ADOPTED = "order.adopted"
+    FILL_CORRECTED = "fill.corrected"
+    EXTERNAL_FILLED = "external.filled"
+    POSITION_UNPROTECTED = "position.unprotected"
 
     PORTFOLIO_SNAPSHOTTED = "portfolio.snapshotted"
     RECONCILED = "reconciliation.completed"

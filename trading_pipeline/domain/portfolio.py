@@ -8,6 +8,9 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.split_holdings import exact_shares
 
+EXTERNAL = "EXTERNAL"
+"""Whose the shares are that somebody else bought or sold in the account: no strategy can have this name (invariant 28)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fill:

@@ -10,7 +10,7 @@ from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
-from trading_pipeline.ports import BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Ledger, MarketData, ObjectStore
+from trading_pipeline.ports import Anchors, BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Latch, Ledger, MarketData, ObjectStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class Desk:
     charts: ChartRenderer
     deciders: Mapping[str, DecisionMaker]
     broker: Broker
+    latch: Latch
+    anchors: Anchors
 
     def now(self) -> datetime:
         """The market clock."""

@@ -55,7 +55,8 @@ def test_orders_outside_regular_hours_are_refused(when):
 def test_a_permit_of_another_order_or_of_other_bytes_is_refused():
     here = venue(CALM)
     good = ticket_digest(ENTRY)
-    for permit in (Permit("B", good, OPEN, 1), Permit("A", ticket_digest(replace(ENTRY, quantity=101)), OPEN, 1), Permit("A", "", OPEN, 1)):
+    other = ticket_digest(replace(ENTRY, quantity=101))
+    for permit in (Permit("B", good, OPEN, 1, "buyer"), Permit("A", other, OPEN, 1, "buyer"), Permit("A", "", OPEN, 1, "buyer")):
         with pytest.raises(BrokerRefused):
             here.broker.submit(ENTRY, permit)
     assert here.broker.orders(["A"]) == []

@@ -15,6 +15,7 @@ from trading_pipeline.adapters.ledger import connecting
 from trading_pipeline.adapters.ledger.database_errors import translated
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
+from trading_pipeline.adapters.ledger.migrations import REVISION
 from trading_pipeline.adapters.ledger.tables import METADATA
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import EnvironmentMismatch, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
@@ -160,7 +161,7 @@ def test_a_schema_of_a_later_version_is_refused(postgres: EmbeddedPostgres, ledg
         with pytest.raises(LedgerCorrupt, match="revision 9999"):
             prepare_database(postgres.owner_url(ledger_database))
     finally:
-        execute(postgres.superuser_url(ledger_database), "UPDATE alembic_version SET version_num = '0001'")
+        execute(postgres.superuser_url(ledger_database), f"UPDATE alembic_version SET version_num = '{REVISION}'")
 
 
 def test_preparing_twice_changes_nothing(postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger) -> None:

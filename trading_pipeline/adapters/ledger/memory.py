@@ -4,19 +4,22 @@ Readers see committed facts only: a transaction works on a draft that is applied
 """
 
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import chain, islice
 from typing import Any
 
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, key_of, wall_now
+from trading_pipeline.adapters.ledger.fences import fenced
 from trading_pipeline.adapters.ledger.opening import opened_event
 from trading_pipeline.adapters.ledger.selection import plain, select_events, select_rows, selection, table_named
 from trading_pipeline.domain.derivation import Derivation, MemoryTables, collector_paused
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
 from trading_pipeline.domain.projections import Key, Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
+from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
 
 WRITER_WAIT_SECONDS = 10.0
 
@@ -36,6 +39,8 @@ class MemoryLedger:
         self._writer = threading.Lock()
         self._state = threading.RLock()
         self._leases: dict[str, threading.Lock] = {}
+        self._fences: dict[str, int] = {}
+        self._health: dict[str, tuple[float, dict[str, Any]]] = {}
         self._events: list[Event] = []
         self._by_key: dict[str, Event] = {}
         self._streams: dict[str, int] = {}
@@ -76,8 +81,8 @@ class MemoryLedger:
                     self._tables.put(table, row)
 
     @contextmanager
-    def lease(self, name: str, wait_seconds: float = 10.0) -> Iterator[None]:
-        """Hold a named lock among the threads of this process."""
+    def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> Iterator[Fence]:  # noqa: ARG002
+        """Hold a named lock among the threads of this process, which are never stopped: it outlives nobody."""
         with self._state:
             lock = self._leases.setdefault(name, threading.Lock())
         if not lock.acquire(timeout=wait_seconds):
@@ -85,9 +90,29 @@ class MemoryLedger:
                 f"The lease {name} is held by another.", value=name, rule="one holder at a time", remedy="let the other finish"
             )
         try:
-            yield
+            self.revoke(name)
+            yield Fence(name, self._fences[name])
         finally:
             lock.release()
+
+    def renew(self, fence: Fence) -> None:
+        """Look whether it is held still."""
+        if self._fences.get(fence.name, 0) != fence.token:
+            raise fenced(fence)
+
+    def revoke(self, name: str) -> None:
+        """Raise the fence."""
+        with self._state:
+            self._fences[name] = self._fences.get(name, 0) + 1
+
+    def beat(self, name: str, content: Mapping[str, Any]) -> None:
+        """Renew a health row."""
+        self._health[name] = (time.monotonic(), dict(content))
+
+    def health(self, name: str) -> Health | None:
+        """The health row."""
+        found = self._health.get(name)
+        return None if found is None else Health(name, time.monotonic() - found[0], found[1])
 
     # Reading
 
@@ -185,6 +210,10 @@ class MemoryTransaction:
     def is_new(self, event: Event) -> bool:
         """Whether this transaction appended the event."""
         return self._draft.is_new(event)
+
+    def require(self, fence: Fence) -> None:
+        """Make sure that the lease is held still."""
+        self._ledger.renew(fence)
 
     def get(self, table: str, *key: Any) -> Row | None:
         """One row by key."""

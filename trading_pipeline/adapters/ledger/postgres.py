@@ -5,17 +5,16 @@ the head), one upsert a table, COMMIT. When the connection dies at COMMIT the ou
 Sessions set synchronous_commit and their time-outs themselves. Nothing that may have been written is ever retried.
 """
 
-import hashlib
-from collections.abc import Callable, Collection, Iterator
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import psycopg2
 import sqlalchemy as sa
 
-from trading_pipeline.adapters.ledger import queries
+from trading_pipeline.adapters.ledger import leases, queries
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translated, translating
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
@@ -28,6 +27,7 @@ from trading_pipeline.domain.derivation import Derivation, collector_paused
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
+from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
 
 T = TypeVar("T")
 
@@ -174,28 +174,31 @@ class PostgresLedger:
         return found is not None and found.hash == newest.hash
 
     @contextmanager
-    def lease(self, name: str, wait_seconds: float = 10.0) -> Iterator[None]:
-        """Hold a named lock among all processes on this database, by a connection of its own.
+    def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> Iterator[Fence]:
+        """Hold a named lock among all processes on this database, by a connection of its own, under a new fence.
 
         Raises:
             LedgerUnavailable: Not had in time, or found lost on leaving (the server went away meanwhile).
         """
-        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
-        with translating(), self._leases.connect() as connection:
-            connection.execute(sa.text("SELECT set_config('statement_timeout', '0', false)"))
-            wait = f"{max(1, round(wait_seconds * 1000))}ms"
-            connection.execute(sa.text("SELECT set_config('lock_timeout', :wait, false)"), {"wait": wait})
-            try:
-                connection.execute(queries.TAKE_LEASE, {"number": number})
-            except sa.exc.OperationalError as error:
-                if not isinstance(error.orig, psycopg2.errors.LockNotAvailable):
-                    raise
-                raise LedgerUnavailable(
-                    f"The lease {name} is held by another process.", value=name, rule="one holder at a time",
-                    remedy="let the other finish, or stop it",
-                ) from None
-            yield
-            connection.execute(queries.LEAVE_LEASE, {"number": number})
+        with translating(), leases.hold(self._leases, name, wait_seconds, life_seconds) as fence:
+            yield fence
+
+    def renew(self, fence: Fence) -> None:
+        """Say that the holder is alive; Fenced when it no longer holds the lease."""
+        self._read(lambda connection: leases.renew(connection, fence))
+
+    def revoke(self, name: str) -> None:
+        """Raise the fence of a lease without taking it."""
+        self._read(lambda connection: leases.revoke(connection, name))
+
+    def beat(self, name: str, content: Mapping[str, Any]) -> None:
+        """Renew a process's health row."""
+        self._read(lambda connection: queries.beat(connection, name, json.dumps(content, sort_keys=True)))
+
+    def health(self, name: str) -> Health | None:
+        """The health row, if there ever was one."""
+        found = self._read(lambda connection: queries.health(connection, name))
+        return None if found is None else Health(name, found[0], json.loads(found[1]))
 
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""

@@ -27,8 +27,11 @@ _COLUMNS = {name: tuple(table.columns) for name, table in TABLES.items()}
 
 LOCK_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash, HEAD.c.environment).with_for_update()
 READ_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
-TAKE_LEASE = sa.text("SELECT pg_advisory_lock(:number)")
-LEAVE_LEASE = sa.text("SELECT pg_advisory_unlock(:number)")
+_BEAT = sa.text("""
+    INSERT INTO health (name, at, content) VALUES (:name, clock_timestamp(), :content)
+    ON CONFLICT (name) DO UPDATE SET at = excluded.at, content = excluded.content
+""")
+_HEALTH = sa.text("SELECT extract(epoch FROM clock_timestamp() - at)::float, content FROM health WHERE name = :name")
 STAMP = sa.update(HEAD).values(environment=sa.bindparam("stamped"))
 _BY_SEQ = sa.select(EVENTS).where(EVENTS.c.seq == sa.bindparam("wanted"))
 _BY_KEY = sa.select(EVENTS).where(EVENTS.c.event_key == sa.bindparam("wanted"))
@@ -244,3 +247,17 @@ def _copied(value: Any, kind: Kind) -> str:
 
 def _instant(value: datetime) -> str:
     return value.isoformat()
+
+
+# What no event keeps
+
+
+def beat(connection: sa.Connection, name: str, content: str) -> None:
+    """Renew a health row."""
+    connection.execute(_BEAT, {"name": name, "content": content})
+
+
+def health(connection: sa.Connection, name: str) -> tuple[float, str] | None:
+    """(seconds of age, JSON text) of a health row."""
+    row = connection.execute(_HEALTH, {"name": name}).one_or_none()
+    return None if row is None else (row[0], row[1])

@@ -54,6 +54,26 @@ HEAD = sa.Table(
 )
 """One row. Its lock makes writers take turns; `environment` is null until the first ledger is opened on it."""
 
+LEASES = sa.Table(
+    "leases",
+    METADATA,
+    sa.Column("name", TEXT, primary_key=True),
+    sa.Column("token", sa.BigInteger, nullable=False),
+    sa.Column("holder", TEXT, nullable=False),
+    sa.Column("backend", sa.Integer, nullable=False),
+    sa.Column("renewed_at", sa.DateTime(timezone=True), nullable=False),
+)
+"""Who holds a lease by which server process, and the fencing token that each new holder raises: kept from no event."""
+
+HEALTH = sa.Table(
+    "health",
+    METADATA,
+    sa.Column("name", TEXT, primary_key=True),
+    sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+    sa.Column("content", TEXT, nullable=False),
+)
+"""What a long-running process last said of itself, by the database's clock: kept from no event."""
+
 PROJECTIONS: dict[str, sa.Table] = {
     table.name: sa.Table(
         table.name,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psycopg2
 import sqlalchemy as sa
 
-from trading_pipeline.adapters.ledger import queries
+from trading_pipeline.adapters.ledger import leases, queries
 from trading_pipeline.adapters.ledger.database_errors import translated
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock
 from trading_pipeline.adapters.ledger.selection import plain, selection, table_named
@@ -19,6 +19,7 @@ from trading_pipeline.domain.derivation import Derivation
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.projections import TABLES, Key, Row
 from trading_pipeline.errors import LedgerCorrupt
+from trading_pipeline.ports import Fence
 
 T = TypeVar("T")
 Known = tuple[int, bytes, dict[str, int]]
@@ -45,6 +46,10 @@ class PostgresTransaction:
     def is_new(self, event: Event) -> bool:
         """Whether this transaction appended the event."""
         return self.draft.is_new(event)
+
+    def require(self, fence: Fence) -> None:
+        """Make sure that the lease is held under this fence until the transaction ends."""
+        self._run(lambda: leases.require(self._connection, fence))
 
     def stamp(self, environment: str) -> None:
         """Write the environment of a new ledger."""

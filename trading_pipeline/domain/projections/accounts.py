@@ -1,4 +1,4 @@
-"""The account's own facts: money paid in, limits, splits of what it holds, sessions opened and closed, and what it was all worth."""
+"""The account's own facts: money, limits, latches, grants, splits of what it holds, sessions opened and closed, and its worth."""
 
 from collections.abc import Mapping
 from decimal import Decimal
@@ -32,6 +32,34 @@ def _limits_set(event: Event, tables: Tables) -> None:
         last_seq=event.seq,
     )
     tables.put("limits", row)
+
+
+def _latched(state: str) -> Handler:
+    def handler(event: Event, tables: Tables) -> None:
+        row = blank(
+            "latches", scope=f"account:{event.payload['account']}", state=state, reason=event.payload["reason"], at=event.at,
+            actor=event.actor, last_seq=event.seq,
+        )
+        tables.put("latches", row)
+
+    return handler
+
+
+def _latch_row(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
+    return (("latches", (f"account:{data['account']}",)),)
+
+
+def _loss_granted(event: Event, tables: Tables) -> None:
+    """What a person lets the day's loss grow by: sums up within the session (D12)."""
+    [(_, key)] = _grant_row(event.payload)
+    row = tables.get("grants", key) or blank("grants", scope=key[0], session=key[1], amount=ZERO)
+    row.update(amount=row["amount"] + Decimal(event.payload["amount"]), at=event.at, actor=event.actor, last_seq=event.seq)
+    tables.put("grants", row)
+
+
+def _grant_row(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
+    scope = "account" if data["strategy"] is None else f"strategy:{data['strategy']}"
+    return (("grants", (scope, data["session"])),)
 
 
 def _split(event: Event, tables: Tables) -> None:
@@ -97,6 +125,9 @@ def _snapshotted(event: Event, tables: Tables) -> None:
 HANDLERS: dict[EventType, Handler] = {
     EventType.ACCOUNT_FUNDED: _account_funded,
     EventType.LIMITS_SET: _limits_set,
+    EventType.LOSS_GRANTED: _loss_granted,
+    EventType.ACCOUNT_LATCHED: _latched("latched"),
+    EventType.ACCOUNT_LATCH_CLEARED: _latched("cleared"),
     EventType.CORPORATE_ACTION_SPLIT: _split,
     EventType.SESSION_OPENED: _session_opened,
     EventType.SESSION_CLOSED: _session_closed,
@@ -105,6 +136,9 @@ HANDLERS: dict[EventType, Handler] = {
 TOUCHED: dict[EventType, Touched] = {
     EventType.ACCOUNT_FUNDED: lambda data: (("cash", (data["account"],)),),
     EventType.LIMITS_SET: lambda data: (("limits", (data["account"],)),),
+    EventType.LOSS_GRANTED: _grant_row,
+    EventType.ACCOUNT_LATCHED: _latch_row,
+    EventType.ACCOUNT_LATCH_CLEARED: _latch_row,
     EventType.CORPORATE_ACTION_SPLIT: _split_rows,
     EventType.SESSION_CLOSED: lambda data: (("sessions", (data["session"],)),),
 }

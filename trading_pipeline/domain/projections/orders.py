@@ -9,7 +9,7 @@ from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.events import Event, EventType, instant_from
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import OrderState, Side
-from trading_pipeline.domain.portfolio import Fill, Position
+from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections.actions import action_moves, action_rows
 from trading_pipeline.domain.projections.rows import Handler, Touched, blank, money, move, position_of, require
 from trading_pipeline.domain.projections.tables import Key, Tables
@@ -90,18 +90,23 @@ def _order_filled(event: Event, tables: Tables) -> None:
         updated_at=event.at, last_seq=event.seq,
     )
     tables.put("orders", row)
-    tables.put(
-        "fills",
-        blank(
-            "fills", execution_id=fill.execution_id, client_id=fill.client_id, strategy=row["strategy"], symbol=fill.symbol,
-            side=fill.side.value, quantity=fill.quantity, price=fill.price, commission=fill.commission, at=fill.at,
-            session=data["session"], seq=event.seq,
-        ),
-    )
     _book(row["strategy"], row["account"], fill, event, tables)
 
 
+def _external_filled(event: Event, tables: Tables) -> None:
+    """An execution that no order of ours explains belongs to the account, under a name of its own (invariant 28)."""
+    _book(EXTERNAL, event.payload["account"], fill_of(event.payload), event, tables)
+
+
 def _book(strategy: str, account: str, fill: Fill, event: Event, tables: Tables) -> None:
+    tables.put(
+        "fills",
+        blank(
+            "fills", execution_id=fill.execution_id, client_id=fill.client_id, strategy=strategy, symbol=fill.symbol,
+            side=fill.side.value, quantity=fill.quantity, price=fill.price, commission=fill.commission, at=fill.at,
+            session=event.payload["session"], seq=event.seq,
+        ),
+    )
     position = position_of(tables.get("positions", (strategy, fill.symbol))) or Position(strategy, fill.symbol)
     after = position.after(fill)
     tables.put(
@@ -117,6 +122,46 @@ def _book(strategy: str, account: str, fill: Fill, event: Event, tables: Tables)
     tables.put("cash", cash)
 
 
+def _fill_corrected(event: Event, tables: Tables) -> None:
+    """The broker restates an execution: the fact carries the position as folded anew from every fill."""
+    data = event.payload
+    fill = require(tables, "fills", (data["execution_id"],), event)
+    flow = fill["quantity"] * (Decimal(data["price"]) - fill["price"]) * (-1 if fill["side"] == Side.BUY else 1)
+    flow -= Decimal(data["commission"]) - fill["commission"]
+    fill.update(price=Decimal(data["price"]), commission=Decimal(data["commission"]), seq=event.seq)
+    tables.put("fills", fill)
+    position = require(tables, "positions", (data["strategy"], data["symbol"]), event)
+    position.update(cost=Decimal(data["cost"]), realised=Decimal(data["realised"]), last_seq=event.seq)
+    tables.put("positions", position)
+    cash = require(tables, "cash", (data["account"],), event)
+    cash.update(
+        cash=cash["cash"] + flow, commissions=cash["commissions"] + Decimal(data["commission"]) - Decimal(data["commission_before"]),
+        last_seq=event.seq,
+    )
+    tables.put("cash", cash)
+
+
+def _order_adopted(event: Event, tables: Tables) -> None:
+    """An order with a name of ours that this ledger never wrote: it was restored from before (C14)."""
+    data = event.payload
+    if tables.get("orders", (data["client_id"],)) is not None:
+        raise IllegalTransition(
+            f"The order {data['client_id']} exists already.", value=data["client_id"], rule="only what is not in the ledger is adopted",
+            remedy="read the order's state",
+        )
+    tables.put(
+        "orders",
+        blank(
+            "orders", client_id=data["client_id"], action_id="", part="adopted", account=data["account"], strategy=EXTERNAL,
+            symbol=data["symbol"], side=data["side"], order_class=data["order_class"], order_type=data["order_type"],
+            time_in_force=data["time_in_force"], quantity=data["quantity"], reference=Decimal(data["reference"]),
+            limit_price=money(data["limit_price"]), stop_price=money(data["stop_price"]), state=OrderState.ACCEPTED.value,
+            reason="adopted", broker_order_id=data["broker_order_id"], filled_quantity=0, filled_value=ZERO, session=data["session"],
+            intent_at=event.at, submitted_at=event.at, updated_at=event.at, intent_seq=event.seq, last_seq=event.seq,
+        ),
+    )
+
+
 def _order_row(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
     return (("orders", (data["client_id"],)),)
 
@@ -126,7 +171,15 @@ def _intent_rows(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
 
 
 def _fill_rows(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
-    return (*_order_row(data), ("positions", (data["strategy"], data["symbol"])), ("cash", (data["account"],)))
+    return (*_order_row(data), *_booked_rows(data))
+
+
+def _correction_rows(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
+    return (("fills", (data["execution_id"],)), *_booked_rows(data))
+
+
+def _booked_rows(data: Mapping[str, Any]) -> tuple[tuple[str, Key], ...]:
+    return (("positions", (data["strategy"], data["symbol"])), ("cash", (data["account"],)))
 
 
 HANDLERS: dict[EventType, Handler] = {
@@ -144,10 +197,15 @@ HANDLERS: dict[EventType, Handler] = {
     EventType.ORDER_NOT_PLACED: _order_moves(OrderState.NOT_PLACED),
     EventType.ORDER_LATE_FOUND: _order_moves(OrderState.LATE_FOUND),
     EventType.ORDER_QUARANTINED: _order_moves(OrderState.QUARANTINED),
+    EventType.ORDER_ADOPTED: _order_adopted,
+    EventType.FILL_CORRECTED: _fill_corrected,
+    EventType.EXTERNAL_FILLED: _external_filled,
 }
 TOUCHED: dict[EventType, Touched] = {
     **dict.fromkeys(HANDLERS, _order_row),
     EventType.ORDER_INTENT: _intent_rows,
     EventType.ORDER_FILLED: _fill_rows,
     EventType.ORDER_PARTIALLY_FILLED: _fill_rows,
+    EventType.FILL_CORRECTED: _correction_rows,
+    EventType.EXTERNAL_FILLED: _booked_rows,
 }

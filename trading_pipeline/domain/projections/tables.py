@@ -84,6 +84,8 @@ TABLES: dict[str, Table] = {
             {"strategy": T, "symbol": T, "quantity": N, "cost": M, "realised": M, "opened_at": AT, "last_seq": N},
         ),
         Table("limits", ("account",), {"account": T, "version": N, "limits": J, "set_at": AT, "actor": T, "last_seq": N}),
+        Table("latches", ("scope",), {"scope": T, "state": T, "reason": T, "at": AT, "actor": T, "last_seq": N}),
+        Table("grants", ("scope", "session"), {"scope": T, "session": T, "amount": M, "at": AT, "actor": T, "last_seq": N}),
         Table("cash", ("account",), {"account": T, "cash": M, "deposited": M, "commissions": M, "last_seq": N}),
         Table(
             "snapshots", ("seq",),

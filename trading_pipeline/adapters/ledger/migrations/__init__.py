@@ -9,10 +9,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
+from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, HEALTH, LEASES, PROJECTIONS
 from trading_pipeline.errors import LedgerCorrupt
 
-REVISION = "0001"
+REVISION = "0002"
 VERSION_TABLE = "alembic_version"
 
 
@@ -53,12 +53,14 @@ def migrate(connection: sa.Connection, app_role: str) -> None:
 def _grant(connection: sa.Connection, app_role: str) -> None:
     role = connection.dialect.identifier_preparer.quote(app_role)
     projections = ", ".join(PROJECTIONS)
+    operational = f"{LEASES.name}, {HEALTH.name}"
     for statement in (
         f"GRANT USAGE ON SCHEMA public TO {role}",
-        f"REVOKE ALL ON {EVENTS.name}, {HEAD.name}, {VERSION_TABLE}, {projections} FROM {role}",
+        f"REVOKE ALL ON {EVENTS.name}, {HEAD.name}, {VERSION_TABLE}, {operational}, {projections} FROM {role}",
         f"GRANT SELECT, INSERT ON {EVENTS.name} TO {role}",
         f"GRANT SELECT, UPDATE (environment) ON {HEAD.name} TO {role}",
         f"GRANT SELECT ON {VERSION_TABLE} TO {role}",
+        f"GRANT SELECT, INSERT, UPDATE ON {operational} TO {role}",
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON {projections} TO {role}",
     ):
         connection.execute(sa.text(statement))
