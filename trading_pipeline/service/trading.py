@@ -4,7 +4,7 @@ made ready, or denied. Releases are paced here (D3), judged again in `execution`
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -35,6 +35,27 @@ from trading_pipeline.service.steps import StepResult, Tally, completed, due_str
 from trading_pipeline.service.voiding import void
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What sizing reads of the bars, USD a share; None in warm-up."""
+
+    atr: Decimal | None
+    support: Decimal | None
+    sma20: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """An action sized and judged."""
+
+    intent: OrderIntent | None
+    """None where there is nothing to send; the judgement says why."""
+    order_class: OrderClass
+    judgement: Judgement
+    release: datetime
+    """When it may go out, if it passed."""
+
+
 def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
     """One verdict with every rule for each action of the cycle, the most confident first."""
     done = completed(desk.ledger, cycle, "verdicts")
@@ -60,51 +81,63 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
 
 
 def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View, book: Book, tally: Tally) -> None:
+    if book.now < cycle.stale_at():
+        tally.saw(_void_opposites(desk, tx, book, row))
+    measured = _measured(spec, view)
+    proposed = propose(book, cycle, spec, row, measured)
+    stream, cause = f"strategy:{spec.name}", row["generated_seq"]
+    payload = evaluated_payload(book, cycle, spec, row, measured, proposed)
+    key = f"risk.evaluated:{row['action_id']}"
+    [evaluated] = tally.saw(tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", cause)))
+    if not tx.is_new(evaluated):
+        return
+    if proposed.intent is not None:
+        tally.count("judged")
+    if not proposed.judgement.passed:
+        tally.count("denied")
+        return
+    if spec.mode is Mode.APPROVAL:
+        generated, now = desk.ledger.event(cause), desk.now()
+        signal = generated.payload if generated is not None else {}
+        payload = requested_payload(book, cycle, spec, row, proposed, signal, evaluated, now, secrets.token_hex(8))
+        type_, what = EventType.APPROVAL_REQUESTED, "pending"
+    else:
+        type_, what, now = EventType.ACTION_READY, "ready", desk.now()
+        payload = ready_payload(book, cycle, row, proposed)
+    key = f"{type_.value}:{row['action_id']}"
+    tally.saw(tx.append(NewEvent(type_, stream, key, payload, now, "rulebook", evaluated.seq)))
+    tally.count(what)
+    changed = tx.get("actions", row["action_id"])
+    assert changed is not None
+    book.admit(changed)
+
+
+def propose(book: Book, cycle: Cycle, spec: StrategySpec, row: Row, measured: Measured) -> Proposed:
+    """Size and judge one proposed action; the same book gives the same, so a replay judges with it again.
+
+    Args:
+        row: Of `actions`; what it voids is void in the book.
+    """
     side = Side(row["side"])
     if book.now >= cycle.stale_at():
         age, life = book.now - cycle.due_at, cycle.stale_at() - cycle.due_at
-        measured = f"{age} after it was due"
-        verdict = Verdict("signal_ttl", Outcome.DENY, measured=measured, limit=f"{life}", detail="the run came back too late")
-        tally.count("denied")
-        kind = OrderClass.ENTRY if side is Side.BUY else OrderClass.EXIT
-        tally.saw(tx.append(_evaluated(book, cycle, spec, row, Judgement((verdict,)), kind, None)))
-        return
-    tally.saw(_void_opposites(desk, tx, book, row))
+        late = Verdict("signal_ttl", Outcome.DENY, f"{age} after it was due", f"{life}", "the run came back too late")
+        return Proposed(None, OrderClass.ENTRY if side is Side.BUY else OrderClass.EXIT, Judgement((late,)), book.now)
     held = book.held(spec.name, row["symbol"])
-    intent = _entry(desk, spec, row, view, book) if side is Side.BUY else _exit(desk, spec, row, book, held)
+    intent = _entry(book, spec, row, measured) if side is Side.BUY else _exit(book, spec, row, held)
     if isinstance(intent, NoEntry):
-        verdict = Verdict("sizing", Outcome.DENY, measured="0 shares", limit="at least 1 share", detail=f"{intent.reason}: {intent.detail}")
-        tally.count("denied")
-        tally.saw(tx.append(_evaluated(book, cycle, spec, row, Judgement((verdict,)), OrderClass.ENTRY, None)))
-        return
+        none = Verdict("sizing", Outcome.DENY, "0 shares", "at least 1 share", f"{intent.reason}: {intent.detail}")
+        return Proposed(None, OrderClass.ENTRY, Judgement((none,)), book.now)
     release = book.next_release(spec.name)
     judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if intent.order_class is OrderClass.EXIT and held else intent
     judgement = judge(judged, book.context(spec, intent, release=release))
     if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
         judgement = Judgement((*judgement.verdicts, low))
-    [evaluated] = tally.saw(tx.append(_evaluated(book, cycle, spec, row, judgement, intent.order_class, intent)))
-    if not tx.is_new(evaluated):
-        return
-    tally.count("judged")
-    if not judgement.passed:
-        tally.count("denied")
-        return
-    if spec.mode is Mode.APPROVAL:
-        tally.saw(tx.append(_request(book, cycle, spec, row, intent, judgement, view, evaluated)))
-        tally.count("pending")
-    else:
-        expires = min(cycle.stale_at(), _close(desk, book.now))
-        payload = {"cycle": cycle.cycle_id, "action_id": row["action_id"], "not_before": release, "expires_at": expires}
-        key = f"action.ready:{row['action_id']}"
-        tally.saw(tx.append(NewEvent(EventType.ACTION_READY, f"strategy:{spec.name}", key, payload, desk.now(), "rulebook", evaluated.seq)))
-        tally.count("ready")
-    changed = tx.get("actions", row["action_id"])
-    assert changed is not None
-    book.admit(changed)
+    return Proposed(intent, intent.order_class, judgement, release)
 
 
-def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> OrderIntent | NoEntry:
+def _entry(book: Book, spec: StrategySpec, row: Row, measured: Measured) -> OrderIntent | NoEntry:
     quote = book.outside.quotes.get(row["symbol"])
     if quote is None:
         return NoEntry("no_quote", f"{row['symbol']} has no quote at {book.now:%Y-%m-%d %H:%M:%S} UTC")
@@ -112,29 +145,32 @@ def _entry(desk: Desk, spec: StrategySpec, row: Row, view: View, book: Book) -> 
     held = book.held(spec.name, row["symbol"]) * quote.last
     plan = size_entry(
         spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=book.limits,
-        strategy_limits=spec.limits, atr=_newest(view, "atr_14"), support=_support(spec, view), sma20=_newest(view, "sma_20"),
-        collar=collar,
+        strategy_limits=spec.limits, atr=measured.atr, support=measured.support, sma20=measured.sma20, collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(row["symbol"]),
     )
     if isinstance(plan, NoEntry):
         return plan
     return OrderIntent(
-        action_id=row["action_id"], part="entry", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,
+        action_id=row["action_id"], part="entry", account=book.portfolio.account, environment=book.desk.environment, strategy=spec.name,
         symbol=row["symbol"], side=Side.BUY, order_class=OrderClass.ENTRY, quantity=plan.quantity, order_type=plan.order_type,
         reference=quote.last, limit_price=plan.limit_price, brackets=plan.brackets,
     )
 
 
-def _exit(desk: Desk, spec: StrategySpec, row: Row, book: Book, held: int) -> OrderIntent:
+def _exit(book: Book, spec: StrategySpec, row: Row, held: int) -> OrderIntent:
     quote = book.outside.quotes.get(row["symbol"])
     reference = quote.last if quote is not None else ZERO
     collar = effective_collar(book.limits, spec.limits, autonomous=spec.mode is Mode.AUTONOMOUS)
     limit = marketable_limit(Side.SELL, reference, collar, spec.price_band) if quote is not None else None
     return OrderIntent(
-        action_id=row["action_id"], part="exit", account=desk.broker.account_id, environment=desk.environment, strategy=spec.name,
+        action_id=row["action_id"], part="exit", account=book.portfolio.account, environment=book.desk.environment, strategy=spec.name,
         symbol=row["symbol"], side=Side.SELL, order_class=OrderClass.EXIT, quantity=held, order_type=OrderType.MARKETABLE,
         reference=reference, limit_price=limit,
     )
+
+
+def _measured(spec: StrategySpec, view: View) -> Measured:
+    return Measured(_newest(view, "atr_14"), _support(spec, view), _newest(view, "sma_20"))
 
 
 def _newest(view: View, column: str) -> Decimal | None:
@@ -164,39 +200,48 @@ def _void_opposites(desk: Desk, tx: Transaction, book: Book, row: Row) -> list[E
     return events
 
 
-def _evaluated(
-    book: Book, cycle: Cycle, spec: StrategySpec, row: Row, judgement: Judgement, kind: OrderClass, intent: OrderIntent | None,
-) -> NewEvent:
-    payload = {
+def evaluated_payload(book: Book, cycle: Cycle, spec: StrategySpec, row: Row, measured: Measured, proposed: Proposed) -> dict[str, Any]:
+    """The payload of `risk.evaluated`, with all that the verdicts took from outside the ledger."""
+    intent, judgement = proposed.intent, proposed.judgement
+    return {
         "cycle": cycle.cycle_id, "stage": "proposal", "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"],
-        "side": row["side"], "order_class": kind.value, "passed": judgement.passed, "reason": judgement.reason,
+        "side": row["side"], "order_class": proposed.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
         "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(), **book.limits_versions(spec.name),
+        "outside": encode(book.outside.only(row["symbol"])), "measured": encode(measured),
     }
-    key = f"risk.evaluated:{row['action_id']}"
-    return NewEvent(EventType.RISK_EVALUATED, f"strategy:{spec.name}", key, payload, book.desk.now(), "rulebook", row["generated_seq"])
 
 
-def _request(
-    book: Book, cycle: Cycle, spec: StrategySpec, row: Row, intent: OrderIntent, judgement: Judgement, view: View, evaluated: Event,
-) -> NewEvent:
-    desk, versions = book.desk, book.limits_versions(spec.name)
-    generated = desk.ledger.event(row["generated_seq"])
-    now = desk.now()
-    expires = min(now + spec.approval_timeout, _close(desk, now))
-    nonce = secrets.token_hex(8)
+def ready_payload(book: Book, cycle: Cycle, row: Row, proposed: Proposed) -> dict[str, Any]:
+    """The payload of `action.ready`: when it may go out, and until when."""
+    expires = min(cycle.stale_at(), _close(book.desk, book.now))
+    return {"cycle": cycle.cycle_id, "action_id": row["action_id"], "not_before": proposed.release, "expires_at": expires}
+
+
+def requested_payload(
+    book: Book, cycle: Cycle, spec: StrategySpec, row: Row, proposed: Proposed, signal: Mapping[str, Any], evaluated: Event, now: datetime,
+    nonce: str,
+) -> dict[str, Any]:
+    """The payload of `approval.requested`: what a person is shown, and its hash.
+
+    Args:
+        signal: The payload that the action was generated with.
+        evaluated: The verdicts, whose hash is shown.
+        nonce: Makes the hash of every request its own.
+    """
+    intent, versions = proposed.intent, book.limits_versions(spec.name)
+    assert intent is not None
+    expires = min(now + spec.approval_timeout, _close(book.desk, now))
     band = spec.price_band
-    shown = proposal(spec, intent, judgement, generated.payload if generated else {}) | {
+    shown = proposal(spec, intent, proposed.judgement, signal) | {
         **versions, "expires_at": instant_text(expires), "nonce": nonce, "verdict_hash": evaluated.hash.hex(),
         "price_low": format(intent.reference * (1 - band), "f"), "price_high": format(intent.reference * (1 + band), "f"),
-        "bar_end": instant_text(view.bars.last_end),
+        "bar_end": instant_text(book.outside.bar_ends[row["symbol"]]),
     }
-    payload = {
+    return {
         "cycle": cycle.cycle_id, "action_id": row["action_id"], "strategy": spec.name, "symbol": row["symbol"], "shown": shown,
         "hash": proposal_hash(shown), "nonce": nonce, "expires_at": expires, "price_low": shown["price_low"],
         "price_high": shown["price_high"], "limits_version": versions["limits_version"],
     }
-    key = f"approval.requested:{row['action_id']}"
-    return NewEvent(EventType.APPROVAL_REQUESTED, f"strategy:{spec.name}", key, payload, now, "rulebook", evaluated.seq)
 
 
 def proposal(spec: StrategySpec, intent: OrderIntent, judgement: Judgement, signal: Mapping[str, Any]) -> dict[str, Any]:
