@@ -1,16 +1,20 @@
 """Anchors: heads of the chain in a file beside the database, so that what is cut off or rewritten there is found here.
 
 One line an anchor in `anchors.jsonl`, appended and fsynced. A last line that was not written to its end is left out: the anchor
-before it stands.
+before it stands. The newest one is read from the file's end: it is asked for at every opening, and the file grows for years.
 """
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import storage_errors
+from trading_pipeline.adapters.durable_files import append_line, storage_errors
 from trading_pipeline.domain.events import instant_from, instant_text
 from trading_pipeline.ports import Anchor
+
+_TAIL = 4096
+"""Bytes: some twenty lines."""
 
 
 class AnchorFile:
@@ -22,37 +26,48 @@ class AnchorFile:
     def record(self, anchor: Anchor) -> None:
         """Append it durably, unless nothing has been added since the newest."""
         newest = self.newest()
-        if newest is not None and anchor.seq <= newest.seq:
-            return
-        text = json.dumps({"seq": anchor.seq, "hash": anchor.hash.hex(), "at": instant_text(anchor.at)}) + "\n"
-        with storage_errors("The anchor", self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            with self._path.open("ab+") as file:
-                file.seek(0, os.SEEK_END)
-                if file.tell():
-                    file.seek(-1, os.SEEK_END)
-                    text = text if file.read(1) == b"\n" else "\n" + text
-                file.write(text.encode())
-                file.flush()
-                os.fsync(file.fileno())
+        if newest is None or anchor.seq > newest.seq:
+            self._append(anchor)
+
+    def restart(self, anchor: Anchor) -> None:
+        """Go on from here: a person has accepted a ledger that was restored from before, or rewritten. Nothing is deleted."""
+        self._append(anchor, restart=True)
 
     def all(self) -> list[Anchor]:
-        """All of them, oldest first."""
+        """All that hold, oldest first: since the newest restart."""
         with storage_errors("The anchor", self._path):
-            if not self._path.exists():
-                return []
-            lines = self._path.read_bytes().splitlines()
-        return [anchor for line in lines if (anchor := _read(line)) is not None]
+            lines = self._path.read_bytes().splitlines() if self._path.exists() else []
+        found: list[Anchor] = []
+        for anchor, restart in _parsed(lines):
+            if restart:
+                found.clear()
+            found.append(anchor)
+        return found
 
     def newest(self) -> Anchor | None:
         """The last one."""
-        found = self.all()
-        return found[-1] if found else None
+        with storage_errors("The anchor", self._path):
+            if not self._path.exists():
+                return None
+            with self._path.open("rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - _TAIL))
+                lines = file.read().splitlines()
+        # The first line of a tail may have lost its beginning.
+        found = [anchor for anchor, _ in _parsed(lines if size <= _TAIL else lines[1:])]
+        return found[-1] if found else next(reversed(self.all()), None)
+
+    def _append(self, anchor: Anchor, **more: bool) -> None:
+        text = {"seq": anchor.seq, "hash": anchor.hash.hex(), "at": instant_text(anchor.at)} | more
+        with storage_errors("The anchor", self._path):
+            append_line(self._path, json.dumps(text))
 
 
-def _read(line: bytes) -> Anchor | None:
-    try:
-        text = json.loads(line)
-        return Anchor(int(text["seq"]), bytes.fromhex(text["hash"]), instant_from(text["at"]))
-    except (ValueError, KeyError, TypeError):
-        return None
+def _parsed(lines: Iterable[bytes]) -> Iterable[tuple[Anchor, bool]]:
+    """The anchors of the lines that were written whole, each with whether it begins anew."""
+    for line in lines:
+        try:
+            text = json.loads(line)
+            yield Anchor(int(text["seq"]), bytes.fromhex(text["hash"]), instant_from(text["at"])), bool(text.get("restart"))
+        except (ValueError, KeyError, TypeError):
+            continue

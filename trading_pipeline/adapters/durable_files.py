@@ -40,7 +40,23 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(name).unlink()
         raise
     for folder in dict.fromkeys([path.parent, *(each.parent for each in made)]):
-        _sync_folder(folder)
+        sync_folder(folder)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Append one line and fsync it; one that was cut off before it keeps its own. Makes the folder."""
+    new = not path.exists()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+") as file:
+        line = f"{text}\n".encode()
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else b"\n" + line
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync_folder(path.parent)
 
 
 def open_lock(path: Path) -> TextIO:
@@ -84,7 +100,8 @@ def storage_errors(what: str, where: Path) -> Iterator[None]:
         raise StorageError(f"{what} failed at {place}: {error.strerror}.", value=place, rule=rule, remedy=remedy) from error
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make what was made, renamed or removed in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,18 +1,18 @@
-"""Emergency stops as files of the home: written first, read inside every submission, good with everything else down.
+"""Emergency stops as the services see them: files of the home, read inside every submission, good with everything else down.
 
-One file a scope, `stops/ACCOUNT.json` or `stops/strategy-NAME.json`, written whole and fsynced before it counts. A file that is
-there and cannot be read is a stop: whoever wrote it meant one.
+A file that is there and cannot be read is a stop: whoever wrote it meant one. So is a folder that cannot be looked into. What the
+files are called and how they are written is in `stop_files`.
 """
 
 import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import storage_errors, write_atomically
-from trading_pipeline.domain.events import instant_from, instant_text
+from trading_pipeline.adapters.durable_files import storage_errors, sync_folder
+from trading_pipeline.adapters.stop_files import latch, path_of, scope_of
+from trading_pipeline.domain.events import instant_from
 from trading_pipeline.ports import Stop
 
-ACCOUNT = "ACCOUNT.json"
 _UNREADABLE = "its file cannot be read"
 
 
@@ -24,35 +24,48 @@ class LatchFiles:
 
     def stop(self, stop: Stop) -> Stop:
         """Latch; durable on return."""
-        path = self._folder / (ACCOUNT if stop.strategy is None else f"strategy-{stop.strategy}.json")
-        with storage_errors("The emergency stop", path):
-            if path.exists():
-                return self._read(path)
-            text = {"strategy": stop.strategy, "reason": stop.reason, "actor": stop.actor, "at": instant_text(stop.at)}
-            write_atomically(path, json.dumps(text, sort_keys=True).encode() + b"\n")
-        return stop
+        if latch(self._folder, stop.strategy, stop.reason, stop.actor, stop.at):
+            return stop
+        return _read(path_of(self._folder, stop.strategy)) or stop
 
     def stops(self) -> list[Stop]:
-        """Every stop in force."""
+        """Every stop in force, the account's first."""
         try:
-            return [self._read(path) for path in sorted(self._folder.glob("*.json"))]
+            found = [_read(path) for path in sorted(self._folder.iterdir()) if path.suffix == ".json"]
+        except FileNotFoundError:
+            return []
         except OSError:
-            return [Stop(None, _UNREADABLE, "latch", datetime.now(UTC))]
+            return [Stop(None, "the folder of stops cannot be read", "latch", datetime.now(UTC))]
+        return [stop for stop in found if stop is not None]
 
     def standing(self, strategy: str) -> Stop | None:
         """The stop that keeps the strategy from sending anything."""
-        return next((stop for stop in self.stops() if stop.strategy in (None, strategy)), None)
+        return _read(path_of(self._folder, None)) or _read(path_of(self._folder, strategy))
 
     def clear(self) -> None:
-        """Take the account's latch away."""
-        path = self._folder / ACCOUNT
+        """Take the account's latch away, for good on return."""
+        path = path_of(self._folder, None)
         with storage_errors("The emergency stop", path):
-            path.unlink(missing_ok=True)
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return
+            sync_folder(self._folder)
 
-    def _read(self, path: Path) -> Stop:
-        try:
-            text = json.loads(path.read_bytes())
-            return Stop(text["strategy"], str(text["reason"]), str(text["actor"]), instant_from(text["at"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            name = None if path.name == ACCOUNT else path.stem.removeprefix("strategy-")
-            return Stop(name, _UNREADABLE, "latch", datetime.now(UTC))
+
+def _read(path: Path) -> Stop | None:
+    try:
+        text = json.loads(path.read_bytes())
+        return Stop(scope_of(path), str(text["reason"]), str(text["actor"]), instant_from(text["at"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return Stop(scope_of(path), _UNREADABLE, "latch", _changed_at(path))
+
+
+def _changed_at(path: Path) -> datetime:
+    """The same at every reading, as far as the file lets it be known."""
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except OSError:
+        return datetime.now(UTC)

@@ -3,7 +3,7 @@
 import os
 import pwd
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 from trading_pipeline.domain.adjustments import Split
@@ -11,6 +11,7 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
 from trading_pipeline.ports import Anchors, BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Latch, Ledger, MarketData, ObjectStore
+from trading_pipeline.service.journal import Journal, NoJournal
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ class Desk:
     broker: Broker
     latch: Latch
     anchors: Anchors
+    journal: Journal = field(default_factory=NoJournal)
+    """Takes the facts of an emergency while the ledger takes none."""
 
     def now(self) -> datetime:
         """The market clock."""
