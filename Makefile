@@ -62,6 +62,17 @@ day-soak: setup ## a day of 390 cycles through the warm launcher
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 
+.PHONY: fuzz-replies hostile-sessions approval-races
+
+fuzz-replies: setup ## hostile model replies through parser, sizing and rulebook: N=1000000, SEED=1, JOBS=1
+	@N=$(or $(N),1000000) $(PYTHON) -m tests.evidence.fuzz_replies
+
+hostile-sessions: setup ## a policy that always asks for the worst: N=1000 sessions
+	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.hostile
+
+approval-races: setup ## approve, reject, expire, void and stop at once on the same proposal: N=10000
+	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.approval_races
+
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
