@@ -8,8 +8,10 @@ two processes never interleave. Orders are kept as JSON by the domain's codec; e
 import json
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -150,11 +152,14 @@ class PostgresBook:
             found = connection.execute(query).one()
         return found
 
-    def _store(self, connection: sa.Connection, account: sa.Row[Any], book: Book, before: dict[int, str], executed: int) -> bool:
+    def _store(self, connection: sa.Connection, account: sa.Row[Any], book: Book, before: dict[int, PaperOrder], executed: int) -> bool:
         orders = [
-            {"account": book.account, "number": order.number, "client_id": order.ticket.client_id, "open": order.open, "content": content}
-            for order, content in ((order, _text(order)) for order in _all_orders(book))
-            if before.get(order.number) != content
+            {
+                "account": book.account, "number": order.number, "client_id": order.ticket.client_id, "open": order.open,
+                "content": canonical_payload(encode(order)),
+            }
+            for order in _all_orders(book)
+            if before.get(order.number) != order
         ]
         if orders:
             statement = insert(_orders)
@@ -192,7 +197,7 @@ def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str
     wanted = sa.or_(_orders.c.open, _orders.c.client_id.in_(list(named))) if named else _orders.c.open
     query = sa.select(_orders.c.content).where(_orders.c.account == account.account, wanted).order_by(_orders.c.number)
     for (content,) in connection.execute(query):
-        book.add(decode(PaperOrder, json.loads(content)))
+        book.add(copy(_decoded(content)))
     wanted_executions = []
     if since is not None:
         wanted_executions.append(_executions.c.at >= since)
@@ -212,12 +217,15 @@ def _all_orders(book: Book) -> Iterator[PaperOrder]:
     return (order for orders in book.named.values() for order in orders)
 
 
-def _contents(book: Book) -> dict[int, str]:
-    return {order.number: _text(order) for order in _all_orders(book)}
+def _contents(book: Book) -> dict[int, PaperOrder]:
+    """Copies to compare with: every value in an order is immutable."""
+    return {order.number: copy(order) for order in _all_orders(book)}
 
 
-def _text(order: PaperOrder) -> str:
-    return canonical_payload(encode(order))
+@lru_cache(maxsize=4096)
+def _decoded(content: str) -> PaperOrder:
+    """An order as it is stored; never changed, only copied. Each of many cancels in a row loads the others as they were."""
+    return decode(PaperOrder, json.loads(content))
 
 
 def _row(account: str, execution: Execution) -> dict[str, Any]:
