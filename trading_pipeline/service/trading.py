@@ -5,7 +5,7 @@ made ready, or denied. Releases are paced here (D3), judged again in `execution`
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from trading_pipeline.domain.approvals import ActionState, proposal_hash
 from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
 from trading_pipeline.domain.limits import effective_collar
 from trading_pipeline.domain.money import ZERO, to_cents
@@ -63,7 +63,8 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     specs = {spec.name: spec for spec in due_strategies(desk, cycle)}
     waiting = desk.ledger.find("actions", cycle_id=cycle.cycle_id, state=ActionState.PROPOSED.value)
-    if cycle.bar_end is None or not waiting:
+    left = _left_behind(desk, cycle)
+    if cycle.bar_end is None or not (waiting or left):
         return nothing_to_do(desk, cycle, "verdicts", "no action was proposed")
     tally = Tally("verdicts", cycle)
     seen = market.views(desk, cycle, tuple(specs.values()))
@@ -71,13 +72,39 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
     with desk.ledger.transaction() as tx:
         in_force(desk, tx)
         decided_on = {symbol: view.bars.last_end for symbol, view in seen.items() if len(view.bars)}
-        symbols = [row["symbol"] for row in waiting]
+        symbols = [row["symbol"] for row in [*waiting, *(row for _, row in left)]]
         book = Book.read(desk, tx, look(desk, tx, symbols, cycle.interval, mismatched=mismatched, bar_ends=decided_on))
+        for late, row in left:
+            _deny(desk, tx, late, row, book, tally)
         for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
             # A strategy revised meanwhile is judged, and asks a person, as it is now.
             spec = spec_of(book.strategies[row["strategy"]])
             _judge(desk, tx, cycle, spec, row, seen[row["symbol"]], book, tally)
         return tally.complete(tx, desk.now())
+
+
+def _left_behind(desk: Desk, cycle: Cycle) -> list[tuple[Cycle, Row]]:
+    """Proposals that no run came to judge before they went stale, such as that of a killed one: each with the cycle it was made in."""
+    found = []
+    for row in desk.ledger.find("actions", state=ActionState.PROPOSED.value):
+        strategy = desk.ledger.get("strategies", row["strategy"])
+        if row["cycle_id"] == cycle.cycle_id or strategy is None:
+            continue
+        interval, day = spec_of(strategy).interval, date.fromisoformat(row["session"])
+        due_at = desk.calendar.session(day).open if interval.daily else row["bar_end"]
+        made_in = Cycle(row["cycle_id"], CycleKind.BAR, day, due_at, interval, row["bar_end"])
+        if desk.now() >= made_in.stale_at():
+            found.append((made_in, row))
+    return found
+
+
+def _deny(desk: Desk, tx: Transaction, cycle: Cycle, row: Row, book: Book, tally: Tally) -> None:
+    """Write down that a proposal of an earlier cycle is stale."""
+    spec, measured = spec_of(book.strategies[row["strategy"]]), Measured(None, None, None)
+    payload = evaluated_payload(book, cycle, spec, row, measured, propose(book, cycle, spec, row, measured))
+    stream, key = f"strategy:{spec.name}", f"risk.evaluated:{row['action_id']}"
+    tally.saw(tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["generated_seq"])))
+    tally.count("denied")
 
 
 def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View, book: Book, tally: Tally) -> None:
