@@ -4,6 +4,7 @@ A bar covers `start <= t < end`; both are UTC. Columns stay float64 for indicato
 the decision path is Decimal. Deliberately without pandas: the desk starts without it.
 """
 
+import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -113,6 +114,13 @@ class BarTable:
         """A table of no bars."""
         ints, floats = np.empty(0, np.int64), np.empty(0, np.float64)
         return cls(symbol, interval, ints, ints, floats, floats, floats, floats, floats)
+
+    def digest(self) -> str:
+        """SHA-256 in hex over every value, symbol and interval included: equal tables have equal digests."""
+        content = hashlib.sha256(f"{self.symbol} {self.interval} {len(self)}\n".encode())
+        for name in COLUMNS:
+            content.update(np.ascontiguousarray(getattr(self, name)).tobytes())
+        return content.hexdigest()
 
     def rows(self, first: int, last: int) -> Self:
         """Bars `first <= i < last` as views, no copy."""

@@ -69,10 +69,11 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} is not the one that was shown.", value=shown_hash,
                 rule="an approval is bound to exactly what was shown", remedy="look at it again",
             )
-        release = Book.at_hand(desk, tx).next_release(row["strategy"])
+        book = Book.at_hand(desk, tx)
+        release = book.next_release(row["strategy"])
         payload = {
             "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
-            "not_before": release, "expires_at": release + APPROVED_TTL,
+            "not_before": release, "expires_at": release + APPROVED_TTL, "paced_at": book.now,
         }
         key = f"approval.approved:{name}"
         stream = f"strategy:{row['strategy']}"

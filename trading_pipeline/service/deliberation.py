@@ -4,7 +4,7 @@ The request is committed before anybody is asked, the reply before anything foll
 module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HOLD is a valid answer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -20,6 +20,7 @@ from trading_pipeline.ports import Answer, Question
 from trading_pipeline.service import market
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.market import View
 from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
 
 
@@ -37,7 +38,8 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     tally = Tally("signals", cycle)
     states = {row["name"]: row["state"] for row in desk.ledger.find("strategies", name=[spec.name for spec in specs])}
     stopped = [spec for spec in specs if states[spec.name] not in RUNNING]
-    asked = _questions(desk, cycle, [spec for spec in specs if states[spec.name] in RUNNING])
+    running = [spec for spec in specs if states[spec.name] in RUNNING]
+    asked = questions(desk, cycle, running, market.views(desk, cycle, running))
     doubts = _doubts(desk, cycle, asked)
     answerable = [question for question in asked if _place(question) not in doubts]
     with desk.ledger.transaction() as tx:
@@ -50,7 +52,7 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     with desk.ledger.transaction() as tx:
         ordered = [answers[_place(question)] for question in asked]
         responded = tally.saw(tx.append(*_responses(desk, cycle, asked, ordered, requested)))
-        decided = tally.saw(tx.append(*_decisions(desk, cycle, asked, ordered, responded)))
+        decided = tally.saw(tx.append(*decisions(cycle, asked, ordered, responded, desk.now())))
         for event in decided:
             tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
         return tally.complete(tx, desk.now())
@@ -85,23 +87,22 @@ def _miss(desk: Desk, cycle: Cycle, spec: StrategySpec, why: str) -> NewEvent:
     return NewEvent(EventType.SIGNAL_MISSED, f"strategy:{spec.name}", key, payload, desk.now(), "cycle")
 
 
-def _questions(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec]) -> list[Question]:
-    specs = tuple(specs)
-    seen = market.views(desk, cycle, specs)
+def questions(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec], seen: Mapping[str, View]) -> list[Question]:
+    """What each strategy's decision maker is asked about each symbol, as it is seen."""
     charts = {
         (name, event.payload["symbol"]): event.payload["sha256"]
         for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
         for name in event.payload["strategies"]
     }
     positions = {(row["strategy"], row["symbol"]): row for row in desk.ledger.find("positions") if row["quantity"] > 0}
-    questions = []
+    asked = []
     for spec in specs:
         for symbol in spec.symbols:
             view = seen[symbol]
             position = positions.get((spec.name, symbol))
             held = None if position is None else len(view.bars.since(_bar_start(desk, spec, position["opened_at"])))
-            questions.append(Question(spec.name, spec.agent, symbol, view.bars, view.columns, held, charts.get((spec.name, symbol))))
-    return questions
+            asked.append(Question(spec.name, spec.agent, symbol, view.bars, view.columns, held, charts.get((spec.name, symbol))))
+    return asked
 
 
 def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
@@ -187,16 +188,19 @@ def _responses(desk: Desk, cycle: Cycle, questions: list[Question], answers: lis
     ]
 
 
-def _decisions(desk: Desk, cycle: Cycle, questions: list[Question], answers: list[Answer], responded: list[Event]) -> list[NewEvent]:
+def decisions(
+    cycle: Cycle, asked: Sequence[Question], answers: Sequence[Answer], responded: Sequence[Event], at: datetime,
+) -> list[NewEvent]:
+    """What follows from each answer: `llm.action_generated`, or `llm.abstained`."""
     events = []
-    for question, answer, response in zip(questions, answers, responded, strict=True):
+    for question, answer, response in zip(asked, answers, responded, strict=True):
         common = {"cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "session": cycle.session}
         stream = f"strategy:{question.strategy}"
         match answer.decision:
             case Abstain() as abstain:
                 payload = common | {"reason": abstain.reason, "detail": abstain.detail}
                 key = f"llm.abstained:{cycle.cycle_id}:{_place(question)}"
-                events.append(NewEvent(EventType.LLM_ABSTAINED, stream, key, payload, desk.now(), f"model:{answer.provider}", response.seq))
+                events.append(NewEvent(EventType.LLM_ABSTAINED, stream, key, payload, at, f"model:{answer.provider}", response.seq))
             case Signal() as signal:
                 payload = common | {
                     "action_id": action_id(question.strategy, cycle.cycle_id, question.symbol), "action": signal.action.value,
@@ -205,5 +209,5 @@ def _decisions(desk: Desk, cycle: Cycle, questions: list[Question], answers: lis
                 }
                 key = f"llm.action_generated:{cycle.cycle_id}:{_place(question)}"
                 actor = f"model:{answer.provider}"
-                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, desk.now(), actor, response.seq))
+                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, at, actor, response.seq))
     return events

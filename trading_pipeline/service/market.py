@@ -8,6 +8,7 @@ are needed, from the archive, at a cost of microseconds a symbol.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -119,12 +120,8 @@ def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
         if not len(view.bars):
             tally.count("without_bars")
             continue
-        values = {name: _value(column) for name, column in view.columns.items()}
-        warming = sorted(name for name, value in values.items() if value is None)
-        payload = {
-            "cycle": cycle.cycle_id, "symbol": symbol, "interval": str(cycle.interval), "bar_end": view.bars.last_end,
-            "bars": len(view.bars), "values": values, "warm_up": warming,
-        }
+        payload = computed_payload(cycle, view)
+        warming = payload["warm_up"]
         tally.count("symbols")
         if warming:
             tally.count("in_warm_up")
@@ -139,6 +136,16 @@ def compute_indicators(desk: Desk, cycle: Cycle) -> StepResult:
         tally.count("dropped", len(tally.saw([event for event in tx.append(*drops) if tx.is_new(event)])))
         tally.saw(tx.append(*events))
         return tally.complete(tx, desk.now())
+
+
+def computed_payload(cycle: Cycle, view: View) -> dict[str, Any]:
+    """The payload of `indicators.computed`: the newest values, and the digest of the bars that they follow from."""
+    values = {name: _value(column) for name, column in view.columns.items()}
+    warming = sorted(name for name, value in values.items() if value is None)
+    return {
+        "cycle": cycle.cycle_id, "symbol": view.bars.symbol, "interval": str(cycle.interval), "bar_end": view.bars.last_end,
+        "bars": len(view.bars), "bars_digest": view.bars.digest(), "values": values, "warm_up": warming,
+    }
 
 
 def render_charts(desk: Desk, cycle: Cycle) -> StepResult:

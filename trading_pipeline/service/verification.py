@@ -69,7 +69,7 @@ def _verify(ledger: Ledger) -> VerificationReport:
             difference = _add(derivation, ledger, derivation.seq + 1) or _head_difference(derivation, head) or _stamp_difference(ledger)
             for table in TABLES:
                 if difference is None:
-                    count, difference = _compare(table, ledger.dump(table), derivation.tables.rows(table))
+                    count, difference = compare_rows(table, ledger.dump(table), derivation.tables.rows(table))
                     rows += count
     return VerificationReport(ledger.environment, derivation.seq, rows, head[0], head[1].hex(), difference)
 
@@ -120,7 +120,7 @@ def _stamp_difference(ledger: Ledger) -> Difference | None:
     return Difference("the environment is the one the ledger was opened for", ledger.environment, str(opened), 1, column="environment")
 
 
-def _compare(table: str, stored: Iterable[Row], derived: Iterable[Row]) -> tuple[int, Difference | None]:
+def compare_rows(table: str, stored: Iterable[Row], derived: Iterable[Row]) -> tuple[int, Difference | None]:
     """The number of rows alike, and the first that is not; both sides come in key order."""
     key = TABLES[table].key
     rows = 0
