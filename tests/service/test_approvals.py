@@ -9,13 +9,15 @@ import pytest
 from tests.desks import OPEN, PERSON, bars, floor, market, strategy
 from trading_pipeline.domain.approvals import proposal_hash
 from trading_pipeline.domain.cycles import follow_up
-from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
+from trading_pipeline.ports import Stop
 from trading_pipeline.service import approvals, controls, queries
 from trading_pipeline.service.approvals import DEMO_PERSON, approve, reject
 from trading_pipeline.service.cycle import run_follow_up
+from trading_pipeline.service.voiding import void, void_open
 
 E = EventType
 
@@ -72,6 +74,75 @@ def test_a_proposal_is_decided_once(tmp_path, second):
     head = stage.desk.ledger.head()
     with pytest.raises(Conflict, match="approved already by user:anna"):
         second(stage.desk, name, actor="user:bert")
+    assert stage.desk.ledger.head() == head
+
+
+def test_an_approval_whose_answer_was_lost_is_repeated_without_effect(tmp_path):
+    """46, fault 3: the same person, the same hash and with it the same nonce: the same answer, and nothing is written."""
+    stage = asking(tmp_path)
+    row = stage.row("approvals")
+    first = approve(stage.desk, row["action_id"], actor=PERSON, shown_hash=row["hash"])
+    head = stage.desk.ledger.head()
+    stage.go(OPEN + timedelta(seconds=400))
+    assert approve(stage.desk, row["action_id"], actor=PERSON, shown_hash=row["hash"]) == first
+    assert stage.desk.ledger.head() == head
+
+
+@pytest.mark.parametrize("change", [{"actor": "user:bert"}, {"shown_hash": None}, {"shown_hash": "0" * 64}])
+def test_only_the_very_same_approval_is_repeated(tmp_path, change):
+    stage = asking(tmp_path)
+    row = stage.row("approvals")
+    given = {"actor": PERSON, "shown_hash": row["hash"]}
+    approve(stage.desk, row["action_id"], **given)
+    head = stage.desk.ledger.head()
+    with pytest.raises(Conflict, match="approved already by user:anna"):
+        approve(stage.desk, row["action_id"], **(given | change))
+    assert stage.desk.ledger.head() == head
+
+
+def test_an_approval_that_was_acted_on_or_taken_back_is_not_repeated(tmp_path):
+    """46, fault 58: a replay is a conflict, and no second order comes of it."""
+    for what in ("consumed", "voided"):
+        stage = asking(tmp_path / what)
+        row = stage.row("approvals")
+        approve(stage.desk, row["action_id"], actor=PERSON, shown_hash=row["hash"])
+        if what == "consumed":
+            stage.release()
+        else:
+            controls.pause(stage.desk, "buyer", actor=PERSON)
+        orders = stage.rows("orders")
+        with pytest.raises(Conflict, match=f"{what} already"):
+            approve(stage.desk, row["action_id"], actor=PERSON, shown_hash=row["hash"])
+        assert stage.rows("orders") == orders
+
+
+def test_nothing_is_approved_for_a_strategy_that_does_not_run(tmp_path):
+    """52, 54: between a stop and the voiding of what waits, nobody approves; nor while only the latch knows of the stop."""
+    recorded, latched = asking(tmp_path / "a"), asking(tmp_path / "b")
+    with recorded.desk.ledger.transaction() as tx:
+        payload = {"strategy": "buyer", "reason": "smoke"}
+        stopped = NewEvent(E.STRATEGY_EMERGENCY_STOPPED, "strategy:buyer", "stop:1", payload, recorded.desk.now(), PERSON)
+        tx.append(stopped)
+    latched.desk.latch.stop(Stop("buyer", "smoke", PERSON, latched.desk.now()))
+    for stage in (recorded, latched):
+        head = stage.desk.ledger.head()
+        with pytest.raises(Conflict, match="emergency stop"):
+            approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
+        assert stage.desk.ledger.head()[0] <= head[0] + 1, "the account's limits are written down, nothing else"
+        assert stage.row("approvals")["state"] == "pending"
+    with recorded.desk.ledger.transaction() as tx:
+        [voided] = void_open(tx, "stopped", recorded.desk.now(), PERSON, strategy="buyer")
+        assert voided.type is E.APPROVAL_VOIDED
+
+
+def test_what_is_over_is_not_voided_again(tmp_path):
+    """Whoever voids may have looked before somebody else decided: that is no error and changes nothing."""
+    stage = asking(tmp_path)
+    seen = stage.row("actions")
+    reject(stage.desk, seen["action_id"], actor=PERSON)
+    head = stage.desk.ledger.head()
+    with stage.desk.ledger.transaction() as tx:
+        assert void(tx, seen, "the price moved", stage.desk.now(), "rulebook") == []
     assert stage.desk.ledger.head() == head
 
 

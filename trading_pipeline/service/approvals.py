@@ -14,8 +14,11 @@ from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import NEW_YORK
+from trading_pipeline.domain.strategies import StrategyState
+from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
+from trading_pipeline.service import emergency
 from trading_pipeline.service.account_limits import in_force, standing
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk, is_person
@@ -39,10 +42,11 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
     Args:
         action_id: Its id, or the beginning of it if that is unique.
         actor: The person: `user:NAME`; `demo:person` in the demo only.
-        shown_hash: The hash of what the person saw; it must be the proposal's.
+        shown_hash: The hash of what the person saw; it must be the proposal's. With it the same person may ask again until the
+            action is sent, as when the answer was lost, and gets the same event.
 
     Raises:
-        Conflict: It is no longer pending, has expired, or something else was shown.
+        Conflict: It is no longer pending, has expired, something else was shown, or the strategy does not run.
         PermissionRequired: The actor is no person who may decide here.
         UnknownName: There is no such proposal.
     """
@@ -51,6 +55,9 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
     with desk.ledger.transaction() as tx:
         in_force(desk, tx)
     with desk.ledger.transaction() as tx:
+        repeated = _repeated(tx, name, actor, shown_hash)
+        if repeated is not None:
+            return repeated
         row = _pending(tx, name)
         now = desk.now()
         if now >= row["expires_at"]:
@@ -58,6 +65,7 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} expired at {row['expires_at'].astimezone(NEW_YORK):%H:%M:%S} New York.", value=name,
                 rule="a proposal is approved strictly before it expires", remedy="wait for the next one",
             )
+        _check_running(desk, tx, row)
         strategy = tx.get("strategies", row["strategy"])
         if strategy is None or strategy["limits_version"] != row["limits_version"]:
             raise Conflict(
@@ -172,6 +180,26 @@ def named_some(ids: Iterable[str], most: int = 6) -> str:
     """Ids to choose from, in order; of very many the first."""
     names = sorted(ids)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _repeated(reader: Reader, name: str, actor: str, shown_hash: str | None) -> Event | None:
+    """The approval that this very one repeats: the same person, the same hash and with it the same nonce, nothing done since."""
+    row = reader.get("approvals", name)
+    given = (ActionState.APPROVED.value, actor, shown_hash)
+    return reader.event_by_key(f"approval.approved:{name}") if row and given == (row["state"], row["decided_by"], row["hash"]) else None
+
+
+def _check_running(desk: Desk, reader: Reader, row: Row) -> None:
+    """Nothing is approved for a strategy that may not trade, in the moment before what waits is voided either (invariant 54)."""
+    name, strategy = row["strategy"], reader.get("strategies", row["strategy"])
+    stop = emergency.in_force(desk, reader, name)
+    if stop is None and strategy is not None and strategy["state"] == StrategyState.RUNNING.value:
+        return
+    why = "an emergency stop is in force" if stop is not None else state_words(strategy["state"]) if strategy is not None else "gone"
+    raise Conflict(
+        f"{name} does not run: {why}.", value=name, rule="only proposals of a running strategy are approved",
+        remedy="look at it with `trading strategy list`",
+    )
 
 
 def _pending(reader: Reader, name: str) -> Row:

@@ -2,14 +2,17 @@
 
 from datetime import date, datetime
 
-from trading_pipeline.domain.approvals import OPEN
+from trading_pipeline.domain.approvals import OPEN, ActionState
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Transaction
 
 
 def void(tx: Transaction, row: Row, reason: str, at: datetime, actor: str, cause: int | None = None) -> list[Event]:
-    """Void an open action and, if it has one, its approval."""
+    """Void an action and, if it has one, its approval; nothing when it is open no longer: who saw the row may have been overtaken."""
+    present = tx.get("actions", row["action_id"])
+    if present is None or ActionState(present["state"]) not in OPEN:
+        return []
     asked = tx.get("approvals", row["action_id"]) is not None
     type_ = EventType.APPROVAL_VOIDED if asked else EventType.ACTION_VOIDED
     payload = {"action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"], "reason": reason}
