@@ -10,9 +10,11 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.risk import Quote, RiskContext, Verdict, World
+from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.domain.volatility import Volatility
 
 NEW_YORK = ZoneInfo("America/New_York")
 
@@ -27,12 +29,22 @@ def session(day: str, close: str = "16:00") -> Session:
     return Session(date.fromisoformat(day), at(day, "09:30"), at(day, close))
 
 
+CALM = Volatility(Decimal("1.00"), False, None)
 NOW = at("2012-10-16", "11:00:00")
 
 
 def quote(last: str = "100.00", bid: str = "99.99", ask: str = "100.01", when: datetime = NOW, symbol: str = "IBM") -> Quote:
     """A quote of now."""
     return Quote(symbol, Decimal(bid), Decimal(ask), Decimal(last), when)
+
+
+def trips(*results: str, ago: float = 0) -> tuple[RoundTrip, ...]:
+    """Round trips in MSFT with these results, a minute apart, the newest closed so many seconds ago."""
+    newest = NOW - timedelta(seconds=ago)
+    many = len(results)
+    return tuple(
+        RoundTrip("MSFT", newest - timedelta(minutes=many - 1 - number), Decimal(result)) for number, result in enumerate(results)
+    )
 
 
 def order(order_class: OrderClass = OrderClass.ENTRY, **changes: Any) -> OrderIntent:
@@ -57,7 +69,7 @@ def context(**changes: Any) -> RiskContext:
             average_day_volume=Decimal(1_000_000), short_history=False, halted=None, position=200, open_exit_quantity=0,
             symbol_exposure=Decimal(20_000), strategy_symbol_exposure=Decimal(20_000), sector=None, sector_exposure=None,
             last_trade_at=None, last_action_at=None, last_account_order_at=None, orders_last_hour=0, open_orders=0,
-            day_notional=Decimal(0), consecutive_rejects=0, open_action=None, unknown_order=None,
+            day_notional=Decimal(0), consecutive_rejects=0, open_action=None, unknown_order=None, volatility=CALM,
         ),
         **changes,
     )

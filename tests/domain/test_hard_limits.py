@@ -164,7 +164,8 @@ def test_a_setting_at_the_hard_limit_is_accepted_and_one_above_names_the_invaria
 TIGHT_AND_LOOSE: list[tuple[str, Any, Any]] = [
     *((name, D("0.01"), D("0.02")) for name in (
         "max_order_value", "max_position_value", "max_concentration", "position_target", "sector_target", "max_day_loss",
-        "max_day_notional", "max_volume_share", "max_spread", "price_collar", "max_bar_gap",
+        "max_day_notional", "max_volume_share", "max_spread", "price_collar", "max_bar_gap", "volatility_trip",
+        "volatility_clear",
     )),
     ("max_open_orders", 3, 4), ("max_consecutive_rejects", 1, 2),
     ("max_quote_age", timedelta(seconds=1), timedelta(seconds=2)),

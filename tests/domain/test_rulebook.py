@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.rulebook_cases import NOW, context, live, order, quote, verdict_of
+from tests.domain.rulebook_cases import NOW, context, live, order, quote, trips, verdict_of
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
@@ -14,6 +14,7 @@ from trading_pipeline.domain.orders import Bracket, OrderClass, OrderType, Side,
 from trading_pipeline.domain.risk import Outcome, RiskContext, World
 from trading_pipeline.domain.rulebook import CLASS_MATRIX, RULEBOOK, judge
 from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.domain.volatility import Volatility
 
 E, X, P = OrderClass.ENTRY, OrderClass.EXIT, OrderClass.PROTECTIVE
 D = Decimal
@@ -102,6 +103,38 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("account_day_loss", {}, {"account_day_pnl": D("-1000.00")}, False),
     ("strategy_day_loss", {}, {"strategy_day_pnl": D("-999.99")}, True),
     ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1000.00")}, False),
+    # D12: what a person granted for the session is added, never to the other level; 53: fees and open losses are in the measure
+    ("account_day_loss", {}, {"account_day_pnl": D("-1499.99"), "account_loss_granted": D(500)}, True),
+    ("account_day_loss", {}, {"account_day_pnl": D("-1500.00"), "account_loss_granted": D(500)}, False),
+    ("account_day_loss", {}, {"account_day_pnl": D("-1000.00"), "strategy_loss_granted": D(500)}, False),
+    ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1499.99"), "strategy_loss_granted": D(500)}, True),
+    ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1500.00"), "strategy_loss_granted": D(500)}, False),
+    ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1000.00"), "account_loss_granted": D(500)}, False),
+    ("strategy_day_loss", {}, {"strategy_loss_granted": D(-1)}, False),
+    ("account_day_loss", {}, {"account_loss_granted": NAN}, False),
+    # F5: three losses in a row, half an hour
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", ago=0)}, True),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=1799.999)}, False),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=1800)}, True),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "0", "-1", ago=0)}, True),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", "5", ago=60)}, False),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=1799), "at_release": NOW + timedelta(seconds=1)}, True),
+    ("cool_off", {}, {"round_trips": trips("-1", ago=0), "strategy_limits": StrategyLimits(losing_streak=1)}, False),
+    ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=0), "strategy_limits": StrategyLimits(cool_off=None)}, True),
+    # half of $10,000
+    ("recovery_size", {"limit_price": D("100.00")}, {"round_trips": trips("-1", "-1", "-1")}, True),
+    ("recovery_size", {"limit_price": D("100.01")}, {"round_trips": trips("-1", "-1", "-1")}, False),
+    ("recovery_size", {"limit_price": D("100.01")}, {"round_trips": trips("-1", "-1", "-1", "0")}, False),
+    ("recovery_size", {"limit_price": D("100.01")}, {"round_trips": trips("-1", "-1", "-1", "0.01")}, True),
+    ("recovery_size", {"limit_price": D("100.01")}, {"round_trips": trips("-1", "-1")}, True),
+    (
+        "recovery_size", {"limit_price": D("100.01")},
+        {"round_trips": trips("-1", "-1", "-1"), "strategy_limits": StrategyLimits(recovery_size=None)}, True,
+    ),
+    ("revenge_entry", {}, {"last_losing_exit_at": NOW - timedelta(minutes=30)}, True),
+    ("revenge_entry", {}, {"last_losing_exit_at": NOW - timedelta(minutes=29, seconds=59.999)}, False),
+    ("revenge_entry", {}, {"last_losing_exit_at": NOW, "strategy_limits": StrategyLimits(revenge_wait=None)}, True),
+    ("revenge_entry", {}, {"last_losing_exit_at": NOW + timedelta(seconds=1)}, False),
     ("consecutive_rejects", {}, {"consecutive_rejects": 4}, True),
     ("consecutive_rejects", {}, {"consecutive_rejects": 5}, False),
     ("orders_per_hour", {}, {"orders_last_hour": 9}, True),
@@ -167,7 +200,11 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("unknown_order", {}, {"unknown_order": "ABC"}, False),
     ("self_cross", {}, {"crossing_order": "ABC"}, False),
     ("halted", {}, {"halted": True}, False),
-    ("volatility", {}, {"volatility_block": True}, False),
+    # D13: the ratio that would trip it, and the block that outlasts it
+    ("volatility", {}, {"volatility": Volatility(D("2.99"), False, None)}, True),
+    ("volatility", {}, {"volatility": Volatility(D("3.00"), True, NOW)}, False),
+    ("volatility", {}, {"volatility": Volatility(D("2.99"), True, NOW - timedelta(minutes=5))}, False),
+    ("volatility", {}, {"volatility": Volatility(D("2.00"), False, None), "account_limits": AccountLimits(volatility_trip=D(2))}, False),
     ("environment", {"environment": "prod"}, {}, False),
     ("environment", {"account": ""}, {}, False),
     ("environment", {"environment": "live"}, {}, False),
@@ -206,6 +243,21 @@ def test_what_only_the_live_market_has_is_required_there_and_not_applicable_else
         verdict = verdict_of(rule, order(), context(world=world))
         assert verdict.outcome is Outcome.NOT_APPLICABLE
         assert verdict.detail
+
+
+def test_a_symbol_whose_volatility_cannot_be_measured_is_denied_on_the_live_market_and_shown_as_such_elsewhere() -> None:
+    """D13, D30."""
+    assert verdict_of("volatility", order(), live(volatility=None)).outcome is Outcome.DENY
+    for world in (World.REPLAY, World.BACKTEST):
+        verdict = verdict_of("volatility", order(), context(world=world, volatility=None))
+        assert (verdict.outcome, verdict.measured) == (Outcome.NOT_APPLICABLE, "unknown")
+        assert "too few bars" in verdict.detail
+
+
+def test_a_rule_of_discipline_that_is_switched_off_says_so() -> None:
+    free = context(strategy_limits=StrategyLimits(cool_off=None, recovery_size=None, revenge_wait=None))
+    for rule in ("cool_off", "recovery_size", "revenge_entry"):
+        assert (verdict_of(rule, order(), free).outcome, verdict_of(rule, order(), free).measured) == (Outcome.NOT_APPLICABLE, "off")
 
 
 def test_a_sector_is_judged_when_known_and_shown_as_not_applicable_when_not() -> None:
@@ -267,7 +319,10 @@ MATRIX: list[tuple[str, str, dict[str, Any], dict[str, Any], tuple[str, str, str
     ("buying power", "buying_power", {}, {"buying_power": D(100)}, (DENY, OK, OK)),
     ("daily loss, account", "account_day_loss", {}, {"account_day_pnl": D(-1_000)}, (DENY, OK, OK)),
     ("daily loss, strategy", "strategy_day_loss", {}, {"strategy_day_pnl": D(-1_000)}, (DENY, OK, OK)),
-    ("volatility", "volatility", {}, {"volatility_block": True}, (DENY, OK, OK)),
+    ("volatility", "volatility", {}, {"volatility": Volatility(D("3.10"), True, NOW)}, (DENY, OK, OK)),
+    ("losing streak", "cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=60)}, (DENY, OK, OK)),
+    ("after a losing streak", "recovery_size", {"quantity": 60}, {"round_trips": trips("-1", "-1", "-1", ago=1800)}, (DENY, OK, OK)),
+    ("sold at a loss", "revenge_entry", {}, {"last_losing_exit_at": NOW - timedelta(minutes=1)}, (DENY, OK, OK)),
     ("forbidden symbol", "forbidden_symbol", {}, {"leveraged_symbols": frozenset({"IBM"})}, (DENY, OK, OK)),
     ("orders/hour", "orders_per_hour", {}, {"orders_last_hour": 10}, (DENY, OK, OK)),
     ("stale quote", "fresh_quote", {}, {"quote": quote(when=NOW - timedelta(seconds=6))}, (DENY, DENY, OK)),

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.domain.rulebook_cases import NOW, context, live, order, quote
-from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from tests.domain.rulebook_cases import CALM, NOW, context, live, order, quote, trips
+from trading_pipeline.domain.limits import LONGER_IS_TIGHTER, AccountLimits, StrategyLimits, looser
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent
 from trading_pipeline.domain.risk import Outcome, RiskContext
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.domain.volatility import Volatility
 
 E, X, P = OrderClass.ENTRY, OrderClass.EXIT, OrderClass.PROTECTIVE
 D = Decimal
@@ -22,11 +23,14 @@ NAN, INF = D("NaN"), D("Infinity")
 
 MONEY_FIELDS = (
     "equity", "buying_power", "account_day_pnl", "strategy_day_pnl", "average_day_volume", "symbol_exposure", "strategy_symbol_exposure",
-    "sector_exposure", "day_notional",
+    "sector_exposure", "day_notional", "account_loss_granted", "strategy_loss_granted",
 )
 COUNT_FIELDS = ("position", "open_exit_quantity", "orders_last_hour", "open_orders", "consecutive_rejects")
 NONE_IS_A_FACT = frozenset(
-    {"last_trade_at", "last_action_at", "last_account_order_at", "open_action", "unknown_order", "crossing_order", "at_release"}
+    {
+        "last_trade_at", "last_action_at", "last_account_order_at", "open_action", "unknown_order", "crossing_order", "at_release",
+        "last_losing_exit_at",
+    }
 )
 SIGNED = frozenset({"account_day_pnl", "strategy_day_pnl"})
 
@@ -54,7 +58,14 @@ def contexts(draw: st.DrawFn) -> RiskContext:
         "position": [0, 200], "open_exit_quantity": [0, 150], "orders_last_hour": [0, 9, 10], "open_orders": [0, 10],
         "consecutive_rejects": [0, 5], "last_trade_at": [None, NOW - timedelta(seconds=29), NOW - timedelta(seconds=30)],
         "last_action_at": [None, NOW - timedelta(seconds=59)], "open_action": [None, "a-0"], "unknown_order": [None, "ABC"],
-        "strategy_state": [StrategyState.RUNNING, StrategyState.PAUSED_USER], "latched": [False, True], "volatility_block": [False, True],
+        "strategy_state": [StrategyState.RUNNING, StrategyState.PAUSED_USER], "latched": [False, True],
+        "volatility": [CALM, Volatility(D("2.50"), True, NOW), Volatility(D("2.50"), False, None), Volatility(D("4.00"), True, NOW)],
+        "account_loss_granted": [D(0), D(1), D(500)], "strategy_loss_granted": [D(0), D(500)],
+        "round_trips": [(), trips("-1", "-1", "-1", ago=60), trips("-1", "-1", "-1", "-1", "2", ago=900), trips("-5", "-1", "0", ago=5)],
+        "last_losing_exit_at": [None, NOW - timedelta(minutes=29), NOW - timedelta(minutes=31)],
+        "strategy_limits": [
+            StrategyLimits(max_position_value=D(40_000)), StrategyLimits(cool_off=None, recovery_size=None, revenge_wait=None),
+        ],
         "mode": list(Mode), "quote": [quote(), quote(when=NOW - timedelta(seconds=6)), quote(bid="98.00", ask="102.00")],
         "bar_end": [NOW, NOW - timedelta(minutes=6)],
     }
@@ -94,7 +105,7 @@ def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.Dat
 def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: str) -> None:
     situation = live(sector="Technology", sector_exposure=D(0))
     assert judge(order(), situation).passed
-    harmless = {"mode", "short_history", "breakers"}  # unknown, they count as autonomous and as short: the stricter reading
+    harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
     unknown: dict[str, Any] = {name: None}
     assert judge(order(), replace(situation, **unknown)).passed is (name in harmless)
 
@@ -124,8 +135,10 @@ def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> Accou
     match value:
         case frozenset():
             tighter = value | {"IBM"}
-        case timedelta() if name == "min_order_gap":
+        case timedelta() if name in {"min_order_gap", *LONGER_IS_TIGHTER}:
             tighter = value * draw(st.integers(1, 50))
+        case None:
+            tighter = getattr(StrategyLimits(), name)
         case timedelta():
             tighter = value / draw(st.integers(1, 50))
         case int():
@@ -133,6 +146,7 @@ def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> Accou
         case _:
             tighter = value * draw(SHRINKING)
     changed: dict[str, Any] = {name: tighter}
+    assert isinstance(limits, AccountLimits) or not looser(name, value, tighter)
     return replace(limits, **changed)
 
 

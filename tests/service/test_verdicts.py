@@ -179,7 +179,8 @@ def test_the_same_action_within_sixty_seconds_is_a_duplicate(tmp_path):
 def test_an_opposite_signal_voids_what_waits(tmp_path):
     """D29: a dip is bought and pending when the position's exit comes."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY))
-    spec = strategy(interval=Interval.MIN1, mode=Mode.APPROVAL, agent=ExpressionAgent(ALWAYS, ALWAYS))
+    at_once = StrategyLimits(revenge_wait=None)
+    spec = strategy(interval=Interval.MIN1, mode=Mode.APPROVAL, agent=ExpressionAgent(ALWAYS, ALWAYS), limits=at_once)
     stage = floor(tmp_path, source, at(10, 0, 1), spec)
     stage.cycle(Interval.MIN1)
     [bought] = stage.rows("actions")

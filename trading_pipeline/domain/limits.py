@@ -66,6 +66,10 @@ class AccountLimits:
 
     The largest real gap over a night in twenty years of large companies was 0.44 (NVDA, 2004-08-06).
     """
+    volatility_trip: Decimal = Decimal(3)
+    """How many times the usual range blocks entries in a symbol (D13), see `volatility.breaker`."""
+    volatility_clear: Decimal = Decimal(2)
+    """Below so many times the block ends; at most `volatility_trip`, whatever it says."""
     forbidden_symbols: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -84,18 +88,42 @@ class AccountLimits:
 
 @dataclass(frozen=True, slots=True)
 class StrategyLimits:
-    """What one strategy allows itself. Money in USD."""
+    """What one strategy allows itself. Money in USD; None switches a rule of discipline off (F5)."""
 
     max_order_value: Decimal = Decimal(10_000)
     max_position_value: Decimal = Decimal(10_000)
     max_day_loss: Decimal = Decimal(1_000)
     max_orders_per_hour: int = 10
     price_collar: Decimal = Decimal("0.05")
+    losing_streak: int = 3
+    """Losing round trips in a row, within a session, that call for `cool_off` and `recovery_size`."""
+    cool_off: timedelta | None = timedelta(minutes=30)
+    """No entry for so long after such a streak, or after a loss that makes it longer."""
+    recovery_size: Decimal | None = Decimal("0.5")
+    """The fraction of its size that an entry has after such a streak, until a round trip wins or the session ends."""
+    revenge_wait: timedelta | None = timedelta(minutes=30)
+    """No entry in a symbol for so long after it was sold at a loss."""
 
     def __post_init__(self) -> None:
         check_positive(self, "strategy limits")
+        if self.recovery_size is not None and self.recovery_size > 1:
+            raise SettingsError(
+                f"recovery_size = {self.recovery_size} would enlarge an entry after losses.", value=self.recovery_size,
+                rule="it is a fraction of the size, at most 1", remedy="set recovery_size to 1 or less, or to \"off\"",
+            )
         if self.max_order_value > MAX_ORDER_VALUE:
             raise over_hard_limit("max_order_value", self.max_order_value)
+
+
+LONGER_IS_TIGHTER: Final = frozenset({"cool_off", "revenge_wait"})
+"""Of a strategy's limits, those that allow less the higher they are."""
+
+
+def looser(name: str, before: Any, after: Any) -> bool:
+    """Whether a strategy's limit of this name would allow more than before; None is off and allows most."""
+    if before is None or after is None:
+        return before is not None and after is None
+    return bool(after < before if name in LONGER_IS_TIGHTER else after > before)
 
 
 def effective_collar(account: AccountLimits, strategy: StrategyLimits, *, autonomous: bool) -> Decimal:

@@ -129,6 +129,8 @@ class OrderIntent:
     stop_price: Decimal | None = None
     time_in_force: TimeInForce = TimeInForce.DAY
     brackets: tuple[Bracket, ...] = ()
+    oco: str | None = None
+    """Of a protective order that is sent by itself: those of one group cancel each other."""
 
     @property
     def client_id(self) -> str:

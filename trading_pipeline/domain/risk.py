@@ -12,8 +12,11 @@ from enum import StrEnum
 
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.domain.volatility import Volatility
 
 
 class World(StrEnum):
@@ -100,7 +103,8 @@ class RiskContext:
     """Everything a rule may look at; None means unknown, and unknown denies where the rule applies.
 
     Only where None is a fact of its own does it not deny: `last_*` (never), `open_action`, `unknown_order`,
-    `crossing_order` (there is none), `sector` together with `sector_exposure` (no source of sectors).
+    `crossing_order` (there is none), `sector` together with `sector_exposure` (no source of sectors), `volatility` where no
+    history is required (D30).
     Money in USD. Exposures are worst-case: held shares at the mark plus working, unknown and admitted
     (READY, APPROVED) entries at their worst price, the judged action excluded.
     """
@@ -112,7 +116,7 @@ class RiskContext:
     mode: Mode
     strategy_state: StrategyState
     latched: bool
-    """The account is under an emergency stop."""
+    """The account, or this strategy, is under an emergency stop."""
     account_limits: AccountLimits
     strategy_limits: StrategyLimits
     universe: frozenset[str]
@@ -162,10 +166,15 @@ class RiskContext:
     """An order of this symbol whose outcome nobody knows, or a quarantine."""
     crossing_order: str | None = None
     """A working order of the account on the other side of the symbol that this one could trade against."""
-    volatility_block: bool = False
-    breakers: bool = True
-    """Whether there are an account latch and a volatility breaker at all; False in this version."""
-    """The volatility breaker has tripped and has not cleared (D13)."""
+    volatility: Volatility | None = None
+    """The symbol's breaker (D13); None while its history is too short to measure it."""
+    account_loss_granted: Decimal = ZERO
+    """What a person let the account lose beyond its limit, this session only (D12)."""
+    strategy_loss_granted: Decimal = ZERO
+    round_trips: tuple[RoundTrip, ...] = ()
+    """The strategy's of this session, in order of time."""
+    last_losing_exit_at: datetime | None = None
+    """When the strategy last sold of this symbol at a loss, this session."""
     clock_offset: timedelta | None = None
     """Our clock against the broker's or NTP (invariant 72)."""
     contract_id: str | None = None

@@ -11,7 +11,7 @@ from typing import Final
 
 from trading_pipeline.domain.orders import OrderClass, OrderIntent
 from trading_pipeline.domain.risk import Judgement, Outcome, RiskContext, Verdict
-from trading_pipeline.domain.rules import form, hard, size, standing
+from trading_pipeline.domain.rules import discipline, form, hard, size, standing
 from trading_pipeline.domain.rules.readings import Rule
 
 
@@ -74,6 +74,9 @@ _ROWS: tuple[tuple[Rule, Treatment, Treatment, Treatment], ...] = (
     (size.orders_per_hour, _DENY, _OK, _OK),
     (size.open_orders, _DENY, _OK, _OK),
     (size.order_gap, _DENY, _DENY, _OK),
+    (discipline.cool_off, _DENY, _OK, _OK),
+    (discipline.recovery_size, _DENY, _OK, _OK),
+    (discipline.revenge_entry, _DENY, _OK, _OK),
 )
 
 RULEBOOK: Final[tuple[Rule, ...]] = tuple(row[0] for row in _ROWS)

@@ -101,7 +101,7 @@ def split_exit(quantity: int, price: Decimal) -> list[int]:
 def size_entry(
     sizing: Sizing, *, price: Decimal, equity: Decimal, buying_power: Decimal, held_value: Decimal, limits: AccountLimits,
     strategy_limits: StrategyLimits, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, collar: Decimal,
-    price_band: Decimal = DEFAULT_PRICE_BAND, average_day_volume: Decimal | None = None,
+    price_band: Decimal = DEFAULT_PRICE_BAND, average_day_volume: Decimal | None = None, recovering: bool = False,
 ) -> EntryPlan | NoEntry:
     """Plan an entry, or say why there is none.
 
@@ -119,6 +119,7 @@ def size_entry(
         collar: Fraction, see `limits.effective_collar`.
         price_band: Fraction, see `marketable_limit`.
         average_day_volume: Shares; where given, `max_volume_share` of it is one of the sizes.
+        recovering: After a losing streak: the entry is `recovery_size` of what it would have been (F5).
     """
     if not (price.is_finite() and price > 0):
         return NoEntry("no_price", f"{price} is no price")
@@ -161,6 +162,11 @@ def size_entry(
     quantity = binding.shares
     if isinstance(sizing, RiskSizing):
         quantity = _multiplied(sizes, sizing.exposure_multiplier)
+    smaller = strategy_limits.recovery_size
+    if recovering and smaller is not None:
+        binding = Size("recovery", int(quantity * smaller), f"{smaller:.2%} of {quantity} shares after a losing streak")
+        quantity = binding.shares
+        sizes.append(binding)
     if quantity < 1:
         return NoEntry("below_one_share", f"{binding.name} allows {binding.shares} shares: {binding.because}")
     return EntryPlan(

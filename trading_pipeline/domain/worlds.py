@@ -34,6 +34,7 @@ class Input(StrEnum):
     HALTS = "halts"
     CLOCK_OFFSET = "clock_offset"
     CONTRACT = "contract"
+    VOLATILITY = "volatility"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ _VOLUME = Source(Supply.DERIVED, "volume derived from the archive: up to 20 prio
 _SECTOR = Source(Supply.NOT_APPLICABLE, "no source of sectors; judged when a sector is known")
 _NO_HALTS = Source(Supply.NOT_APPLICABLE, "recorded bars carry no halts or price bands")
 _OWN_CLOCK = Source(Supply.NOT_APPLICABLE, "the market clock is our own")
+_SHORT_HISTORY = Source(Supply.NOT_APPLICABLE, "the archive holds too few bars to tell what is usual; judged when it holds enough")
 _BY_SYMBOL = Source(Supply.NOT_APPLICABLE, "the archive and the paper broker know symbols, not contracts")
 
 SOURCES: Final[Mapping[Input, Mapping[World, Source]]] = MappingProxyType(
@@ -75,6 +77,10 @@ SOURCES: Final[Mapping[Input, Mapping[World, Source]]] = MappingProxyType(
         Input.CONTRACT: {
             World.LIVE: Source(Supply.REQUIRED, "contract id from the broker"),
             World.REPLAY: _BY_SYMBOL, World.BACKTEST: _BY_SYMBOL,
+        },
+        Input.VOLATILITY: {
+            World.LIVE: Source(Supply.REQUIRED, "volatility from the archive: 12 sessions of bars, 61 of daily ones"),
+            World.REPLAY: _SHORT_HISTORY, World.BACKTEST: _SHORT_HISTORY,
         },
     }
 )

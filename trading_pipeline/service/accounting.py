@@ -43,7 +43,7 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
         cause = newest[0]["seq"] if newest else None
         key = f"snapshot:{cycle.cycle_id}"
         tally.saw(tx.append(NewEvent(EventType.PORTFOLIO_SNAPSHOTTED, "account", key, payload, desk.now(), "cycle", cause)))
-        tally.saw(tx.append(_reconciled(desk, f"reconciled:{cycle.cycle_id}", differences)))
+        tally.saw(tx.append(reconciled(desk, f"reconciled:{cycle.cycle_id}", differences)))
         tally.count("positions", sum(1 for position in portfolio.positions if position.quantity))
         tally.count("differences", len(differences))
         tally.count("doubted", len(doubted))
@@ -125,8 +125,7 @@ def _closes(desk: Desk, symbol: str, since: datetime | None) -> list[Decimal]:
 
 def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:
     """A portfolio as the payload of `portfolio.snapshotted`."""
-    baseline = reader.get("sessions", session.isoformat())
-    day_pnl = to_cents(portfolio.equity - baseline["baseline_equity"]) if baseline else ZERO
+    made = day_pnl(reader, portfolio, session)
     held = [
         {
             "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "cost": to_cents(p.cost), "mark": portfolio.marks[p.symbol],
@@ -138,7 +137,7 @@ def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dic
     return {
         "account": portfolio.account, "session": session, "equity": to_cents(portfolio.equity), "cash": to_cents(portfolio.cash),
         "market_value": to_cents(portfolio.market_value), "realised": to_cents(portfolio.realised),
-        "unrealised": to_cents(portfolio.unrealised), "day_pnl": day_pnl, "positions": {"held": held},
+        "unrealised": to_cents(portfolio.unrealised), "day_pnl": to_cents(made or ZERO), "positions": {"held": held},
     }
 
 
@@ -151,14 +150,38 @@ def strategy_pnl(portfolio: Portfolio) -> dict[str, Decimal]:
     return totals
 
 
-def _baseline(desk: Desk, tx: Transaction) -> tuple[Decimal, dict[str, str]]:
+def day_pnl(reader: Reader, portfolio: Portfolio, session: date) -> Decimal | None:
+    """USD the account has made in a session, realised, open and after fees; money paid in or out since its baseline is none of it (30).
+
+    None while the session has no baseline.
+    """
+    opened = reader.event_by_key(f"session.opened:{session}")
+    if opened is None:
+        return None
+    deposited = deposits(reader, portfolio.account)
+    before = Decimal(opened.payload.get("deposited", deposited))
+    return portfolio.equity - Decimal(opened.payload["baseline_equity"]) - (deposited - before)
+
+
+def deposits(reader: Reader, account: str) -> Decimal:
+    """USD paid in less paid out, ever."""
+    row = reader.get("cash", account)
+    return row["deposited"] if row else ZERO
+
+
+def _baseline(desk: Desk, tx: Transaction) -> dict[str, Any]:
     """What the day is measured from: the last session's closing figures, so that a gap at the open counts; else what is there now."""
+    deposited = deposits(tx, desk.broker.account_id)
     closed = tx.find("sessions", state="closed", order_by="session", descending=True, limit=1)
     if closed and not tx.find("sessions", state="open"):
-        report = json.loads(closed[0]["report"])
-        return closed[0]["closing_equity"], {name: figures["total_pnl"] for name, figures in report["strategies"].items()}
+        report, event = json.loads(closed[0]["report"]), tx.event_by_key(f"session.closed:{closed[0]['session']}")
+        return {
+            "baseline_equity": closed[0]["closing_equity"], "deposited": event.payload.get("deposited", deposited) if event else deposited,
+            "strategy_pnl": {name: figures["total_pnl"] for name, figures in report["strategies"].items()},
+        }
     portfolio = portfolio_of(desk, tx)
-    return to_cents(portfolio.equity), {name: format(to_cents(pnl), "f") for name, pnl in strategy_pnl(portfolio).items()}
+    pnl = {name: format(to_cents(made), "f") for name, made in strategy_pnl(portfolio).items()}
+    return {"baseline_equity": to_cents(portfolio.equity), "deposited": deposited, "strategy_pnl": pnl}
 
 
 def open_session(desk: Desk, tx: Transaction, session: date) -> None:
@@ -170,8 +193,7 @@ def open_session(desk: Desk, tx: Transaction, session: date) -> None:
         key = f"account.funded:{account}"
         tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}"))
     if tx.get("sessions", session.isoformat()) is None:
-        equity, baselines = _baseline(desk, tx)
-        payload = {"session": session, "baseline_equity": equity, "strategy_pnl": baselines}
+        payload = {"session": session} | _baseline(desk, tx)
         tx.append(NewEvent(EventType.SESSION_OPENED, "account", f"session.opened:{session}", payload, desk.now(), "cycle"))
 
 
@@ -210,6 +232,7 @@ def _cash_mismatch(desk: Desk) -> str:
     return "" if stated == row["cash"] else f"cash: booked {row['cash']:f} USD, the broker states {stated:f}"
 
 
-def _reconciled(desk: Desk, key: str, differences: list[str]) -> NewEvent:
+def reconciled(desk: Desk, key: str, differences: list[str]) -> NewEvent:
+    """The result of a comparison as a fact."""
     payload = {"account": desk.broker.account_id, "agrees": not differences, "differences": differences, "world": encode(desk.world)}
     return NewEvent(EventType.RECONCILED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}")

@@ -23,9 +23,10 @@ from trading_pipeline.domain.risk import RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.accounting import CASH, portfolio_of, strategy_pnl
+from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.outside import Outside, look
+from trading_pipeline.service.track_record import TrackRecord, track_record
 
 _WORKING = tuple(state.value for state in WORKING)
 _ADMITTED = (ActionState.READY.value, ActionState.APPROVED.value)
@@ -52,8 +53,14 @@ class Book:
     """Those in force for the account."""
     account_limits_version: int | None
     """None before any limits were written down: nothing has been judged yet."""
-    opening_equity: Decimal | None
+    day_pnl: Decimal | None
+    """The account's, USD; None before the session was opened."""
     opening_pnl: Mapping[str, str]
+    latched: bool
+    """Whether the ledger has the account under an emergency stop."""
+    granted: Mapping[str, Decimal]
+    """What a person lets the day's loss exceed its limit by, by scope: `account`, `strategy:NAME` (D12)."""
+    track: TrackRecord
 
     @classmethod
     def at_hand(cls, desk: Desk, reader: Reader) -> "Book":
@@ -63,20 +70,20 @@ class Book:
     @classmethod
     def read(cls, desk: Desk, reader: Reader, outside: Outside) -> "Book":
         """Read everything that judging needs; `outside` is what was looked at, now or when it was recorded."""
-        now = outside.now
-        today = desk.today().isoformat()
-        session, limits = reader.get("sessions", today), standing(desk, reader)
+        now, portfolio = outside.now, portfolio_of(desk, reader, outside.marks)
+        today, limits = desk.today().isoformat(), standing(desk, reader)
         opened = reader.event_by_key(f"session.opened:{today}")
+        latch = reader.get("latches", f"account:{desk.broker.account_id}")
         actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
         actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
+        recent = reader.find("orders", since=("submitted_at", now - timedelta(days=1)))
         return cls(
-            desk=desk, outside=outside, portfolio=portfolio_of(desk, reader, outside.marks),
-            orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
-            recent=reader.find("orders", since=("submitted_at", now - timedelta(days=1))), actions=list(actions.values()),
-            strategies={row["name"]: row for row in reader.find("strategies")},
-            limits=limits.effective, account_limits_version=limits.version,
-            opening_equity=session["baseline_equity"] if session else None,
-            opening_pnl=opened.payload["strategy_pnl"] if opened else {},
+            desk=desk, outside=outside, portfolio=portfolio, orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
+            recent=recent, actions=list(actions.values()), strategies={row["name"]: row for row in reader.find("strategies")},
+            limits=limits.effective, account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
+            opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
+            granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
+            track=track_record(desk, reader, recent),
         )
 
     @property
@@ -93,10 +100,10 @@ class Book:
         """Shares the strategy holds."""
         return next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
 
-    def exits_working(self, strategy: str, symbol: str, *, protective: bool) -> int:
-        """Shares in working exits, one of each OCO group; with or without protective orders."""
+    def exits_working(self, strategy: str, symbol: str, *, protective: bool, pairs_with: str | None = None) -> int:
+        """Shares in working exits, one of each OCO group; with or without protective orders, and without the group `pairs_with`."""
         total = 0
-        groups: set[str] = set()
+        groups = set() if pairs_with is None else {pairs_with}
         for row in self.orders:
             if row["strategy"] != strategy or row["symbol"] != symbol or row["side"] != Side.SELL.value:
                 continue
@@ -160,30 +167,31 @@ class Book:
         desk, row = self.desk, self.strategies.get(spec.name)
         volume = self.outside.volumes.get(intent.symbol)
         expected = desk.calendar.last_closed_slot(self.now, spec.interval)
-        equity = self.portfolio.equity
-        pnl = strategy_pnl(self.portfolio).get(spec.name, ZERO)
         orders_today = [order for order in self.recent if order["session"] == desk.today().isoformat() and order["submitted_at"]]
         return RiskContext(
             now=self.now, world=desk.world, session=desk.calendar.at(self.now), mode=spec.mode,
-            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT, latched=False,
+            strategy_state=StrategyState(row["state"]) if row else StrategyState.DRAFT,
+            latched=self.latched or not self.outside.stopped.isdisjoint(("*", spec.name)),
             account_limits=self.limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
-            equity=equity, buying_power=self.portfolio.cash - self._reserved(intent),
-            account_day_pnl=None if self.opening_equity is None else equity - self.opening_equity,
-            strategy_day_pnl=pnl - Decimal(self.opening_pnl.get(spec.name, "0")),
+            equity=self.portfolio.equity, buying_power=self.portfolio.cash - self._reserved(intent),
+            account_day_pnl=self.day_pnl, strategy_day_pnl=self.strategy_day_pnl(spec.name),
             quote=self.outside.quotes.get(intent.symbol), interval=spec.interval, bar_end=self.outside.bar_ends.get(intent.symbol),
             bar_expected_end=expected.end if expected else None,
             average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
             position=self.held(spec.name, intent.symbol),
-            open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None),
+            open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None, pairs_with=intent.oco),
             symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
             sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id),
             last_action_at=self._last_action(intent),
             last_account_order_at=self.last_account_order(intent.action_id),
-            orders_last_hour=self._orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
+            orders_last_hour=self.orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
             day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
-            consecutive_rejects=self._rejects(spec.name), open_action=self._open_action(intent),
+            consecutive_rejects=self.track.rejects.get(spec.name, 0), open_action=self._open_action(intent),
             unknown_order=self._unknown(intent),
-            crossing_order=self._crossing(intent), breakers=False, at_release=release,
+            crossing_order=self._crossing(intent), volatility=self.outside.volatility.get(intent.symbol),
+            account_loss_granted=self.granted.get("account", ZERO), strategy_loss_granted=self.granted.get(f"strategy:{spec.name}", ZERO),
+            round_trips=self.track.round_trips.get(spec.name, ()),
+            last_losing_exit_at=self.track.losing_exits.get((spec.name, intent.symbol)), at_release=release,
         )
 
     def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
@@ -268,7 +276,8 @@ class Book:
         """Whether an order's children wait for it still: nothing of it is filled."""
         return any(row["client_id"] == parent and row["filled_quantity"] == 0 for row in self.orders)
 
-    def _orders_last_hour(self, strategy: str) -> int:
+    def orders_last_hour(self, strategy: str) -> int:
+        """Submissions of entries and exits in the sliding or the clock hour, whichever is more (D15)."""
         times: list[datetime] = [
             row["submitted_at"] for row in self.recent
             if row["strategy"] == strategy and row["order_class"] != OrderClass.PROTECTIVE.value
@@ -276,14 +285,9 @@ class Book:
         hour_began = self.now.replace(minute=0, second=0, microsecond=0)
         return max(sum(at > self.now - timedelta(hours=1) for at in times), sum(at >= hour_began for at in times))
 
-    def _rejects(self, strategy: str) -> int:
-        rejected = 0
-        own = [row for row in self.recent if row["strategy"] == strategy and row["parent"] is None]
-        for row in sorted(own, key=lambda row: row["intent_seq"], reverse=True):
-            if row["state"] != OrderState.REJECTED.value:
-                break
-            rejected += 1
-        return rejected
+    def strategy_day_pnl(self, strategy: str) -> Decimal:
+        """What the strategy has made today, realised and open, USD."""
+        return strategy_pnl(self.portfolio).get(strategy, ZERO) - Decimal(self.opening_pnl.get(strategy, "0"))
 
     def average_volume(self, symbol: str) -> Decimal | None:
         """Shares of the symbol traded in a session, on average (invariant 38); None when nothing is known."""

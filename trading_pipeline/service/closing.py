@@ -13,7 +13,7 @@ from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import InputError
 from trading_pipeline.service import controls
-from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
+from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
@@ -57,7 +57,8 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
                     {"strategy": name, "session": session.day} | figures, desk.now(), "clock",
                 )
             )
-        payload = {"session": session.day, "closing_equity": report["equity"], "report": report}
+        deposited = deposits(tx, desk.broker.account_id)
+        payload = {"session": session.day, "closing_equity": report["equity"], "deposited": deposited, "report": report}
         tx.append(NewEvent(EventType.SESSION_CLOSED, "account", f"session.closed:{session.day}", payload, desk.now(), "clock"))
     return report
 
@@ -65,8 +66,6 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
 def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[str, Any]:
     """Trades, profit and model cost of one session, for the account and for each strategy. USD as strings."""
     portfolio = portfolio_of(desk, desk.ledger)
-    row = desk.ledger.get("sessions", session.day.isoformat())
-    baseline = row["baseline_equity"] if row else portfolio.equity
     opened = desk.ledger.event_by_key(f"session.opened:{session.day}")
     before: dict[str, str] = dict(opened.payload["strategy_pnl"]) if opened else {}
     fills = desk.ledger.find("fills", session=session.day.isoformat())
@@ -84,7 +83,7 @@ def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[
     return {
         "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(portfolio.equity),
         "cash": _text(portfolio.cash),
-        "day_pnl": _text(portfolio.equity - baseline), "fills": len(fills), "strategies": figures,
+        "day_pnl": _text(day_pnl(desk.ledger, portfolio, session.day) or ZERO), "fills": len(fills), "strategies": figures,
     }
 
 

@@ -1,4 +1,4 @@
-"""What a judgement takes from outside the ledger, gathered in one place: prices, bars, and what the broker states.
+"""What a judgement takes from outside the ledger, gathered in one place: prices, bars, stops, and what the broker states.
 
 Everything else a verdict depends on is in the ledger. With a recorded `Outside` in hand, `Book.read` is what it was then, so
 a replay re-derives the verdict without asking anybody.
@@ -8,22 +8,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from typing import TypeVar
 
 from trading_pipeline.domain.adjustments import split_adjusted
-from trading_pipeline.domain.bar_quality import average_day_volume
-from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.bar_quality import average_day_volume, lone_prints
+from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.risk import Quote, World
+from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker
 from trading_pipeline.ports import Reader
+from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, marks
 from trading_pipeline.service.desk import Desk
 
-VOLUME_BARS = 25
-"""Sessions of daily bars read for the average volume; intraday reads as many bars as make so many sessions."""
+T = TypeVar("T")
+
+VOLUME_SESSIONS = 25
+"""Sessions of bars read for the average volume."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """All of it at one instant, by symbol; a symbol that a mapping lacks has none of it."""
+    """All of it at one instant, by symbol where nothing else is said; what a mapping lacks, there is none of."""
 
     now: datetime
     quotes: Mapping[str, Quote]
@@ -35,19 +41,20 @@ class Outside:
     """When the newest bar of the symbol closed: at the proposal the bar decided on, at the gate the newest archived one."""
     volumes: Mapping[str, tuple[Decimal, bool]] = field(default_factory=dict)
     """Shares a session on average, and whether that comes from a short history (invariant 38)."""
+    volatility: Mapping[str, Volatility] = field(default_factory=dict)
+    """Breakers on the strategy's own bars; a symbol with too few of them has none (D13)."""
     stopped: frozenset[str] = frozenset()
     """Strategies under an emergency stop by its file, whatever the ledger says; `*`: the account."""
-
     world: World | None = None
     """Which inputs must be there (D30)."""
 
     def only(self, symbol: str) -> "Outside":
         """What a verdict on one symbol looks at: its own, and the marks of everything held."""
-        quotes = {name: quote for name, quote in self.quotes.items() if name == symbol}
-        bar_ends = {name: end for name, end in self.bar_ends.items() if name == symbol}
-        volumes = {name: volume for name, volume in self.volumes.items() if name == symbol}
         told = {name: words for name, words in self.mismatched.items() if name in (symbol, "*", CASH)}
-        return replace(self, quotes=quotes, bar_ends=bar_ends, volumes=volumes, mismatched=told)
+        return replace(
+            self, quotes=_only(self.quotes, symbol), bar_ends=_only(self.bar_ends, symbol), volumes=_only(self.volumes, symbol),
+            volatility=_only(self.volatility, symbol), mismatched=told,
+        )
 
 
 def look(
@@ -65,13 +72,24 @@ def look(
     stopped = frozenset(stop.strategy or "*" for stop in desk.latch.stops())
     held = sorted({row["symbol"] for row in reader.find("positions") if row["quantity"]})
     quotes, prices = dict(desk.market.quotes(wanted, now)), marks(desk, held, reader)
+    seen = Outside(now, quotes, prices, mismatched or {}, stopped=stopped, world=desk.world)
     if interval is None:
-        return Outside(now, quotes, prices, mismatched or {}, world=desk.world)
-    per_session = max(1, -(-390 // interval.minutes))
-    tables = desk.archive.read_many(wanted, interval, until=now, count=VOLUME_BARS * per_session)
+        return seen
+    limits, today = standing(desk, reader).effective, desk.today()
+    count = max(VOLUME_SESSIONS * -(-390 // interval.minutes), BARS_NEEDED[interval])
+    tables = desk.archive.read_many(wanted, interval, until=now, count=count)
+    adjusted = {symbol: split_adjusted(table, desk.splits.get(symbol, ()), today) for symbol, table in tables.items()}
     if bar_ends is None:
         bar_ends = {symbol: table.last_end for symbol, table in tables.items() if len(table)}
-    today = desk.today()
-    adjusted = {symbol: split_adjusted(table, desk.splits.get(symbol, ()), today) for symbol, table in tables.items()}
     volumes = {symbol: volume for symbol, table in adjusted.items() if (volume := average_day_volume(table, today)) is not None}
-    return Outside(now, quotes, prices, mismatched or {}, bar_ends, volumes, desk.world)
+    breakers = {symbol: state for symbol, table in adjusted.items() if (state := _breaker(table, limits)) is not None}
+    return replace(seen, bar_ends=bar_ends, volumes=volumes, volatility=breakers)
+
+
+def _breaker(table: BarTable, limits: AccountLimits) -> Volatility | None:
+    believed = table.where(~lone_prints(table.close, limits.max_bar_gap)) if len(table) else table
+    return breaker(believed, limits.volatility_trip, limits.volatility_clear)
+
+
+def _only(of: Mapping[str, T], symbol: str) -> dict[str, T]:
+    return {name: value for name, value in of.items() if name == symbol}

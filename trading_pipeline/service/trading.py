@@ -20,6 +20,7 @@ from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
+from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sizing import NoEntry, marketable_limit, size_entry, split_exit
 from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
@@ -174,6 +175,7 @@ def _entry(book: Book, spec: StrategySpec, row: Row, measured: Measured) -> Orde
         spec.sizing, price=quote.last, equity=book.portfolio.equity, buying_power=book.portfolio.cash, held_value=held, limits=book.limits,
         strategy_limits=spec.limits, atr=measured.atr, support=measured.support, sma20=measured.sma20, collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(row["symbol"]),
+        recovering=recovering(book.track.round_trips.get(spec.name, ()), spec.limits.losing_streak),
     )
     if isinstance(plan, NoEntry):
         return plan

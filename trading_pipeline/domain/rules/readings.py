@@ -105,18 +105,18 @@ def judged(rule: str, passes: bool, measured: str, limit: str, detail: str = "")
     return Verdict(rule, ALLOW if passes is True else DENY, measured, limit, detail)
 
 
-def halting(rule: str, passes: bool, measured: str, limit: str) -> Verdict:
+def halting(rule: str, passes: bool, measured: str, limit: str, detail: str = "") -> Verdict:
     """ALLOW when proven to pass; otherwise HALT: a person decides how it goes on."""
-    return Verdict(rule, ALLOW if passes is True else HALT, measured, limit)
+    return Verdict(rule, ALLOW if passes is True else HALT, measured, limit, detail)
 
 
 flagged = lru_cache(maxsize=4096, typed=True)(judged)
 """`judged` for rules whose measured value is one of a few words: the same value is not built twice."""
 
 
-def spaced(rule: str, last: datetime | None, at: datetime, least: timedelta) -> Verdict:
+def spaced(rule: str, last: datetime | None, at: datetime, least: timedelta, detail: str = "") -> Verdict:
     """A time kept since `last`: exactly `least` passes; an instant in the future of `at` does not."""
     if last is None:
         return Verdict(rule, ALLOW, "none before", seconds(least))
     elapsed = at - last
-    return judged(rule, elapsed >= least, seconds(elapsed), seconds(least))
+    return judged(rule, elapsed >= least, seconds(elapsed), seconds(least), detail)

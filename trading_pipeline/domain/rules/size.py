@@ -85,19 +85,22 @@ def day_notional(intent: OrderIntent, context: RiskContext) -> Verdict:
     return judged("day_notional", after <= most, dollars(after), dollars(most))
 
 
-def _day_loss(rule: str, day_pnl: Decimal | None, most: Decimal) -> Verdict:
+def _day_loss(rule: str, day_pnl: Decimal | None, limit: Decimal, granted: Decimal) -> Verdict:
     loss = -number(day_pnl, "the day's profit or loss")
-    return halting(rule, loss < most, dollars(loss if loss > 0 else ZERO), f"below {dollars(most)}")
+    most = limit + amount(granted, "the granted loss")
+    detail = f"{dollars(limit)}, and {dollars(granted)} granted for this session" if granted else ""
+    return halting(rule, loss < most, dollars(loss if loss > 0 else ZERO), f"below {dollars(most)}", detail)
 
 
 def account_day_loss(intent: OrderIntent, context: RiskContext) -> Verdict:
     """36, D12: the account's loss of the day stays below the limit; at it, a person decides."""
-    return _day_loss("account_day_loss", context.account_day_pnl, context.account_limits.max_day_loss)
+    return _day_loss("account_day_loss", context.account_day_pnl, context.account_limits.max_day_loss, context.account_loss_granted)
 
 
 def strategy_day_loss(intent: OrderIntent, context: RiskContext) -> Verdict:
     """36, D12: the strategy's loss of the day stays below the limit; at it, a person decides."""
-    return _day_loss("strategy_day_loss", context.strategy_day_pnl, context.strategy_limits.max_day_loss)
+    most, granted = context.strategy_limits.max_day_loss, context.strategy_loss_granted
+    return _day_loss("strategy_day_loss", context.strategy_day_pnl, most, granted)
 
 
 def consecutive_rejects(intent: OrderIntent, context: RiskContext) -> Verdict:

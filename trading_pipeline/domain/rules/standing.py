@@ -7,15 +7,23 @@ from trading_pipeline.domain.forbidden import LEVERAGED_AND_INVERSE
 from trading_pipeline.domain.limits import MAX_CLOCK_OFFSET
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, Side
 from trading_pipeline.domain.risk import RiskContext, Verdict, World
-from trading_pipeline.domain.rules.readings import ALLOW, NOT_APPLICABLE, Unusable, count, flagged, judged, seconds
+from trading_pipeline.domain.rules.readings import (
+    ALLOW,
+    NOT_APPLICABLE,
+    Unusable,
+    count,
+    flagged,
+    judged,
+    minute,
+    positive,
+    seconds,
+)
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.domain.worlds import ENVIRONMENTS, Input, not_supplied
 
 
 def account_latch(intent: OrderIntent, context: RiskContext) -> Verdict:
     """D9, 52: nothing goes out under an emergency stop of the account."""
-    if context.breakers is False and context.world is not World.LIVE:
-        return Verdict("account_latch", NOT_APPLICABLE, "none", "clear", "this version has no emergency stop of the account")
     clear = context.latched is False
     return flagged("account_latch", clear, "clear" if clear else "emergency stop", "clear")
 
@@ -125,8 +133,15 @@ def halted(intent: OrderIntent, context: RiskContext) -> Verdict:
 
 
 def volatility(intent: OrderIntent, context: RiskContext) -> Verdict:
-    """40, D13: no new position while the volatility breaker is up."""
-    if context.breakers is False and context.world is not World.LIVE:
-        return Verdict("volatility", NOT_APPLICABLE, "none", "clear", "this version has no volatility breaker")
-    calm = context.volatility_block is False
-    return flagged("volatility", calm, "clear" if calm else "breaker tripped", "clear")
+    """40, D13: no new position while the symbol's volatility breaker is up."""
+    trip = context.account_limits.volatility_trip
+    limit = f"below {trip.normalize():f} times its usual range"
+    breaker = context.volatility
+    if breaker is None:
+        why_not = not_supplied(Input.VOLATILITY, context.world)
+        if why_not is None:
+            raise Unusable("how volatile the symbol is cannot be measured: its history is too short")
+        return Verdict("volatility", NOT_APPLICABLE, "unknown", limit, why_not)
+    ratio = positive(breaker.ratio, "the volatility")
+    detail = "" if breaker.since is None else f"tripped by the bar of {minute(breaker.since)}"
+    return judged("volatility", breaker.tripped is False and ratio < trip, f"{ratio:f} times", limit, detail)

@@ -1,0 +1,94 @@
+"""What a strategy has done lately, read from the ledger alone: its round trips of the session, its rejections in a row (F5, 43)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from trading_pipeline.domain.events import EventType, instant_from
+from trading_pipeline.domain.orders import OrderState, Side
+from trading_pipeline.domain.portfolio import EXTERNAL, Fill
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.round_trips import HeldSplit, RoundTrip, fold
+from trading_pipeline.ports import Reader
+from trading_pipeline.service.desk import Desk, is_person
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """By strategy."""
+
+    round_trips: Mapping[str, tuple[RoundTrip, ...]] = field(default_factory=dict)
+    """Those that closed in this session, in order of time."""
+    losing_exits: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    """(strategy, symbol) to when it was last sold at a loss, this session."""
+    rejects: Mapping[str, int] = field(default_factory=dict)
+    """Rejected orders in a row, up to the newest."""
+
+
+def track_record(desk: Desk, reader: Reader, recent: Sequence[Row]) -> TrackRecord:
+    """Read it.
+
+    Args:
+        recent: Orders submitted in the last day.
+    """
+    day = desk.today()
+    session = desk.calendar.find(day)
+    since = session.open if session is not None else desk.now()
+    sold = {
+        (row["strategy"], row["symbol"])
+        for row in reader.find("fills", session=day.isoformat(), side=Side.SELL.value)
+        if row["strategy"] != EXTERNAL
+    }
+    splits = _splits(reader) if sold else {}
+    trips: dict[str, list[RoundTrip]] = {}
+    exits: dict[tuple[str, str], datetime] = {}
+    for strategy, symbol in sorted(sold):
+        fills = [_fill(row) for row in reader.find("fills", strategy=strategy, symbol=symbol)]
+        closed, orders = fold(strategy, symbol, fills, splits.get((strategy, symbol), ()))
+        trips.setdefault(strategy, []).extend(trip for trip in closed if trip.closed_at >= since)
+        losses = [order.at for order in orders if order.result < 0 and order.at >= since]
+        if losses:
+            exits[strategy, symbol] = max(losses)
+    ordered = {name: tuple(sorted(each, key=lambda trip: (trip.closed_at, trip.symbol))) for name, each in trips.items()}
+    return TrackRecord(ordered, exits, _rejects(reader, recent))
+
+
+def _rejects(reader: Reader, recent: Sequence[Row]) -> dict[str, int]:
+    """Counted anew once a person has let the strategy go on: they have looked."""
+    counts: dict[str, int] = {}
+    for strategy in {row["strategy"] for row in recent}:
+        own = [row for row in recent if row["strategy"] == strategy and row["parent"] is None]
+        own.sort(key=lambda row: row["intent_seq"], reverse=True)
+        if not own or own[0]["state"] != OrderState.REJECTED.value:
+            continue
+        looked = _looked_at(reader, strategy)
+        for row in own:
+            if row["state"] != OrderState.REJECTED.value or row["intent_seq"] < looked:
+                break
+            counts[strategy] = counts.get(strategy, 0) + 1
+    return counts
+
+
+def _looked_at(reader: Reader, strategy: str) -> int:
+    """The seq at which a person last let it run."""
+    moves = reader.events(types=(EventType.STRATEGY_STARTED, EventType.STRATEGY_RESUMED), stream=f"strategy:{strategy}")
+    return max((event.seq for event in moves if is_person(event.actor)), default=0)
+
+
+def _splits(reader: Reader) -> dict[tuple[str, str], list[HeldSplit]]:
+    found: dict[tuple[str, str], list[HeldSplit]] = {}
+    for event in reader.events(types=(EventType.CORPORATE_ACTION_SPLIT,)):
+        data = event.payload
+        at, ratio = instant_from(data["effective_at"]), Decimal(data["ratio"])
+        for part in data["positions"]:
+            split = HeldSplit(at, ratio, part["quantity"], Decimal(part["in_lieu"]))
+            found.setdefault((part["strategy"], data["symbol"]), []).append(split)
+    return found
+
+
+def _fill(row: Row) -> Fill:
+    return Fill(
+        row["execution_id"], row["client_id"], row["symbol"], Side(row["side"]), row["quantity"], row["price"], row["commission"],
+        row["at"],
+    )
