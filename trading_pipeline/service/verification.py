@@ -1,22 +1,27 @@
 """`trading verify`: derive chain and tables from the events alone and name the first place where what is stored differs.
 
 Writers are held up only for the end: the bulk of the events is read without any lock, then the head is locked, what came
-meanwhile is added, and the tables are compared. A tail cut off together with the head row is beyond what the ledger
-can tell of itself; for that the report carries seq and hash, to be held against an anchor kept elsewhere.
+meanwhile is added, and the tables are compared. A tail cut off together with the head row, or a chain written anew from some
+event on, is beyond what the ledger can tell of itself: anchors, heads kept outside the database, tell. `judge` is about
+another question: not whether the record is whole, but whether what it says was allowed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from trading_pipeline.domain.derivation import Derivation, Difference, collector_paused
-from trading_pipeline.domain.events import event_hash
+from trading_pipeline.domain.events import Event, event_hash
 from trading_pipeline.domain.projections import TABLES, Row
 from trading_pipeline.errors import LedgerCorrupt
+from trading_pipeline.oracle import Oracle, Violation
 from trading_pipeline.ports import Ledger
 
+Anchored = tuple[int, bytes]
+"""seq and hash of a head of the chain, as it was written down outside the database."""
 TABLE_RULE = "a table is what its events make of it"
+ANCHOR_RULE = "the chain goes through every anchor kept outside the database"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +53,31 @@ class VerificationReport:
         }
 
 
-def verify(ledger: Ledger) -> VerificationReport:
+def verify(ledger: Ledger, anchors: Sequence[Anchored] = ()) -> VerificationReport:
     """Compare everything stored with what follows from the events.
+
+    Args:
+        anchors: Heads of the chain kept outside, the newest last; the chain must go through each of them.
 
     Raises:
         LedgerUnavailable: The ledger cannot be read, or its head is not had in time. A corrupt ledger is a report, not an exception.
     """
     with collector_paused():
-        return _verify(ledger)
+        return _verify(ledger, dict(anchors))
 
 
-def _verify(ledger: Ledger) -> VerificationReport:
+def _verify(ledger: Ledger, anchors: Mapping[int, bytes]) -> VerificationReport:
     derivation = Derivation()
     rows = 0
-    difference = _add(derivation, ledger, None)
+    difference = _add(derivation, ledger, None, anchors)
     head = ledger.head()
     if difference is None:
         with ledger.transaction() as transaction:
             head = transaction.head()
-            difference = _add(derivation, ledger, derivation.seq + 1) or _head_difference(derivation, head) or _stamp_difference(ledger)
+            difference = (
+                _add(derivation, ledger, derivation.seq + 1, anchors) or _head_difference(derivation, head)
+                or _end_difference(derivation, anchors) or _stamp_difference(ledger)
+            )
             for table in TABLES:
                 if difference is None:
                     count, difference = compare_rows(table, ledger.dump(table), derivation.tables.rows(table))
@@ -74,13 +85,13 @@ def _verify(ledger: Ledger) -> VerificationReport:
     return VerificationReport(ledger.environment, derivation.seq, rows, head[0], head[1].hex(), difference)
 
 
-def require_verified(ledger: Ledger) -> VerificationReport:
+def require_verified(ledger: Ledger, anchors: Sequence[Anchored] = ()) -> VerificationReport:
     """`verify`, with a difference as an exception.
 
     Raises:
         LedgerCorrupt: Something differs.
     """
-    report = verify(ledger)
+    report = verify(ledger, anchors)
     if report.difference is not None:
         raise LedgerCorrupt(
             f"The ledger does not verify: {report.difference}.", value=report.difference.seq, rule=report.difference.rule,
@@ -89,12 +100,15 @@ def require_verified(ledger: Ledger) -> VerificationReport:
     return report
 
 
-def _add(derivation: Derivation, ledger: Ledger, first: int | None) -> Difference | None:
+def _add(derivation: Derivation, ledger: Ledger, first: int | None, anchors: Mapping[int, bytes]) -> Difference | None:
     try:
         for event in ledger.scan() if first is None else ledger.scan(first):
             difference = derivation.add(event)
             if difference is not None:
                 return difference
+            anchored = anchors.get(event.seq)
+            if anchored is not None and anchored != event.hash:
+                return Difference(ANCHOR_RULE, event.hash.hex(), anchored.hex(), event.seq, column="hash")
     except LedgerCorrupt as error:
         seq = error.value if isinstance(error.value, int) else derivation.seq + 1
         return Difference(error.rule, error.message, "an event that can be read", seq)
@@ -110,6 +124,13 @@ def _head_difference(derivation: Derivation, head: tuple[int, bytes]) -> Differe
     if head[1] != derivation.hash:
         return Difference("the newest event is the head", head[1].hex(), derivation.hash.hex(), head[0], column="hash")
     return None
+
+
+def _end_difference(derivation: Derivation, anchors: Mapping[int, bytes]) -> Difference | None:
+    newest = max(anchors, default=0)
+    if newest <= derivation.seq:
+        return None
+    return Difference(ANCHOR_RULE, f"events up to {derivation.seq}", f"events up to {newest}", derivation.seq + 1, column="seq")
 
 
 def _stamp_difference(ledger: Ledger) -> Difference | None:
@@ -159,3 +180,63 @@ def verify_newest(ledger: Ledger, count: int) -> str:
         if event.seq != before.seq + 1 or event.previous_hash != before.hash or event.hash != derived:
             return f"event {event.seq} ({event.type} {event.key}) does not follow from event {before.seq}"
     return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What the oracle found in the events from `first` to `last`, and how often it looked at each invariant."""
+
+    first: int
+    last: int
+    events: int
+    looked: Mapping[int, int]
+    violations: tuple[Violation, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no invariant is broken."""
+        return not self.violations
+
+    @property
+    def unseen(self) -> tuple[int, ...]:
+        """Invariants that nothing in these events concerned: their silence says nothing."""
+        return tuple(number for number, many in self.looked.items() if not many)
+
+    def as_json(self) -> dict[str, Any]:
+        """The same for scripts."""
+        return {
+            "kept": self.ok, "first": self.first, "last": self.last, "events": self.events, "invariants": len(self.looked),
+            "checks": sum(self.looked.values()), "looked": {str(number): many for number, many in self.looked.items()},
+            "violations": [{"invariant": each.number, "seq": each.seq, "says": each.says} for each in self.violations],
+        }
+
+
+def judge(ledger: Ledger, first: int = 1, last: int | None = None) -> Judgement:
+    """Hold events against the invariants, by an oracle that shares no code with what wrote them.
+
+    Args:
+        first: The first event that is judged; those before it are read for what they lead to.
+        last: The last one; the newest when None.
+
+    Raises:
+        LedgerCorrupt: An event cannot be read at all.
+        LedgerUnavailable: The ledger cannot be read.
+    """
+    oracle = Oracle()
+    violations: list[Violation] = []
+    with collector_paused():
+        for event in ledger.scan(1, last):
+            if event.seq < first:
+                oracle.fold(exported(event))
+            else:
+                violations += oracle.feed(exported(event))
+    return Judgement(first, oracle.state.seq, oracle.events, oracle.looked, tuple(violations))
+
+
+def exported(event: Event) -> dict[str, Any]:
+    """An event as one object of the JSONL export: JSON values only."""
+    return {
+        "seq": event.seq, "stream": event.stream, "stream_seq": event.stream_seq, "key": event.key, "type": event.type.value,
+        "schema": event.schema, "cause": event.cause, "actor": event.actor, "at": event.at.isoformat(),
+        "recorded_at": event.recorded_at.isoformat(), "payload": event.payload, "hash": event.hash.hex(),
+    }

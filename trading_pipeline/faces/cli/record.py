@@ -3,11 +3,11 @@
 import difflib
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trading_pipeline.errors import LedgerCorrupt, UnknownName
+from trading_pipeline.errors import InputError, LedgerCorrupt, UnknownName
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Journal
 
@@ -77,25 +77,67 @@ def _tell(journal: Journal, causes: "list[Cause]") -> None:
         journal.write(cause.seq, cause.at, cause.type, cause.says, cause.actor, cause.booked_at)
 
 
-def verify(call: Invocation) -> None:
-    """Recompute the hash chain and every table, and name the first difference."""
+def verify(
+    call: Invocation,
+    invariants: Annotated[
+        bool, typer.Option("--invariants", help="Hold what the events say against the invariants, by an oracle that shares no code.")
+    ] = False,
+    first: Annotated[int | None, typer.Option("--from", min=1, metavar="SEQ", help="With --invariants: the first event judged.")] = None,
+    last: Annotated[int | None, typer.Option("--to", min=1, metavar="SEQ", help="With --invariants: the last event judged.")] = None,
+) -> None:
+    """Recompute the hash chain and every table and hold the chain against its anchors; name the first difference."""
+    if invariants:
+        _judge(call, first or 1, last)
+        return
+    if first is not None or last is not None:
+        raise InputError(
+            "The whole chain is verified, or nothing is.", value=first or last, rule="--from and --to choose what --invariants judges",
+            remedy="add --invariants, or leave them out",
+        )
     from trading_pipeline.service.verification import verify as check
 
     with call.desk() as desk, call.output.working("Verifying the ledger"):
-        report = check(desk.ledger)
+        anchors = [(anchor.seq, anchor.hash) for anchor in desk.anchors.all()]
+        report = check(desk.ledger, anchors)
 
     def text() -> None:
         found = report.difference
         if found is None:
             call.output.line(f"Verified: {report.events:,} events and {report.rows:,} rows of the {report.environment} ledger agree.")
-        call.output.pairs({"head": f"{report.head_seq} {report.head_hash}"})
+        call.output.pairs({"head": f"{report.head_seq} {report.head_hash}", "anchors": f"{len(anchors):,}"})
 
-    call.output.answer(report.as_json(), text)
+    call.output.answer(report.as_json() | {"anchors": len(anchors)}, text)
     if report.difference is not None:
         raise LedgerCorrupt(
             f"The ledger does not verify: {report.difference}.", value=report.difference.seq, rule=report.difference.rule,
             remedy="a table alone is mended by `trading rebuild`; events are not: restore a backup",
         )
+
+
+def _judge(call: Invocation, first: int, last: int | None) -> None:
+    from trading_pipeline.service.verification import judge
+
+    with call.desk() as desk, call.output.working("Judging the events"):
+        newest = desk.ledger.head()[0]
+        if first > newest:
+            raise UnknownName(
+                f"There is no event {first}.", value=first, rule=f"the ledger goes up to {newest}", remedy="begin with an earlier one"
+            )
+        found = judge(desk.ledger, first, last)
+
+    def text() -> None:
+        for violation in found.violations:
+            call.output.line(str(violation))
+        unseen = f"; nothing in them concerned {', '.join(map(str, found.unseen))}" if found.unseen else ""
+        verdict = "Kept" if found.ok else f"{len(found.violations):,} violations"
+        call.output.line(
+            f"{verdict}: {found.events:,} events from {found.first} to {found.last}, {len(found.looked)} invariants, "
+            f"{sum(found.looked.values()):,} checks{unseen}."
+        )
+
+    call.output.answer(found.as_json(), text)
+    if not found.ok:
+        raise typer.Exit(1)
 
 
 def rebuild(call: Invocation, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False) -> None:
@@ -137,7 +179,9 @@ def _types(names: list[str]) -> tuple["EventType", ...]:
 
 def _write(call: Invocation, journal: Journal, event: "Event") -> None:
     if call.output.as_json:
-        call.output.json(_as_json(event), compact=True)
+        from trading_pipeline.service.verification import exported
+
+        call.output.json(exported(event), compact=True)
         return
     from trading_pipeline.domain.lineage import happened_at, sentence
 
@@ -147,11 +191,3 @@ def _write(call: Invocation, journal: Journal, event: "Event") -> None:
         event.seq, happened_at(event), event.type.value, says if kind != "strategy" or says.startswith(name) else f"{name}: {says}",
         booked=event.at,
     )
-
-
-def _as_json(event: "Event") -> dict[str, Any]:
-    return {
-        "seq": event.seq, "stream": event.stream, "stream_seq": event.stream_seq, "key": event.key, "type": event.type.value,
-        "schema": event.schema, "cause": event.cause, "actor": event.actor, "at": event.at.isoformat(),
-        "recorded_at": event.recorded_at.isoformat(), "payload": event.payload, "hash": event.hash.hex(),
-    }
