@@ -62,7 +62,7 @@ day-soak: setup ## a day of 390 cycles through the warm launcher
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 
-.PHONY: fuzz-replies hostile-sessions approval-races
+.PHONY: fuzz-replies hostile-sessions approval-races crash-sweep
 
 fuzz-replies: setup ## hostile model replies through parser, sizing and rulebook: N=1000000, SEED=1, JOBS=1
 	@N=$(or $(N),1000000) $(PYTHON) -m tests.evidence.fuzz_replies
@@ -72,6 +72,9 @@ hostile-sessions: setup ## a policy that always asks for the worst: N=1000 sessi
 
 approval-races: setup ## approve, reject, expire, void and stop at once on the same proposal: N=10000
 	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.approval_races
+
+crash-sweep: setup ## kill -9 at every step of an order, against three brokers: N=1000 kills, or SEED=17 for one round
+	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.crash_sweep
 
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
