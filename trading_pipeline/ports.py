@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.derivation import Difference
 from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
@@ -152,6 +153,16 @@ class Ledger(Reader, Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+class Past(Reader, Protocol):
+    """The ledger as it was right after one of its events, worked out from the events up to there."""
+
+    def add(self, event: Event) -> Difference | None:
+        """Go on by the next event; a difference says that it does not follow, and ends it."""
+
+    def dump(self, table: str) -> Iterator[Row]:
+        """All rows of a table in key order."""
 
 
 # Market data
@@ -348,10 +359,30 @@ class Permit:
     granted_at: datetime
     submitted_seq: int
     strategy: str
+    good_until: float
+    """By this process's monotonic clock, seconds: a submission that was held up is not sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a broker can do, declared by its adapter and held to it by the conformance suite."""
+
+    visibility: timedelta
+    """How long after its submission an order may still not show in queries (invariant 15)."""
+    deduplicates: bool
+    """A client id is accepted once, ever."""
+    brackets: bool
+    """It holds an entry's stops and targets itself, one cancelling the other."""
+    in_place: bool
+    """Whoever holds the lease may submit; otherwise only the desk's process, which has the session."""
 
 
 class Broker(Protocol):
     """A broker's account. Reads may be repeated; `submit` is called once an order, ever."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
 
     @property
     def name(self) -> str:
@@ -438,8 +469,11 @@ class Anchors(Protocol):
     def record(self, anchor: Anchor) -> None:
         """Write it down for good; one that is no later than the newest changes nothing."""
 
+    def restart(self, anchor: Anchor) -> None:
+        """Begin anew from this head: a person has accepted a ledger that is older than the anchors, which no longer count."""
+
     def all(self) -> list[Anchor]:
-        """All of them, oldest first."""
+        """Those that count, oldest first."""
 
     def newest(self) -> Anchor | None:
         """The last one."""
@@ -478,6 +512,11 @@ class Home:
     def anchors(self) -> Path:
         """Heads of the chain, outside the database."""
         return self.root / "anchors.jsonl"
+
+    @property
+    def journal(self) -> Path:
+        """What happened while the ledger could not be written."""
+        return self.root / "journal.jsonl"
 
     @property
     def dagster(self) -> Path:

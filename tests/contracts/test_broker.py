@@ -1,6 +1,7 @@
 """What every broker adapter keeps: one class of tests, inherited with a stand that knows how to make its venue do things."""
 
 import itertools
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -166,7 +167,7 @@ class PaperStand:
         return sell(name, quantity, "95.00")
 
     def permit(self, ticket: Ticket) -> Permit:
-        return Permit(ticket.client_id, ticket_digest(ticket), self.venue.clock.now(), 1, "buyer")
+        return Permit(ticket.client_id, ticket_digest(ticket), self.venue.clock.now(), 1, "buyer", math.inf)
 
     def settle(self) -> None:
         self.venue.go_to(self.venue.clock.now() + timedelta(seconds=1))

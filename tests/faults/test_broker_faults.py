@@ -25,7 +25,7 @@ from trading_pipeline.adapters.brokers.paper_faults import (
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id, follow_up
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.orders import Side, client_id
+from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import FractionSizing, PauseReason, StrategyState
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import controls
@@ -169,12 +169,6 @@ def test_an_order_that_appears_late_and_still_works_is_cancelled(tmp_path):
     assert stage.broker.orders() == []
     assert not news(stage.desk)
     assert stage.verifies()
-
-
-def test_a_trade_of_the_accounts_owner_does_not_deafen_the_desk_to_its_own_orders(stage):
-    stage.cycle()
-    stage.broker.trade_by_hand("IBM", Side.BUY, 7, Decimal(100))
-    assert news(stage.desk) == ""
 
 
 def test_a_definite_refusal_is_rejected_at_once(stage):

@@ -1,5 +1,6 @@
 """Steps orders and fills: facts first, one submission an order, and what becomes of it afterwards."""
 
+import json
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -17,6 +18,7 @@ from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionS
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import STEPS, run_cycle
 from trading_pipeline.service.execution import collect_fills, place_orders
+from trading_pipeline.service.settlement import news
 
 E = EventType
 
@@ -187,18 +189,47 @@ def test_an_entry_that_did_not_fill_expires_with_the_session(tmp_path):
     assert stage.row("cash")["cash"] == 100_000
 
 
-def test_what_the_account_owner_does_by_hand_is_seen_and_not_booked_as_ours(tmp_path):
-    """28, fault 21: no order of ours; book and broker differ, and that is said."""
+def test_what_the_account_owner_does_by_hand_is_adopted_under_a_name_of_its_own(tmp_path):
+    """28, fault 21: counted as the account's, no order of ours; a stock that no source of ours knows is worth what was paid for it."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.cycle()
-    stage.broker.trade_by_hand("IBM", Side.BUY, 7, Decimal(100))
+    stage.go(OPEN + timedelta(seconds=3)).broker.trade_by_hand("IBM", Side.BUY, 7, Decimal(100))
+    assert news(stage.desk) == "fill:PAPER-1-2"
     results = stage.go(OPEN + timedelta(seconds=5)).release()
     assert results["fills"].counts["external"] == 1
-    assert results["portfolio_snapshots"].counts["differences"] == 2
-    assert stage.rows("positions", symbol="IBM") == []
-    shares, cash = stage.events(E.RECONCILED)[-1].payload["differences"]
-    assert shares == "IBM: booked 0 shares, the broker states 7"
-    assert cash.startswith("cash: not compared")
+    held = stage.row("positions", symbol="IBM")
+    assert (held["strategy"], held["quantity"]) == ("EXTERNAL", 7)
+    assert stage.row("cash")["cash"] == 100_000 - sum(row["quantity"] * row["price"] + row["commission"] for row in stage.rows("fills"))
+    [snapshot] = stage.rows("snapshots", order_by="seq", descending=True, limit=1)
+    [theirs] = [position for position in json.loads(snapshot["positions"])["held"] if position["strategy"] == "EXTERNAL"]
+    assert (theirs["symbol"], theirs["value"]) == ("IBM", "700.00")
+    assert news(stage.desk) == ""
+    assert stage.verifies()
+
+
+def test_what_somebody_else_holds_counts_in_every_exposure(tmp_path):
+    """28, 35: 490 shares at $100 leave no room for a strategy under the account's $50,000 a position."""
+    risen = {at(10, 1): (101.0, 101.0, 101.0, 101.0)}
+    stage = floor(tmp_path, minute_bars(at=risen), at(10, 0, 1), strategy(agent=ExpressionAgent("close > 100.5"), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 30)).broker.trade_by_hand("AAPL", Side.BUY, 490, Decimal(100))
+    stage.release()
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert {"account_position", "concentration"} <= set(stage.denials())
+    assert stage.rows("orders") == []
+
+
+def test_an_external_sale_of_what_a_strategy_holds_is_never_oversold(tmp_path):
+    """26, fault 22: the strategy's book says 50, the account has none left: its exit is denied."""
+    spec = strategy(agent=ExpressionAgent("close > 0", "close > 0"), **MINUTES)
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    [held] = stage.rows("positions", symbol="AAPL")
+    stage.go(at(10, 0, 30)).broker.trade_by_hand("AAPL", Side.SELL, held["quantity"], Decimal(100))
+    stage.release()
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert "oversell" in stage.denials()
+    assert stage.broker.positions() == {}
 
 
 def test_collecting_fills_changes_nothing_when_there_is_nothing_new(tmp_path):
@@ -239,14 +270,14 @@ def test_a_next_order_waits_for_thirty_seconds_after_an_entry_fill(tmp_path):
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "consumed"
 
 
-def test_a_trade_past_us_blocks_the_symbol_until_a_person_has_settled_it(tmp_path):
+def test_what_was_held_before_the_book_began_blocks_its_symbol(tmp_path):
     """27: book and broker disagree, so nothing is provable."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
-    stage.broker.trade_by_hand("AAPL", Side.BUY, 500, Decimal(100))
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 50, Decimal(100))
     stage.cycle()
     assert stage.denials() == ["unknown_order"]
     [verdict] = [v for e in stage.events(E.RISK_EVALUATED) for v in e.payload["verdicts"] if v["rule"] == "unknown_order"]
-    assert "the broker states 500" in verdict["measured"]
+    assert "the broker states 50" in verdict["measured"]
 
 
 def test_a_strategy_that_asks_a_person_never_sends_without_one(tmp_path):

@@ -3,15 +3,21 @@
 from datetime import date
 from decimal import Decimal
 
-from tests.desks import ALWAYS, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+import pytest
+
+from tests.desks import ALWAYS, OPEN, PERSON, Killed, at, bars, calendar, crashing, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
+from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
-from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import approvals
+from trading_pipeline.service.cycle import run_follow_up
+from trading_pipeline.service.settlement import news
 
 E = EventType
 
@@ -128,8 +134,113 @@ def test_an_exit_that_would_be_denied_leaves_the_position_protected(tmp_path):
     stage.cycle(Interval.MIN1)
     [leaving] = stage.rows("actions", side="sell")
     approvals.approve(stage.desk, leaving["action_id"], actor=PERSON)
-    stage.broker.trade_by_hand("AAPL", Side.BUY, 5, Decimal(100))
+    stage.faults.on_call(Call.POSITIONS, NotReady(), NotReady())
     stage.release()
     left = stage.row("actions", side="sell")
     assert (left["state"], left["reason"]) == ("voided", "denied before its protection was touched: unknown_order")
     assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
+
+
+def stops(stage):
+    """(part, state, shares, stop price) of every stop."""
+    rows = stage.rows("orders", order_type="stop", order_by="intent_seq")
+    return [(row["part"], row["state"], row["quantity"], row["stop_price"]) for row in rows]
+
+
+def leaving(tmp_path, **changes):
+    """A position of 50 with a stop at 95 and a target at 105, and an exit that a person has just approved."""
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL, **changes)
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    stage.go(at(10, 2, 30))
+    return stage, approved(stage)
+
+
+def test_an_exit_that_fills_in_part_leaves_the_rest_protected(tmp_path):
+    """F6: what is left of the position has its stop and its target again, one cancelling the other."""
+    stage, name = leaving(tmp_path)
+    stage.faults.on_submit(client_id(name, "exit"), CancelAfter(20))
+    stage.release()
+    stage.release()
+    assert stage.row("positions")["quantity"] == 30
+    assert stops(stage) == [("stop-1", "canceled", 50, Decimal(95)), ("stop-1.2", "accepted", 30, Decimal(95))]
+    again = {row["part"]: row for row in stage.rows("orders", state="accepted")}
+    assert again["target-1.2"]["limit_price"] == Decimal(105)
+    assert again["target-1.2"]["oco"] == again["stop-1.2"]["oco"]
+    assert sorted(order.ticket.quantity for order in stage.broker.orders()) == [30, 30]
+    assert news(stage.desk) == ""
+    assert stage.verifies()
+
+
+def test_what_was_placed_again_protects_and_ends_with_the_position(tmp_path):
+    stage, name = leaving(tmp_path)
+    stage.faults.on_submit(client_id(name, "exit"), CancelAfter(20))
+    stage.release()
+    stage.release()
+    fallen = {at(10, 5): (94.0, 94.0, 94.0, 94.0)}
+    stage = stage.restarted(market=minute_bars(at=fallen)).go(at(10, 6, 1))
+    stage.release()
+    assert stage.row("positions")["quantity"] == 0
+    assert stage.broker.positions() == {}
+    assert stage.broker.orders() == []
+    assert stage.rows("orders", state=["accepted", "partial"]) == []
+
+
+def test_an_exit_that_the_broker_refuses_leaves_the_position_protected(tmp_path):
+    stage, name = leaving(tmp_path)
+    stage.faults.on_submit(client_id(name, "exit"), Refuse("not now"))
+    stage.release()
+    assert stage.row("positions")["quantity"] == 50
+    assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
+
+
+def test_a_crash_between_the_cancel_of_a_stop_and_the_exit_leaves_the_position_protected(tmp_path):
+    """C12: whoever takes the lease next places the stop before anything else."""
+    stage, _ = leaving(tmp_path)
+    due = approvals.due(stage.desk)
+    turn = follow_up(due.released, stage.desk.today(), stage.desk.now(), "release")
+    with pytest.raises(Killed), crashing(stage.desk.broker, "submit"):
+        run_follow_up(stage.desk, turn)
+    again = stage.restarted()
+    for second in (0, 40, 50, 55):
+        again.go(at(10, 3, second)).release()
+    assert again.row("orders", part="exit")["state"] == "not_placed", "nobody knew whether it had gone out: it is looked for first"
+    assert stops(again)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
+    assert again.verifies()
+
+
+def test_a_stop_that_the_broker_dropped_is_placed_again(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    for order in stage.broker.orders():
+        stage.broker.cancel(order.client_id)
+    stage.go(at(10, 1, 0)).release()
+    stage.go(at(10, 1, 5)).release()
+    assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
+    assert len(stage.broker.orders()) == 2
+
+
+def test_what_cannot_be_protected_is_a_fact_once(tmp_path):
+    """C12: the broker takes no stop; a person must know."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    for order in stage.broker.orders():
+        stage.broker.cancel(order.client_id)
+    stage.faults.on_every_submit(Refuse("no stops today"))
+    stage.go(at(10, 1, 0)).release()
+    stage.go(at(10, 1, 10)).release()
+    told = stage.events(E.POSITION_UNPROTECTED)
+    assert [(event.payload["symbol"], event.payload["quantity"]) for event in told] == [("AAPL", 50)]
+    stage.go(at(10, 2, 0)).release()
+    assert [part for part, *_ in stops(stage)] == ["stop-1", "stop-1.2", "stop-1.3"], "asked again after half a minute, not at once"
+
+
+def test_a_position_without_a_stop_of_its_own_is_nobodys_business(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    stage.go(at(10, 0)).release()
+    assert stage.rows("orders", side="sell") == []
+    assert stage.events(E.POSITION_UNPROTECTED) == []

@@ -72,6 +72,8 @@ class EventType(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     APPROVAL_VOIDED = "approval.voided"
 
+    ORDERS_REQUESTED = "orders.requested"
+    ORDERS_REFUSED = "orders.refused"
     ORDER_INTENT = "order.intent"
     ORDER_DENIED = "order.denied"
     ORDER_SUBMITTED = "order.submitted"

@@ -13,7 +13,7 @@ from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.money import ZERO, price_of, to_cents
-from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
 from trading_pipeline.domain.projections import position_of
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
@@ -93,6 +93,9 @@ def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tup
     for symbol in symbols:
         quote = quotes.get(symbol)
         known = _closes(desk, symbol, desk.now() - RECENT if quote is not None else None)
+        if quote is None and not known and (last := _last_external(reader, symbol)) is not None:
+            found[symbol] = last, f"{symbol}: no source of ours prices it, it is valued at its last execution, {last:f}"
+            continue
         if quote is None and not known:
             raise MarketDataError(
                 f"{symbol} is held and has no price.", value=symbol, rule="a held symbol is valued at a market price, never at a stand-in",
@@ -108,6 +111,14 @@ def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tup
             last = known[-1] if believed(known[-1], known[-2:-1], most) else known[-2]
             found[symbol] = last, f"{symbol}: its price {price:f} is not believed yet, it is valued at {last:f}"
     return found
+
+
+def _last_external(reader: Reader, symbol: str) -> Decimal | None:
+    """The last price somebody else paid for what only they hold: it need not be of a market that we follow."""
+    if any(row["quantity"] for row in reader.find("positions", symbol=symbol) if row["strategy"] != EXTERNAL):
+        return None
+    fills = reader.find("fills", strategy=EXTERNAL, symbol=symbol, order_by="seq", descending=True, limit=1)
+    return fills[0]["price"] if fills else None
 
 
 def _closes(desk: Desk, symbol: str, since: datetime | None) -> list[Decimal]:

@@ -17,7 +17,7 @@ from trading_pipeline.domain.codec import decode
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
-from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
@@ -97,8 +97,10 @@ class Book:
         return {"account_limits_version": self.account_limits_version, "limits_version": row["limits_version"] if row else None}
 
     def held(self, strategy: str, symbol: str) -> int:
-        """Shares the strategy holds."""
-        return next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
+        """Shares the strategy holds, as far as the account has them still: somebody else may have sold some."""
+        own = next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
+        sold = min(0, next((p.quantity for p in self.portfolio.positions if p.strategy == EXTERNAL and p.symbol == symbol), 0))
+        return own + sold
 
     def exits_working(self, strategy: str, symbol: str, *, protective: bool, pairs_with: str | None = None) -> int:
         """Shares in working exits, one of each OCO group; with or without protective orders, and without the group `pairs_with`."""

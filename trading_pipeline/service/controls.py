@@ -1,21 +1,24 @@
 """What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import date
 from typing import Any
 
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
-from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.limits import StrategyLimits, looser
 from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.domain.words import state_words
-from trading_pipeline.errors import IllegalTransition, PermissionRequired, StrategyError, UnknownName
+from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service import settlement
+from trading_pipeline.service import emergency, settlement
+from trading_pipeline.service.causes import book_of, cause_of
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
 from trading_pipeline.service.voiding import void_open
 
@@ -27,6 +30,9 @@ def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
         StrategyError: The name was used before, or a symbol has no bars in this market.
     """
     check(desk, spec)
+    barred = desk.latch.standing(spec.name)
+    if barred is not None and barred.strategy == spec.name:
+        emergency.refuse_under_stop(desk, desk.ledger, spec.name, "Creating it")
     if desk.ledger.get("strategies", spec.name) is not None:
         raise StrategyError(
             f"The strategy {spec.name} exists already.", value=spec.name, rule="a strategy's name is used once, for good",
@@ -54,6 +60,7 @@ def check(desk: Desk, spec: StrategySpec) -> None:
 def start(desk: Desk, name: str, *, actor: str) -> StrategyState:
     """DRAFT or NOT_READY to RUNNING, if book and broker agree; to NOT_READY, said why, if not."""
     _require_allowed(require(desk.ledger, name), StrategyState.STARTING)
+    emergency.refuse_under_stop(desk, desk.ledger, name, f"Starting {name}")
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, EventType.STRATEGY_STARTING, name, actor))
     differences = list(settlement.settled_mismatches(desk, _uncounted(desk)).values())
@@ -71,13 +78,28 @@ def pause(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
     withdraw(desk, name, "the strategy was paused", actor)
 
 
-def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str) -> None:
-    """The system pauses a running strategy and says why; a strategy that does not run stays as it is."""
-    row = require(desk.ledger, name)
-    if row["state"] != StrategyState.RUNNING.value:
-        return
-    _move(desk, name, EventType.STRATEGY_PAUSED, "desk", state=StrategyState.PAUSED_RISK.value, reason=f"{why.value}: {detail}"[:500])
-    withdraw(desk, name, f"the strategy paused: {why.value}", "desk")
+def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str, *, measured: str = "", limit: str = "") -> bool:
+    """The system pauses a running strategy and says why; one that does not run stays as it is. Whether it was running."""
+    facts = {"state": StrategyState.PAUSED_RISK.value, "reason": f"{why.value}: {detail}"[:500], "measured": measured, "limit": limit}
+    if not moved_by_itself(desk, name, StrategyState.RUNNING, EventType.STRATEGY_PAUSED, **facts):
+        return False
+    # A broker that is not ready gets the cancels when it is: the pause is a fact, and whoever holds the lease sends them.
+    with suppress(BrokerNotReady):
+        withdraw(desk, name, f"the strategy paused: {why.value}", "desk")
+    return True
+
+
+def moved_by_itself(desk: Desk, name: str, seen: StrategyState, type_: EventType, **facts: Any) -> bool:
+    """Move a strategy if it is still in the state that was seen, voiding what is open unless it goes on; whether it was."""
+    with desk.ledger.transaction() as tx:
+        row = tx.get("strategies", name)
+        if row is None or row["state"] != seen.value:
+            return False
+        key, turn = f"{type_.value}:{name}:{row['last_seq']}", row["last_seq"]
+        tx.append(NewEvent(type_, f"strategy:{name}", key, {"strategy": name} | facts, desk.now(), "desk", turn))
+        if type_ is not EventType.STRATEGY_RESUMED:
+            void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), "desk", strategy=name)
+    return True
 
 
 def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Sequence[Cycle]) -> None:
@@ -93,14 +115,25 @@ def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Seq
 
 
 def resume(desk: Desk, name: str, *, actor: str) -> None:
-    """A paused strategy runs again, if book and broker agree."""
+    """A paused strategy runs again, if book and broker agree and what it paused for is over; rejections are over once a person looked.
+
+    Raises:
+        StrategyError: They do not, or it is not.
+    """
     row = require(desk.ledger, name)
     _require_allowed(row, StrategyState.RUNNING)
+    emergency.refuse_under_stop(desk, desk.ledger, name, f"Resuming {name}")
     differences = list(settlement.settled_mismatches(desk, _uncounted(desk)).values())
     if differences:
         raise StrategyError(
             f"{name} cannot resume: {differences[0]}.", value=name, rule="book and broker agree before a strategy trades (invariant 27)",
             remedy="settle the difference with the broker first",
+        )
+    cause = cause_of(desk, book_of(desk, desk.ledger), row) if desk.calendar.at(desk.now()) is not None else None
+    if cause is not None and cause.why is not PauseReason.REJECTS:
+        raise StrategyError(
+            f"{name} cannot resume: {cause.words}.", value=cause.measured, rule=f"it is {cause.limit} before a strategy goes on",
+            remedy="grant more, as it says" if cause.why is PauseReason.LOSS else "wait: it goes on by itself",
         )
     _move(desk, name, EventType.STRATEGY_RESUMED, actor, was=row["state"])
 
@@ -137,12 +170,13 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: b
 
 def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     """What the new definition would loosen, with both values: limits, sizes, the time and price a proposal stands, who decides, symbols."""
-    pairs = [(name, getattr(before.limits, name), getattr(after.limits, name)) for name in StrategyLimits.__dataclass_fields__]
-    pairs += [(name, getattr(before, name), getattr(after, name)) for name in ("price_band", "approval_timeout")]
+    limits = [(name, getattr(before.limits, name), getattr(after.limits, name)) for name in StrategyLimits.__dataclass_fields__]
+    pairs = [(name, getattr(before, name), getattr(after, name)) for name in ("price_band", "approval_timeout")]
     for name in ("risk_per_trade", "max_stop", "exposure_multiplier", "fraction"):
         if hasattr(before.sizing, name) and hasattr(after.sizing, name):
             pairs.append((name, getattr(before.sizing, name), getattr(after.sizing, name)))
-    found = [f"{name} from {old} to {new}" for name, old, new in pairs if new > old]
+    found = [f"{name} from {_limit(old)} to {_limit(new)}" for name, old, new in limits if looser(name, old, new)]
+    found += [f"{name} from {old} to {new}" for name, old, new in pairs if new > old]
     if type(before.sizing) is not type(after.sizing):
         found.append(f"sizing from {type(before.sizing).__name__} to {type(after.sizing).__name__}")
     # Where a person decides on each proposal, no confidence is asked of it.
@@ -156,6 +190,10 @@ def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     return found
 
 
+def _limit(value: object) -> str:
+    return "off" if value is None else str(value)
+
+
 def withdraw(desk: Desk, name: str, reason: str, actor: str, *, until: date | None = None) -> None:
     """Void a strategy's open actions and cancel its working entries; protective orders stay.
 
@@ -167,8 +205,16 @@ def withdraw(desk: Desk, name: str, reason: str, actor: str, *, until: date | No
     working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
     working = [row for row in working if until is None or row["session"] <= until.isoformat()]
     if working:
-        with desk.ledger.lease(f"submitter:{desk.broker.account_id}"):
+        _cancel(desk, working, reason, actor)
+
+
+def _cancel(desk: Desk, working: Sequence[Row], reason: str, actor: str) -> None:
+    """With the submitter's lease if it is free. A desk's process may hold it for good: it cancels what is on its way, once answered."""
+    try:
+        with desk.ledger.lease(lease_name(desk), wait_seconds=0):
             settlement.cancel(desk, working, reason, actor, _uncounted(desk))
+    except LedgerUnavailable:
+        settlement.cancel(desk, working, reason, actor, _uncounted(desk), leased=False)
 
 
 def require(ledger: Ledger, name: str) -> Row:

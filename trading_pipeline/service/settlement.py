@@ -19,6 +19,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
+from trading_pipeline.service.adoption import adopt_fill, correct, fill_payload, since_funding
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
@@ -128,30 +129,44 @@ def news(desk: Desk) -> str:
     heard = [
         f"fill:{fill.execution_id}"
         for name, fill in desk.broker.executions(since)
-        # What somebody else trades in the account is not news of an order of ours.
-        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None and desk.ledger.get("orders", name) is not None
+        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
+        and (desk.ledger.get("orders", name) is not None or since_funding(desk, desk.ledger, fill))
     ]
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
+    heard += _unsnapshotted(desk)
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]
         unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
         if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value)):
             heard.append(f"{order.status.value}:{order.client_id}:{row['last_seq']}")
-    overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk.ledger, row)]
+    overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk, desk.ledger, row)]
     heard += [f"absent:{row['client_id']}:{row['last_seq']}" for row in overdue]
     return "+".join(heard) if len(heard) <= 2 else f"{len(heard)}:{hashlib.sha256('+'.join(heard).encode()).hexdigest()[:16]}"
 
 
-def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally) -> None:
+def _unsnapshotted(desk: Desk) -> list[str]:
+    """The newest fill, when the portfolio has not been looked at since: the desk's process books without a run."""
+    fills = desk.ledger.find("fills", order_by="seq", descending=True, limit=1)
+    snapshots = desk.ledger.find("snapshots", order_by="seq", descending=True, limit=1)
+    if not fills or (snapshots and snapshots[0]["seq"] > fills[0]["seq"]):
+        return []
+    return [f"snapshot:{fills[0]['execution_id']}"]
+
+
+def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tally, *, leased: bool = True) -> None:
     """Ask the broker to cancel working orders, the request committed first, and book what became of them.
 
-    Called with the submitter's lease: a submission without an answer is then a crashed one, in doubt like any other.
+    Args:
+        leased: Whether the caller has the submitter's lease: then a submission without an answer is a crashed one, in doubt like
+            any other. Without it that one is on its way, and `withdrawn` finds it once it has been answered.
     """
     for row in rows:
         with desk.ledger.transaction() as tx:
             current = tx.get("orders", row["client_id"])
             if current is None or current["state"] not in OPEN_AT_BROKER:
+                continue
+            if current["state"] == OrderState.SUBMITTED.value and not leased:
                 continue
             if current["state"] == OrderState.SUBMITTED.value:
                 tally.saw(tx.append(doubt(current, desk.now())))
@@ -172,24 +187,20 @@ def order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime,
 
 
 def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
-    key = f"fill:{fill.execution_id}"
-    if tx.event_by_key(key) is not None:
+    stored = tx.event_by_key(f"fill:{fill.execution_id}")
+    if stored is not None:
+        correct(desk, tx, stored, fill, tally)
         return
     row = tx.get("orders", name)
     if row is None:
-        tally.count("external")
-        tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} belongs to no order of ours")
+        adopt_fill(desk, tx, name, fill, tally)
         return
     whole = row["filled_quantity"] + fill.quantity >= row["quantity"]
     type_ = EventType.ORDER_FILLED if whole else EventType.ORDER_PARTIALLY_FILLED
-    session = desk.calendar.last_opened(fill.at)
-    payload = {
-        "execution_id": fill.execution_id, "client_id": name, "action_id": row["action_id"], "strategy": row["strategy"],
-        "account": row["account"], "symbol": fill.symbol, "side": fill.side.value, "quantity": fill.quantity, "price": fill.price,
-        "commission": fill.commission, "filled_at": fill.at, "session": session.day if session else fill.at.date(),
-        "order_class": row["order_class"], "part": row["part"],
+    payload = fill_payload(desk, name, row["strategy"], fill) | {
+        "action_id": row["action_id"], "order_class": row["order_class"], "part": row["part"],
     }
-    stream = f"strategy:{row['strategy']}"
+    stream, key = f"strategy:{row['strategy']}", f"fill:{fill.execution_id}"
     tally.saw(tx.append(NewEvent(type_, stream, key, payload, desk.now(), f"broker:{desk.broker.name}", row["last_seq"])))
     tally.count("filled" if whole else "partially_filled")
 
@@ -235,8 +246,8 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         tally.count(heard)
 
 
-VISIBILITY = timedelta(seconds=60)
-"""An order that a broker does not show for this long after its submission may be given up (invariant 15)."""
+UNRESOLVED = timedelta(minutes=15)
+"""An order in doubt for longer is a person's."""
 SECOND_LOOK = timedelta(seconds=5)
 """One answer may be wrongly empty: absence is proven by two, this far apart at least."""
 
@@ -245,13 +256,13 @@ def _absence_key(row: Row) -> str:
     return f"order.absent:{row['client_id']}:{row['state']}"
 
 
-def _asked_again_at(reader: Reader, row: Row) -> datetime:
-    """From when on an order that the broker does not show can be given up, or looked for the second time."""
+def _asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:
+    """From when on an order that the broker does not show can be given up, or looked for the second time (invariant 15)."""
     first = reader.event_by_key(_absence_key(row))
     if first is not None:
         return first.at + SECOND_LOOK
     submitted: datetime = row["submitted_at"]
-    return submitted + VISIBILITY
+    return submitted + desk.broker.capabilities.visibility
 
 
 def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], tally: Tally) -> None:
@@ -260,18 +271,33 @@ def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], tall
     Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt.
     """
     booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
-    if row["state"] not in _UNPROVEN or held.get(row["symbol"], 0) != booked or desk.now() < _asked_again_at(tx, row):
+    window = desk.broker.capabilities.visibility.seconds
+    if row["state"] not in _UNPROVEN or desk.now() < _asked_again_at(desk, tx, row):
+        return
+    if held.get(row["symbol"], 0) != booked:
+        _give_to_a_person(desk, tx, row, tally)
         return
     unknown = row["state"] == OrderState.UNKNOWN.value
     if tx.event_by_key(_absence_key(row)) is None:
         again = EventType.ORDER_UNKNOWN if unknown else EventType.ORDER_CANCEL_REQUESTED
-        reason = f"absent {VISIBILITY.seconds} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
+        reason = f"absent {window} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
         event = replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=_absence_key(row))
         tally.saw(tx.append(event))
         return
     type_, heard = (EventType.ORDER_CANCELED, "canceled")
     if unknown and not row["filled_quantity"]:
         type_, heard = (EventType.ORDER_NOT_PLACED, "not_placed")
-    reason = f"absent twice from orders, executions and positions, {VISIBILITY.seconds} s after its submission and later"
+    reason = f"absent twice from orders, executions and positions, {window} s after its submission and later"
     tally.saw(tx.append(order_event(type_, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
     tally.count(heard)
+
+
+def _give_to_a_person(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
+    """What cannot be proven in time stays in doubt, counted and blocking its symbol, until somebody looks (INVARIANTS 3.2)."""
+    key = f"order.unresolved:{row['client_id']}"
+    if desk.now() < row["submitted_at"] + UNRESOLVED or tx.event_by_key(key) is not None:
+        return
+    reason = f"not resolved within {UNRESOLVED.seconds // 60} minutes: compare the account with the ledger by hand"
+    again = EventType.ORDER_UNKNOWN if row["state"] == OrderState.UNKNOWN.value else EventType.ORDER_CANCEL_REQUESTED
+    tally.saw(tx.append(replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=key)))
+    tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")

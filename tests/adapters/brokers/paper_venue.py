@@ -1,5 +1,6 @@
 """A small exchange for paper broker tests: three sessions of ten minutes, one-minute bars written out by hand."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -85,7 +86,7 @@ def bracketed(quantity: int = 100, limit: str = "101.00", low: str = "98.00", hi
 
 def permit_for(ticket: Ticket, now: datetime = OPEN) -> Permit:
     """Leave for exactly this ticket, as the gate gives it."""
-    return Permit(ticket.client_id, ticket_digest(ticket), now, 1, "buyer")
+    return Permit(ticket.client_id, ticket_digest(ticket), now, 1, "buyer", math.inf)
 
 
 @dataclass

@@ -1,5 +1,6 @@
 """What the paper broker does not take; after each refusal nothing is placed."""
 
+import math
 from dataclasses import replace
 from decimal import Decimal
 
@@ -56,7 +57,8 @@ def test_a_permit_of_another_order_or_of_other_bytes_is_refused():
     here = venue(CALM)
     good = ticket_digest(ENTRY)
     other = ticket_digest(replace(ENTRY, quantity=101))
-    for permit in (Permit("B", good, OPEN, 1, "buyer"), Permit("A", other, OPEN, 1, "buyer"), Permit("A", "", OPEN, 1, "buyer")):
+    for name, digest in (("B", good), ("A", other), ("A", "")):
+        permit = Permit(name, digest, OPEN, 1, "buyer", math.inf)
         with pytest.raises(BrokerRefused):
             here.broker.submit(ENTRY, permit)
     assert here.broker.orders(["A"]) == []

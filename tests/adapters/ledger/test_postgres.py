@@ -14,8 +14,8 @@ from tests.histories import created, fact, funded, small_day, step
 from trading_pipeline.adapters.ledger import connecting
 from trading_pipeline.adapters.ledger.database_errors import translated
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.adapters.ledger.migrations import REVISION
+from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.adapters.ledger.tables import METADATA
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import EnvironmentMismatch, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError

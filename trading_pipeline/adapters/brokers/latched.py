@@ -1,12 +1,13 @@
 """The broker as everybody gets it: the emergency stop is read inside the submission itself (invariant 52)."""
 
+import time
 from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.errors import BrokerRefused
-from trading_pipeline.ports import Broker, BrokerAccount, BrokerOrder, Latch, Permit, Ticket
+from trading_pipeline.ports import Broker, BrokerAccount, BrokerOrder, Capabilities, Latch, Permit, Ticket
 
 
 class LatchedBroker:
@@ -26,8 +27,18 @@ class LatchedBroker:
         """As the broker's."""
         return self._broker.account_id
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """As the broker's."""
+        return self._broker.capabilities
+
     def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
-        """Place an order, unless a stop stands."""
+        """Place an order, unless a stop stands or the submission has been held up."""
+        if time.monotonic() > permit.good_until:
+            raise BrokerRefused(
+                f"Not sent: the permit for {ticket.client_id} has lapsed.", value=ticket.client_id,
+                rule="what was judged is sent within seconds, or not at all", remedy="nothing: the next signal is judged anew",
+            )
         stop = self._latch.standing(permit.strategy)
         if stop is not None:
             raise BrokerRefused(

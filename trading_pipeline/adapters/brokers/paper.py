@@ -39,10 +39,12 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.split_holdings import effective_at, whole_shares
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, MarketDataError, OutcomeUnknown
-from trading_pipeline.ports import BrokerAccount, BrokerOrder, BrokerStatus, Clock, MarketData, Permit, Ticket
+from trading_pipeline.ports import BrokerAccount, BrokerOrder, BrokerStatus, Capabilities, Clock, MarketData, Permit, Ticket
 
 EXTERNAL = "EXTERNAL"
 """Begins the client id of a trade that somebody else made in the account."""
+VISIBILITY = timedelta(seconds=60)
+"""As IBKR's: a fault plan may show orders late."""
 LOOK_BACK = timedelta(days=14)
 """How far the bar before the first one is looked for: longer than any closure of the exchange since 1914."""
 
@@ -72,6 +74,11 @@ class PaperBroker:
         self._settings = settings or PaperSettings()
         self._faults = faults or FaultPlan()
         self._splits = splits
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """It shows what was placed at once; one process as good as another."""
+        return Capabilities(VISIBILITY, self._settings.deduplicates, brackets=True, in_place=True)
 
     @property
     def account_id(self) -> str:

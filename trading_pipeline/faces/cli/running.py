@@ -1,7 +1,9 @@
-"""`trading run`, `up`, `demo`: what is due once, all of it until Ctrl-C, and the demonstration."""
+"""`trading run`, `up`, `desk`, `demo`: what is due once, all of it until Ctrl-C, the broker's side of it alone, the demonstration."""
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +26,7 @@ def register(app: typer.Typer, panel: str) -> None:
     command(app, "demo", panel=panel, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(demo)
     command(app, "up", panel=panel)(up)
     command(app, "run", panel=panel)(run)
+    command(app, "desk", panel=panel)(desk)
 
 
 def run(call: Invocation) -> None:
@@ -97,8 +100,20 @@ def up(
             variables["TRADING_DAGSTER_DATABASE_URL"] = own.get_secret_value()
         run_until_stopped(
             home, port, lock, say=call.output.note, embedded=settings.database_url is None, run_variables=settings.run_variables,
-            environment=variables, keep=keep, watch=lambda page: watching(page, settings, lambda: open_desk(settings), call.output.note),
+            environment=variables, keep=keep, desk=[sys.executable, "-P", "-m", "trading_pipeline.faces.cli", "--home", str(home), "desk"],
+            watch=lambda page: watching(page, settings, lambda: open_desk(settings), call.output.note),
         )
+
+
+def desk(call: Invocation) -> None:
+    """Hold the account until Ctrl-C: orders, fills, stops and reconciliation. `trading up` runs one; a second one waits for it."""
+    from trading_pipeline.service.desk_process import attend
+
+    asked = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: asked.set())
+    with call.desk() as held:
+        attend(held, asked.is_set, call.output.note)
 
 
 def demo(

@@ -38,8 +38,9 @@ _RUN_GRACE_SECONDS = 20.0
 
 def up(
     home: Path, webserver_port: int, lock: HomeLock, *, say: Say, module: str = MODULE, embedded: bool = True,
-    run_variables: Sequence[str] = (), environment: Mapping[str, str] | None = None, ready_seconds: float = READY_SECONDS,
-    keep: Callable[[], None] | None = None, watch: Callable[[DagsterPage], AbstractContextManager[None]] | None = None,
+    run_variables: Sequence[str] = (), desk: Sequence[str] = (), environment: Mapping[str, str] | None = None,
+    ready_seconds: float = READY_SECONDS, keep: Callable[[], None] | None = None,
+    watch: Callable[[DagsterPage], AbstractContextManager[None]] | None = None,
 ) -> None:
     """Run the pipeline of a home until Ctrl-C or SIGTERM; a second one kills instead of waiting.
 
@@ -53,6 +54,7 @@ def up(
         module: The code location.
         embedded: Whether the ledger is in the home's own PostgreSQL; Dagster is, unless TRADING_DAGSTER_DATABASE_URL is set.
         run_variables: Names of variables that warm runs are given besides those all need: API keys.
+        desk: The command of the desk's process; none is started when empty.
         environment: Variables for the processes besides our own.
         ready_seconds: Everything answers within this.
         keep: Called a few times a second while it runs: what lets a replayed market go on.
@@ -78,7 +80,7 @@ def up(
                 home / "logs", {**variables, **rendered.environment(), "PYTHONUNBUFFERED": "1"}, say, inherited=[lock.descriptor]
             )
             try:
-                if _start(supervisor, rendered, page, module, run_variables, stop, say, time.monotonic() + ready_seconds):
+                if _start(supervisor, rendered, page, module, run_variables, desk, stop, say, time.monotonic() + ready_seconds):
                     with watch(page) if watch is not None else contextlib.nullcontext():
                         _run(supervisor, stop, keep_database, keep or _nothing)
             finally:
@@ -98,8 +100,8 @@ class _Stop:
 
 
 def _start(
-    supervisor: Supervisor, rendered: DagsterHome, page: DagsterPage, module: str, run_variables: Sequence[str], stop: _Stop, say: Say,
-    deadline: float,
+    supervisor: Supervisor, rendered: DagsterHome, page: DagsterPage, module: str, run_variables: Sequence[str], desk: Sequence[str],
+    stop: _Stop, say: Say, deadline: float,
 ) -> bool:
     """Start all and wait until it works; False when asked to stop meanwhile."""
     began = time.time()
@@ -124,6 +126,9 @@ def _start(
     supervisor.start(Command("code-server", code_server, _RUN_GRACE_SECONDS))
     if not until(lambda: _listens(rendered.socket), "The code server"):
         return False
+    if desk:
+        say("Starting the desk.")
+        supervisor.start(Command("desk", desk, _RUN_GRACE_SECONDS))
     say("Starting webserver and daemon.")
     if rendered.launcher is not None:
         launcher = [*python, LAUNCHER, str(rendered.launcher), module, *run_variables]

@@ -1,0 +1,152 @@
+"""What happens in the account without us, and what we once did and no longer know (invariants 20, 28, C14, fault 20).
+
+An execution that no order of ours explains is booked under the name EXTERNAL: counted in every exposure, never traded against. An
+order or execution under a name of ours that the ledger never wrote means that the ledger is older than the account: it was restored
+from before; the order is adopted and the account latched until a person has looked. An execution that the broker restates is
+corrected, the position folded anew from every fill.
+"""
+
+import re
+from decimal import Decimal
+from typing import Any
+
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.orders import OrderClass, OrderState, Side
+from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.ports import BrokerOrder, Reader, Stop, Transaction
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.steps import Tally
+
+_OURS = re.compile(r"[A-Z2-7]{20}")
+"""A client id as `domain.orders.client_id` makes it."""
+
+
+def is_ours(client_id: str) -> bool:
+    """Whether a name at the broker is of our making."""
+    return _OURS.fullmatch(client_id) is not None
+
+
+def fill_payload(desk: Desk, client_id: str, strategy: str, fill: Fill) -> dict[str, Any]:
+    """What every booking of an execution says."""
+    session = desk.calendar.last_opened(fill.at)
+    return {
+        "execution_id": fill.execution_id, "client_id": client_id, "strategy": strategy, "account": desk.broker.account_id,
+        "symbol": fill.symbol, "side": fill.side.value, "quantity": fill.quantity, "price": fill.price, "commission": fill.commission,
+        "filled_at": fill.at, "session": session.day if session else fill.at.date(),
+    }
+
+
+def since_funding(desk: Desk, reader: Reader, fill: Fill) -> bool:
+    """Whether an execution came after the account's book began: what came before is in its opening balance."""
+    funded = reader.event_by_key(f"account.funded:{desk.broker.account_id}")
+    return funded is not None and fill.at > funded.at
+
+
+def adopt_fill(desk: Desk, tx: Transaction, client_id: str, fill: Fill, tally: Tally) -> None:
+    """Book an execution that no order in the ledger explains."""
+    if not since_funding(desk, tx, fill):
+        return
+    actor = f"broker:{desk.broker.name}"
+    payload = fill_payload(desk, client_id, EXTERNAL, fill)
+    tally.saw(tx.append(NewEvent(EventType.EXTERNAL_FILLED, "account", f"fill:{fill.execution_id}", payload, desk.now(), actor)))
+    tally.count("external")
+    tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} belongs to no order of ours")
+    if is_ours(client_id):
+        latch(desk, tx, f"execution {fill.execution_id} of {client_id}, an order with a name of ours that this ledger never wrote", tally)
+
+
+def adopt_orders(desk: Desk, tally: Tally) -> None:
+    """Take over open orders under names of ours that the ledger does not have, and latch the account."""
+    lost = [order for order in desk.broker.orders() if is_ours(order.client_id) and desk.ledger.get("orders", order.client_id) is None]
+    for order in lost:
+        with desk.ledger.transaction() as tx:
+            if tx.get("orders", order.client_id) is None:
+                tally.saw(tx.append(_adopted(desk, order)))
+                what = f"the order {order.client_id} of {order.ticket.symbol}"
+                latch(desk, tx, f"{what} works at the broker and is not in this ledger", tally)
+        tally.count("adopted")
+
+
+def latch(desk: Desk, tx: Transaction, reason: str, tally: Tally) -> None:
+    """Stop the account until a person has looked: the file first, then the fact."""
+    desk.latch.stop(Stop(None, reason, "recovery", desk.now()))
+    account = desk.broker.account_id
+    row = tx.get("latches", f"account:{account}")
+    if row is None or row["state"] != "latched":
+        key = f"account.latched:{account}:{tx.head()[0]}"
+        payload = {"account": account, "reason": reason}
+        tally.saw(tx.append(NewEvent(EventType.ACCOUNT_LATCHED, "account", key, payload, desk.now(), "recovery")))
+    tally.notes.append(f"the account is latched: {reason}")
+
+
+def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally) -> None:
+    """Take over what the broker restates of an execution that is booked; a restated quantity or side quarantines its order."""
+    row = tx.get("fills", fill.execution_id)
+    if row is None or (row["price"], row["commission"], row["quantity"], row["side"]) == (
+        fill.price, fill.commission, fill.quantity, fill.side.value,
+    ):
+        return
+    key = f"fill.corrected:{fill.execution_id}:{fill.price}:{fill.commission}:{fill.quantity}:{fill.side.value}"
+    if tx.event_by_key(key) is not None:
+        return
+    actor = f"broker:{desk.broker.name}"
+    if (row["quantity"], row["side"]) != (fill.quantity, fill.side.value):
+        order = tx.get("orders", row["client_id"])
+        reason = f"execution {fill.execution_id} was {row['side']} {row['quantity']} and is stated as {fill.side.value} {fill.quantity}"
+        if order is not None and order["state"] != OrderState.QUARANTINED.value:
+            named = {name: order[name] for name in ("client_id", "action_id", "strategy", "symbol")}
+            stream, payload = f"strategy:{order['strategy']}", named | {"reason": reason}
+            tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, payload, desk.now(), actor, stored.seq)))
+            tally.notes.append(reason)
+        return
+    position = refolded(tx, row, fill)
+    payload = fill_payload(desk, row["client_id"], row["strategy"], fill) | {
+        "price_before": row["price"], "commission_before": row["commission"], "cost": position.cost, "realised": position.realised,
+    }
+    tally.saw(tx.append(NewEvent(EventType.FILL_CORRECTED, "account", key, payload, desk.now(), actor, stored.seq)))
+    tally.count("corrected")
+    tally.notes.append(f"execution {fill.execution_id} of {fill.symbol} was restated from {row['price']} to {fill.price}")
+
+
+def refolded(reader: Reader, row: Row, fill: Fill) -> Position:
+    """The position of a booked fill as it would be, had the execution been stated so from the beginning."""
+    rows = reader.find("fills", strategy=row["strategy"], symbol=row["symbol"], order_by="seq")
+    splits = [
+        (event.seq, event.payload) for event in reader.events(types=(EventType.CORPORATE_ACTION_SPLIT,))
+        if event.payload["symbol"] == row["symbol"]
+    ]
+    position = Position(row["strategy"], row["symbol"])
+    for each in rows:
+        while splits and splits[0][0] < each["seq"]:
+            position = _split(position, splits.pop(0)[1])
+        price, commission = each["price"], each["commission"]
+        if each["execution_id"] == fill.execution_id:
+            price, commission = fill.price, fill.commission
+        booked = each["execution_id"], each["client_id"], each["symbol"], Side(each["side"]), each["quantity"]
+        position = position.after(Fill(*booked, price, commission, each["at"]))
+    for _, data in splits:
+        position = _split(position, data)
+    return position
+
+
+def _split(position: Position, data: Any) -> Position:
+    for part in data["positions"]:
+        if part["strategy"] == position.strategy:
+            return position.after_split(Decimal(data["ratio"]), part["quantity"], Decimal(part["in_lieu"]))
+    return position
+
+
+def _adopted(desk: Desk, order: BrokerOrder) -> NewEvent:
+    ticket = order.ticket
+    price = ticket.limit_price or ticket.stop_price or ZERO
+    order_class = OrderClass.ENTRY if ticket.side is Side.BUY else OrderClass.PROTECTIVE
+    payload = {
+        "client_id": order.client_id, "broker_order_id": order.broker_order_id, "account": desk.broker.account_id, "symbol": ticket.symbol,
+        "side": ticket.side.value, "order_class": order_class.value, "order_type": ticket.order_type.value,
+        "time_in_force": ticket.time_in_force.value, "quantity": ticket.quantity, "reference": price, "limit_price": ticket.limit_price,
+        "stop_price": ticket.stop_price, "session": desk.today(), "strategy": EXTERNAL,
+    }
+    key = f"order.adopted:{order.client_id}"
+    return NewEvent(EventType.ORDER_ADOPTED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}")

@@ -1,0 +1,158 @@
+"""The desk's process: holds the account's lease and does everything that talks to the broker's order entry (HOUSE section 4).
+
+It comes up as INVARIANTS 3.4 says: verify the log, look for stops, connect, reconcile, ready. Then, turn by turn: answer requests of
+runs, settle what the broker has done, protect what is naked, reconcile, and say that it is well. A lease that is lost ends the
+turn where it stands; the process begins again from the start. Nothing here imports Dagster, matplotlib or pandas.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerCorrupt, LedgerUnavailable, TradingError
+from trading_pipeline.ports import Fence
+from trading_pipeline.service import handover
+from trading_pipeline.service.accounting import compare_with_broker, reconciled
+from trading_pipeline.service.adoption import adopt_orders
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.execution import place, recover, withdrawn
+from trading_pipeline.service.protection import gaps, protect
+from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.verification import verify_newest
+
+TURN_SECONDS = 0.02
+SETTLE_SECONDS = 0.5
+BEAT_SECONDS = 2.0
+RECONCILE_SECONDS = 60.0
+"""Also how often the chain's head is anchored (invariant 4)."""
+WAIT_SECONDS = 3600.0
+"""How long it waits for a lease that another desk holds."""
+AGAIN_SECONDS = 2.0
+VERIFIED = 2_000
+"""Newest facts whose chain is recomputed before it trades; `trading verify` recomputes all."""
+
+Say = Callable[[str], None]
+
+
+def attend(desk: Desk, stopped: Callable[[], bool], say: Say) -> None:
+    """Hold the desk until told to stop; what loses the lease or the ledger makes it begin again.
+
+    Raises:
+        LedgerCorrupt: The newest facts do not verify: nothing is sent from here.
+    """
+    while not stopped():
+        try:
+            say(f"Waiting for the lease of {desk.broker.account_id}.")
+            with desk.ledger.lease(handover.lease_name(desk), WAIT_SECONDS) as fence:
+                _Attendance(desk, fence, say).run(stopped)
+        except (Fenced, LedgerUnavailable, BrokerNotReady) as lost:
+            say(f"Begins again: {lost.message}")
+            time.sleep(AGAIN_SECONDS)
+
+
+@dataclass(slots=True)
+class _Attendance:
+    """One holding of the lease."""
+
+    desk: Desk
+    fence: Fence
+    say: Say
+    seen: int | None = None
+    """The last fact looked at for requests."""
+    due: dict[str, float] = field(default_factory=dict)
+    """When what is done now and then comes next, monotonic seconds."""
+    differences: list[str] | None = None
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        desk = self.desk
+        self._boot()
+        self._tell(EventType.DESK_STARTED)
+        self.say(f"Ready: account {desk.broker.account_id}, lease {self.fence.token}.")
+        try:
+            while not stopped():
+                self.turn()
+                time.sleep(TURN_SECONDS)
+            self._tell(EventType.DESK_STOPPED)
+        finally:
+            self._beat("stopped")
+
+    def _boot(self) -> None:
+        """VERIFY_LOG, LATCH_CHECK, CONNECT, RECONCILE: nothing is taken from anybody before."""
+        self._beat("starting")
+        fault = verify_newest(self.desk.ledger, VERIFIED)
+        if fault:
+            raise LedgerCorrupt(
+                f"The ledger does not verify: {fault}.", value=fault, rule="nothing is sent on a record that cannot be trusted",
+                remedy="run `trading verify`, and restore a backup; `trading stop` works meanwhile",
+            )
+        self._settled(always=True)
+        self._reconcile()
+
+    def turn(self) -> None:
+        """Requests at once, the rest when its time has come."""
+        head = self.desk.ledger.head()[0]
+        if head != self.seen:
+            for cycle in handover.requests(self.desk.ledger, self.seen):
+                try:
+                    place(self.desk, self.fence, cycle)
+                except (Fenced, LedgerUnavailable):
+                    raise
+                except TradingError as error:
+                    handover.refuse(self.desk, cycle, error)
+            self.seen = head
+        if self._is_due("beat", BEAT_SECONDS):
+            self.desk.ledger.renew(self.fence)
+            self._beat(handover.READY)
+        if self._is_due("settle", SETTLE_SECONDS):
+            self._settled()
+        if self._is_due("reconcile", RECONCILE_SECONDS):
+            self._reconcile()
+
+    def _settled(self, *, always: bool = False) -> None:
+        """Book what the broker knows and the ledger does not, and protect what is naked."""
+        tally = self._tally()
+        if always or news(self.desk):
+            settle(self.desk, tally)
+            recover(self.desk, self.fence, tally)
+        withdrawn(self.desk, tally)
+        if gaps(self.desk.ledger):
+            protect(self.desk, self.fence, tally)
+        for note in tally.notes:
+            self.say(note)
+
+    def _reconcile(self) -> None:
+        """Compare the account with the book; a result is a fact when it is another one than before."""
+        tally = self._tally()
+        adopt_orders(self.desk, tally)
+        found = compare_with_broker(self.desk)
+        if found != self.differences:
+            key = f"reconciled:desk:{self.fence.token}:{self.desk.ledger.head()[0]}"
+            with self.desk.ledger.transaction() as tx:
+                tx.append(reconciled(self.desk, key, found))
+            self.differences = found
+        for note in [*tally.notes, *found]:
+            self.say(note)
+
+    def _tally(self) -> Tally:
+        return Tally("desk", follow_up((), self.desk.today(), self.desk.now(), "desk"))
+
+    def _is_due(self, what: str, every: float) -> bool:
+        now = time.monotonic()
+        if now < self.due.get(what, 0.0):
+            return False
+        self.due[what] = now + every
+        return True
+
+    def _beat(self, state: str) -> None:
+        content = {"state": state, "pid": os.getpid(), "token": self.fence.token, "differences": self.differences or []}
+        self.desk.ledger.beat(handover.health_name(self.desk), content)
+
+    def _tell(self, type_: EventType) -> None:
+        payload = {"account": self.desk.broker.account_id, "token": self.fence.token}
+        key = f"{type_.value}:{self.desk.broker.account_id}:{self.fence.token}"
+        with self.desk.ledger.transaction() as tx:
+            tx.append(NewEvent(type_, "system", key, payload, self.desk.now(), "desk"))

@@ -1,0 +1,223 @@
+"""The gate: the only way to a broker's order entry (invariants 22, 23, 32, 52).
+
+An intent is judged once more on fresh inputs in the transaction that commits its submission; that transaction also makes sure that
+the submitter's lease is still its own and that no stop stands. Only then is the broker called, once, at the one place there is.
+A crash in between leaves a question that `settlement` asks the broker; nothing is ever sent a second time.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
+from trading_pipeline.domain.rulebook import judge
+from trading_pipeline.domain.strategies import Mode, StrategySpec
+from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused
+from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, ticket_digest
+from trading_pipeline.service.account_limits import in_force
+from trading_pipeline.service.book import Book, intent_of
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.outside import look
+from trading_pipeline.service.settlement import order_event, settled_mismatches
+from trading_pipeline.service.steps import Tally, spec_of
+
+PERMIT_SECONDS = 5.0
+"""Real time from the commit of a submission to its sending: a process that was stopped in between sends nothing."""
+
+
+def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally) -> bool:
+    """Judge once more on fresh inputs in the transaction of the submission, then send; whether it was sent.
+
+    Raises:
+        Fenced: The submitter's lease has passed on: nothing was written, nothing is sent.
+    """
+    ticket = ticket_of(intent)
+    name = intent.client_id
+    mismatched = settled_mismatches(desk, tally)
+    with desk.ledger.transaction() as tx:
+        tx.require(fence)
+        row, strategy = tx.get("orders", name), tx.get("strategies", intent.strategy)
+        if row is None or strategy is None or row["state"] != OrderState.INTENT.value:
+            return False
+        spec = spec_of(strategy)
+        versions = in_force(desk, tx), strategy["limits_version"]
+        outside = look(desk, tx, [intent.symbol], spec.interval, mismatched=mismatched)
+        judgement = judged(tx, Book.read(desk, tx, outside), spec, intent)
+        payload = {
+            "stage": "gate", "action_id": intent.action_id, "client_id": name, "strategy": intent.strategy, "symbol": intent.symbol,
+            "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
+            "intent": None, "verdicts": judgement.as_json(), "account_limits_version": versions[0], "limits_version": versions[1],
+            "outside": encode(outside),
+        }
+        key = f"risk.evaluated:gate:{name}"
+        stream = f"strategy:{intent.strategy}"
+        verdict = NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])
+        [evaluated] = tally.saw(tx.append(verdict))
+        if not judgement.passed:
+            tally.saw(tx.append(*denials(tx, row, judgement.reason, desk.now())))
+            tally.count("denied")
+            return False
+        digest = ticket_digest(ticket)
+        facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq}
+        family = family_of(tx, row)
+        submitted = tally.saw(
+            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
+        )
+        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, time.monotonic() + PERMIT_SECONDS)
+    tally.count("submitted")
+    _send(desk, ticket, permit, tally)
+    return True
+
+
+def judged(reader: Reader, book: Book, spec: StrategySpec, intent: OrderIntent) -> Judgement:
+    """All verdicts on what is about to be sent; the same book gives the same."""
+    judgement = judge(intent, book.context(spec, intent, release=None))
+    versions = book.account_limits_version or 0, book.strategies[spec.name]["limits_version"]
+    approval = _approved(reader, versions, spec, intent)
+    return judgement if approval is None else Judgement((*judgement.verdicts, approval))
+
+
+def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
+    """In Mode 1 a person's approval of this very action, under the limits as they are (invariants 44, 48); None where none is needed."""
+    if spec.mode is not Mode.APPROVAL or intent.order_class is OrderClass.PROTECTIVE:
+        return None
+    approval = reader.get("approvals", intent.action_id)
+    decided = approval is not None and approval["decided_by"] is not None and approval["state"] == ActionState.CONSUMED.value
+    shown = json.loads(approval["shown"]) if approval is not None else {}
+    under = (shown.get("account_limits_version"), shown.get("limits_version"))
+    told = "approved under limits {} of the account and {} of the strategy"
+    measured = told.format(*under) if decided else "not approved"
+    return Verdict("approval", Outcome.ALLOW if decided and under == versions else Outcome.DENY, measured, told.format(*versions))
+
+
+_WHILE_DOUBTED = {
+    (EventType.ORDER_REJECTED, OrderState.UNKNOWN.value): EventType.ORDER_REJECTED,
+    (EventType.ORDER_REJECTED, OrderState.CANCEL_PENDING.value): EventType.ORDER_CANCELED,
+}
+"""An answer may come after somebody else has doubted the order, or a stop has cancelled it: that nothing was placed settles both."""
+
+
+def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
+    type_, facts, heard = EventType.ORDER_ACCEPTED, {}, "accepted"
+    try:
+        order = desk.broker.submit(ticket, permit)
+        facts = {"broker_order_id": order.broker_order_id}
+    except (BrokerRefused, BrokerNotReady) as refusal:
+        type_, facts, heard = EventType.ORDER_REJECTED, {"reason": refusal.message}, "rejected"
+    except BrokerError as unknown:
+        # OutcomeUnknown, or an answer that nobody can read: whether it was placed, only a query can tell.
+        type_, facts, heard = EventType.ORDER_UNKNOWN, {"reason": unknown.message}, "unknown"
+    with desk.ledger.transaction() as tx:
+        row = tx.get("orders", ticket.client_id)
+        assert row is not None
+        for each in family_of(tx, row):
+            said = _WHILE_DOUBTED.get((type_, each["state"])) if each["state"] != OrderState.SUBMITTED.value else type_
+            if said is not None:
+                # The broker's number in its answer is the parent's; its children have numbers of their own.
+                told = facts if each is row else {name: value for name, value in facts.items() if name != "broker_order_id"}
+                tally.saw(tx.append(order_event(said, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
+    tally.count(heard)
+
+
+def denial_ahead(desk: Desk, intent: OrderIntent, mismatched: Mapping[str, str], *, release: datetime | None = None) -> str:
+    """Why the gate would deny it now, empty when it would not. Writes nothing.
+
+    Args:
+        release: As for `Book.context`: given, what protects the position counts as gone.
+    """
+    strategy = desk.ledger.get("strategies", intent.strategy)
+    if strategy is None:
+        return "its strategy does not exist"
+    spec = spec_of(strategy)
+    outside = look(desk, desk.ledger, [intent.symbol], spec.interval, mismatched=mismatched)
+    return judge(intent, Book.read(desk, desk.ledger, outside).context(spec, intent, release=release)).reason
+
+
+def ticket_of(intent: OrderIntent) -> Ticket:
+    """The order as the broker gets it, its stops and targets as OCO children."""
+    children: list[Ticket] = []
+    for number, bracket in enumerate(intent.brackets, start=1):
+        group = f"{intent.client_id}-{number}" if bracket.target is not None else None
+        stop = client_id(intent.action_id, f"stop-{number}")
+        rests = (TimeInForce.GTC, (), group)
+        children.append(Ticket(stop, intent.symbol, Side.SELL, bracket.quantity, OrderType.STOP, None, bracket.stop, *rests))
+        if bracket.target is not None:
+            target = client_id(intent.action_id, f"target-{number}")
+            children.append(Ticket(target, intent.symbol, Side.SELL, bracket.quantity, OrderType.LIMIT, bracket.target, None, *rests))
+    return Ticket(
+        intent.client_id, intent.symbol, intent.side, intent.quantity, intent.order_type, intent.limit_price, intent.stop_price,
+        intent.time_in_force, tuple(children), intent.oco,
+    )
+
+
+def intents_of(intent: OrderIntent, asked_by: str, session: date, at: datetime, cause: int) -> list[NewEvent]:
+    """`order.intent` of an order and of its children, one commit for all.
+
+    Args:
+        asked_by: The cycle, or `protection`.
+        cause: seq of the fact that led to it.
+    """
+    ticket = ticket_of(intent)
+    named = [f"{kind}-{number}" for number in range(1, len(intent.brackets) + 1) for kind in ("stop", "target")]
+    parts = {client_id(intent.action_id, part): part for part in named}
+    events = []
+    for each in (ticket, *ticket.children):
+        child = each is not ticket
+        payload: dict[str, Any] = {
+            "cycle": asked_by, "client_id": each.client_id, "action_id": intent.action_id,
+            "part": parts[each.client_id] if child else intent.part,
+            "parent": ticket.client_id if child else None, "oco": each.oco, "account": intent.account, "environment": intent.environment,
+            "strategy": intent.strategy, "symbol": each.symbol, "side": each.side.value,
+            "order_class": OrderClass.PROTECTIVE.value if child else intent.order_class.value, "order_type": each.order_type.value,
+            "time_in_force": each.time_in_force.value, "quantity": each.quantity, "reference": intent.reference,
+            "limit_price": each.limit_price, "stop_price": each.stop_price, "session": session,
+        }
+        key = f"order.intent:{each.client_id}"
+        events.append(NewEvent(EventType.ORDER_INTENT, f"strategy:{intent.strategy}", key, payload, at, "desk", cause))
+    return events
+
+
+def stored_intent(row: Row, action: Row) -> OrderIntent:
+    """The intent of an order that was written down before a crash."""
+    intent = intent_of(action)
+    if row["order_class"] != OrderClass.PROTECTIVE.value:
+        return replace(intent, part=row["part"], quantity=row["quantity"])
+    return protective_intent(
+        row, part=row["part"], quantity=row["quantity"], environment=intent.environment, reference=row["reference"], oco=row["oco"],
+        limit_price=row["limit_price"], stop_price=row["stop_price"],
+    )
+
+
+def protective_intent(
+    row: Row, *, part: str, quantity: int, environment: str, reference: Decimal, oco: str | None, limit_price: Decimal | None,
+    stop_price: Decimal | None,
+) -> OrderIntent:
+    """A stop or target of its own, in the place of one of the row's action."""
+    return OrderIntent(
+        action_id=row["action_id"], part=part, account=row["account"], environment=environment, strategy=row["strategy"],
+        symbol=row["symbol"], side=Side.SELL, order_class=OrderClass.PROTECTIVE, quantity=quantity,
+        order_type=OrderType(row["order_type"]), reference=reference, limit_price=limit_price, stop_price=stop_price,
+        time_in_force=TimeInForce.GTC, oco=oco,
+    )
+
+
+def family_of(tx: Transaction, row: Row) -> list[Row]:
+    """An order and its children."""
+    return [row, *tx.find("orders", parent=row["client_id"])]
+
+
+def denials(tx: Transaction, row: Row, reason: str, at: datetime) -> list[NewEvent]:
+    return [
+        order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
+        for each in family_of(tx, row)
+        if each["state"] == OrderState.INTENT.value
+    ]
