@@ -17,6 +17,8 @@ from trading_pipeline.errors import UnknownName
 
 ACCOUNT = "ACCOUNT.json"
 _STRATEGY = "strategy-"
+RECOVERY = "recovery"
+"""Who holds the account when its ledger was restored from before: no emergency, so that a person who presses stop is written over it."""
 _RESERVE = ".reserve"
 _RESERVED_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -54,7 +56,7 @@ def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datet
     text = {"strategy": strategy, "reason": reason[:500], "actor": actor, "at": instant_text(at)}
     content = json.dumps(text, sort_keys=True).encode() + b"\n"
     with storage_errors("The emergency stop", path):
-        if path.exists():
+        if path.exists() and (actor == RECOVERY or not _held_only(path)):
             return False
         try:
             write_atomically(path, content)
@@ -71,6 +73,13 @@ def keep_reserve(folder: Path) -> None:
     with storage_errors("The emergency stop's reserve", path):
         if not path.exists():
             write_atomically(path, b" " * _RESERVED_BYTES)
+
+
+def _held_only(path: Path) -> bool:
+    try:
+        return bool(json.loads(path.read_bytes())["actor"] == RECOVERY)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _use_reserve(path: Path, content: bytes) -> None:

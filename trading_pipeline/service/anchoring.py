@@ -1,0 +1,65 @@
+"""Anchors: the chain's head, kept outside the database at least every minute and at each session's end (invariant 4).
+
+Whoever keeps the pipeline going calls `anchor` each minute; a cycle calls `anchor_if_due`, so that it holds where nobody does.
+At an opening a ledger that is older than its newest anchor, or says otherwise there, was restored or rewritten.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Protocol, runtime_checkable
+
+from trading_pipeline.errors import StorageError
+from trading_pipeline.ports import Anchor
+from trading_pipeline.service.desk import Desk
+
+EVERY = timedelta(seconds=50)
+"""Of real time: a little less than the minute that is promised."""
+EVENTS = 1_000
+
+
+@runtime_checkable
+class Restarting(Protocol):
+    """Anchors that may begin anew."""
+
+    def restart(self, anchor: Anchor) -> None:
+        """Go on from here; what was written before no longer holds."""
+
+
+def anchor(desk: Desk) -> Anchor:
+    """Keep the head as it is now; StorageError when it cannot be kept."""
+    seq, digest = desk.ledger.head()
+    found = Anchor(seq, digest, datetime.now(UTC))
+    desk.anchors.record(found)
+    return found
+
+
+def anchor_if_due(desk: Desk) -> str:
+    """`anchor` when the newest one is nearly a minute or a thousand facts old; why it could not be kept, empty when all is well."""
+    try:
+        newest = desk.anchors.newest()
+        old = newest is None or datetime.now(UTC) - newest.at >= EVERY
+        if old or (newest is not None and desk.ledger.head()[0] - newest.seq >= EVENTS):
+            anchor(desk)
+    except StorageError as error:
+        return error.message
+    return ""
+
+
+def restored(desk: Desk) -> str:
+    """How the ledger contradicts its newest anchor, in words; empty when it does not."""
+    newest = desk.anchors.newest()
+    if newest is None:
+        return ""
+    head, _ = desk.ledger.head()
+    kept = f"the anchor of {newest.at:%Y-%m-%d %H:%M} UTC"
+    if head < newest.seq:
+        return f"the ledger ends at {head}, but {kept} has seen {newest.seq} facts: it was restored from before, or cut off"
+    event = desk.ledger.event(newest.seq)
+    if newest.seq and (event is None or event.hash != newest.hash):
+        return f"fact {newest.seq} of the ledger is not the one that {kept} has seen: the ledger was rewritten, or restored and gone on"
+    return ""
+
+
+def begin_anew(desk: Desk) -> None:
+    """A person has accepted the ledger as it is: earlier anchors no longer hold."""
+    if isinstance(desk.anchors, Restarting):
+        desk.anchors.restart(Anchor(*desk.ledger.head(), datetime.now(UTC)))

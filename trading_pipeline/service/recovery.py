@@ -1,0 +1,110 @@
+"""What a boot does before anything else: the journal into the ledger, a restored ledger latched, stops made whole and gone on with.
+
+Read LATCH_CHECK of INVARIANTS 3.4. All of it may be done again by the next process, and is cheap where nothing has happened: a
+folder, two files and four small queries. Nothing here lifts a stop.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
+from trading_pipeline.errors import UnknownName
+from trading_pipeline.ports import Stop
+from trading_pipeline.service import anchoring
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.emergency import RECOVERY, carry_out, journal_stop, last_report, recorded, write_down
+from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
+
+_STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
+
+
+def resume_stop(desk: Desk, *, keep_protective: bool = False, wait_seconds: float = 0.0) -> list[Report]:
+    """Take up whatever stop is in force and not done; the rounds it has gone.
+
+    Args:
+        keep_protective: As the settings say now.
+        wait_seconds: How long to ask again; 0 is one round.
+
+    Raises:
+        LedgerError, StorageError: Ledger, journal or latch files cannot be read or written.
+    """
+    merge_journal(desk)
+    _hold_if_restored(desk)
+    mirror(desk)
+    reports = []
+    for stop in desk.latch.stops():
+        if _unfinished(desk, stop):
+            try:
+                reports.append(carry_out(desk, stop, keep_protective=keep_protective, wait_seconds=wait_seconds, resumed=True))
+            except UnknownName:
+                # A file for a name that the ledger does not have: there is nothing to stop, and the name stays barred.
+                continue
+    return reports
+
+
+def merge_journal(desk: Desk) -> int:
+    """Write down what the journal kept while the ledger took nothing (invariant 7); how many facts it had."""
+    waiting, lines = desk.journal.waiting()
+    if not waiting:
+        return 0
+    for fact in waiting:
+        if fact.type in _STOPS:
+            _merge_stop(desk, fact)
+        else:
+            with desk.ledger.transaction() as tx:
+                payload = {**fact.payload, "journalled_at": fact.at}
+                tx.append(NewEvent(fact.type, fact.stream, fact.key, payload, desk.now(), fact.actor))
+    desk.journal.merged(lines)
+    return len(waiting)
+
+
+def mirror(desk: Desk) -> None:
+    """Have a file for every stop that the ledger has: it says stopped, so it is stopped, and the next restored ledger will be too."""
+    latched = recorded(desk, desk.ledger, None)
+    standing = desk.latch.stops()
+    if latched is not None and all(stop.strategy is not None for stop in standing):
+        desk.latch.stop(latched)
+    files = {stop.strategy for stop in standing}
+    for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
+        if row["name"] not in files:
+            desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
+
+
+def _merge_stop(desk: Desk, fact: NewEvent) -> None:
+    stop = journal_stop(fact)
+    desk.latch.stop(stop)
+    try:
+        write_down(desk, stop, keep_protective=True, resumed=True)
+    except UnknownName:
+        return
+
+
+def _hold_if_restored(desk: Desk) -> None:
+    """Latch the account when the ledger is not the one that its anchors have seen (C14); a person looks and clears it."""
+    if recorded(desk, desk.ledger, None) is not None:
+        return
+    why = anchoring.restored(desk)
+    if why:
+        desk.latch.stop(Stop(None, why, RECOVERY, datetime.now(UTC)))
+
+
+def _unfinished(desk: Desk, stop: Stop) -> bool:
+    """Whether the ledger lacks the stop, or an order in its scope is not over; a latch after a restore is only written down."""
+    known = recorded(desk, desk.ledger, None)
+    scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
+    if stop.actor == RECOVERY and stop.strategy is None:
+        if known is None:
+            write_down(desk, stop, keep_protective=True, resumed=True)
+        return False
+    if stop.strategy is None:
+        report = last_report(desk, None)
+        if known is None or known.actor == RECOVERY or report is None or not report["clean"]:
+            return True
+    else:
+        row = desk.ledger.get("strategies", stop.strategy)
+        if row is None:
+            return False
+        if TRANSITIONS[StrategyState(row["state"])]:
+            return True
+    return bool(desk.ledger.find("orders", state=OPEN_ORDERS, limit=1, **scope))

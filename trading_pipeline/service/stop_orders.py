@@ -1,0 +1,262 @@
+"""The orders of an emergency stop: which are ours, their cancels, and what became of them (invariant 53).
+
+The ledger says which orders there are; without it the broker is asked, and ours are those whose client ids are of our making
+(invariant 13). An order is done when the broker states its end, never because it does not show it: that has to be proven, and until
+then it is unknown. Orders of other hands are listed and left alone.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.orders import TERMINAL, WORKING, OrderClass, OrderState, OrderType, Side, TimeInForce
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.errors import BrokerError, BrokerNotReady, Conflict, LedgerError, LedgerUnavailable, StorageError, TradingError
+from trading_pipeline.ports import BrokerOrder, BrokerStatus, Stop
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.patience import together, within
+from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.steps import Tally
+
+OPEN_ORDERS = tuple(state.value for state in WORKING)
+CANCELS_AT_ONCE = 8
+ANSWER_SECONDS = 10.0
+"""For a broker, or for the ledger to be read or to book what the broker says."""
+_OURS = re.compile(r"[A-Z2-7]{20}")
+_WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
+_OVER = (*(state.value for state in TERMINAL), OrderState.NOT_PLACED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One order in a report; `state` is the broker's word where it has one, else the ledger's."""
+
+    client_id: str
+    strategy: str
+    symbol: str
+    side: str
+    quantity: int
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Naked:
+    """Shares held with no stop resting for them."""
+
+    strategy: str
+    symbol: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one round of a stop has come to."""
+
+    stop: Stop
+    record: str
+    """Where the stop is written down beside its file: `ledger`, `journal`, or why nowhere."""
+    ended: tuple[Line, ...]
+    """Confirmed by the broker or proven: cancelled, or over before the cancel came."""
+    open: tuple[Line, ...]
+    unknown: tuple[Line, ...]
+    kept: tuple[Line, ...]
+    """Protective orders that the settings keep."""
+    external: tuple[Line, ...]
+    """Not ours: left alone."""
+    unprotected: tuple[Naked, ...]
+    trouble: tuple[str, ...]
+    """What could not be asked, sent or booked."""
+    complete: bool
+    """Whether broker and ledger have told which orders there are."""
+
+    @property
+    def clean(self) -> bool:
+        """Whether every order of ours is confirmed to be over (invariant 53)."""
+        return self.complete and not self.open and not self.unknown
+
+    def payload(self, account: str) -> dict[str, Any]:
+        """As the fact `stop.reported`."""
+        return {
+            "account": account, "strategy": self.stop.strategy, "clean": self.clean,
+            "ended": {line.client_id: line.state for line in self.ended}, "open": sorted(line.client_id for line in self.open),
+            "unknown": sorted(line.client_id for line in self.unknown), "kept": sorted(line.client_id for line in self.kept),
+            "external": sorted(line.client_id for line in self.external),
+            "unprotected": [{"strategy": n.strategy, "symbol": n.symbol, "quantity": n.quantity} for n in self.unprotected],
+            "trouble": sorted(self.trouble),
+        }
+
+
+def withheld(rows: Sequence[Row]) -> set[str]:
+    """Protective orders that rest for shares: those whose entry has bought some, or that stand by themselves."""
+    bought = {row["client_id"]: row["filled_quantity"] for row in rows}
+    return {
+        row["client_id"] for row in rows
+        if row["order_class"] == OrderClass.PROTECTIVE.value and row["state"] != OrderState.CANCEL_PENDING.value
+        and (row["parent"] not in bought or bought[row["parent"]] > 0)
+    }
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What broker and ledger say, as far as they say anything."""
+
+    trouble: list[str]
+    booked: list[Row] | None = None
+    """Orders of the scope that are not over, by the ledger; None when it cannot be read."""
+    shown: list[BrokerOrder] | None = None
+    """All that the broker shows open."""
+    owners: Mapping[str, Row] | None = None
+    """The rows of what the broker shows."""
+
+
+def withdraw(desk: Desk, stop: Stop, *, keep_protective: bool, record: str, ended: Mapping[str, Line]) -> Report:
+    """One round: find what is ours and open, cancel it, book what became of it, and look again.
+
+    Args:
+        ended: What earlier rounds have seen the end of.
+    """
+    seen = _look(desk, stop, [])
+    kept = _kept(seen) if keep_protective else set()
+    wanted = sorted(_ours(seen, stop) - kept)
+    failed = together(
+        desk.broker.cancel, wanted, threads=CANCELS_AT_ONCE, seconds=ANSWER_SECONDS,
+        otherwise=lambda: BrokerNotReady(f"The broker has not answered within {ANSWER_SECONDS:g} s."),
+    )
+    trouble = [f"a cancel was not taken: {message}" for message in sorted({str(error.message) for error in failed.values()})]
+    if seen.booked is not None:
+        trouble += _settle(desk)
+    after = _look(desk, stop, [*seen.trouble, *trouble])
+    followed = {*wanted, *(_ours(after, stop) - kept)}
+    lines = _judge(desk, followed, seen, after)
+    over = dict(ended) | {line.client_id: line for line, state in lines if state == "ended"}
+    return Report(
+        stop, record, tuple(over.values()), tuple(line for line, state in lines if state == "open"),
+        tuple(line for line, state in lines if state == "unknown"), tuple(_lines(kept, after)),
+        tuple(_line(order, {}) for order in after.shown or () if not ours(order.client_id)),
+        _naked(desk, stop, after), tuple(dict.fromkeys(after.trouble)),
+        complete=after.shown is not None and (after.booked is not None or stop.strategy is None),
+    )
+
+
+def ours(client_id: str) -> bool:
+    """Whether a client id is of our making (invariant 13)."""
+    return _OURS.fullmatch(client_id) is not None
+
+
+def _look(desk: Desk, stop: Stop, trouble: list[str]) -> _Seen:
+    seen = _Seen(trouble)
+    scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
+    try:
+        seen.shown = within(ANSWER_SECONDS, lambda: desk.broker.orders(None), _no_broker)
+    except BrokerError as error:
+        seen.trouble.append(f"the broker cannot be asked: {error.message}")
+    try:
+        seen.booked = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", state=OPEN_ORDERS, **scope), _no_ledger)
+        shown = [order.client_id for order in seen.shown or ()]
+        rows = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", client_id=shown) if shown else [], _no_ledger)
+        seen.owners = {row["client_id"]: row for row in rows}
+    except (LedgerError, StorageError) as error:
+        seen.booked = seen.owners = None
+        seen.trouble.append(f"the ledger cannot be read: {error.message}")
+    return seen
+
+
+def _ours(seen: _Seen, stop: Stop) -> set[str]:
+    """What is to be cancelled: open by the ledger, or shown by the broker under a name of ours and of this scope."""
+    found = {row["client_id"] for row in seen.booked or ()}
+    for order in seen.shown or ():
+        row = (seen.owners or {}).get(order.client_id)
+        if ours(order.client_id) and (stop.strategy is None or (row is not None and row["strategy"] == stop.strategy)):
+            found.add(order.client_id)
+    return found
+
+
+def _kept(seen: _Seen) -> set[str]:
+    if seen.booked is not None:
+        return withheld(seen.booked)
+    # Only what protects may rest beyond the day (D7); a child that waits for its entry ends with it.
+    return {o.client_id for o in seen.shown or () if o.ticket.time_in_force is TimeInForce.GTC and o.status is BrokerStatus.WORKING}
+
+
+def _settle(desk: Desk) -> list[str]:
+    tally = Tally("stop", follow_up((), desk.today(), desk.now(), "stop"))
+    try:
+        within(ANSWER_SECONDS, lambda: settle(desk, tally), _no_ledger)
+    except (LedgerError, StorageError, BrokerError, Conflict) as error:
+        return [f"what the broker says cannot be booked: {error.message}"]
+    return []
+
+
+def _judge(desk: Desk, wanted: Collection[str], before: _Seen, after: _Seen) -> list[tuple[Line, str]]:
+    """Each order with whether it is `ended`, `open` or `unknown`."""
+    names = sorted(wanted)
+    if not names:
+        return []
+    stated: dict[str, BrokerOrder] = {}
+    answered, rows = after.shown is not None, {row["client_id"]: row for row in before.booked or ()}
+    try:
+        stated = {order.client_id: order for order in within(ANSWER_SECONDS, lambda: desk.broker.orders(names), _no_broker)}
+    except BrokerError:
+        answered = False
+    with suppress(LedgerError, StorageError):
+        booked = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", client_id=names), _no_ledger)
+        rows |= {row["client_id"]: row for row in booked}
+    found = []
+    for name in names:
+        order, row = stated.get(name), rows.get(name)
+        if order is not None:
+            found.append((_line(order, rows), "open" if order.status in _WORKS else "ended"))
+        elif row is not None:
+            found.append((_booked_line(row), "ended" if answered and row["state"] in _OVER else "unknown"))
+        else:
+            found.append((Line(name, "", "", "", 0, "not shown any more"), "unknown"))
+    return found
+
+
+def _naked(desk: Desk, stop: Stop, seen: _Seen) -> tuple[Naked, ...]:
+    """Held shares without a stop at the broker, by the book, or by the broker where the book cannot be read."""
+    held: list[Naked] = []
+    try:
+        rows = within(ANSWER_SECONDS, lambda: desk.ledger.find("positions"), _no_ledger)
+        held = [Naked(row["strategy"], row["symbol"], row["quantity"]) for row in rows if row["quantity"] > 0]
+    except (LedgerError, StorageError):
+        with suppress(BrokerError):
+            positions = within(ANSWER_SECONDS, desk.broker.positions, _no_broker)
+            held = [Naked("", symbol, quantity) for symbol, quantity in positions.items() if quantity > 0]
+    covered: dict[str, int] = {}
+    for order in seen.shown or ():
+        ticket = order.ticket
+        if ticket.side is Side.SELL and ticket.order_type is OrderType.STOP and order.status is BrokerStatus.WORKING:
+            covered[ticket.symbol] = covered.get(ticket.symbol, 0) + ticket.quantity - order.filled_quantity
+    naked = []
+    for each in held:
+        if stop.strategy in (None, each.strategy) or not each.strategy:
+            here = min(each.quantity, covered.get(each.symbol, 0))
+            covered[each.symbol] = covered.get(each.symbol, 0) - here
+            if each.quantity > here:
+                naked.append(Naked(each.strategy, each.symbol, each.quantity - here))
+    return tuple(naked)
+
+
+def _lines(names: Collection[str], seen: _Seen) -> list[Line]:
+    return [_line(order, seen.owners or {}) for order in seen.shown or () if order.client_id in names]
+
+
+def _line(order: BrokerOrder, rows: Mapping[str, Row]) -> Line:
+    row, ticket = rows.get(order.client_id), order.ticket
+    return Line(order.client_id, row["strategy"] if row else "", ticket.symbol, ticket.side.value, ticket.quantity, order.status.value)
+
+
+def _booked_line(row: Row) -> Line:
+    return Line(row["client_id"], row["strategy"], row["symbol"], row["side"], row["quantity"], row["state"])
+
+
+def _no_broker() -> TradingError:
+    return BrokerNotReady(f"The broker has not answered within {ANSWER_SECONDS:g} s.")
+
+
+def _no_ledger() -> TradingError:
+    return LedgerUnavailable(f"The ledger has not answered within {ANSWER_SECONDS:g} s.")
