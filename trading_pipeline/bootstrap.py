@@ -1,7 +1,7 @@
 """The composition root: settings in, a desk out. The only place that knows which adapter stands behind a port."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from sqlalchemy import URL, create_engine, make_url
@@ -14,9 +14,11 @@ from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepa
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import ReplayClock, SystemClock
+from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
+from trading_pipeline.adapters.ledger.late import LateLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
@@ -24,21 +26,26 @@ from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
+from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.errors import SettingsError
-from trading_pipeline.ports import BarArchive, Clock, Home, MarketData
+from trading_pipeline.errors import SettingsError, StorageError
+from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.settings import Environment, Market, Settings, Source
 
 
 @contextmanager
-def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool = True) -> Iterator[Desk]:
+def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool = True, emergency: bool = False) -> Iterator[Desk]:
     """Open every port of a home and close them on leaving; the last one to leave the embedded server stops it.
+
+    An emergency stop that is not done is gone on with before anything else, one round.
 
     Args:
         clock: Handed in by whoever steps time: the demo, tests. None: as the settings say.
         leaving: False where the process goes on with the home on another desk: the embedded server is not left.
+        emergency: For the stop itself: the ledger is opened when it is asked for, and nothing else is resumed.
 
     Raises:
         SettingsError, StorageError, LedgerError, MarketDataError: As each port refuses.
@@ -55,12 +62,13 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
         database = _database(settings)
         if leaving and database.leave is not None:
             stack.callback(database.leave)
-        ledger = stack.enter_context(closing(_ledger(settings, database, clock)))
+        late = LateLedger(lambda: _ledger(settings, database, clock))
+        ledger: Ledger = stack.enter_context(closing(late if emergency else _ledger(settings, database, clock)))
         archive = ParquetArchive(home.archive)
         market, splits = open_market(settings, calendar, archive)
         book = stack.enter_context(closing(_paper_book(settings, database)))
         latch = LatchFiles(home.stops)
-        yield Desk(
+        desk = Desk(
             environment=settings.environment.value,
             world=World.REPLAY if settings.market.clock is Market.REPLAY else World.LIVE,
             limits=settings.limits.limits(),
@@ -76,7 +84,14 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
             broker=LatchedBroker(PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits), latch),
             latch=latch,
             anchors=AnchorFile(home.anchors),
+            journal=JournalFile(home.root / "journal.jsonl"),
         )
+        if not emergency:
+            # A disk that is full already has no room for a reserve; what works without goes on.
+            with suppress(StorageError):
+                keep_reserve(home.stops)
+            resume_stop(desk, keep_protective=settings.keep_protective_stops)
+        yield desk
 
 
 def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:

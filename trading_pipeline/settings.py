@@ -145,6 +145,8 @@ class Settings(BaseSettings):
     """Dagster's runs are purged after so many days, except the newest of each job and session."""
     run_variables: tuple[str, ...] = ()
     """Environment variables that warm runs are given besides TRADING_* and the few all need, such as the names of API keys."""
+    keep_protective_stops: bool = False
+    """An emergency stop leaves working orders that protect a position where they are, instead of cancelling them with the rest."""
     alert_command: tuple[str, ...] = ()
     """A program and its arguments, run with each alarm as JSON on its standard input; shown by `doctor`, so no secret in it."""
     watchdog: WatchdogSettings = WatchdogSettings()
