@@ -31,7 +31,7 @@ def closes_at(day: date) -> time | None:
     before_july_4 = (day.month, day.day) == (7, 3) and day.weekday() < 4 and (day.weekday() != 2 or day.year >= 2013)
     after_july_4 = (day.month, day.day, day.weekday()) == (7, 5, 4) and day.year < 2013
     christmas_eve = (day.month, day.day) == (12, 24) and day.weekday() < 4
-    if day == thanksgiving + timedelta(days=1) or before_july_4 or after_july_4 or christmas_eve:
+    if day in (thanksgiving + timedelta(days=1), date(2003, 12, 26)) or before_july_4 or after_july_4 or christmas_eve:
         return EARLY
     return FULL
 

@@ -16,6 +16,9 @@ from typing import Any
 GENESIS = bytes(32)
 ZERO = Decimal(0)
 CENT = Decimal("0.01")
+_FIELDS: dict[type, tuple[str, ...]] = {
+    int: ("seq", "stream_seq", "schema"), str: ("stream", "key", "type", "actor", "at", "hash"), dict: ("payload",),
+}
 _MONEY = re.compile(r"-?\d+(\.\d+)?")
 
 
@@ -42,6 +45,14 @@ class Fact:
         Raises:
             KeyError, ValueError, TypeError: It is none.
         """
+        for kind, names in _FIELDS.items():
+            for name in names:
+                if not isinstance(event[name], kind) or isinstance(event[name], bool):
+                    raise TypeError(f"its {name} is {event[name]!r}")
+        if event["cause"] is not None:
+            whole(event["cause"])
+        if len(bytes.fromhex(event["hash"])) != len(GENESIS):
+            raise ValueError(f"its hash is {event['hash']!r}")
         return cls(
             event["seq"], event["stream"], event["stream_seq"], event["key"], event["type"], event["schema"], event["cause"],
             event["actor"], instant(event["at"]), event["payload"], event["hash"],

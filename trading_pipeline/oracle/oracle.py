@@ -76,7 +76,7 @@ class Oracle:
         except UNREADABLE as error:
             seq = event.get("seq")
             known = seq if isinstance(seq, int) else self.state.seq + 1
-            return None, [Violation(1, known, f"an event that cannot be read: {type(error).__name__}: {error}")]
+            return None, [Violation(1, known, f"this is no event: {type(error).__name__}: {error}")]
 
     def _fold(self, fact: Fact) -> list[Violation]:
         try:
