@@ -36,14 +36,14 @@ from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_t
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import Conflict, StrategyError
-from trading_pipeline.service import approvals, controls
+from trading_pipeline.service import approvals, controls, emergency
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.timetable import newest_cycle
 from trading_pipeline.service.verification import verify
-from trading_pipeline.service.voiding import void, void_open
+from trading_pipeline.service.voiding import void
 
 E = EventType
 THREADS = 4
@@ -143,12 +143,8 @@ def _revise(desk: Desk, race: Race) -> int:
 
 
 def _stop(desk: Desk, race: Race) -> int:
-    with desk.ledger.transaction() as tx:
-        payload = {"strategy": race.name, "reason": "a person pressed it"}
-        stopped = NewEvent(E.STRATEGY_EMERGENCY_STOPPED, f"strategy:{race.name}", f"stop:{race.name}", payload, desk.now(), PERSON)
-        [event] = tx.append(stopped)
-        void_open(tx, "emergency stop", desk.now(), PERSON, strategy=race.name, cause=event.seq)
-        return event.seq
+    emergency.stop(desk, strategy=race.name, reason="a person pressed it", actor=PERSON)
+    return 1
 
 
 def _tighten(desk: Desk, race: Race) -> int:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.projections import Row
@@ -81,7 +82,7 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
         release = book.next_release(row["strategy"])
         payload = {
             "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
-            "not_before": release, "expires_at": release + APPROVED_TTL, "paced_at": book.now,
+            "not_before": release, "expires_at": release + APPROVED_TTL, "outside": encode(book.outside),
         }
         key = f"approval.approved:{name}"
         stream = f"strategy:{row['strategy']}"
@@ -192,14 +193,12 @@ def _repeated(reader: Reader, name: str, actor: str, shown_hash: str | None) -> 
 def _check_running(desk: Desk, reader: Reader, row: Row) -> None:
     """Nothing is approved for a strategy that may not trade, in the moment before what waits is voided either (invariant 54)."""
     name, strategy = row["strategy"], reader.get("strategies", row["strategy"])
-    stop = emergency.in_force(desk, reader, name)
-    if stop is None and strategy is not None and strategy["state"] == StrategyState.RUNNING.value:
-        return
-    why = "an emergency stop is in force" if stop is not None else state_words(strategy["state"]) if strategy is not None else "gone"
-    raise Conflict(
-        f"{name} does not run: {why}.", value=name, rule="only proposals of a running strategy are approved",
-        remedy="look at it with `trading strategy list`",
-    )
+    emergency.refuse_under_stop(desk, reader, name, f"Approving {row['action_id']}")
+    if strategy is None or strategy["state"] != StrategyState.RUNNING.value:
+        raise Conflict(
+            f"{name} is {state_words(strategy['state']) if strategy else 'gone'}.", value=name,
+            rule="only proposals of a running strategy are approved", remedy="look at it with `trading strategy list`",
+        )
 
 
 def _pending(reader: Reader, name: str) -> Row:
