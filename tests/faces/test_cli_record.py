@@ -11,6 +11,7 @@ from tests.conftest import execute
 from tests.faces.conftest import Shell
 from trading_pipeline.adapters.home_lock import held
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.ports import Anchor
 from trading_pipeline.service import queries
 
 
@@ -108,6 +109,45 @@ def test_a_ledger_of_another_environment_is_refused(trading: Shell, monkeypatch:
     monkeypatch.setenv("TRADING_ENVIRONMENT", "demo")
     refused = trading("status", "--json")
     assert (refused.code, refused.error()["error"]) == (4, "EnvironmentMismatch")
+
+
+def test_what_happened_is_held_against_the_invariants(asked: Shell) -> None:
+    said = asked("verify", "--invariants")
+    assert said.code == 0
+    assert said.out.startswith(f"Kept: {len(asked.events())} events from 1 to {len(asked.events())}, ")
+    told = asked("verify", "--invariants", "--from", "5", "--to", "9", "--json").json()
+    assert (told["kept"], told["first"], told["last"], told["events"], told["violations"]) == (True, 5, 9, 5, [])
+    assert (told["looked"]["3"], told["looked"]["65"]) == (5, 0)
+
+
+def test_a_broken_invariant_is_named_with_its_event(asked: Shell, postgres: EmbeddedPostgres) -> None:
+    [proposal, *_] = [event for event in asked.events() if event.type == "approval.requested"]
+    forged = proposal.payload_text.replace('"quantity":', '"quantity":1', 1)
+    url = postgres.superuser_url(asked.database)
+    execute(url, "SET session_replication_role = replica; UPDATE events SET payload = %s WHERE seq = %s", forged, proposal.seq)
+    said = asked("verify", "--invariants")
+    assert said.code == 1
+    assert f"invariant 3, event {proposal.seq}: " in said.out
+    assert f"invariant 45, event {proposal.seq}: " in said.out
+    numbers = {violation["invariant"] for violation in asked("verify", "--invariants", "--json").json()["violations"]}
+    assert {3, 45} <= numbers
+
+
+def test_a_stretch_is_chosen_for_invariants_only_and_begins_within_the_ledger(asked: Shell) -> None:
+    refused = asked("verify", "--from", "3", "--json")
+    assert (refused.code, refused.error()["remedy"]) == (2, "add --invariants, or leave them out")
+    refused = asked("verify", "--invariants", "--from", "100000", "--json")
+    assert (refused.code, refused.error()["error"]) == (2, "UnknownName")
+
+
+def test_an_anchor_that_the_ledger_does_not_reach_is_a_difference(asked: Shell) -> None:
+    assert asked("verify").code == 0
+    head = asked.events()[-1]
+    with asked.desk() as desk:
+        desk.anchors.record(Anchor(head.seq + 1, bytes(32), head.at))
+    refused = asked("verify", "--json")
+    assert (refused.code, refused.json()["difference"]["seq"]) == (4, head.seq + 1)
+    assert "anchor" in refused.error()["rule"]
 
 
 def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:

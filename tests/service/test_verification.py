@@ -15,7 +15,7 @@ from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.events import NewEvent, event_hash
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt
-from trading_pipeline.service.verification import require_verified, verify
+from trading_pipeline.service.verification import judge, require_verified, verify
 
 
 @pytest.fixture
@@ -162,6 +162,56 @@ def test_a_history_rewritten_with_right_hashes_is_found_by_the_tables(
     difference = verify(traded).difference
     assert difference is not None
     assert (difference.table, difference.column) == ("cash", "cash")
+
+
+def anchored(ledger: PostgresLedger | MemoryLedger, *seqs: int) -> list[tuple[int, bytes]]:
+    """Heads as they were written down when the chain was so long."""
+    found = [ledger.event(seq) for seq in seqs]
+    return [(event.seq, event.hash) for event in found if event is not None]
+
+
+def test_a_tail_cut_off_together_with_the_head_is_found_by_the_newest_anchor(
+    postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger
+) -> None:
+    """4, 34: the tables are rebuilt, too, so that nothing within the database is wrong."""
+    anchors = anchored(traded, 10, 23)
+    tamper(postgres, ledger_database, "DELETE FROM events WHERE seq > 20")
+    tamper(
+        postgres, ledger_database, "UPDATE ledger_head SET (seq, hash) = (SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1)",
+    )
+    traded.rebuild()
+    assert verify(traded).ok
+    difference = verify(traded, anchors).difference
+    assert difference is not None
+    assert (difference.seq, difference.stored, difference.derived) == (21, "events up to 20", "events up to 23")
+    assert verify(traded, anchors[:1]).ok
+
+
+def test_a_chain_written_anew_from_some_event_on_is_found_by_the_first_anchor_behind_it() -> None:
+    """4, 34: every hash fits, and the tables follow from the events."""
+    honest, forged = MemoryLedger("demo", opened_at=small_day()[0].at), MemoryLedger("demo", opened_at=small_day()[0].at)
+    for ledger, amount in ((honest, "100000"), (forged, "200000")):
+        with ledger.transaction() as transaction:
+            transaction.append(funded(amount), *small_day()[1:])
+    assert verify(forged).ok
+    difference = verify(forged, anchored(honest, 1, 12, 24)).difference
+    assert difference is not None
+    assert (difference.seq, difference.column) == (12, "hash")
+    assert verify(honest, anchored(honest, 1, 12, 24)).ok
+    with pytest.raises(LedgerCorrupt, match="anchor"):
+        require_verified(forged, anchored(honest, 24))
+
+
+def test_a_judgement_says_what_it_looked_at_and_what_it_found() -> None:
+    ledger = MemoryLedger("demo")
+    with ledger.transaction() as transaction:
+        transaction.append(*small_day())
+    found = judge(ledger, 3, 20)
+    assert (found.first, found.last, found.events, found.looked[3]) == (3, 20, 18, 18)
+    assert not found.ok, "its orders have names of their own choice"
+    assert found.as_json()["violations"][0].keys() == {"invariant", "seq", "says"}
+    assert {violation.seq for violation in found.violations} <= set(range(3, 21))
+    assert 31 in found.unseen and judge(ledger, 1, 1).ok
 
 
 def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(
