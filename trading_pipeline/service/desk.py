@@ -1,7 +1,5 @@
 """The desk: every port in one frozen object. What each face, asset and sensor holds."""
 
-import os
-import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -11,6 +9,8 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
 from trading_pipeline.ports import Anchors, BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Latch, Ledger, MarketData, ObjectStore
+from trading_pipeline.service.actors import is_person as is_person
+from trading_pipeline.service.actors import user_actor as user_actor
 from trading_pipeline.service.journal import Journal, NoJournal
 
 
@@ -45,16 +45,3 @@ class Desk:
         """The session that is open or opened last: where facts of this instant belong."""
         session = self.calendar.last_opened(self.now())
         return session.day if session is not None else self.now().astimezone(NEW_YORK).date()
-
-
-def is_person(actor: str) -> bool:
-    """Whether an actor of the record names a person."""
-    return actor.startswith("user:") and bool(actor.removeprefix("user:").strip())
-
-
-def user_actor() -> str:
-    """The person at this terminal, as events name them: whoever the operating system says runs this, not what LOGNAME claims."""
-    try:
-        return f"user:{pwd.getpwuid(os.getuid()).pw_name}"
-    except KeyError:
-        return f"user:{os.getuid()}"

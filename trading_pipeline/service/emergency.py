@@ -7,6 +7,7 @@ Orders are cancelled until each is confirmed; positions are never touched (invar
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -122,8 +123,9 @@ def write_down(desk: Desk, stop: Stop, keep_protective: bool, *, resumed: bool) 
     if stop.strategy is None:
         desk.ledger.revoke(f"submitter:{desk.broker.account_id}")
     # Where the ledger says so the files must: clearing the account's latch, or restoring the ledger, starts none of them again.
-    for name in stopped:
-        desk.latch.stop(replace(stop, strategy=name))
+    with suppress(StorageError):  # The ledger has it, and the next boot writes the files that are missing.
+        for name in stopped:
+            desk.latch.stop(replace(stop, strategy=name))
 
 
 def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:

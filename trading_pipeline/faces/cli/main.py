@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from trading_pipeline.errors import InputError
-from trading_pipeline.faces.cli import approvals, bars, doctor, limits, record, running, status, strategies
+from trading_pipeline.faces.cli import approvals, bars, doctor, limits, record, replay_session, running, status, stopping, strategies
 from trading_pipeline.faces.cli.invocation import INTERRUPTED, HomeOption, JsonOption, QuietOption
 from trading_pipeline.faces.cli.output import Output
 
@@ -25,9 +25,11 @@ app.add_typer(strategies.app, name="strategy", rich_help_panel="Trading")
 status.register(app, "Trading")
 approvals.register(app, "Trading")
 limits.register(app, "Trading")
+stopping.register(app, "Trading")
 running.register(app, "Running")
 doctor.register(app, "Running")
 record.register(app, "Record")
+replay_session.register(app, "Record")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
 
 
