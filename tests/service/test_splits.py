@@ -14,7 +14,7 @@ from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval, instant_ns
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
-from trading_pipeline.errors import BrokerNotReady
+from trading_pipeline.errors import BrokerNotReady, StrategyError
 from trading_pipeline.service import approvals, controls, settlement
 from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
 from trading_pipeline.service.closing import close_session
@@ -213,8 +213,11 @@ def test_row_23_a_change_of_shares_that_no_table_explains_blocks_the_symbol(tmp_
     assert [event.payload["reason"] for event in blind.events(E.LLM_ABSTAINED)] == ["bad_print"], "the old close is not believed"
     blind.go(AT_OPEN + timedelta(days=1)).cycle()
     assert blind.events(E.CORPORATE_ACTION_SPLIT) == []
-    assert "unknown_order" in blind.denials()
     assert len(blind.rows("fills")) == 1
+    # To the book it looks like a loss: the strategy waits for a person, and does not go on while the account disagrees.
+    assert blind.row("strategies")["reason"].startswith("loss: ")
+    with pytest.raises(StrategyError, match="AAPL: booked 50 shares, the broker states 200"):
+        controls.resume(blind.desk, "buyer", actor=PERSON)
 
 
 def test_an_open_proposal_is_void_after_a_split(tmp_path):

@@ -256,7 +256,7 @@ def test_a_paused_strategy_gets_no_order(tmp_path):
 
 
 def test_the_days_loss_stops_entries_and_lets_exits_pass(tmp_path):
-    """D12, D6: one holding falls far; another strategy wants in, the first wants out."""
+    """D12, D6: one holding falls far once both were asked; another strategy wants in, the first wants out."""
     fallen = {at(9, 30, day=date(2024, 8, 30)): (80.0,) * 4, at(9, 30, day=date(2024, 8, 29)): (100.0, 100.0, 80.0, 80.0)}
     holder = strategy("holder", sizing=FractionSizing(fraction=Decimal("0.09")), agent=ExpressionAgent("close > 90", "close < 90"))
     late = strategy("late", symbols=("IBM",), agent=ExpressionAgent("close < 0"))
@@ -270,10 +270,10 @@ def test_the_days_loss_stops_entries_and_lets_exits_pass(tmp_path):
     stage.go(at(9, 30, day=date(2024, 8, 30)))
     controls.revise(stage.desk, replace(late, agent=ExpressionAgent(ALWAYS, NEVER)), actor=PERSON)
     due = stage.due()
-    STEPS["bars"](stage.desk, due)
+    for step in ("bars", "indicators", "charts", "signals"):
+        STEPS[step](stage.desk, due)
     lower = stage.restarted(market=market(bars("AAPL", at={**fallen, at(9, 30, day=date(2024, 8, 30)): (77.0,) * 4}), bars("IBM")))
-    for step in ("indicators", "charts", "signals", "verdicts"):
-        STEPS[step](lower.desk, due)
+    STEPS["verdicts"](lower.desk, due)
     states = {row["strategy"]: row["state"] for row in stage.rows("actions", session="2024-08-30")}
     assert states == {"holder": "ready", "late": "denied"}
     assert "account_day_loss" in stage.denials()

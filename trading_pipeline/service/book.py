@@ -5,7 +5,7 @@ one cycle are judged one after the other (invariant 42). Whatever cannot be know
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -98,9 +98,7 @@ class Book:
 
     def held(self, strategy: str, symbol: str) -> int:
         """Shares the strategy holds, as far as the account has them still: somebody else may have sold some."""
-        own = next((p.quantity for p in self.portfolio.positions if p.strategy == strategy and p.symbol == symbol), 0)
-        sold = min(0, next((p.quantity for p in self.portfolio.positions if p.strategy == EXTERNAL and p.symbol == symbol), 0))
-        return own + sold
+        return _held(((p.strategy, p.symbol, p.quantity) for p in self.portfolio.positions), strategy, symbol)
 
     def exits_working(self, strategy: str, symbol: str, *, protective: bool, pairs_with: str | None = None) -> int:
         """Shares in working exits, one of each OCO group; with or without protective orders, and without the group `pairs_with`."""
@@ -287,14 +285,26 @@ class Book:
         hour_began = self.now.replace(minute=0, second=0, microsecond=0)
         return max(sum(at > self.now - timedelta(hours=1) for at in times), sum(at >= hour_began for at in times))
 
-    def strategy_day_pnl(self, strategy: str) -> Decimal:
-        """What the strategy has made today, realised and open, USD."""
+    def strategy_day_pnl(self, strategy: str) -> Decimal | None:
+        """What the strategy has made today, realised and open, USD; None before the session was opened."""
+        if self.day_pnl is None:
+            return None
         return strategy_pnl(self.portfolio).get(strategy, ZERO) - Decimal(self.opening_pnl.get(strategy, "0"))
 
     def average_volume(self, symbol: str) -> Decimal | None:
         """Shares of the symbol traded in a session, on average (invariant 38); None when nothing is known."""
         volume = self.outside.volumes.get(symbol)
         return volume[0] if volume else None
+
+
+def held_for(reader: Reader, strategy: str, symbol: str) -> int:
+    """`Book.held` without a book."""
+    return _held(((row["strategy"], row["symbol"], row["quantity"]) for row in reader.find("positions", symbol=symbol)), strategy, symbol)
+
+
+def _held(positions: Iterable[tuple[str, str, int]], strategy: str, symbol: str) -> int:
+    own = {name: quantity for name, held, quantity in positions if held == symbol}
+    return own.get(strategy, 0) + min(0, own.get(EXTERNAL, 0))
 
 
 def intent_of(row: Mapping[str, Any]) -> OrderIntent:

@@ -7,6 +7,7 @@ module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HO
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from trading_pipeline.domain.bar_quality import gap
 from trading_pipeline.domain.codec import encode
@@ -16,9 +17,10 @@ from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.strategies import StrategySpec
-from trading_pipeline.ports import Answer, Question
-from trading_pipeline.service import market
+from trading_pipeline.ports import Answer, Question, Reader, Stop
+from trading_pipeline.service import emergency, market
 from trading_pipeline.service.account_limits import standing
+from trading_pipeline.service.breakers import review
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
 from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
@@ -35,27 +37,45 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     late = _why_missed(desk, cycle)
     if late:
         return _missed(desk, cycle, specs, late)
-    tally = Tally("signals", cycle)
-    states = {row["name"]: row["state"] for row in desk.ledger.find("strategies", name=[spec.name for spec in specs])}
-    stopped = [spec for spec in specs if states[spec.name] not in RUNNING]
-    running = [spec for spec in specs if states[spec.name] in RUNNING]
+    # Once more, now that the bars are there: nobody is asked for a strategy that may not go on.
+    tally = Tally("signals", cycle, notes=review(desk))
+    running = [spec for spec in specs if not _held_back(desk, desk.ledger, spec)]
     asked = questions(desk, cycle, running, market.views(desk, cycle, running))
     doubts = _doubts(desk, cycle, asked)
-    answerable = [question for question in asked if _place(question) not in doubts]
     with desk.ledger.transaction() as tx:
-        for spec in stopped:
-            tally.saw(tx.append(_miss(desk, cycle, spec, f"the strategy is {states[spec.name]}")))
-            tally.count("missed")
+        held_back = {spec.name: why for spec in specs if (why := _held_back(desk, tx, spec))}
+        for spec in specs:
+            if spec.name in held_back:
+                tally.saw(tx.append(_miss(desk, cycle, spec, held_back[spec.name])))
+                tally.count("missed")
+        # One that goes on since the look was not looked at: its next cycle is its own.
+        asked = [question for question in asked if question.strategy not in held_back]
         requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
+    answerable = [question for question in asked if _place(question) not in doubts]
     answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
     answers.update(doubts)
     with desk.ledger.transaction() as tx:
+        stops = {name: emergency.in_force(desk, tx, name) for name in sorted({question.strategy for question in asked})}
+        for question, request in zip(asked, requested, strict=True):
+            if (stop := stops[question.strategy]) is not None:
+                tally.saw(tx.append(_discarded(desk, cycle, question, answers[_place(question)], request, stop)))
+                tally.count("discarded")
+        heard = [(question, request) for question, request in zip(asked, requested, strict=True) if stops[question.strategy] is None]
+        asked, requested = [question for question, _ in heard], [request for _, request in heard]
         ordered = [answers[_place(question)] for question in asked]
         responded = tally.saw(tx.append(*_responses(desk, cycle, asked, ordered, requested)))
         decided = tally.saw(tx.append(*decisions(cycle, asked, ordered, responded, desk.now())))
         for event in decided:
             tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
         return tally.complete(tx, desk.now())
+
+
+def _held_back(desk: Desk, reader: Reader, spec: StrategySpec) -> str:
+    """Why nobody is asked for a strategy; read again in the transaction of the requests, so that none follows a stop (invariant 54)."""
+    if emergency.in_force(desk, reader, spec.name) is not None:
+        return "an emergency stop is in force"
+    row = reader.get("strategies", spec.name)
+    return "" if row is not None and row["state"] in RUNNING else f"the strategy is {row['state'] if row else 'gone'}"
 
 
 def _why_missed(desk: Desk, cycle: Cycle) -> str:
@@ -173,16 +193,26 @@ def _requests(desk: Desk, cycle: Cycle, questions: list[Question]) -> list[NewEv
     return events
 
 
+def _discarded(desk: Desk, cycle: Cycle, question: Question, answer: Answer, request: Event, stop: Stop) -> NewEvent:
+    """A reply that came after an emergency stop: kept with its cost, and nothing follows from it."""
+    payload = _replied(cycle, question, answer) | {"reason": f"{stop.strategy or 'the account'} was stopped meanwhile"}
+    key = f"llm.discarded:{cycle.cycle_id}:{_place(question)}"
+    actor = f"model:{answer.provider}"
+    return NewEvent(EventType.LLM_DISCARDED, f"strategy:{question.strategy}", key, payload, desk.now(), actor, request.seq)
+
+
+def _replied(cycle: Cycle, question: Question, answer: Answer) -> dict[str, Any]:
+    return {
+        "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": answer.provider,
+        "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out, "cost": answer.cost,
+    }
+
+
 def _responses(desk: Desk, cycle: Cycle, questions: list[Question], answers: list[Answer], requested: list[Event]) -> list[NewEvent]:
     return [
         NewEvent(
             EventType.LLM_RESPONDED, f"strategy:{question.strategy}", f"llm.responded:{cycle.cycle_id}:{_place(question)}",
-            {
-                "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": answer.provider,
-                "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out,
-                "cost": answer.cost,
-            },
-            desk.now(), f"model:{answer.provider}", request.seq,
+            _replied(cycle, question, answer), desk.now(), f"model:{answer.provider}", request.seq,
         )
         for question, answer, request in zip(questions, answers, requested, strict=True)
     ]

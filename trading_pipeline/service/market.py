@@ -25,6 +25,7 @@ from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import open_session
+from trading_pipeline.service.breakers import review
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import settle
@@ -58,9 +59,11 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     if cycle.kind is CycleKind.FOLLOW_UP or cycle.interval is None or cycle.bar_end is None:
         return nothing_to_do(desk, cycle, "bars", "a follow-up receives no bars")
+    # Before it is settled who takes part: a strategy whose pause has cleared does.
+    notes = review(desk) if cycle.kind is CycleKind.BAR else []
     specs = due_strategies(desk, cycle)
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
-    tally = Tally("bars", cycle, strategies=tuple(spec.name for spec in specs))
+    tally = Tally("bars", cycle, notes=notes, strategies=tuple(spec.name for spec in specs))
     refill = cycle.kind is CycleKind.BACKFILL
     known = desk.calendar.session(cycle.bar_end.date()).open if refill else cycle.bar_end
     newest = desk.archive.read_many(symbols, cycle.interval, until=known, count=1)

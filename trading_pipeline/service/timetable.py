@@ -14,9 +14,9 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.missed_work import WhenMissed, treated
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.sessions import BarSlot
-from trading_pipeline.domain.strategies import StrategyState
+from trading_pipeline.service.causes import clears_by_itself
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.steps import spec_of, step_key
+from trading_pipeline.service.steps import LIVE_STATES, RUNNING, spec_of, step_key
 
 LOOK_BACK = timedelta(days=5)
 """How far back missed closes are listed one by one."""
@@ -49,8 +49,9 @@ def _closing_cycle(desk: Desk, interval: Interval, now: datetime) -> Cycle | Non
 
 
 def running_intervals(desk: Desk) -> tuple[Interval, ...]:
-    """Intervals that running strategies decide on, in order of length."""
-    used = {spec_of(row).interval for row in desk.ledger.find("strategies", state=StrategyState.RUNNING.value)}
+    """Intervals that running strategies decide on, in order of length; those that go on by themselves among them: a cycle sees whether."""
+    rows = desk.ledger.find("strategies", state=LIVE_STATES)
+    used = {spec_of(row).interval for row in rows if row["state"] in RUNNING or clears_by_itself(row)}
     return tuple(interval for interval in Interval if interval in used)
 
 
