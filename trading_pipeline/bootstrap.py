@@ -1,6 +1,6 @@
 """The composition root: settings in, a desk out. The only place that knows which adapter stands behind a port."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 
@@ -19,19 +19,22 @@ from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.ledger.late import LateLedger
+from trading_pipeline.adapters.ledger.past import PastLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
-from trading_pipeline.adapters.market_data.splits import SplitsBySymbol
+from trading_pipeline.adapters.market_data.splits import SplitsBySymbol, load_splits, sample_splits
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
 from trading_pipeline.adapters.stop_files import keep_reserve
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.errors import SettingsError, StorageError
 from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.past_desk import Record
 from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.settings import Environment, Market, Settings, Source
 
@@ -92,6 +95,39 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
                 keep_reserve(home.stops)
             resume_stop(desk, keep_protective=settings.keep_protective_stops)
         yield desk
+
+
+@contextmanager
+def open_record(settings: Settings) -> Iterator[Record]:
+    """What a replay of a home reads, closed on leaving: its ledger, archive and split table. No broker, market or model is opened.
+
+    Raises:
+        LedgerError: There is no ledger yet, or it cannot be read.
+        BarsError: The split table cannot be read.
+    """
+    home = Home(settings.home)
+    with ExitStack() as stack:
+        database = _database(settings)
+        if database.leave is not None:
+            stack.callback(database.leave)
+        opened = PostgresLedger.open(database.app, settings.environment.value, revive=database.revive)
+        ledger = stack.enter_context(closing(opened))
+        yield Record(
+            ledger, PastLedger(ledger), load_calendar(home.root / "cache"), ParquetArchive(home.archive), _kept_splits(settings),
+            {"rules": RulesAgent()},
+        )
+
+
+def _kept_splits(settings: Settings) -> Mapping[str, tuple[Split, ...]]:
+    """The splits of the source as its files have them, without opening the source."""
+    files = {Source.FILES: settings.home / "market" / "splits.csv", Source.YFINANCE: settings.home / "splits.csv"}
+    file = files.get(settings.market.source)
+    found: tuple[Split, ...] = ()
+    if settings.market.source is Source.SAMPLES:
+        found = sample_splits()
+    elif file is not None and file.exists():
+        found = load_splits(file)
+    return SplitsBySymbol(lambda: found)
 
 
 def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:

@@ -23,6 +23,7 @@ from trading_pipeline.faces.cli.output import NEW_YORK, Output, plain
 
 if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
+    from trading_pipeline.service.past_desk import Record
     from trading_pipeline.settings import Settings
 
 P = ParamSpec("P")
@@ -71,17 +72,35 @@ class Invocation:
         Raises:
             SettingsError: There is no home.
         """
-        settings = self.settings()
-        if not create and settings.database_url is None and made_at(self.home) is None:
-            raise SettingsError(
-                f"There is no home at {self.home}.", value=str(self.home), rule="a home is made by what first needs one",
-                remedy="run `trading demo`, import bars or create a strategy, or name another with --home",
-            )
+        settings = self.settings() if create else self._made()
         from trading_pipeline.bootstrap import open_desk
 
         self.say_home()
         with open_desk(settings) as desk:
             yield desk
+
+    @contextmanager
+    def record(self) -> Iterator["Record"]:
+        """What a replay of the home reads, closed afterwards: no broker, no market, no model.
+
+        Raises:
+            SettingsError: There is no home.
+        """
+        settings = self._made()
+        from trading_pipeline.bootstrap import open_record
+
+        self.say_home()
+        with open_record(settings) as record:
+            yield record
+
+    def _made(self) -> "Settings":
+        settings = self.settings()
+        if settings.database_url is None and made_at(self.home) is None:
+            raise SettingsError(
+                f"There is no home at {self.home}.", value=str(self.home), rule="a home is made by what first needs one",
+                remedy="run `trading demo`, import bars or create a strategy, or name another with --home",
+            )
+        return settings
 
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Whether the person says yes; `yes` answers for them, and is needed where nobody can be asked.
