@@ -57,15 +57,31 @@ def adopt_fill(desk: Desk, tx: Transaction, client_id: str, fill: Fill, tally: T
         latch(desk, tx, f"execution {fill.execution_id} of {client_id}, an order with a name of ours that this ledger never wrote", tally)
 
 
+NEVER_SENT = (OrderState.INTENT.value, OrderState.DENIED.value)
+"""Of an order that this ledger says it never sent, the broker can know only if the ledger is older than the account."""
+
+
 def adopt_orders(desk: Desk, tally: Tally) -> None:
-    """Take over open orders under names of ours that the ledger does not have, and latch the account."""
-    lost = [order for order in desk.broker.orders() if is_ours(order.client_id) and desk.ledger.get("orders", order.client_id) is None]
-    for order in lost:
-        with desk.ledger.transaction() as tx:
-            if tx.get("orders", order.client_id) is None:
-                tally.saw(tx.append(_adopted(desk, order)))
-                what = f"the order {order.client_id} of {order.ticket.symbol}"
-                latch(desk, tx, f"{what} works at the broker and is not in this ledger", tally)
+    """Take over orders under names of ours that this ledger never sent, and latch the account; with the submitter's lease."""
+    unsent = [row["client_id"] for row in desk.ledger.find("orders", state=OrderState.INTENT.value)]
+    stated = [*desk.broker.orders(), *(desk.broker.orders(unsent) if unsent else [])]
+    for order in {order.client_id: order for order in stated if is_ours(order.client_id)}.values():
+        row = desk.ledger.get("orders", order.client_id)
+        if row is None or row["state"] in NEVER_SENT:
+            with desk.ledger.transaction() as tx:
+                adopt(desk, tx, order.client_id, order, tally)
+
+
+def adopt(desk: Desk, tx: Transaction, client_id: str, order: BrokerOrder | None, tally: Tally) -> None:
+    """Take one over, as the broker states it or as the ledger meant it, and latch the account."""
+    row = tx.get("orders", client_id)
+    if row is not None and row["state"] not in NEVER_SENT:
+        return
+    payload = _as_stated(desk, order) if order is not None else _as_meant(row)
+    if payload is not None:
+        key, actor = f"order.adopted:{client_id}", f"broker:{desk.broker.name}"
+        tally.saw(tx.append(NewEvent(EventType.ORDER_ADOPTED, "account", key, payload, desk.now(), actor)))
+        latch(desk, tx, f"the broker has the order {client_id} of {payload['symbol']}, which this ledger never sent", tally)
         tally.count("adopted")
 
 
@@ -138,15 +154,23 @@ def _split(position: Position, data: Any) -> Position:
     return position
 
 
-def _adopted(desk: Desk, order: BrokerOrder) -> NewEvent:
+def _as_stated(desk: Desk, order: BrokerOrder) -> dict[str, Any]:
     ticket = order.ticket
-    price = ticket.limit_price or ticket.stop_price or ZERO
     order_class = OrderClass.ENTRY if ticket.side is Side.BUY else OrderClass.PROTECTIVE
-    payload = {
+    return {
         "client_id": order.client_id, "broker_order_id": order.broker_order_id, "account": desk.broker.account_id, "symbol": ticket.symbol,
         "side": ticket.side.value, "order_class": order_class.value, "order_type": ticket.order_type.value,
-        "time_in_force": ticket.time_in_force.value, "quantity": ticket.quantity, "reference": price, "limit_price": ticket.limit_price,
-        "stop_price": ticket.stop_price, "session": desk.today(), "strategy": EXTERNAL,
+        "time_in_force": ticket.time_in_force.value, "quantity": ticket.quantity,
+        "reference": ticket.limit_price or ticket.stop_price or ZERO, "limit_price": ticket.limit_price, "stop_price": ticket.stop_price,
+        "session": desk.today(), "strategy": EXTERNAL,
     }
-    key = f"order.adopted:{order.client_id}"
-    return NewEvent(EventType.ORDER_ADOPTED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}")
+
+
+def _as_meant(row: Row | None) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    names = (
+        "client_id", "broker_order_id", "account", "symbol", "side", "order_class", "order_type", "time_in_force", "quantity", "reference",
+        "limit_price", "stop_price", "session", "strategy",
+    )
+    return {name: row[name] for name in names}

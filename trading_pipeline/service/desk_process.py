@@ -14,19 +14,22 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerCorrupt, LedgerUnavailable, TradingError
 from trading_pipeline.ports import Fence
-from trading_pipeline.service import handover
+from trading_pipeline.service import breakers, handover
 from trading_pipeline.service.accounting import compare_with_broker, reconciled
 from trading_pipeline.service.adoption import adopt_orders
+from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import place, recover, withdrawn
 from trading_pipeline.service.protection import gaps, protect
+from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.service.settlement import news, settle
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
 
-TURN_SECONDS = 0.02
+TURN_SECONDS = 0.04
 SETTLE_SECONDS = 0.5
 BEAT_SECONDS = 2.0
+REVIEW_SECONDS = 2.0
 RECONCILE_SECONDS = 60.0
 """Also how often the chain's head is anchored (invariant 4)."""
 WAIT_SECONDS = 3600.0
@@ -77,6 +80,7 @@ class _Attendance:
                 self.turn()
                 time.sleep(TURN_SECONDS)
             self._tell(EventType.DESK_STOPPED)
+            anchor(self.desk)
         finally:
             self._beat("stopped")
 
@@ -89,6 +93,7 @@ class _Attendance:
                 f"The ledger does not verify: {fault}.", value=fault, rule="nothing is sent on a record that cannot be trusted",
                 remedy="run `trading verify`, and restore a backup; `trading stop` works meanwhile",
             )
+        self._stops()
         self._settled(always=True)
         self._reconcile()
 
@@ -109,8 +114,18 @@ class _Attendance:
             self._beat(handover.READY)
         if self._is_due("settle", SETTLE_SECONDS):
             self._settled()
+        if self._is_due("review", REVIEW_SECONDS):
+            for note in breakers.review(self.desk):
+                self.say(note)
+            self._stops()
         if self._is_due("reconcile", RECONCILE_SECONDS):
             self._reconcile()
+
+    def _stops(self) -> None:
+        """Go on with what a stop has to cancel still."""
+        for report in resume_stop(self.desk):
+            whose = report.stop.strategy or f"account {self.desk.broker.account_id}"
+            self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
 
     def _settled(self, *, always: bool = False) -> None:
         """Book what the broker knows and the ledger does not, and protect what is naked."""
@@ -134,6 +149,7 @@ class _Attendance:
             with self.desk.ledger.transaction() as tx:
                 tx.append(reconciled(self.desk, key, found))
             self.differences = found
+        anchor(self.desk)
         for note in [*tally.notes, *found]:
             self.say(note)
 

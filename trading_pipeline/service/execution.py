@@ -13,9 +13,10 @@ from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, 
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import StrategyState
-from trading_pipeline.ports import Fence
+from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.book import Book, intent_of
+from trading_pipeline.service.adoption import adopt_orders
+from trading_pipeline.service.book import Book, held_for, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent
@@ -64,6 +65,7 @@ def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
         settle(desk, tally)
     with desk.ledger.transaction() as tx:
         in_force(desk, tx)
+    adopt_orders(desk, tally)
     recover(desk, fence, tally)
     withdrawn(desk, tally)
     protect(desk, fence, tally)
@@ -144,7 +146,7 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
             return
         working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
         cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
-    parts = _parts(desk, intent)
+    parts = parts_of(desk.ledger, intent)
     if not parts:
         _void(desk, row, f"nothing is held of {intent.symbol} any more: what protected the position has closed it", tally)
         return
@@ -187,7 +189,7 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
 def _exit_denied(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bool:
     """Void an exit that the gate would deny before anything that protects the position is cancelled for it."""
     mismatched = settled_mismatches(desk, tally)
-    parts = _parts(desk, intent)
+    parts = parts_of(desk.ledger, intent)
     denied = denial_ahead(desk, parts[0], mismatched, release=desk.now()) if parts else ""
     if denied:
         _void(desk, row, f"denied before its protection was touched: {denied}", tally)
@@ -200,10 +202,10 @@ def _void(desk: Desk, row: Row, reason: str, tally: Tally) -> None:
     tally.count("voided")
 
 
-def _parts(desk: Desk, intent: OrderIntent) -> list[OrderIntent]:
+def parts_of(reader: Reader, intent: OrderIntent) -> list[OrderIntent]:
     """The orders of one action: one entry, or an exit cut so that no order passes the hard limit (D1); none when nothing is left."""
     if intent.order_class is not OrderClass.EXIT:
         return [intent]
-    held = Book.at_hand(desk, desk.ledger).held(intent.strategy, intent.symbol)
+    held = held_for(reader, intent.strategy, intent.symbol)
     quantities = split_exit(min(intent.quantity, held), intent.reference) if held > 0 else []
     return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]

@@ -216,6 +216,7 @@ def family_of(tx: Transaction, row: Row) -> list[Row]:
 
 
 def denials(tx: Transaction, row: Row, reason: str, at: datetime) -> list[NewEvent]:
+    """`order.denied` of an order and of those of its children that were meant with it."""
     return [
         order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
         for each in family_of(tx, row)

@@ -130,7 +130,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     for gap in gaps(desk.ledger):
         if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
             continue
-        [stop, *others] = _orders_for(desk, gap)
+        [stop, *others] = orders_for(desk, gap)
         denied = denial_ahead(desk, stop, settled_mismatches(desk, tally))
         if denied:
             _alarm(desk, gap, denied, tally)
@@ -143,7 +143,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
             _alarm(desk, gap, "the broker or the gate did not take the stop", tally)
 
 
-def _orders_for(desk: Desk, gap: Gap) -> list[OrderIntent]:
+def orders_for(desk: Desk, gap: Gap) -> list[OrderIntent]:
     """The stop, and the target that it pairs with where that has ended too."""
     generation = gap.generation + 1
     ratio = _split_since(desk.ledger, gap.symbol, gap.stop["updated_at"])

@@ -19,7 +19,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.adoption import adopt_fill, correct, fill_payload, since_funding
+from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, since_funding
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
@@ -191,6 +191,7 @@ def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> N
     if stored is not None:
         correct(desk, tx, stored, fill, tally)
         return
+    adopt(desk, tx, name, None, tally)
     row = tx.get("orders", name)
     if row is None:
         adopt_fill(desk, tx, name, fill, tally)

@@ -142,13 +142,21 @@ def _fill_corrected(event: Event, tables: Tables) -> None:
 
 
 def _order_adopted(event: Event, tables: Tables) -> None:
-    """An order with a name of ours that this ledger never wrote: it was restored from before (C14)."""
+    """An order with a name of ours that the broker has and this ledger never sent: it was restored from before (C14)."""
     data = event.payload
-    if tables.get("orders", (data["client_id"],)) is not None:
-        raise IllegalTransition(
-            f"The order {data['client_id']} exists already.", value=data["client_id"], rule="only what is not in the ledger is adopted",
-            remedy="read the order's state",
+    row = tables.get("orders", (data["client_id"],))
+    if row is not None:
+        if row["state"] not in (OrderState.INTENT, OrderState.DENIED):
+            raise IllegalTransition(
+                f"The order {data['client_id']} is {row['state']}.", value=data["client_id"], rule="only what was never sent is adopted",
+                remedy="read the order's state",
+            )
+        row.update(
+            state=OrderState.ACCEPTED.value, reason="adopted", broker_order_id=data["broker_order_id"], submitted_at=event.at,
+            updated_at=event.at, last_seq=event.seq,
         )
+        tables.put("orders", row)
+        return
     tables.put(
         "orders",
         blank(
