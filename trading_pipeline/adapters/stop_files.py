@@ -61,7 +61,7 @@ def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datet
         try:
             write_atomically(path, content)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.with_name(_RESERVE).exists():
                 raise
             _use_reserve(path, content)
     return True

@@ -32,9 +32,10 @@ def resume_stop(desk: Desk, *, keep_protective: bool = False, wait_seconds: floa
     merge_journal(desk)
     _hold_if_restored(desk)
     mirror(desk)
-    reports = []
+    reports: list[Report] = []
     for stop in desk.latch.stops():
-        if _unfinished(desk, stop):
+        # What the account's own stop has just asked for needs no second asking for each strategy.
+        if _unfinished(desk, stop, covered=bool(reports) and reports[0].stop.strategy is None):
             try:
                 reports.append(carry_out(desk, stop, keep_protective=keep_protective, wait_seconds=wait_seconds, resumed=True))
             except UnknownName:
@@ -89,7 +90,7 @@ def _hold_if_restored(desk: Desk) -> None:
         desk.latch.stop(Stop(None, why, RECOVERY, datetime.now(UTC)))
 
 
-def _unfinished(desk: Desk, stop: Stop) -> bool:
+def _unfinished(desk: Desk, stop: Stop, *, covered: bool) -> bool:
     """Whether the ledger lacks the stop, or an order in its scope is not over; a latch after a restore is only written down."""
     known = recorded(desk, desk.ledger, None)
     scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
@@ -107,4 +108,4 @@ def _unfinished(desk: Desk, stop: Stop) -> bool:
             return False
         if TRANSITIONS[StrategyState(row["state"])]:
             return True
-    return bool(desk.ledger.find("orders", state=OPEN_ORDERS, limit=1, **scope))
+    return not covered and bool(desk.ledger.find("orders", state=OPEN_ORDERS, limit=1, **scope))
