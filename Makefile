@@ -62,13 +62,16 @@ day-soak: setup ## a day of 390 cycles through the warm launcher
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 
-.PHONY: fuzz-replies hostile-sessions approval-races crash-sweep
+.PHONY: fuzz-replies hostile-sessions tamper approval-races crash-sweep
 
 fuzz-replies: setup ## hostile model replies through parser, sizing and rulebook: N=1000000, SEED=1, JOBS=1
 	@N=$(or $(N),1000000) $(PYTHON) -m tests.evidence.fuzz_replies
 
 hostile-sessions: setup ## a policy that always asks for the worst: N=1000 sessions
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.hostile
+
+tamper: setup ## single mutations of a real record, each to be found by verification: N=10000
+	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.tamper
 
 approval-races: setup ## approve, reject, expire, void and stop at once on the same proposal: N=10000
 	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.approval_races
