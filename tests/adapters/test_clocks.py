@@ -33,6 +33,7 @@ def machine() -> Machine:
 
 
 def test_the_system_clock_is_aware_and_waits_out_a_step_back(monkeypatch):
+    """72, 74, fault 45."""
     from trading_pipeline.adapters import clocks
 
     instants = iter([utc("2024-08-28T13:30"), utc("2024-08-28T12:30"), utc("2024-08-28T13:30:01")])
@@ -167,6 +168,7 @@ def test_keeping_changes_nothing_of_the_time_told(tmp_path_factory, steps, speed
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 10**11), st.sampled_from(["keep", "pause", "reboot", "look"])), max_size=25))
 def test_no_process_ever_sees_it_go_back(tmp_path_factory, steps):
+    """74."""
     machine, path = Machine(), tmp_path_factory.mktemp("clock")
     actor, watcher = create(path, machine, speed=50.0), attach(path, machine)
     told = [watcher.now()]
@@ -318,6 +320,7 @@ def test_a_missing_file_is_an_error(tmp_path, machine):
 
 
 def test_the_real_machine_agrees_between_processes_whatever_their_time_zone(tmp_path):
+    """fault 46."""
     calendar = f"TradingCalendar([Session(date(2012, 10, 25), {START!r}, {SESSIONS[0].close!r})])".replace("datetime.", "")
     code = (
         "import sys; from datetime import date, datetime, timezone; from pathlib import Path\n"

@@ -1,4 +1,4 @@
-"""Invariants 65-69: constants that no setting, file, environment or argument moves."""
+"""65-69, 84: constants that no setting, file, environment or argument moves."""
 
 from datetime import time, timedelta
 from decimal import Decimal

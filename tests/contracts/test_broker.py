@@ -121,6 +121,7 @@ class BrokerContract:
         assert {order.status for order in stand.broker.orders(["A1", "A1S", "A1T"])} == {BrokerStatus.CANCELED}
 
     def test_a_permit_for_another_order_or_for_other_bytes_is_refused(self, stand):
+        """23, 24."""
         ticket = stand.entry("A1", 10)
         for permit in (
             replace(stand.permit(ticket), client_id="A2"),
@@ -134,6 +135,7 @@ class BrokerContract:
         assert stand.broker.positions() == {}
 
     def test_more_than_is_held_cannot_be_sold(self, stand):
+        """26."""
         self.send(stand, stand.entry("A1", 10))
         with pytest.raises(BrokerRefused):
             self.send(stand, stand.exit("A2", 11))

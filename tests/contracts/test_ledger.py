@@ -49,6 +49,7 @@ class LedgerContract:
         assert before <= event.recorded_at <= datetime.now(UTC)
 
     def test_each_hash_covers_the_one_before(self, ledger: Ledger) -> None:
+        """3."""
         append(ledger, *small_day())
         previous = GENESIS
         for event in ledger.scan():
@@ -60,6 +61,7 @@ class LedgerContract:
         assert ledger.head() == (24, previous)
 
     def test_seqs_have_no_gaps_over_all_and_within_a_stream(self, ledger: Ledger) -> None:
+        """1."""
         append(ledger, step(1, "market"), step(2, "account"), step(3, "market"))
         append(ledger, step(4, "market"), step(5, "account"))
         assert [event.seq for event in ledger.scan()] == [1, 2, 3, 4, 5, 6]
@@ -67,6 +69,7 @@ class LedgerContract:
         assert [event.stream_seq for event in ledger.events(stream="account")] == [1, 2]
 
     def test_a_key_appended_again_returns_the_stored_event_and_changes_nothing(self, ledger: Ledger) -> None:
+        """10."""
         (first,) = append(ledger, funded("100"))
         with ledger.transaction() as transaction:
             again, new = transaction.append(funded("999"), step(1))
@@ -89,6 +92,7 @@ class LedgerContract:
         assert append(ledger, step(1))[0].seq == 2
 
     def test_an_illegal_transition_leaves_nothing_of_its_batch(self, ledger: Ledger) -> None:
+        """17."""
         started = fact(E.STRATEGY_STARTED, "started", "strategy:trend", strategy="trend")
         with pytest.raises(IllegalTransition):
             append(ledger, funded(), created(), started)
@@ -175,6 +179,7 @@ class LedgerContract:
         assert [event.seq for event in ledger.scan(500, 1001)] == list(range(500, 1002))
 
     def test_a_rebuild_writes_the_same_tables(self, ledger: Ledger) -> None:
+        """5."""
         append(ledger, *small_day(), created("tab\there\nback\\slash"))
         before = tables(ledger)
         assert ledger.rebuild() == 25
@@ -215,6 +220,7 @@ class LedgerContract:
                 ask()
 
     def test_a_lease_has_one_holder(self, ledger: Ledger) -> None:
+        """22, T20."""
         with ledger.lease("broker:PAPER"), ledger.lease("another"):
             with pytest.raises(LedgerUnavailable, match="broker:PAPER"), ledger.lease("broker:PAPER", wait_seconds=0.05):
                 pass

@@ -53,6 +53,7 @@ class MarketDataContract:
         assert not misplaced(bars, calendar).any()
 
     def test_a_bar_is_seen_from_its_end_on_and_not_before(self, market, symbol, finest, bars):
+        """73."""
         end = bars.last_end
         assert market.closed_bars([symbol], finest, None, end)[symbol] == bars
         assert market.closed_bars([symbol], finest, None, end - TICK)[symbol] == bars.rows(0, len(bars) - 1)

@@ -72,6 +72,7 @@ class TestLocalObjects(ObjectStoreContract):
         assert store.locate(DIGEST) == str(files[0])
 
     def test_one_flipped_bit_is_found_and_putting_it_again_heals_it(self, store: LocalObjects):
+        """fault 36, T18."""
         store.put(PICTURE, ".png")
         path = Path(store.locate(DIGEST))
         path.write_bytes(bytes([PICTURE[0] ^ 1]) + PICTURE[1:])
@@ -84,6 +85,7 @@ class TestLocalObjects(ObjectStoreContract):
         ("number", "remedy"), [(errno.ENOSPC, "free space"), (errno.EROFS, "mount it writable"), (errno.EACCES, "owner or mode")]
     )
     def test_a_disk_that_refuses_is_a_storage_error_and_leaves_nothing(self, store, tmp_path, monkeypatch, number, remedy):
+        """fault 31, fault 32."""
         def refuse(descriptor: int) -> None:
             raise OSError(number, os.strerror(number))
 

@@ -66,6 +66,7 @@ def test_sane_bars_have_no_findings():
     ],
 )
 def test_a_broken_bar_is_named_once_with_its_rule_and_dropped(column, value, rule):
+    """73, fault 50."""
     ordinary = {"open": 10.0, "high": 11.0, "low": 9.0, "close": 10.5, "volume": 100.0}[column]
     table = five(3, **{column: [ordinary, value, ordinary]})
     (finding,) = check_bars(table)
@@ -111,6 +112,7 @@ def test_a_price_that_stays_where_it_jumped_is_a_split_not_a_spike():
 
 
 def test_repeated_and_disordered_starts_are_found():
+    """73, fault 50."""
     first = at("2024-11-26", "09:30")
     minutes = [0, 5, 5, 0, 10]
     table = bars(Interval.MIN5, [(first + timedelta(minutes=n), first + timedelta(minutes=n + 5)) for n in minutes])
@@ -156,6 +158,7 @@ def test_what_the_calendar_has_and_the_table_lacks_is_missing():
     ],
 )
 def test_age_is_counted_in_bars_that_closed_since_not_in_hours(newest, now, behind):
+    """73, fault 51."""
     assert bars_behind(at(*newest), Interval.MIN5, CALENDAR, at(*now)) == behind
 
 

@@ -19,6 +19,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_the_hash_is_sha256_over_previous_envelope_line_feed_and_payload(
     stream: str, key: str, actor: str, cause: int | None, seq: int, payload: str
 ) -> None:
+    """3."""
     envelope = json.dumps([seq, stream, 7, key, "bar.received", 1, cause, actor, "2012-10-15T13:30:00.000000Z"], separators=(",", ":"))
     expected = hashlib.sha256(GENESIS + envelope.encode() + b"\n" + payload.encode()).digest()
     assert event_hash(GENESIS, seq, stream, 7, key, "bar.received", 1, cause, actor, AT, payload) == expected

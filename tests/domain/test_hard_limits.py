@@ -1,4 +1,4 @@
-"""Invariants 65-69 at their boundaries; the figures are those of INVARIANTS section 1 and the fault table, rows 48 and 56."""
+"""65-69: each at its boundary; the figures are those of INVARIANTS section 1 and the fault table, rows 48 and 56."""
 
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
@@ -24,6 +24,7 @@ D = Decimal
     [(1_000, "100.00", True), (1, "100000.00", True), (1, "100000.01", False), (1_001, "100.00", False), (3, "33333.34", False)],
 )
 def test_no_order_is_worth_more_than_100_000_dollars(order_class: OrderClass, quantity: int, price: str, passes: bool) -> None:
+    """65, D1."""
     intent = order(order_class, quantity=quantity, reference=D(price), limit_price=D(price))
     verdict = verdict_of("hard_order_value", intent, context(position=5_000))
     assert verdict.passed is passes
@@ -48,10 +49,12 @@ def test_a_target_of_an_entry_is_an_order_too() -> None:
     [("1.00", "1.00", True), ("0.9999", "1.00", False), ("1.00", "0.9999", False), ("1.0001", "1.02", True), ("0.5", "0.51", False)],
 )
 def test_an_entry_below_one_dollar_is_denied(reference: str, limit: str, passes: bool) -> None:
+    """66, D5."""
     assert verdict_of("penny_stock", order(reference=D(reference), limit_price=D(limit)), context()).passed is passes
 
 
 def test_an_exit_below_one_dollar_goes_and_is_flagged() -> None:
+    """D5."""
     verdict = verdict_of("penny_stock", order(X, reference=D("0.40"), limit_price=D("0.39")), context())
     assert (verdict.outcome, verdict.measured, verdict.limit) == (Outcome.EXEMPT, "$0.39", "$1.00")
     assert verdict.detail == "an entry would be stopped here"
@@ -74,6 +77,7 @@ def test_an_exit_below_one_dollar_goes_and_is_flagged() -> None:
     ],
 )
 def test_orders_go_out_in_regular_hours_only(order_class: OrderClass, day: str, close: str, clock: str, passes: bool) -> None:
+    """67, D7, D8, fault 48."""
     now = at(day, clock)
     verdict = verdict_of("trading_hours", order(order_class), context(now=now, session=session(day, close)))
     assert verdict.passed is passes
@@ -82,6 +86,7 @@ def test_orders_go_out_in_regular_hours_only(order_class: OrderClass, day: str, 
 
 def test_a_day_without_a_session_is_closed() -> None:
     # XNYS was closed on 2012-10-29 for Hurricane Sandy.
+    """67, 70, fault 47."""
     verdict = verdict_of("trading_hours", order(), context(now=at("2012-10-29", "11:00"), session=None))
     assert (verdict.outcome, verdict.detail) == (Outcome.DENY, "the exchange is closed")
 
@@ -94,6 +99,7 @@ def test_a_session_that_opens_early_does_not_widen_the_hours() -> None:
 
 
 def test_a_release_after_the_close_is_denied_although_now_is_in_hours() -> None:
+    """67."""
     now, release = at("2012-10-16", "15:59:50"), at("2012-10-16", "16:00:05")
     assert not verdict_of("trading_hours", order(), context(now=now, at_release=release)).passed
 
@@ -101,6 +107,7 @@ def test_a_release_after_the_close_is_denied_although_now_is_in_hours() -> None:
 @pytest.mark.parametrize("order_class", [E, X])
 @pytest.mark.parametrize(("elapsed", "passes"), [("29.999", False), ("30", True), ("0", False), ("-5", False), ("3600", True)])
 def test_trades_of_a_strategy_are_30_seconds_apart(order_class: OrderClass, elapsed: str, passes: bool) -> None:
+    """68, D3, fault 56."""
     last = NOW - timedelta(seconds=float(elapsed))
     verdict = verdict_of("cooldown", order(order_class), context(last_trade_at=last))
     assert verdict.passed is passes
@@ -116,6 +123,7 @@ def test_a_paced_action_is_judged_by_the_cooldown_at_its_release() -> None:
 @pytest.mark.parametrize("order_class", [E, X])
 @pytest.mark.parametrize(("elapsed", "passes"), [("59.999", False), ("60", True), ("-1", False)])
 def test_the_same_action_is_not_repeated_within_a_minute(order_class: OrderClass, elapsed: str, passes: bool) -> None:
+    """69, D4, fault 56."""
     last = NOW - timedelta(seconds=float(elapsed))
     assert verdict_of("duplicate_action", order(order_class), context(last_action_at=last)).passed is passes
 
@@ -176,6 +184,7 @@ TIGHT_AND_LOOSE: list[tuple[str, Any, Any]] = [
 
 @pytest.mark.parametrize(("name", "tight", "loose"), TIGHT_AND_LOOSE)
 def test_of_two_limits_of_the_account_the_one_that_allows_less_holds(name: str, tight: Any, loose: Any) -> None:
+    """D2."""
     one, other = AccountLimits(**{name: tight}), AccountLimits(**{name: loose})
     assert one.tightened_by(other) == other.tightened_by(one) == one
 

@@ -346,6 +346,7 @@ def test_after_its_history_a_value_does_not_depend_on_where_reading_began(text):
 @settings(max_examples=60, deadline=None)
 @given(tables(min_size=2), st.data())
 def test_later_bars_never_change_earlier_values(bars, data):
+    """73."""
     cut = data.draw(st.integers(1, len(bars)))
     other = wandering(len(bars) - cut, data.draw(st.integers(0, 1000)))
     future = BarTable(

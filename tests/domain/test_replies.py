@@ -1,4 +1,4 @@
-"""The parser of model replies: what is perfect becomes a signal, what is not is refused by name, and nothing raises (59-62)."""
+"""59, 60, 62: the parser of model replies: what is perfect becomes a signal, what is not is refused by name, and nothing raises."""
 
 import json
 import sys
@@ -86,6 +86,7 @@ SPELLED = text(confidence="@")
     ],
 )
 def test_a_number_that_is_none_is_refused(number, expected):
+    """59, fault 39."""
     assert flaw(SPELLED.replace('"@"', number)) is expected
 
 
@@ -106,6 +107,7 @@ def test_a_number_that_is_none_is_refused(number, expected):
     ],
 )
 def test_anything_but_one_json_object_is_refused(reply, expected):
+    """59, fault 38, fault 39."""
     assert flaw(reply) is expected
 
 
@@ -146,6 +148,7 @@ def test_a_symbol_is_the_one_that_was_asked_character_by_character(symbol):
 
 
 def test_a_symbol_outside_the_universe_is_refused_even_if_it_was_asked():
+    """39, 59, fault 40."""
     assert flaw(text(symbol="TQQQ"), "TQQQ") is Flaw.OUTSIDE_UNIVERSE
     assert flaw(text(), "AAPL", ()) is Flaw.OUTSIDE_UNIVERSE
 
@@ -181,7 +184,7 @@ def test_a_sale_may_name_prices_in_any_order():
 
 
 def test_the_rationale_is_one_visible_line_of_bounded_length():
-    """62: control and bidirectional characters, tags and selectors are gone; letters of any script stay."""
+    """62, 83: control and bidirectional characters, tags and selectors are gone; letters of any script stay."""
     hostile = "Kurs\u202e gesunken\x1b[31m\r\n\tAPPROVED \u2066by\u2069 \x00user "
     hostile += "\U000e0041\ufe0f\ud800\u2028\u0645\u0631\u062d\u0628\u0627 <b>&"
     said = parse_reply(text(rationale=hostile), "AAPL", UNIVERSE)
@@ -208,6 +211,7 @@ ANY_JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries
 @settings(max_examples=500)
 @given(st.text() | st.binary() | ANY_JSON)
 def test_no_text_whatever_raises(reply):
+    """59, fault 39."""
     assert isinstance(parse_reply(reply, "AAPL", UNIVERSE), Abstain)
 
 

@@ -41,6 +41,7 @@ def test_every_rule_answers_once_in_the_order_of_the_book_hard_limits_first(orde
 
 
 def test_all_rules_are_evaluated_even_when_the_first_denies() -> None:
+    """84."""
     judgement = judge(order(quantity=2_000), context(latched=True, equity=None))
     assert judgement.reason.startswith("hard_order_value, account_latch, ")
     assert {"order_value", "equity", "concentration"} <= {verdict.rule for verdict in judgement.denials}
@@ -214,6 +215,7 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
 
 @pytest.mark.parametrize(("rule", "changes", "situation", "passes"), BOUNDARIES)
 def test_a_rule_passes_at_its_limit_and_denies_beyond(rule: str, changes: dict[str, Any], situation: dict[str, Any], passes: bool) -> None:
+    """35-40, 43, fault 41, fault 52, D2, D12, D13, D15, D16, D24, T2."""
     intent = order(**changes)
     verdict = verdict_of(rule, intent, context(**situation))
     assert verdict.passed is passes
@@ -233,11 +235,13 @@ def test_every_rule_has_a_boundary_that_denies() -> None:
     ("offset", "passes"), [(timedelta(seconds=2), True), (timedelta(seconds=-2), True), (timedelta(seconds=2.001), False), (None, False)]
 )
 def test_the_clock_is_within_two_seconds_on_the_live_market(offset: timedelta | None, passes: bool) -> None:
+    """72, fault 45."""
     assert verdict_of("clock_offset", order(), live(clock_offset=offset)).passed is passes
 
 
 @pytest.mark.parametrize(("rule", "missing"), [("halted", "halted"), ("contract", "contract_id"), ("clock_offset", "clock_offset")])
 def test_what_only_the_live_market_has_is_required_there_and_not_applicable_elsewhere(rule: str, missing: str) -> None:
+    """40, D30, fault 52."""
     assert verdict_of(rule, order(), live(**{missing: None})).outcome is Outcome.DENY
     for world in (World.REPLAY, World.BACKTEST):
         verdict = verdict_of(rule, order(), context(world=world))
@@ -246,7 +250,7 @@ def test_what_only_the_live_market_has_is_required_there_and_not_applicable_else
 
 
 def test_a_symbol_whose_volatility_cannot_be_measured_is_denied_on_the_live_market_and_shown_as_such_elsewhere() -> None:
-    """D13, D30."""
+    """33, D13, D30."""
     assert verdict_of("volatility", order(), live(volatility=None)).outcome is Outcome.DENY
     for world in (World.REPLAY, World.BACKTEST):
         verdict = verdict_of("volatility", order(), context(world=world, volatility=None))
@@ -273,6 +277,7 @@ def test_a_derived_input_says_how_it_came_about() -> None:
 
 
 def test_a_daily_loss_or_a_run_of_rejections_asks_a_person() -> None:
+    """36, 43, D12."""
     judgement = judge(order(), context(account_day_pnl=D(-1_000), consecutive_rejects=5, orders_last_hour=10))
     assert [verdict.rule for verdict in judgement.halts] == ["account_day_loss", "consecutive_rejects"]
     assert verdict_of("orders_per_hour", order(), context(orders_last_hour=10)).outcome is Outcome.DENY
@@ -284,16 +289,19 @@ def test_a_daily_loss_or_a_run_of_rejections_asks_a_person() -> None:
 )
 @pytest.mark.parametrize("order_class", [X, P])
 def test_nothing_is_sold_twice_or_short(order_class: OrderClass, quantity: int, position: int, selling: int, passes: bool) -> None:
+    """26, D24."""
     situation = context(position=position, open_exit_quantity=selling)
     assert verdict_of("oversell", order(order_class, quantity=quantity), situation).passed is passes
 
 
 @pytest.mark.parametrize("order_class", [X, P])
 def test_a_buy_that_calls_itself_an_exit_is_denied(order_class: OrderClass) -> None:
+    """41, D6."""
     assert "long_only" in judge(order(order_class, side=Side.BUY), context()).reason
 
 
 def test_a_class_that_does_not_exist_is_judged_as_an_entry() -> None:
+    """41."""
     judgement = judge(order(order_class="Z"), context(equity=None))
     assert {"long_only", "equity", "concentration"} <= {verdict.rule for verdict in judgement.denials}
 
@@ -345,6 +353,7 @@ CELLS = [
 def test_the_class_matrix_holds_in_every_cell(
     rule: str, changes: dict[str, Any], situation: dict[str, Any], order_class: OrderClass, expected: str
 ) -> None:
+    """41, D6."""
     judgement = judge(order(order_class, **changes), context(**situation))
     verdict = verdict_of(rule, order(order_class, **changes), context(**situation))
     assert verdict.passed is (expected == OK)

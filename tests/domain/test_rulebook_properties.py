@@ -94,6 +94,7 @@ def _spoilt(draw: st.DrawFn, situation: RiskContext) -> RiskContext:
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.DataObject) -> None:
+    """33."""
     intent, situation = data.draw(intents((E,))), data.draw(contexts())
     spoilt = data.draw(st.composite(lambda draw: _spoilt(draw, situation))())
     before, after = judge(intent, situation), judge(intent, spoilt)
@@ -103,6 +104,7 @@ def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.Dat
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RiskContext) if field.name not in NONE_IS_A_FACT | {"leveraged_symbols"}])
 def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: str) -> None:
+    """33."""
     situation = live(sector="Technology", sector_exposure=D(0))
     assert judge(order(), situation).passed
     harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
@@ -114,10 +116,12 @@ def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: s
 @pytest.mark.parametrize("bad", [None, NAN, INF, -INF, D(0), D(-1)])
 @pytest.mark.parametrize("order_class", [E, X, P])
 def test_a_price_that_is_none_is_denied_in_every_class(order_class: OrderClass, name: str, bad: Decimal | None) -> None:
+    """33."""
     assert not judge(order(order_class, **{name: bad}), context()).passed
 
 
 def test_an_error_inside_a_rule_is_that_rules_denial_and_the_others_go_on() -> None:
+    """33, fault 63."""
     judgement = judge(order(), context(now=NOW.replace(tzinfo=None), last_trade_at=NOW))
     told = {verdict.rule: verdict for verdict in judgement.verdicts}
     assert told["cooldown"].outcome is Outcome.DENY
@@ -153,6 +157,7 @@ def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> Accou
 @settings(max_examples=400, deadline=None)
 @given(st.data())
 def test_tightening_a_limit_never_lets_more_through(data: st.DataObject) -> None:
+    """34."""
     intent, situation = data.draw(intents()), data.draw(contexts())
     level = data.draw(st.sampled_from(["account_limits", "strategy_limits"]))
     tighter = data.draw(st.composite(lambda draw: _tightened(draw, getattr(situation, level)))())

@@ -42,6 +42,7 @@ def test_a_holiday_has_no_session_and_names_the_next_one(week):
 
 @pytest.mark.parametrize("day", [date(2024, 11, 24), date(2024, 12, 3)])
 def test_a_day_beyond_the_table_is_an_error_not_a_closed_day(week, day):
+    """70, fault 47."""
     with pytest.raises(CalendarError, match="outside"):
         week.find(day)
 
@@ -54,6 +55,7 @@ def test_regular_hours_include_the_open_and_exclude_the_close(week):
 
 
 def test_an_early_close_ends_regular_hours_at_one(week):
+    """70, fault 47."""
     assert week.session(date(2024, 11, 29)).early_close
     assert not week.session(date(2024, 11, 27)).early_close
     assert week.at(at("2024-11-29", "12:59")) is not None

@@ -232,6 +232,7 @@ def test_a_plan_is_never_denied_for_its_size_or_its_form(
     price: Decimal, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, held: Decimal, equity: Decimal, power: Decimal,
     entry: Entry, volume: Decimal,
 ) -> None:
+    """60."""
     found = size_entry(
         RiskSizing(entry=entry), price=price, equity=equity, buying_power=power, held_value=held, limits=AccountLimits(),
         strategy_limits=StrategyLimits(), atr=atr, support=support, sma20=sma20, collar=D("0.05"), average_day_volume=volume,

@@ -1,4 +1,4 @@
-"""The three machines of INVARIANTS section 3: every transition that stands there, and no other.
+"""17: the three machines of INVARIANTS section 3, every transition that stands there, and no other.
 
 The expected pairs are copied from the diagrams of sections 3.1, 3.2 and 3.3, not from the code.
 """
@@ -88,11 +88,12 @@ def test_an_action_that_ended_stays_ended(state: str) -> None:
 
 @pytest.mark.parametrize("state", ["finished", "emergency_stopped"])
 def test_a_strategy_that_ended_stays_ended(state: str) -> None:
+    """51."""
     assert strategies.TRANSITIONS[StrategyState(state)] == frozenset()
 
 
 def test_nothing_that_was_sent_can_be_sent_again() -> None:
-    """Invariant 14: INTENT is the only sendable state, and nothing leads back to it."""
+    """14: INTENT is the only sendable state, and nothing leads back to it."""
     assert [state for state, following in orders.TRANSITIONS.items() if OrderState.SUBMITTED in following] == [OrderState.INTENT]
     assert not [state for state, following in orders.TRANSITIONS.items() if OrderState.INTENT in following]
 

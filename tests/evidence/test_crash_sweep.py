@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def test_a_hundred_kills_lose_and_double_nothing_and_every_wrong_order_path_is_seen_to_fail() -> None:
-    """11, 12, 15, 18, 22, fault 1 and what goes with it: C1-C14, three brokers, three controls."""
+    """11, 12, 15, 18, 20, 22, fault 1, C1-C8, C10-C14, T20: three brokers, three controls."""
     argv = [sys.executable, "-m", "tests.evidence.crash_sweep"]
     environment = {name: value for name, value in os.environ.items() if name not in ("SEED", "REPORT")} | {"N": "100"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)

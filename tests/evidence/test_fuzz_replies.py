@@ -14,7 +14,7 @@ from trading_pipeline.domain.signals import Abstain, Action, Signal
 
 
 def test_hostile_replies_make_no_order_that_breaks_a_limit_and_raise_nothing():
-    """59, 60, 33, 35; faults 39-41; every flaw was met, and every rule but equity was once the only one that stopped an order."""
+    """33, 35, 59, 60, faults 39-41, T2: every flaw was met, and every rule but equity was once the only one that stopped an order."""
     tally = fuzz(seed=1, first=0, count=20_000)
     found = figures_of(tally)
     assert tally.found == []

@@ -224,6 +224,7 @@ def test_the_person_is_who_the_operating_system_says_not_who_they_say(asked: She
 
 
 def test_no_secret_of_the_settings_is_ever_printed(asked: Shell) -> None:
+    """9."""
     password = asked.environment["TRADING_DATABASE_URL"].split("://")[1].split("@")[0].split(":")[1]
     for command in (["doctor"], ["doctor", "--json"], ["status", "--json"], ["strategy", "show", "steady", "--json"]):
         said = asked(*command)

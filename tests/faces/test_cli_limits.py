@@ -41,6 +41,7 @@ def test_a_looser_setting_is_told_and_voids_nothing(asked: Shell, monkeypatch: p
 
 
 def test_loosening_is_refused_without_a_terminal(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """49, D17, T25."""
     monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
     refused = asked("limits", "confirm", "--json")
     assert (refused.code, refused.error()["error"]) == (2, "PermissionRequired")

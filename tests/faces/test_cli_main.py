@@ -93,6 +93,7 @@ def test_an_unknown_setting_is_named(trading: Shell) -> None:
     ],
 )
 def test_foreign_text_cannot_command_the_terminal(foreign: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """83, T4."""
     assert plain(foreign) == shown
     output = Output()
     output.line(foreign)

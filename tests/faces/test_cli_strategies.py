@@ -193,6 +193,7 @@ def test_tightening_a_limit_needs_no_confirmation(trading: Shell) -> None:
 
 
 def test_loosening_a_limit_is_refused_without_a_terminal(trading: Shell) -> None:
+    """49, D17, T25."""
     trading("strategy", "create", trading.strategy(order=5_000))
     refused = trading("strategy", "revise", trading.strategy(order=9_000), "--json")
     assert refused.code == 2

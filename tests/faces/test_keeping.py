@@ -161,6 +161,7 @@ def test_a_ledger_that_does_not_answer_is_said_once_and_stops_nothing(replay: Re
 def test_a_disk_that_is_full_is_said_once_and_the_replay_stands_until_there_is_room(
     replay: Replay, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """fault 31."""
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

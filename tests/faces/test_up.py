@@ -137,6 +137,7 @@ def test_it_is_ready_when_the_page_answers_and_what_is_on_runs(running: Up, page
 
 
 def test_the_page_is_on_the_loopback_alone(running: Up, port: int) -> None:
+    """75."""
     listeners = {c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port}
     assert listeners == {"127.0.0.1"}
 
@@ -167,7 +168,7 @@ def test_a_killed_code_server_comes_back_and_leaves_no_run_behind(running: Up, h
 
 
 def test_a_foreign_page_can_change_nothing(running: Up, port: int) -> None:
-    """75: Dagster alone would execute a mutation by GET, for any Host and any Origin."""
+    """75, fault 70: Dagster alone would execute a mutation by GET, for any Host and any Origin."""
     address = f"http://127.0.0.1:{port}/graphql"
     forged = [
         urllib.request.Request(f"{address}?query=mutation%7Bx%7D"),

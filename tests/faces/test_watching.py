@@ -62,6 +62,7 @@ def messages(told):
 
 
 def test_a_daemon_that_is_silent_is_said_written_and_sent_once_and_its_return_too(evening, told):
+    """85."""
     for _ in range(20):
         evening.look(beating=False)
     assert evening.alarms() == ["daemon:daemon"], "and no sensor: the daemon explains its silence"
@@ -117,6 +118,7 @@ def test_while_the_ledger_cannot_be_written_an_alarm_is_said_and_sent_once_and_w
 
 
 def test_a_notification_that_fails_is_said_once(evening):
+    """fault 64."""
     evening.watcher.settings = Settings(alert_command=("/no/such/program",))
     for beating in (True, *[False] * 8, True, *[False] * 8):
         evening.look(beating=beating)

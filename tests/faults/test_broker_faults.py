@@ -60,7 +60,7 @@ def placed(stage):
 
 
 def test_a_reply_lost_after_acceptance_is_unknown_and_found_by_a_query(stage):
-    """Fault 4: one order."""
+    """12, fault 4, C5: one order."""
     stage.faults.on_submit(NAME, DropReply())
     stage.cycle()
     states = story(stage, NAME)
@@ -73,7 +73,7 @@ def test_a_reply_lost_after_acceptance_is_unknown_and_found_by_a_query(stage):
 
 
 def test_a_request_that_never_arrived_is_not_placed_after_the_window_and_never_sent_again(stage):
-    """Fault 5."""
+    """14, 15, fault 5, C3."""
     stage.faults.on_submit(NAME, LoseRequest())
     stage.cycle()
     assert entry(stage)["state"] == "unknown"
@@ -129,7 +129,7 @@ def test_while_an_order_is_unknown_its_symbol_is_blocked_and_it_counts_in_full(s
 
 
 def test_an_order_that_appears_after_it_was_given_up_is_cancelled_and_its_fills_are_booked(tmp_path):
-    """Fault 6."""
+    """15, 19, fault 6."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(9, 59): 200.0, at(10, 0): 200.0}))
     stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
     name = client_id(action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL"), "entry")
@@ -172,6 +172,7 @@ def test_an_order_that_appears_late_and_still_works_is_cancelled(tmp_path):
 
 
 def test_a_definite_refusal_is_rejected_at_once(stage):
+    """15."""
     stage.faults.on_submit(NAME, Refuse("not today"))
     stage.cycle()
     assert (entry(stage)["state"], stage.row("orders", part="stop-1")["state"]) == ("rejected", "rejected")
@@ -180,6 +181,7 @@ def test_a_definite_refusal_is_rejected_at_once(stage):
 
 
 def test_a_broker_that_is_not_ready_was_sent_nothing(stage):
+    """21, fault 10."""
     stage.faults.on_submit(NAME, NotReady())
     stage.cycle()
     assert entry(stage)["state"] == "rejected"
@@ -201,7 +203,7 @@ def test_five_refusals_in_a_row_stop_a_strategy(tmp_path):
 
 
 def test_a_venue_that_rejects_after_accepting_frees_the_reserve(tmp_path):
-    """Fault 19: accepted, rejected a minute later."""
+    """fault 19: accepted, rejected a minute later."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY))
     stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
     name = client_id(action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL"), "entry")
@@ -215,7 +217,7 @@ def test_a_venue_that_rejects_after_accepting_frees_the_reserve(tmp_path):
 
 
 def test_a_fill_that_arrives_before_the_answer_is_booked_and_the_answer_moves_nothing(stage):
-    """Fault 7."""
+    """fault 7."""
     submit = stage.desk.broker.submit
 
     def slow_answer(ticket, permit):
@@ -232,7 +234,7 @@ def test_a_fill_that_arrives_before_the_answer_is_booked_and_the_answer_moves_no
 
 
 def test_executions_delivered_twice_and_backwards_are_booked_once(tmp_path):
-    """18."""
+    """18, fault 7."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(9, 59): 200.0, at(10, 0): 200.0}))
     stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
     stage.faults.on_executions(Repeat(), Reverse())
@@ -348,7 +350,7 @@ def test_after_a_crash_in_the_send_a_strategy_can_still_be_paused_and_its_sessio
 
 
 def test_a_broker_that_is_not_ready_is_asked_again_and_fails_no_cycle(tmp_path):
-    """D23: not ready is a state to wait in, not a failure."""
+    """21, D23, fault 10: not ready is a state to wait in, not a failure."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.cycle()
     stage.go(at(9, 30, day=date(2024, 8, 29)))

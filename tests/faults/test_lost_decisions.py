@@ -1,4 +1,4 @@
-"""A process that dies between a decision and its verdict (INVARIANTS 3.1): judged while it is fresh, denied as stale after that."""
+"""fault 2: a process that dies between a decision and its verdict: judged while it is fresh, denied as stale after that."""
 
 from datetime import date, timedelta
 

@@ -70,6 +70,7 @@ def home(short_home: Path) -> Iterator[Path]:
 
 
 def test_nothing_is_lost_and_nothing_is_sent_twice(home: Path) -> None:
+    """6, 12, fault 2, fault 27."""
     for number in range(ROUNDS):
         killed_at = killed_in_a_cycle(home, STEPS[number % len(STEPS)])
         up = start(home)

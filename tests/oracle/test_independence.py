@@ -54,4 +54,5 @@ def test_orders_that_count_in_full_and_their_moves_are_those_of_the_domain():
 
 
 def test_both_name_an_order_alike():
+    """13."""
     assert order_name("KP2KK3ZKFORM", "entry") == client_id("KP2KK3ZKFORM", "entry") == "W4PDKC5E6TZK6ESX7AZQ"

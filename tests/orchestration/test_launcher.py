@@ -114,6 +114,7 @@ def test_a_run_of_the_whole_chain_imports_nothing_in_its_process(house: Launcher
 
 
 def test_no_secret_that_a_run_does_not_need_reaches_it(house: LauncherHouse) -> None:
+    """9, T16."""
     parent = house.ready()
     run_id = house.launch("quick")
     house.finished(run_id)
@@ -433,6 +434,7 @@ def test_a_spare_notices_that_its_database_was_restarted(house: LauncherHouse) -
 
 
 def test_changed_code_is_refused_and_carried_after_the_last_old_run_has_ended(house: LauncherHouse) -> None:
+    """fault 68."""
     parent = house.ready()
     old = house.launch("waiter")
     house.report(old)

@@ -36,6 +36,7 @@ def leave_run(house, request, job, status, **tags):
 
 
 def test_a_closed_bar_launches_one_run_named_by_the_close(house, stage):
+    """71, D21."""
     [request] = house.tick("bar_close", stage)
     assert (request.run_key, request.partition_key) == ("1d@2024-08-27T20:00Z#1", "2024-08-28")
     assert request.tags["cycle"] == "1d@2024-08-27T20:00Z"
@@ -73,6 +74,7 @@ def test_the_second_attempt_goes_on_where_the_first_one_died(house, stage, monke
 
 
 def test_where_minutes_coincide_the_schedule_takes_a_close_and_the_sensor_what_it_left(house, stage, monkeypatch):
+    """71."""
     monkeypatch.setattr("sensors.bar_close.minutes_coincide", lambda _desk: True)
     stage.clock.advance_to(at(9, 30, 2))
     assert house.tick("bar_close", stage) == []
@@ -148,7 +150,7 @@ def test_what_nobody_decided_is_expired_by_the_sensor(house, asking):
 
 
 def test_an_approval_whose_run_died_is_sent_by_the_next_within_its_time(house, asking):
-    """INVARIANTS 3.1: APPROVED before order.intent, and not yet thirty seconds old."""
+    """fault 2, D20: approved and not yet intended, and not yet thirty seconds old."""
     approvals.approve(asking.desk, asking.row("approvals", symbol="IBM")["action_id"], actor=PERSON)
     [request] = house.tick("approvals", asking)
     leave_run(house, request, "follow_up", STATUS.STARTED)

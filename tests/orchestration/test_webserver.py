@@ -1,4 +1,4 @@
-"""Dagster's page answers to itself: invariant 75, fault 70."""
+"""75, fault 70, T9, T28: Dagster's page answers to itself."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The account's limits are facts: versions, cited by every verdict, and what was judged under others is void (D17, 48)."""
+"""48, D17: the account's limits are facts: versions, cited by every verdict, and what was judged under others is void."""
 
 import json
 from contextlib import suppress
@@ -52,6 +52,7 @@ def test_the_same_limits_are_no_new_fact(tmp_path):
 
 
 def test_tighter_settings_void_what_waits_for_a_person(tmp_path):
+    """48, D17, fault 59."""
     stage = judged(tmp_path, mode=Mode.APPROVAL)
     tightened(stage).release()
     assert [event.payload["version"] for event in stage.events(E.LIMITS_SET)] == [1, 2]
@@ -94,7 +95,7 @@ def test_there_is_nothing_to_confirm_when_the_settings_are_tighter(tmp_path):
 
 
 def test_a_process_with_older_settings_judges_by_the_limits_a_person_has_tightened(tmp_path):
-    """The run that was under way when trading.toml was edited: it neither sizes nor records by what it was started with."""
+    """fault 68: the run that was under way when trading.toml was edited: it neither sizes nor records by what it was started with."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     for desk in (stage.desk, stage.restarted(limits=AccountLimits(max_order_value=Decimal(1_000))).desk):
         with desk.ledger.transaction() as tx:
@@ -146,6 +147,7 @@ def test_a_proposal_cannot_be_approved_under_other_limits(tmp_path):
 
 
 def test_what_was_approved_before_the_change_is_not_sent_after_it(tmp_path):
+    """48, fault 59."""
     stage = judged(tmp_path, mode=Mode.APPROVAL)
     approvals.approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
     tightened(stage).release()

@@ -58,6 +58,7 @@ def test_the_days_profit_is_measured_from_its_own_baseline_and_survives_a_restar
 
 
 def test_a_round_trip_leaves_cash_that_equals_the_brokers_to_the_cent(tmp_path):
+    """27."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy(agent=ExpressionAgent(ALWAYS, ALWAYS)))
     stage.cycle()
     stage.go(at(9, 30, day=THURSDAY)).cycle()
@@ -127,6 +128,7 @@ def test_a_strategy_of_the_session_finishes_and_one_that_stays_open_goes_on(tmp_
 
 
 def test_at_the_close_entries_are_gone_and_proposals_void_and_what_protects_stays(tmp_path):
+    """58."""
     sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"))
     patient = FractionSizing(fraction=Decimal("0.05"), entry=Entry.PULLBACK)
     source = market(bars("AAPL"), bars("IBM", at={session.open: (110.0,) * 4 for session in calendar().between(date(2024, 8, 27), DAY)}))
@@ -171,7 +173,7 @@ def test_the_report_counts_the_sessions_own_trades(tmp_path):
 
 
 def test_cash_that_the_broker_states_otherwise_is_said_and_buys_nothing(tmp_path):
-    """A fee, a dividend, a transfer: a cent that nothing explains stops entries, and keeps nobody from selling."""
+    """27: A fee, a dividend, a transfer: a cent that nothing explains stops entries, and keeps nobody from selling."""
     stage = floor(tmp_path, market(bars(), bars("IBM")), OPEN - timedelta(days=1), strategy())
     other = strategy("other", symbols=("IBM",))
     stage.run(replace(other, agent=ExpressionAgent(NEVER, NEVER))).cycle()

@@ -31,6 +31,7 @@ def asking(tmp_path, **options):
 
 
 def test_an_approved_proposal_is_sent_and_names_the_person(tmp_path):
+    """44."""
     stage = asking(tmp_path)
     [shown] = queries.pending(stage.desk)
     stage.go(OPEN + timedelta(seconds=20))
@@ -58,6 +59,7 @@ def test_the_hash_covers_exactly_what_is_shown(tmp_path):
 
 
 def test_another_hash_than_the_proposals_is_refused(tmp_path):
+    """45, T10, fault 58."""
     stage = asking(tmp_path)
     head = stage.desk.ledger.head()
     with pytest.raises(Conflict, match="not the one that was shown"):
@@ -158,6 +160,7 @@ def test_a_proposal_is_valid_until_just_before_it_expires(tmp_path):
 
 
 def test_what_nobody_decided_expires_and_counts_as_rejected(tmp_path):
+    """47, D11."""
     stage = asking(tmp_path)
     stage.go(OPEN + timedelta(seconds=299.999))
     assert approvals.due(stage.desk).overdue == ()

@@ -35,7 +35,7 @@ def abstained(stage):
 
 @pytest.mark.parametrize("close", [1000.0, 10.0, 0.01])
 def test_a_newest_close_ten_times_off_is_dropped_and_nothing_is_decided(tmp_path, close):
-    """50: drop, event, HOLD."""
+    """fault 50: drop, event, HOLD."""
     stage = floor(tmp_path, closing(close), AT_OPEN - timedelta(days=1), strategy(agent=ExpressionAgent(NEVER, NEVER)))
     stage.cycle()
     stage.go(AT_OPEN)
@@ -49,6 +49,7 @@ def test_a_newest_close_ten_times_off_is_dropped_and_nothing_is_decided(tmp_path
 
 @pytest.mark.parametrize("close", [160.0, 40.0, 0.5])
 def test_a_newest_close_far_from_the_quote_is_not_believed(tmp_path, close):
+    """fault 50."""
     stage = floor(tmp_path, closing(close), AT_OPEN, strategy(agent=ExpressionAgent("close > 0")))
     stage.desk.archive.append(closing(close).closed_bars(["AAPL"], Interval.DAY1, None, OPEN)["AAPL"])
     stage.cycle()

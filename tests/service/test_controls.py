@@ -59,7 +59,7 @@ def test_a_strategy_does_not_start_while_book_and_broker_differ(stage):
 
 
 def test_a_pause_stops_entries_and_keeps_what_protects(tmp_path):
-    """D10."""
+    """57, D10."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(9, 59): 200.0, at(10, 0): 0.0}))
     sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"))
     stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1, sizing=sizing))
@@ -74,6 +74,7 @@ def test_a_pause_stops_entries_and_keeps_what_protects(tmp_path):
 
 
 def test_a_paused_strategy_resumes_and_a_running_one_cannot(stage):
+    """57."""
     stage.run(strategy())
     with pytest.raises(Conflict):
         controls.resume(stage.desk, "buyer", actor=PERSON)

@@ -53,6 +53,7 @@ def test_a_second_run_of_a_cycle_changes_nothing(tmp_path):
 
 
 def test_a_bar_that_makes_no_sense_is_dropped_and_said(tmp_path):
+    """73, fault 50."""
     high_below_low = (100.0, 90.0, 110.0, 100.0)
     stage = floor(tmp_path, market(bars(at={MONDAY: high_below_low})), OPEN, strategy())
     result = receive_bars(stage.desk, stage.due())

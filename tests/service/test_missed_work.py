@@ -1,4 +1,4 @@
-"""A7 in the situations that make work late: a machine asleep, a dead daemon, a starved processor (faults 2, 26, 45)."""
+"""fault 2, fault 26, fault 45: A7 in the situations that make work late: a machine asleep, a dead daemon, a starved processor."""
 
 from datetime import date, timedelta
 from decimal import Decimal
@@ -44,6 +44,7 @@ def test_every_step_has_a_policy_and_the_policies_are_those_of_the_product():
 
 
 def test_a_machine_asleep_for_an_hour_trades_nothing_stale_and_has_every_bar_afterwards(tmp_path):
+    """72, fault 26, fault 45."""
     symbols, five = ("AAPL", "IBM"), Interval.MIN5
     source = market(*(bars(symbol, five, date(2024, 8, 27), DAY) for symbol in symbols))
     stage = floor(
@@ -75,6 +76,7 @@ def test_a_machine_asleep_for_an_hour_trades_nothing_stale_and_has_every_bar_aft
 
 
 def test_while_a_daemon_is_dead_for_ten_minutes_stops_work_and_their_fills_are_caught_up_once(tmp_path):
+    """20, fault 2."""
     crash = at(10, 4)
     source = minute_bars(at={crash: (100, 100, 90, 92)})
     stage = floor(tmp_path, source, at(10), bracketed())
@@ -114,6 +116,7 @@ def test_a_cycle_that_a_starved_processor_begins_after_its_signals_have_died_tra
 
 @pytest.mark.parametrize("starved_before", ["verdicts", "orders"])
 def test_a_cycle_that_starves_on_its_way_sends_nothing_after_its_time(tmp_path, starved_before):
+    """74, fault 26."""
     stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(interval=Interval.MIN1))
     due = stage.due(Interval.MIN1)
     for name, step in STEPS.items():

@@ -62,6 +62,7 @@ def given(postgres, ledger_database, tmp_path):
 
 
 def test_three_sessions_on_postgresql_are_those_in_memory(given, tmp_path, monkeypatch):
+    """5."""
     ledgers = {}
     numbers = itertools.count()
     monkeypatch.setattr(trading.secrets, "token_hex", lambda size: f"{next(numbers):0{2 * size}}")

@@ -27,7 +27,7 @@ E = EventType
 
 
 def test_intent_comes_before_submission_and_both_before_the_broker(tmp_path):
-    """HOUSE: a crash leaves a question that can be asked, never a secret."""
+    """11, C2: a crash leaves a question that can be asked, never a secret."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     known = []
     submit = stage.desk.broker.submit
@@ -57,6 +57,7 @@ def test_the_submission_cites_a_passing_verdict_of_the_same_instant(tmp_path):
 
 
 def test_a_second_run_sends_nothing_twice(tmp_path):
+    """12."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.cycle()
     place_orders(stage.desk, stage.due())
@@ -107,6 +108,7 @@ def _hold_by_another(stage, quantity):
 
 
 def test_a_price_that_left_the_proposals_band_voids_it(tmp_path):
+    """48."""
     moved = {at(10, 2): (101.5, 101.5, 101.5, 101.5)}
     stage = floor(tmp_path, minute_bars(at=moved), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
     stage.cycle(Interval.MIN1)
@@ -120,6 +122,7 @@ def test_a_price_that_left_the_proposals_band_voids_it(tmp_path):
 
 
 def test_an_approval_that_was_not_sent_in_thirty_seconds_has_expired(tmp_path):
+    """D20."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
     stage.cycle()
     name = approved(stage)
@@ -144,7 +147,7 @@ def test_a_paced_action_goes_out_when_its_time_has_come_and_not_before(tmp_path)
 
 
 def test_a_partial_fill_is_booked_share_by_share(tmp_path):
-    """A tenth of the volume of the bar before: 20 of 50 shares a minute."""
+    """18, C8: A tenth of the volume of the bar before: 20 of 50 shares a minute."""
     stage = floor(tmp_path, minute_bars(volumes={at(9, 59): 200.0, at(10, 0): 200.0}), at(10, 0, 1), strategy(**MINUTES))
     stage.cycle(Interval.MIN1)
     order = stage.row("orders")
@@ -157,6 +160,7 @@ def test_a_partial_fill_is_booked_share_by_share(tmp_path):
 
 
 def test_an_execution_is_booked_once_however_often_it_is_seen(tmp_path):
+    """18, C8."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.cycle()
     for seconds in (1, 2, 3):
@@ -166,7 +170,7 @@ def test_an_execution_is_booked_once_however_often_it_is_seen(tmp_path):
 
 
 def test_a_fill_after_the_cancel_was_asked_for_is_booked(tmp_path):
-    """19, C11: fills win."""
+    """19, C11, fault 17: fills win."""
     stage = floor(tmp_path, minute_bars(volumes={at(9, 59): 200.0}), at(10, 0, 1), strategy(**MINUTES))
     stage.cycle(Interval.MIN1)
     stage.go(at(10, 1, 1))

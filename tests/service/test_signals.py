@@ -154,7 +154,7 @@ def test_a_strategy_that_was_paused_within_the_cycle_is_not_asked(tmp_path):
 
 
 def test_no_question_shows_a_bar_that_has_not_closed(tmp_path):
-    """No look-ahead (73): whatever comes after the close cannot be seen."""
+    """73: no look-ahead: whatever comes after the close cannot be seen."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY))
     stage = floor(tmp_path, source, at(10), strategy(interval=Interval.MIN1))
     for minute in range(5):

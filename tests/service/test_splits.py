@@ -205,7 +205,7 @@ def test_a_position_opened_on_the_day_of_the_split_is_left_alone(tmp_path):
 
 
 def test_row_23_a_change_of_shares_that_no_table_explains_blocks_the_symbol(tmp_path):
-    """23, 31: the venue splits, our table does not know: never traded to repair."""
+    """27, 31, fault 23: the venue splits, our table does not know: never traded to repair."""
     stage = holding(tmp_path, 4)
     blind = stage.restarted(splits={}, broker=stage.broker)
     controls.revise(blind.desk, strategy(agent=ExpressionAgent(NEVER, "close > 0"), sizing=PROTECTED), actor=PERSON)

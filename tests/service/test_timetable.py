@@ -39,6 +39,7 @@ def test_a_daily_bar_is_decided_at_the_open_of_the_next_session(daily):
 
 
 def test_a_cycle_is_due_until_it_has_run_and_then_no_more(daily):
+    """71."""
     daily.go(OPEN)
     cycle = daily.due()
     assert due(daily) == ["1d@2024-08-27T20:00Z"]
@@ -105,6 +106,7 @@ def test_no_session_no_cycle(daily):
 
 
 def test_closes_that_nobody_was_there_for_are_recorded_as_missed_once(minutely):
+    """71, D21."""
     minutely.go(at(9, 35))
     run_cycle(minutely.desk, minutely.due(Interval.MIN5))
     minutely.go(at(9, 55, 3))

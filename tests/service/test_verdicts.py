@@ -81,6 +81,7 @@ def test_a_denial_names_rule_value_and_limit_and_ends_the_action(tmp_path):
 
 
 def test_a_share_below_one_dollar_is_not_bought(tmp_path):
+    """66."""
     stage = floor(tmp_path, market(bars(price=0.99, volume=50_000_000)), OPEN, strategy())
     judged(stage)
     assert "penny_stock" in stage.denials()
@@ -136,6 +137,7 @@ def test_of_several_signals_the_most_confident_goes_first_and_the_next_is_paced_
 
 
 def test_two_strategies_do_not_wait_for_each_others_cooldown_but_keep_the_accounts_gap(tmp_path):
+    """43, D3."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy("one"), strategy("two"))
     judged(stage)
     released = [row["not_before"] - OPEN for row in stage.rows("actions", order_by="generated_seq")]
@@ -163,7 +165,7 @@ def test_a_pending_action_denies_the_next_one_as_already_open(tmp_path):
 
 
 def test_the_same_action_within_sixty_seconds_is_a_duplicate(tmp_path):
-    """D4: also when the first was rejected in the meantime."""
+    """69, D4, fault 56: also when the first was rejected in the meantime."""
     source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY))
     stage = floor(tmp_path, source, at(10, 0, 20), strategy(mode=Mode.APPROVAL, interval=Interval.MIN1))
     stage.cycle(Interval.MIN1)
@@ -256,7 +258,7 @@ def test_a_paused_strategy_gets_no_order(tmp_path):
 
 
 def test_the_days_loss_stops_entries_and_lets_exits_pass(tmp_path):
-    """D12, D6: one holding falls far once both were asked; another strategy wants in, the first wants out."""
+    """36, D6, D12, fault 53: one holding falls far once both were asked; another strategy wants in, the first wants out."""
     fallen = {at(9, 30, day=date(2024, 8, 30)): (80.0,) * 4, at(9, 30, day=date(2024, 8, 29)): (100.0, 100.0, 80.0, 80.0)}
     holder = strategy("holder", sizing=FractionSizing(fraction=Decimal("0.09")), agent=ExpressionAgent("close > 90", "close < 90"))
     late = strategy("late", symbols=("IBM",), agent=ExpressionAgent("close < 0"))

@@ -68,7 +68,7 @@ MUTATIONS = {
 
 
 def test_fifty_random_mutations_are_all_found(postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger) -> None:
-    """Invariant 3. Every mutation is undone from a copy before the next."""
+    """3, T17, fault 33: every mutation is undone from a copy before the next."""
     chance = random.Random(20121015)
     tamper(postgres, ledger_database, "CREATE TABLE untouched AS TABLE events")
     missed = []
@@ -173,7 +173,7 @@ def anchored(ledger: PostgresLedger | MemoryLedger, *seqs: int) -> list[tuple[in
 def test_a_tail_cut_off_together_with_the_head_is_found_by_the_newest_anchor(
     postgres: EmbeddedPostgres, ledger_database: str, traded: PostgresLedger
 ) -> None:
-    """4, 34: the tables are rebuilt, too, so that nothing within the database is wrong."""
+    """4, fault 34: the tables are rebuilt, too, so that nothing within the database is wrong."""
     anchors = anchored(traded, 10, 23)
     tamper(postgres, ledger_database, "DELETE FROM events WHERE seq > 20")
     tamper(
@@ -188,7 +188,7 @@ def test_a_tail_cut_off_together_with_the_head_is_found_by_the_newest_anchor(
 
 
 def test_a_chain_written_anew_from_some_event_on_is_found_by_the_first_anchor_behind_it() -> None:
-    """4, 34: every hash fits, and the tables follow from the events."""
+    """4, fault 34: every hash fits, and the tables follow from the events."""
     honest, forged = MemoryLedger("demo", opened_at=small_day()[0].at), MemoryLedger("demo", opened_at=small_day()[0].at)
     for ledger, amount in ((honest, "100000"), (forged, "200000")):
         with ledger.transaction() as transaction:
@@ -237,7 +237,7 @@ histories = st.lists(
 def test_however_a_history_is_cut_into_transactions_the_rebuilt_tables_are_the_same(
     history: list[tuple[int, str, str, int, Decimal, int]], batch: int
 ) -> None:
-    """Invariant 5, on memory; repeated numbers meet the key's no-op, cut ones leave orders open."""
+    """5: on memory; repeated numbers meet the key's no-op, cut ones leave orders open."""
     events: list[NewEvent] = [funded(), created()]
     seen = set()
     for number, symbol, side, quantity, price, length in history:

@@ -89,6 +89,7 @@ def test_a_strategy_that_starts_at_noon_has_waited_for_no_bar_before(tmp_path):
 
 
 def test_a_feed_that_stops_is_overdue_though_cycles_go_on(tmp_path):
+    """85, fault 51."""
     gone = [at(9, minute) for minute in range(40, 60, 5)]
     source = market(bars(interval=Interval.MIN5, first=date(2024, 8, 27), last=DAY, without=gone))
     stage = floor(tmp_path, source, at(9, 30), strategy(interval=Interval.MIN5))

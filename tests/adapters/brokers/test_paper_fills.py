@@ -1,4 +1,4 @@
-"""D28, price by price. Half a spread of 0.0002 and slippage of 0.0002 make 3 basis points: 100.00 is bought at 100.03."""
+"""D28: price by price. Half a spread of 0.0002 and slippage of 0.0002 make 3 basis points: 100.00 is bought at 100.03."""
 
 from datetime import timedelta
 from decimal import Decimal

@@ -140,6 +140,7 @@ def test_kill_minus_9_loses_no_answered_order_and_leaves_no_half_order(book, pos
 
 
 def test_a_connection_cut_at_the_commit_leaves_the_outcome_unknown(book, postgres):
+    """fault 28."""
     here = on(book)
     here.broker.positions()
     cut = _cut_at_commit(book, postgres)

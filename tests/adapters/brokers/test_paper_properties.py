@@ -101,6 +101,7 @@ def test_the_result_is_the_same_however_often_one_looks(tables, acts, looks):
 @settings(max_examples=60, deadline=None)
 @given(markets(), days())
 def test_the_books_balance_and_nothing_is_ever_oversold(tables, acts):
+    """26."""
     here = play(tables, acts, [])
     cash, held, bought = CASH, {}, {}
     seen = set()

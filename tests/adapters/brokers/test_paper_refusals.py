@@ -54,6 +54,7 @@ def test_orders_outside_regular_hours_are_refused(when):
 
 
 def test_a_permit_of_another_order_or_of_other_bytes_is_refused():
+    """24."""
     here = venue(CALM)
     good = ticket_digest(ENTRY)
     other = ticket_digest(replace(ENTRY, quantity=101))
@@ -65,6 +66,7 @@ def test_a_permit_of_another_order_or_of_other_bytes_is_refused():
 
 
 def test_every_field_of_a_ticket_and_of_its_children_changes_the_digest():
+    """24."""
     ticket = bracketed()
     changed = [
         replace(ticket, client_id="X"), replace(ticket, symbol="X"), replace(ticket, side=Side.SELL), replace(ticket, quantity=99),
@@ -93,6 +95,7 @@ def test_a_broker_that_does_not_deduplicate_places_a_second_order():
 
 
 def test_open_exits_together_never_sell_more_than_is_held():
+    """26."""
     here = venue(CALM, CALM)
     here.submit(bracketed())
     with pytest.raises(BrokerRefused, match="100 are in open exits"):

@@ -89,6 +89,7 @@ def test_files_and_socket_are_private_and_no_port_is_open(home: Path) -> None:
 
 
 def test_passwords_show_neither_in_reprs_nor_in_the_servers_log(home: Path) -> None:
+    """9."""
     server = EmbeddedPostgres.start(home / "postgres")
     passwords = json.loads((home / "postgres.passwords").read_text()).values()
     said = repr(server) + str(server.app_url()) + "".join(path.read_text() for path in (home / "postgres" / "log").glob("*.log"))
@@ -107,7 +108,7 @@ def test_dagsters_database_does_not_wait_for_the_disk_and_the_ledgers_does(home:
 
 
 def test_nothing_acknowledged_is_lost_when_the_server_is_killed_again_and_again(home: Path) -> None:
-    """Invariant 6 and fault 27: a writer goes on over two kills of the server; its ledger brings it back by itself."""
+    """6, D25, fault 27: a writer goes on over two kills of the server; its ledger brings it back by itself."""
     ledger = PostgresLedger.for_home(home, "demo")
     acknowledged: list[str] = []
     done = threading.Event()

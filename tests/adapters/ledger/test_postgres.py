@@ -32,7 +32,7 @@ class Boom(Exception):
 
 
 def test_eight_writers_with_rollbacks_leave_no_gap_and_no_double(postgres_ledger: PostgresLedger) -> None:
-    """Invariants 1 and 10."""
+    """1, 10, fault 29."""
 
     def write(writer: int) -> int:
         chance, written = random.Random(writer), 0
@@ -71,6 +71,7 @@ def test_two_ledgers_on_one_database_take_turns(postgres: EmbeddedPostgres, ledg
 def test_a_held_head_is_a_clear_error_after_the_time_out(
     postgres: EmbeddedPostgres, ledger_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """fault 29, fault 30."""
     holder = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
     monkeypatch.setitem(connecting.SESSION, "lock_timeout", "50ms")
     waiter = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
@@ -92,7 +93,7 @@ def test_a_held_head_is_a_clear_error_after_the_time_out(
 def test_events_cannot_be_changed_by_anybody(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger, role: str, statement: str
 ) -> None:
-    """Invariant 2: the application lacks the right, and a trigger refuses everybody else."""
+    """2, T17, T19: the application lacks the right, and a trigger refuses everybody else."""
     url = {"app": postgres.app_url, "owner": postgres.owner_url, "superuser": postgres.superuser_url}[role](ledger_database)
     said = "permission denied for table events" if role == "app" else "events is append-only"
     with pytest.raises(psycopg2.errors.InsufficientPrivilege, match=said):
@@ -108,6 +109,7 @@ def test_events_cannot_be_changed_by_anybody(
 def test_the_application_can_neither_move_the_head_nor_change_the_schema(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger, statement: str
 ) -> None:
+    """2."""
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         execute(postgres.app_url(ledger_database), statement)
 
@@ -115,6 +117,7 @@ def test_the_application_can_neither_move_the_head_nor_change_the_schema(
 def test_an_event_that_does_not_continue_the_chain_is_refused_by_the_database(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
 ) -> None:
+    """3."""
     forged = (
         "INSERT INTO events SELECT {seq}, stream, 2, 'forged', type, schema, cause, actor, at, at, payload, {previous}, hash FROM events"
     )
@@ -129,6 +132,7 @@ def test_the_role_of_dagster_sees_nothing_of_the_ledger(postgres: EmbeddedPostgr
 
 
 def test_a_role_that_could_rewrite_history_is_refused(postgres: EmbeddedPostgres, ledger_database: str) -> None:
+    """2."""
     with pytest.raises(SettingsError, match="trading_owner may rewrite events"):
         PostgresLedger.open(postgres.owner_url(ledger_database), "demo")
 
@@ -137,6 +141,7 @@ def test_a_role_that_could_rewrite_history_is_refused(postgres: EmbeddedPostgres
 
 
 def test_a_ledger_keeps_its_environment(postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger) -> None:
+    """D31."""
     with pytest.raises(EnvironmentMismatch, match="of the environment demo, and live was asked for"):
         PostgresLedger.open(postgres.app_url(ledger_database), "live")
     assert postgres_ledger.head()[0] == 1
@@ -154,6 +159,7 @@ def test_a_database_without_a_ledger_is_refused(postgres: EmbeddedPostgres) -> N
 
 
 def test_a_schema_of_a_later_version_is_refused(postgres: EmbeddedPostgres, ledger_database: str) -> None:
+    """fault 67."""
     execute(postgres.superuser_url(ledger_database), "UPDATE alembic_version SET version_num = '9999'")
     try:
         with pytest.raises(LedgerCorrupt, match="revision 9999"):
@@ -193,6 +199,7 @@ def test_a_url_of_another_kind_is_refused() -> None:
 
 
 def test_a_server_that_is_not_there_is_a_clear_error_without_the_password() -> None:
+    """9."""
     with pytest.raises(LedgerUnavailable, match="Connection refused") as caught:
         PostgresLedger.open("postgresql://trading_app:s3cret@127.0.0.1:1/trading", "demo")
     assert "s3cret" not in str(caught.value) + repr(caught.value.__cause__)
@@ -270,7 +277,7 @@ def test_a_connection_lost_within_a_transaction_loses_it_even_when_swallowed(
 def test_the_outcome_of_a_commit_without_an_answer_is_read_back(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger, committed: bool
 ) -> None:
-    """Fault 28: the connection breaks at COMMIT, before or after the server has done it."""
+    """fault 28: the connection breaks at COMMIT, before or after the server has done it."""
     once = iter([True])
 
     @sa.event.listens_for(postgres_ledger._engine, "commit")
@@ -295,6 +302,7 @@ def test_the_outcome_of_a_commit_without_an_answer_is_read_back(
 
 
 def test_a_lease_that_was_lost_says_so(postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger) -> None:
+    """22."""
     with pytest.raises(LedgerUnavailable), postgres_ledger.lease("broker"):
         cut(postgres, ledger_database)
 
@@ -327,6 +335,7 @@ def test_a_lease_of_a_killed_holder_is_free_again(
 def test_nothing_is_appended_to_a_ledger_whose_tail_is_gone(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
 ) -> None:
+    """3, fault 34."""
     with postgres_ledger.transaction() as transaction:
         transaction.append(funded(), created())
     execute(postgres.superuser_url(ledger_database), "SET session_replication_role = replica; DELETE FROM events WHERE seq = 3")
@@ -341,6 +350,7 @@ def test_nothing_is_appended_to_a_ledger_whose_tail_is_gone(
 def test_an_event_of_an_unknown_type_is_a_corrupt_ledger(
     postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
 ) -> None:
+    """fault 67."""
     execute(postgres.superuser_url(ledger_database), "SET session_replication_role = replica; UPDATE events SET type = 'x'")
     with pytest.raises(LedgerCorrupt, match="Event 1 cannot be read"):
         postgres_ledger.event(1)

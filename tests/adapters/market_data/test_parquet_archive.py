@@ -106,6 +106,7 @@ def test_files_that_a_crash_left_half_written_are_passed_over(archive):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_a_storage_error(archive):
+    """fault 32."""
     archive.root.chmod(0o500)
     with pytest.raises(StorageError, match="cannot be written"):
         archive.append(table_of(Interval.DAY1))
@@ -120,6 +121,7 @@ def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")  # noqa: PTH110
 def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(archive, monkeypatch):
+    """fault 31."""
     table = table_of(Interval.DAY1)
     archive.append(table.rows(0, 3))
 
