@@ -63,7 +63,7 @@ def test_opens_follow_new_york_through_changes_of_clock(calendar):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_every_session_is_that_of_an_independent_calendar(calendar):
-    """70, fault 47: days agree from 1990 to the horizon, hours from 2007: before, the other one knows minutes of silence and early halts."""
+    """70, fault 47: days from 1990 to the horizon, hours from 2007: before, the other one knows minutes of silence and early halts."""
     import pandas_market_calendars
 
     schedule = pandas_market_calendars.get_calendar("NYSE").schedule("1990-01-01", calendar.horizon.day.isoformat())

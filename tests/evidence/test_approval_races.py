@@ -11,7 +11,7 @@ from tests.evidence.approval_races import RUNNERS, run
 
 
 def test_a_hundred_races_have_one_winner_each(postgres):
-    """42, 46-48, 54, faults 57-59: faults 57-59."""
+    """42, 46-48, 54, faults 57-59: one winner each."""
     tally = run(postgres, TEMPLATE, 100, seed=1)
     assert tally.violations == []
     assert (tally.races, tally.winners.total()) == (100, 100)

@@ -173,7 +173,7 @@ def test_the_report_counts_the_sessions_own_trades(tmp_path):
 
 
 def test_cash_that_the_broker_states_otherwise_is_said_and_buys_nothing(tmp_path):
-    """27: A fee, a dividend, a transfer: a cent that nothing explains stops entries, and keeps nobody from selling."""
+    """27: a fee, a dividend, a transfer: a cent that nothing explains stops entries, and keeps nobody from selling."""
     stage = floor(tmp_path, market(bars(), bars("IBM")), OPEN - timedelta(days=1), strategy())
     other = strategy("other", symbols=("IBM",))
     stage.run(replace(other, agent=ExpressionAgent(NEVER, NEVER))).cycle()

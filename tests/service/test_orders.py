@@ -147,7 +147,7 @@ def test_a_paced_action_goes_out_when_its_time_has_come_and_not_before(tmp_path)
 
 
 def test_a_partial_fill_is_booked_share_by_share(tmp_path):
-    """18, C8: A tenth of the volume of the bar before: 20 of 50 shares a minute."""
+    """18, C8: a tenth of the volume of the bar before: 20 of 50 shares a minute."""
     stage = floor(tmp_path, minute_bars(volumes={at(9, 59): 200.0, at(10, 0): 200.0}), at(10, 0, 1), strategy(**MINUTES))
     stage.cycle(Interval.MIN1)
     order = stage.row("orders")
