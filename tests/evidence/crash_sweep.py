@@ -27,7 +27,7 @@ RESTORED_EVERY = 15
 """Every so many rounds the ledger is put back to an older copy while the broker goes on (C14)."""
 CONTROL_ROUNDS = 6
 COUNTED = (DUPLICATED, LOST, ORPHANED, PHANTOM)
-WAITING = frozenset({NAKED, RESTORED})
+WAITING = frozenset({NAKED})
 """Told, and no failure of the sweep yet."""
 
 

@@ -4,6 +4,7 @@ Two stand between the desk and the broker, as adapters do that mean well; the th
 else, from the market to the oracle, is what the real order path is tried with.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from trading_pipeline.ports import Broker, BrokerOrder, Permit, Ticket, ticket_d
 from trading_pipeline.service import approvals
 from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.execution import ticket_of
+from trading_pipeline.service.gate import PERMIT_SECONDS, ticket_of
 from trading_pipeline.service.settlement import order_event
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
@@ -84,7 +85,8 @@ def _send(desk: Desk, cycle: Cycle, action: str, numbers: URL, tally: Tally) -> 
         [number] = cursor.fetchone() or [0]
     intent = replace(intent_of(row), brackets=())
     ticket = replace(ticket_of(intent), client_id=f"SEQ{number:017}")
-    permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy)
+    good_until = time.monotonic() + PERMIT_SECONDS
+    permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy, good_until)
     try:
         desk.broker.submit(ticket, permit)
         heard = EventType.ORDER_ACCEPTED

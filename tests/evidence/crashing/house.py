@@ -44,7 +44,7 @@ from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode, StrategySpec, StrategyState
 from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.oracle import check
-from trading_pipeline.ports import Broker
+from trading_pipeline.ports import LEASE_SECONDS, Broker
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import FOLLOW_UP_STEPS, STEPS
 from trading_pipeline.service.desk import Desk
@@ -152,6 +152,7 @@ class House:
     profile: str
     control: Control | None = None
     """A wrong order path in the place of the real one."""
+    lease_seconds: float = LEASE_SECONDS
     clock: SharedClock = field(init=False)
     source: TableMarket = field(init=False)
 
@@ -179,7 +180,7 @@ class House:
                 broker = self.control.sending(broker)
             yield Desk(
                 environment=ENVIRONMENT, world=World.REPLAY, limits=AccountLimits(max_open_orders=40, max_day_loss=Decimal(50_000)),
-                clock=self.clock, calendar=calendar(), ledger=CrashingLedger(ledger, trap),  # type: ignore[arg-type]
+                clock=self.clock, calendar=calendar(), ledger=CrashingLedger(ledger, trap, self.lease_seconds),  # type: ignore[arg-type]
                 archive=ParquetArchive(self.folder / "archive"), market=self.source, splits={},
                 objects=LocalObjects(self.folder / "objects"), charts=PngCharts(), deciders={"rules": RulesAgent()},
                 broker=LatchedBroker(broker, latch), latch=latch, anchors=AnchorFile(self.folder / "anchors.jsonl"),
@@ -242,8 +243,8 @@ def _interfere(desk: Desk, chance: random.Random) -> None:
     """Now and then a person pauses a strategy, and resumes it soon."""
     for row in desk.ledger.find("strategies"):
         if row["state"] in (StrategyState.PAUSED_USER.value, StrategyState.PAUSED_RISK.value):
-            # Refused while book and broker disagree: the person tries again in a minute.
-            with suppress(StrategyError):
+            # Refused while book and broker disagree, or while the account is latched: the person tries again in a minute.
+            with suppress(StrategyError, Conflict):
                 controls.resume(desk, row["name"], actor=PERSON)
         elif row["state"] == StrategyState.RUNNING.value and chance.random() < 0.08:
             controls.pause(desk, row["name"], actor=PERSON)

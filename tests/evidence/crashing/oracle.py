@@ -106,17 +106,26 @@ def read(superuser: URL) -> Books:
         )
 
 
-def compare(books: Books) -> Findings:
-    """Every difference there is."""
+def compare(books: Books, *, restored: bool = False) -> Findings:
+    """Every difference there is.
+
+    Args:
+        restored: The ledger is older than the broker's book: of orders that had ended before it was put back it need only have
+            the executions.
+    """
     found = Findings()
     times = Counter(each["client_id"] for each in books.placed)
+    over = {each["client_id"] for each in books.placed if each["status"] not in ("working", "held")}
+    excused = {name for name in over if restored and name not in books.orders}
     for name, many in times.items():
         if many > 1:
             found.say(DUPLICATED, f"{name} stands {many} times at the broker")
-        if name not in books.submitted:
+        if name not in books.submitted and name not in excused:
             found.say(ORPHANED, f"{name} is at the broker, and no submission of it was committed")
     for each in books.placed:
         row = books.orders.get(each["client_id"])
+        if row is None and each["client_id"] in excused:
+            continue
         if row is None or row["state"] in _NEVER_THERE:
             found.say(LOST, f"{each['client_id']} is {each['status']} at the broker; the ledger: {row['state'] if row else 'nothing'}")
         elif row["state"] not in _OF_BROKER[each["status"]] or row["filled_quantity"] != each["filled"]:

@@ -8,8 +8,8 @@ the sweep's own business.
 
 import os
 import signal
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from typing import Any
 from trading_pipeline.adapters.brokers.paper_book import Book
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook
 from trading_pipeline.domain.events import Event, EventType, NewEvent
-from trading_pipeline.ports import Broker, BrokerOrder, Ledger, Permit, Ticket, Transaction
+from trading_pipeline.ports import Broker, BrokerOrder, Fence, Ledger, Permit, Ticket, Transaction
 
 E = EventType
 
@@ -61,29 +61,35 @@ RECOVERY = (
 
 @dataclass(slots=True)
 class Trap:
-    """Kills this process when it comes by the place for the nth time; never, without a place."""
+    """Kills this process when it comes by the place for the nth time, or stops it; never, without a place."""
 
     place: str = ""
     on: int = 1
+    sends: signal.Signals = signal.SIGKILL
 
     def at(self, place: str) -> None:
         """Come by a place."""
         if place != self.place:
             return
         self.on -= 1
-        if self.on <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.on == 0:
+            os.kill(os.getpid(), self.sends)
 
 
 class CrashingLedger:
     """A ledger whose transactions come by places before and after their commits."""
 
-    def __init__(self, ledger: Ledger, trap: Trap) -> None:
+    def __init__(self, ledger: Ledger, trap: Trap, lease_seconds: float) -> None:
         self._ledger = ledger
         self._trap = trap
+        self._lease_seconds = lease_seconds
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
+
+    def lease(self, name: str, wait_seconds: float = 10.0) -> AbstractContextManager[Fence]:
+        """As the ledger's own, for as long as the sweep says."""
+        return self._ledger.lease(name, wait_seconds, self._lease_seconds)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -184,6 +190,3 @@ class CrashingBroker:
             return answer
 
         return asked
-
-
-Places = Mapping[str, tuple[str, ...]]

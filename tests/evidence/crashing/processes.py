@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
+from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerUnavailable
 
 HUNG_SECONDS = 90.0
 """A child that takes longer hangs."""
@@ -21,12 +21,16 @@ HUNG_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: killed, or with a result, or broken, in words. A database that went away is a failed run, no break."""
+    """How a process ended: killed, or with a result, or broken, in words.
+
+    A database that went away is a failed run and no break; nor is a submitter that found itself fenced.
+    """
 
     killed: bool = False
     result: Any = None
     broken: str = ""
     unavailable: str = ""
+    fenced: bool = False
 
 
 class Child:
@@ -44,6 +48,15 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, unless it has ended already."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def until_stopped(self) -> bool:
+        """Wait until it has stopped itself; False when it has ended instead, which leaves nothing to wait for."""
+        _, status = os.waitpid(self.pid, os.WUNTRACED)
+        return os.WIFSTOPPED(status)
+
+    def go_on(self) -> None:
+        """Wake it up."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def wait(self) -> Ended:
         """Until it has ended, or hangs."""
@@ -69,7 +82,9 @@ class Child:
 def _work(work: Callable[[], object], writing: int) -> None:
     """The child's whole life."""
     try:
-        said = {"result": work()}
+        said: dict[str, Any] = {"result": work()}
+    except Fenced:
+        said = {"fenced": True}
     except (LedgerUnavailable, BrokerNotReady) as error:
         said = {"unavailable": str(error)}
     except BaseException:  # noqa: BLE001 - whatever ends a child is told to the parent, which judges it

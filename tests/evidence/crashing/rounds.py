@@ -114,6 +114,8 @@ class Round:
         return True
 
     def _judge(self, ended: Ended, *, may_fail: bool = False) -> None:
+        if ended.fenced:
+            self.found.say(BROKEN, "it was fenced, and nobody else had the lease")
         if ended.broken:
             self.found.say(BROKEN, ended.broken)
         if ended.unavailable and not may_fail:
@@ -148,7 +150,7 @@ def play_restored_round(server: EmbeddedPostgres, folder: Path, seed: int, sweep
         known = placed(server, name)
         turn.life += 1
         turn.ask(lambda: play(house, Trap(), turn.life, 2))
-        books = compared(turn)
+        books = compared(turn, restored=True)
         if known - before:
             if not books.latched:
                 turn.found.say(RESTORED, f"{len(known - before)} orders are younger than the ledger, and the account is not latched")
@@ -173,7 +175,7 @@ def begun(server: EmbeddedPostgres, folder: Path, seed: int, sweep: Sweep, contr
         shutil.rmtree(house.folder, ignore_errors=True)
 
 
-def compared(turn: Round) -> Books:
+def compared(turn: Round, *, restored: bool = False) -> Books:
     """Let everything settle, then hold the broker against the ledger, and the ledger against its own events and the invariants."""
     house, name = turn.house, turn.house.database
     turn.ask(lambda: settle_to_quiet(house), UNSETTLED)
@@ -182,7 +184,7 @@ def compared(turn: Round) -> Books:
         turn.ask(lambda: broken_rules(house), RULES)
     books = oracle.read(house.server.superuser_url(name))
     turn.sweep.orders.update(row["state"] for row in books.orders.values())
-    for box, sentences in oracle.compare(books).boxes.items():
+    for box, sentences in oracle.compare(books, restored=restored).boxes.items():
         turn.found.boxes[box].extend(sentences)
     return books
 
