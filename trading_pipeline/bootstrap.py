@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 
-from sqlalchemy import URL, create_engine, make_url
+from sqlalchemy import URL, make_url
 
 from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
@@ -16,6 +16,7 @@ from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import ReplayClock, SystemClock
 from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.ledger.late import LateLedger
@@ -110,6 +111,7 @@ def open_record(settings: Settings) -> Iterator[Record]:
         database = _database(settings)
         if database.leave is not None:
             stack.callback(database.leave)
+        _prepare(database)
         opened = PostgresLedger.open(database.app, settings.environment.value, revive=database.revive)
         ledger = stack.enter_context(closing(opened))
         yield Record(
@@ -167,15 +169,19 @@ def _database(settings: Settings) -> _Database:
     return _Database(server.app_url(), server.owner_url(), lambda: EmbeddedPostgres.start(folder), server.leave)
 
 
-def _ledger(settings: Settings, database: _Database, clock: Clock) -> PostgresLedger:
+def _prepare(database: _Database) -> None:
     if database.owner is not None and not is_prepared(database.app):
         prepare_database(database.owner, database.app.username or APP)
+
+
+def _ledger(settings: Settings, database: _Database, clock: Clock) -> PostgresLedger:
+    _prepare(database)
     return PostgresLedger.open(database.app, settings.environment.value, opened_at=clock.now(), revive=database.revive)
 
 
 def _paper_book(settings: Settings, database: _Database) -> PostgresBook:
     if database.owner is not None:
-        engine = create_engine(database.owner)
+        engine = engine_for(database.owner)
         try:
             prepare_paper_schema(engine, database.app.username or APP)
         finally:
