@@ -170,8 +170,9 @@ def edit(chance: random.Random, rows: Rows, anchors: Sequence[int]) -> Tampered:
     """One column of one event."""
     at, column = chance.randrange(len(rows.events)), chance.choice(HASHED)
     row = rows.events[at]
-    if column == "seq":
-        value: Any = row["seq"] + len(rows.events) * chance.randint(1, 9)
+    if column in ("seq", "stream_seq"):
+        # A number that is taken the database itself refuses.
+        value: Any = row[column] + len(rows.events) * chance.randint(1, 9)
     elif column == "cause":
         value = None if row["cause"] is not None and chance.random() < 0.5 else (row["cause"] or 0) + 1
     else:

@@ -36,7 +36,7 @@ def test_it_runs_without_anything_installed():
 
 
 def test_every_move_the_domain_allows_is_one_of_the_tables_typed_in_here():
-    """INVARIANTS 3.1 and 3.3 both times; fills, quarantines and states that a fact leaves as they are stand elsewhere."""
+    """Sections 3.1 and 3.3 both times; fills, quarantines and states that a fact leaves as they are stand elsewhere."""
     assert {str(state): set(map(str, targets)) for state, targets in approvals.TRANSITIONS.items() if targets} == {
         state: set(targets) for state, targets in ACTION_MOVES.items()
     }
