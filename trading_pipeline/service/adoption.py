@@ -104,9 +104,6 @@ def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally
         fill.price, fill.commission, fill.quantity, fill.side.value,
     ):
         return
-    key = f"fill.corrected:{fill.execution_id}:{fill.price}:{fill.commission}:{fill.quantity}:{fill.side.value}"
-    if tx.event_by_key(key) is not None:
-        return
     actor = f"broker:{desk.broker.name}"
     if (row["quantity"], row["side"]) != (fill.quantity, fill.side.value):
         order = tx.get("orders", row["client_id"])
@@ -118,6 +115,7 @@ def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally
             tally.notes.append(reason)
         return
     position = refolded(tx, row, fill)
+    key = f"fill.corrected:{fill.execution_id}:{row['seq']}"
     payload = fill_payload(desk, row["client_id"], row["strategy"], fill) | {
         "price_before": row["price"], "commission_before": row["commission"], "cost": position.cost, "realised": position.realised,
     }

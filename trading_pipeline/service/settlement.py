@@ -53,7 +53,9 @@ def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
 def _settle(desk: Desk, tally: Tally) -> None:
     booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
     since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    executions = sorted(desk.broker.executions(since), key=lambda each: each[1].at)
+    # A broker may deliver an execution and its correction under one id: what it said last counts.
+    stated = {fill.execution_id: (name, fill) for name, fill in desk.broker.executions(since)}
+    executions = sorted(stated.values(), key=lambda each: each[1].at)
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
