@@ -152,6 +152,12 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.ACCOUNT_FUNDED: lambda data: f"{data['account']} begins with {_money(data['amount'])}",
     EventType.SESSION_OPENED: lambda data: f"{data['session']} begins with equity {_money(data['baseline_equity'])}",
     EventType.SESSION_CLOSED: lambda data: f"{data['session']} ends with equity {_money(data['closing_equity'])}",
+    EventType.ACCOUNT_LATCHED: lambda data: f"EMERGENCY STOP of {data['account']}: {data['reason']}",
+    EventType.ACCOUNT_LATCH_CLEARED: lambda data: f"the latch of {data['account']} is cleared; nothing resumes",
+    EventType.STOP_REPORTED: lambda data: (
+        f"stop {'done' if data['clean'] else 'NOT DONE'}: {_many(len(data['ended']), 'orders')} confirmed, "
+        f"{len(data['open'])} open, {len(data['unknown'])} unknown"
+    ),
     EventType.STRATEGY_REPORTED: lambda data: (
         f"{data['strategy']} on {data['session']}: {_many(data['fills'], 'fills')}, "
         f"day {_money(data['day_pnl'])}, total {_money(data['total_pnl'])}"

@@ -83,10 +83,21 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def _checks(home: Path, settings: "Settings | None") -> list[Check]:
-    checks: list[Check] = [_python, _libraries, _talib, _user, lambda: _folder(home), lambda: _disk(home), lambda: _calendar(home)]
+    checks: list[Check] = [lambda: _stop(home), _python, _libraries, _talib, _user]
+    checks += [lambda: _folder(home), lambda: _disk(home), lambda: _calendar(home)]
     if settings is not None:
         checks += [lambda: _port(home, settings.webserver_port), lambda: _ledger(home, settings)]
     return checks
+
+
+def _stop(home: Path) -> Iterator[Finding]:
+    from trading_pipeline.adapters.latch_files import LatchFiles
+
+    account = next((stop for stop in LatchFiles(home / "stops").stops() if stop.strategy is None), None)
+    if account is None:
+        yield Finding("emergency stop", "ok", "none of the account is in force")
+    else:
+        yield Finding("emergency stop", "fail", f"by {account.actor}: {account.reason}", "trading stop review")
 
 
 def _python() -> Iterator[Finding]:

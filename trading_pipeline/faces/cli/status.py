@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.limits import UNCONFIRMED
-from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york, price, word
+from trading_pipeline.faces.cli.output import Column, counted, gain, in_new_york, money, new_york, price, word
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -21,15 +21,21 @@ def status(call: Invocation) -> None:
     """Market, account, strategies, positions, and what waits for you."""
     from trading_pipeline.service import queries
     from trading_pipeline.service.account_limits import standing
+    from trading_pipeline.service.stop_review import stops
     from trading_pipeline.service.watchdog import open_alarms
 
     with call.desk() as desk:
         data = queries.status(desk) | {"unconfirmed_limits": standing(desk, desk.ledger).unconfirmed, "alarms": open_alarms(desk)}
+        data["stops"] = [{"strategy": each.strategy, "by": each.actor, "reason": each.reason, "at": _iso(each.at)} for each in stops(desk)]
     call.output.answer(data, lambda: _show(call, data))
 
 
 def _show(call: Invocation, data: dict[str, Any]) -> None:
     out = call.output
+    for stop in data["stops"]:
+        if stop["strategy"] is None:
+            told = f"  the account since {new_york(stop['at'])}, by {stop['by']}: {stop['reason']}. See: trading stop review"
+            out.line(Text(" EMERGENCY STOP ", "bold white on red"), Text(in_new_york(told), "bold red"))
     replay = data["market"] == "REPLAY"
     if replay:
         out.line(Text(" REPLAY ", "bold black on yellow"), Text("  the market clock replays history; nothing here is live", "yellow"))
@@ -81,6 +87,10 @@ def _market(data: dict[str, Any]) -> Text:
     """The market's time, and until when it is open or closed."""
     state = Text("open", "green") if data["open"] else Text("closed", "dim")
     return Text.assemble(f"{new_york(data['now'])} New York, market ", state, f" until {new_york(data['next_change'])[:16]}")
+
+
+def _iso(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
 
 
 def _next(data: dict[str, Any]) -> str | None:

@@ -1,0 +1,143 @@
+"""`trading stop`: latched before anything is opened, told until confirmed, and cleared by a person at a terminal alone."""
+
+import json
+import subprocess
+import sys
+from contextlib import closing
+
+import pytest
+
+from tests.conftest import connect
+from tests.faces.conftest import Shell
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.service.desk import user_actor
+
+
+@pytest.fixture
+def holding(asked: Shell) -> Shell:
+    """One proposal approved and filled, under its stop."""
+    path = asked.project / "protected.toml"
+    path.write_text(
+        'name = "guarded"\nsymbols = ["GOOG"]\nmode = "autonomous"\ninterval = "1d"\n[agent]\nform = "expression"\n'
+        'enter_when = "close > 0"\n'
+        '[sizing]\nmethod = "fraction"\nfraction = 0.05\nstop = 0.03\ntarget = 0.05\n'
+    )
+    asked.at("2012-10-16T09:30:05")
+    for arguments in (["strategy", "create", str(path)], ["strategy", "start", "guarded"], ["run"]):
+        assert asked(*arguments).code == 0
+    return asked
+
+
+def of_type(shell: Shell, kind: EventType) -> list[dict]:
+    return [dict(event.payload) for event in shell.events() if event.type is kind]
+
+
+def test_everything_stops_and_every_order_is_confirmed(holding: Shell) -> None:
+    said = holding("stop", "--yes", "--json")
+    answer = said.json()
+    assert (said.code, answer["latched"], answer["clean"], answer["record"]) == (0, True, True, "ledger")
+    assert {line["state"] for line in answer["ended"]} == {"canceled"}
+    assert [naked["symbol"] for naked in answer["unprotected"]] == ["GOOG"]
+    assert {row["state"] for row in holding("strategy", "list", "--json").json()} == {"emergency_stopped"}
+    assert holding("approvals", "--json").json() == []
+    assert holding("verify").code == 0
+
+
+def test_people_read_what_was_done_and_what_is_left(holding: Shell) -> None:
+    out = holding("stop", "--yes", "--reason", "the news").out
+    for told in ("confirmed", "NO STOP RESTS for", "every order of ours is confirmed", "trading stop review"):
+        assert told in out
+    review = holding("stop", "review").out
+    for told in ("THE ACCOUNT PAPER-1", user_actor(), "the news", "No stop rests for", "They agree.", "trading stop clear"):
+        assert told in review
+    assert "EMERGENCY STOP" in holding("status").out
+    [found] = [each for each in holding("doctor", "--json").json()["findings"] if each["what"] == "emergency stop"]
+    assert found["state"] == "fail"
+
+
+def test_one_strategy_is_stopped_alone(holding: Shell) -> None:
+    assert holding("stop", "--strategy", "guarded", "--yes").code == 0
+    assert {row["name"]: row["state"] for row in holding("strategy", "list", "--json").json()} == {
+        "guarded": "emergency_stopped", "steady": "running",
+    }
+    assert [row["strategy"] for row in holding("stop", "--status", "--json").json()["stops"]] == ["guarded"]
+
+
+def test_without_a_word_nothing_is_stopped_where_nobody_can_be_asked(asked: Shell) -> None:
+    assert asked("stop").code == 2
+    assert not (asked.home / "stops" / "ACCOUNT.json").exists()
+
+
+def test_a_folder_that_is_no_home_is_not_called_stopped(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRADING_DATABASE_URL")
+    said = asked("stop", "--yes", "--home", asked.project / "elsewhere", "--json")
+    assert (said.code, said.error()["message"].startswith("NOTHING WAS STOPPED")) == (2, True)
+    assert not (asked.project / "elsewhere").exists()
+
+
+def test_a_name_that_no_strategy_has_is_told(asked: Shell) -> None:
+    said = asked("stop", "--strategy", "steedy", "--yes", "--json")
+    assert (said.code, said.error()["error"]) == (2, "UnknownName")
+    assert asked("strategy", "list", "--json").json()[0]["state"] == "running"
+
+
+def test_a_locked_ledger_does_not_keep_the_cancels(holding: Shell, postgres) -> None:
+    with closing(connect(postgres.superuser_url(holding.database))) as holder, holder.cursor() as cursor:
+        cursor.execute("BEGIN; SELECT * FROM ledger_head FOR UPDATE")
+        said = holding("stop", "--yes", "--wait", "0", "--json")
+        answer = said.json()
+        assert (answer["latched"], answer["record"], answer["clean"], len(answer["ended"])) == (True, "journal", True, 2)
+        cursor.execute("ROLLBACK")
+    assert of_type(holding, EventType.ACCOUNT_LATCHED) == []
+    assert holding("status").code == 0
+    assert len(of_type(holding, EventType.ACCOUNT_LATCHED)) == 1
+    assert holding("verify").code == 0
+
+
+def test_a_database_that_is_gone_leaves_the_latch_and_says_that_nothing_was_cancelled(holding: Shell, monkeypatch) -> None:
+    url = holding.environment["TRADING_DATABASE_URL"]
+    for name in ("TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL"):
+        monkeypatch.setenv(name, "postgresql://nobody:x@127.0.0.1:1/none")
+    said = holding("stop", "--yes", "--wait", "0")
+    assert (said.code, "NO CANCEL WAS SENT" in said.out) == (1, True), said
+    assert (holding.home / "stops" / "ACCOUNT.json").exists()
+    monkeypatch.setenv("TRADING_DATABASE_URL", url)
+    monkeypatch.delenv("TRADING_OWNER_DATABASE_URL")
+    assert holding("status").code == 0
+    assert of_type(holding, EventType.STOP_REPORTED)[-1]["clean"] is True
+
+
+def test_the_latch_is_on_the_disk_before_the_settings_are_read(asked: Shell) -> None:
+    (asked.home / "trading.toml").write_text("this is no TOML")
+    assert asked("stop", "--yes", "--wait", "0").code == 1
+    assert json.loads((asked.home / "stops" / "ACCOUNT.json").read_text())["actor"] == user_actor()
+
+
+def test_it_latches_while_the_rest_has_not_begun(asked: Shell) -> None:
+    """The process is held up right behind the latch: what it imported until then is all that stood before it."""
+    script = (
+        "import sys, trading_pipeline.faces.cli.stopping as s; from trading_pipeline.faces.cli.main import main\n"
+        "s._carry_out = lambda *a: (_ for _ in ()).throw(SystemExit(','.join(sorted(sys.modules))))\n"
+        "main(['stop', '--yes'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=asked.project, capture_output=True, text=True, check=False)
+    loaded = set(done.stderr.strip().splitlines()[-1].split(","))
+    assert (asked.home / "stops" / "ACCOUNT.json").exists()
+    assert not loaded & {"numpy", "pandas", "sqlalchemy", "psycopg2", "dagster", "pyarrow", "exchange_calendars", "matplotlib"}
+
+
+def test_the_latch_is_cleared_by_typing_the_accounts_name_at_a_terminal(holding: Shell) -> None:
+    assert holding("stop", "--yes").code == 0
+    assert holding("stop", "clear", "--json").error()["error"] == "PermissionRequired"
+    assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-2"}).code == 2
+    assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"}).code == 0
+    assert [event.actor for event in holding.events() if event.type is EventType.ACCOUNT_LATCH_CLEARED] == [user_actor()]
+    assert {row["state"] for row in holding("strategy", "list", "--json").json()} == {"emergency_stopped"}
+    assert holding("stop", "clear", "--json").code != 0
+
+
+def test_at_a_terminal_it_asks_first(asked: Shell) -> None:
+    said = asked.at_a_terminal(["stop"], {"[y/N]": "n"})
+    assert (said.code, (asked.home / "stops" / "ACCOUNT.json").exists()) == (1, False)
+    said = asked.at_a_terminal(["stop"], {"[y/N]": "y"})
+    assert (said.code, (asked.home / "stops" / "ACCOUNT.json").exists()) == (0, True)
