@@ -1,6 +1,7 @@
 """Executions that do not come, come too many, or come again as others; answers and approvals that come late; a fill half written."""
 
 import threading
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -128,4 +129,17 @@ def test_a_fill_and_its_position_are_one_write_wherever_it_breaks_off(stage, mon
     assert (stage.rows("fills"), stage.rows("positions"), stage.events(E.ORDER_FILLED)) == ([], [], [])
     stage.go(OPEN + timedelta(seconds=40)).release()
     assert (len(stage.rows("fills")), stage.row("positions")["quantity"]) == (1, 50)
+    assert stage.verifies()
+
+
+def test_an_execution_that_is_restated_with_other_shares_sets_its_order_aside_once(stage, monkeypatch):
+    """18, 27, fault 20: how many were bought is no correction of a price; the book stays as it was, and a person has to look."""
+    stage.cycle()
+    heard = stage.desk.broker.executions
+    monkeypatch.setattr(stage.desk.broker, "executions", lambda since: [(name, replace(fill, quantity=40)) for name, fill in heard(since)])
+    for seconds in (40, 80):
+        stage.go(OPEN + timedelta(seconds=seconds)).release()
+        assert stage.row("orders", part="entry")["state"] == "quarantined"
+    assert len(stage.events(E.ORDER_QUARANTINED)) == 1
+    assert stage.row("positions")["quantity"] == 50
     assert stage.verifies()

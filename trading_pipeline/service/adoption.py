@@ -111,6 +111,7 @@ def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally
         if order is not None and order["state"] != OrderState.QUARANTINED.value:
             named = {name: order[name] for name in ("client_id", "action_id", "strategy", "symbol")}
             stream, payload = f"strategy:{order['strategy']}", named | {"reason": reason}
+            key = f"order.quarantined:{fill.execution_id}:{row['seq']}"
             tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, payload, desk.now(), actor, stored.seq)))
             tally.notes.append(reason)
         return
