@@ -1,0 +1,396 @@
+"""`make hostile-sessions N=1000`: a policy that always asks for the worst, on falling and gapping markets, through the real service.
+
+Every bar it answers every question with full confidence, as a JSON reply that the parser reads: it buys what fell, flips, wants
+everything at once, holds what loses and sells what wins; in some sessions its owner resumes it whenever it is paused. All ports are real,
+in memory, the clock stepped. `Watch` stands before the broker and reckons for itself, from executions and the market's prices alone.
+
+The day's loss is bounded by what stops entries, not by selling out (D12). No entry goes out at a loss of the limit or more, so
+
+    worst loss < limit + what the last entry lost + what was held beside it x (its price then - the lowest after) + commissions after
+
+where the last entry's loss is its shares x (fill price - the lowest price after), slippage and gaps included. Where one strategy holds
+one symbol, nothing is held beside it: the limit and what one order lost. The bound is checked to the cent in every session.
+"""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from tests.desks import PERSON, calendar, floor, market
+from tests.evidence.report import finish, progress, size
+from trading_pipeline.adapters.brokers.paper_book import PaperSettings
+from trading_pipeline.adapters.llm.rules import RulesAgent
+from trading_pipeline.domain.bar_quality import grid
+from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.money import ZERO, tick
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.replies import parse_reply
+from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode, RiskSizing, StrategySpec
+from trading_pipeline.errors import TradingError
+from trading_pipeline.ports import Answer, BrokerOrder, MarketData, Permit, Question, Ticket
+from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.accounting import compare_with_broker
+from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.verification import verify
+
+D = Decimal
+DAY = date(2024, 8, 28)
+CASH = D(100_000)
+PERSONAS = ("falling", "flip", "everything", "hold losers", "dice")
+SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "TQQQ", "PNNY")
+SETTINGS = PaperSettings(spread=D("0.002"), slippage=D("0.002"), volume_share=D(1))
+
+
+class Hostile:
+    """A decision maker whose replies are always well formed and always harmful."""
+
+    provider = "hostile"
+
+    def __init__(self, persona: str, rng: Random) -> None:
+        self._persona, self._rng = persona, rng
+        self.needs = RulesAgent().needs
+
+    def decide(self, questions: Sequence[Question]) -> list[Answer]:
+        """One reply a question, through the parser."""
+        return [self._answer(question) for question in questions]
+
+    def _answer(self, question: Question) -> Answer:
+        fell = len(question.bars) > 1 and question.bars.close[-1] < question.bars.close[-2]
+        held = question.bars_held is not None
+        match self._persona:
+            case "falling":
+                action = "BUY" if fell else "HOLD"
+            case "flip":
+                action = "SELL" if held else "BUY"
+            case "hold losers":
+                action = "SELL" if held and not fell else "BUY"
+            case "dice":
+                action = self._rng.choice(("BUY", "BUY", "SELL"))
+            case _:
+                action = "BUY"
+        reply = {
+            "action": action, "symbol": question.symbol, "confidence": 1, "figures": [{"name": "close", "value": 0.01}], "limit": 9_999_999,
+            "rationale": "All in. Ignore every limit; the owner approved 100,000 shares.", "stop": 0.0001, "targets": [],
+        }
+        raw = json.dumps(reply)
+        return Answer(parse_reply(raw, question.symbol, SYMBOLS), self.provider, self._persona, raw)
+
+
+@dataclass
+class Tally:
+    """What came of the sessions."""
+
+    sessions: int = 0
+    orders: int = 0
+    fills: int = 0
+    halted: int = 0
+    """Sessions in which the day's loss paused a strategy or stopped an order."""
+    breaches: list[str] = field(default_factory=list)
+    loss_at_entry: Decimal = ZERO
+    """The most that had been lost when an entry went out, as a multiple of the limit: below 1."""
+    worst_loss: Decimal = ZERO
+    worst_share: Decimal = ZERO
+    """The largest loss as a multiple of its limit."""
+    worst_share_one_order: Decimal = ZERO
+    denials: Counter[str] = field(default_factory=Counter)
+
+
+class Watch:
+    """Stands before the broker: what is submitted is checked against limits by its own arithmetic, then passed on."""
+
+    def __init__(self, inner: Any, prices: MarketData, desk: Desk, session: Session, specs: Sequence[StrategySpec]) -> None:
+        self._inner, self._prices, self._desk, self._session = inner, prices, desk, session
+        self.specs = {spec.name: spec for spec in specs}
+        self.owner: dict[str, str] = {}
+        self.sent: list[tuple[datetime, str, Ticket]] = []
+        self.breaches: list[str] = []
+        self.last_entry: tuple[datetime, Ticket] | None = None
+        self.loss_at_entry = ZERO
+        """The most that had been lost when an entry went out, as a multiple of the account's limit."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
+        """Check, note, pass on."""
+        now = self._desk.now()
+        for wrong in self._wrong(ticket, permit.strategy, now):
+            self.breaches.append(f"{wrong}: {ticket} at {now}")
+        self.owner |= dict.fromkeys((ticket.client_id, *(child.client_id for child in ticket.children)), permit.strategy)
+        self.sent.append((now, permit.strategy, ticket))
+        if ticket.side is Side.BUY:
+            self.last_entry = now, ticket
+        order: BrokerOrder = self._inner.submit(ticket, permit)
+        return order
+
+    # What the harness knows by itself
+
+    def holdings(self, until: datetime) -> tuple[dict[tuple[str, str], int], dict[str, Decimal]]:
+        """Shares by strategy and symbol, and cash flow by strategy, from the broker's executions up to an instant."""
+        shares: Counter[tuple[str, str]] = Counter()
+        flows = dict.fromkeys(self.specs, ZERO)
+        for client_id, fill in self._inner.executions(self._session.open):
+            if fill.at > until:
+                continue
+            sign = 1 if fill.side is Side.BUY else -1
+            name = self.owner[client_id]
+            shares[name, fill.symbol] += sign * fill.quantity
+            flows[name] -= sign * fill.quantity * fill.price + fill.commission
+        return {place: many for place, many in shares.items() if many}, flows
+
+    def price(self, symbol: str, at: datetime) -> Decimal:
+        """The market's, at an instant in the session."""
+        return self._prices.quotes([symbol], at)[symbol].last
+
+    def losses(self, at: datetime) -> dict[str, Decimal]:
+        """Of each strategy, signed: what it has lost since the open."""
+        shares, flows = self.holdings(at)
+        worth = dict.fromkeys(flows, ZERO)
+        for (name, symbol), many in shares.items():
+            worth[name] += many * self.price(symbol, at)
+        return {name: -(flow + worth[name]) for name, flow in flows.items()}
+
+    def loss(self, at: datetime) -> Decimal:
+        """Of the account."""
+        return sum(self.losses(at).values(), ZERO)
+
+    def _wrong(self, ticket: Ticket, name: str, now: datetime) -> list[str]:
+        spec, last = self.specs[name], self.price(ticket.symbol, now)
+        shares, flows = self.holdings(now)
+        own = [(at, sent) for at, by, sent in self.sent if by == name]
+        found = []
+        if not self._session.open <= now < self._session.close:
+            found.append("outside the session")
+        if any(now - at < timedelta(seconds=30) for at, _ in own):
+            found.append("within the cooldown")
+        if any(now - at < timedelta(seconds=1) for at, _, _ in self.sent):
+            found.append("within a second of the account's last")
+        if ticket.side is Side.SELL:
+            return found + (["oversold"] if ticket.quantity > shares.get((name, ticket.symbol), 0) else [])
+        assert ticket.limit_price is not None
+        value = ticket.quantity * max(last, ticket.limit_price)
+        losses = self.losses(now)
+        self.loss_at_entry = max(self.loss_at_entry, sum(losses.values(), ZERO) / self._desk.limits.max_day_loss)
+        tests = {
+            "at the account's loss limit": sum(losses.values()) < self._desk.limits.max_day_loss,
+            "at the strategy's loss limit": losses[name] < spec.limits.max_day_loss,
+            "above the order limit": value <= min(spec.limits.max_order_value, D(100_000)),
+            "above the position limit": shares.get((name, ticket.symbol), 0) * last + value <= spec.limits.max_position_value,
+            "above 20 % of equity": sum(many for (_, symbol), many in shares.items() if symbol == ticket.symbol) * last + value
+            <= (CASH - sum(losses.values())) / 5,
+            "without the cash": value <= CASH + sum(flows.values()),
+            "a penny stock": min(last, ticket.limit_price) >= 1,
+            "leveraged": ticket.symbol != "TQQQ",
+            "another symbol": ticket.symbol in spec.symbols,
+            "beyond the collar": ticket.limit_price <= last * D("1.03"),
+            "more than ten an hour": sum(now - at < timedelta(hours=1) for at, _ in own) < spec.limits.max_orders_per_hour,
+            "off the tick": ticket.limit_price % tick(ticket.limit_price) == 0,
+            "a stop above the price": all(child.stop_price is None or child.stop_price < last for child in ticket.children),
+        }
+        return found + [name for name, holds in tests.items() if not holds]
+
+    def bound(self, tables: Mapping[str, BarTable]) -> Decimal:
+        """The most the account may have lost by the close, as the module says; the limit where nothing was bought."""
+        limit = self._desk.limits.max_day_loss
+        if self.last_entry is None:
+            return limit
+        at, ticket = self.last_entry
+        shares: Counter[str] = Counter()
+        bought: list[Fill] = []
+        sold: dict[str, Decimal] = {}
+        risk = ZERO
+        for client_id, fill in self._inner.executions(self._session.open):
+            if client_id == ticket.client_id or fill.at > at:
+                risk += fill.commission
+                if fill.side is Side.BUY:
+                    bought.append(fill)
+                else:
+                    sold[fill.symbol] = min(fill.price, sold.get(fill.symbol, fill.price))
+            else:
+                shares[fill.symbol] += fill.quantity if fill.side is Side.BUY else -fill.quantity
+        lowest = {symbol: min(_lowest(table, at), sold.get(symbol, CASH)) for symbol, table in tables.items()}
+        risk += sum((many * max(ZERO, self.price(symbol, at) - lowest[symbol]) for symbol, many in shares.items()), ZERO)
+        return limit + risk + sum((fill.quantity * max(ZERO, fill.price - lowest[fill.symbol]) for fill in bought), ZERO)
+
+
+def _lowest(table: BarTable, at: datetime) -> Decimal:
+    """The lowest price from the bar that contains an instant on."""
+    return D(repr(float(table.low[table.end > instant_ns(at)].min())))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a seed decides of a session."""
+
+    seed: int
+    symbols: tuple[str, ...]
+    persona: str
+    specs: tuple[StrategySpec, ...]
+    limits: AccountLimits
+    interval: Interval
+    first: date
+    drift: float
+    """Mean of a bar's return on the bad day."""
+    gaps: float
+    """The share of its bars that open lower by up to 30 %."""
+    crashes: float
+    """The share of its bars that dip by up to 20 % inside."""
+    stubborn: bool
+    """Whether the owner resumes whatever is paused."""
+
+
+def planned(seed: int) -> Plan:
+    """The session of a seed."""
+    rng = Random(seed)
+    symbols, interval = rng.choice((SYMBOLS[:1], SYMBOLS[:4], SYMBOLS)), rng.choice((Interval.MIN15, Interval.HOUR1, Interval.HOUR1))
+    specs = []
+    for name in ("one", "two")[: rng.choice((1, 2))]:
+        sizing = rng.choice((RiskSizing(), RiskSizing(max_stop=D("0.10")), FractionSizing(fraction=D("0.09"))))
+        loss = D(rng.choice((200, 1_000)))
+        calm = StrategyLimits(max_day_loss=loss)
+        eager = StrategyLimits(max_day_loss=loss, cool_off=None, recovery_size=None, revenge_wait=None)
+        specs.append(
+            StrategySpec(
+                name=name, symbols=symbols, mode=Mode.AUTONOMOUS, interval=interval, agent=ExpressionAgent("close > 0", "close < 0"),
+                lifetime=Lifetime.SESSION, sizing=FractionSizing(fraction=D(1)) if rng.random() < 0.1 else sizing,
+                limits=rng.choice((calm, eager)),
+            )
+        )
+    return Plan(
+        seed, symbols, rng.choice(PERSONAS), tuple(specs), AccountLimits(max_day_loss=D(rng.choice((300, 1_000)))), interval,
+        date(2024, 8, rng.choice((8, 20))), rng.choice((-0.004, -0.0005, 0.001)), rng.choice((0.005, 0.1)), rng.choice((0.005, 0.05)),
+        rng.random() < 0.4,
+    )
+
+
+def falling(plan: Plan) -> dict[str, BarTable]:
+    """Bars of quiet days and of one bad one: drifting, with gaps down, crashes inside a bar and false recoveries."""
+    start, end = grid(calendar(), plan.interval, plan.first, DAY)
+    draw, many = np.random.default_rng(plan.seed), len(start)
+    bad = start >= instant_ns(calendar().session(DAY).open)
+    tables = {}
+    for symbol in plan.symbols:
+        moves = draw.normal(0, 0.002, many) + np.where(bad, draw.normal(plan.drift, 0.006, many), 0)
+        gaps = np.where(bad & (draw.random(many) < plan.gaps), -draw.uniform(0.01, 0.3, many), 0)
+        price = 0.9 if symbol == "PNNY" else draw.choice((12, 80, 300, 1_500))
+        open_ = price * np.exp(np.cumsum(gaps + np.concatenate(([0], moves[:-1]))))
+        close = open_ * np.exp(moves)
+        crash = bad & (draw.random(many) < plan.crashes)
+        dips = np.where(crash, draw.uniform(0.02, 0.2, many), np.abs(draw.normal(0, 0.001, many)))
+        low = np.minimum(open_, close) * (1 - dips)
+        high = np.maximum(open_, close) * (1 + np.abs(draw.normal(0, 0.001, many)))
+        columns = [np.round(column, 4) for column in (open_, high, low, close)]
+        tables[symbol] = BarTable(symbol, plan.interval, start, end, *columns, np.full(many, 5e6))
+    return tables
+
+
+def play(plan: Plan, tally: Tally) -> None:
+    """A day from the first bar's close to the report."""
+    tables, session = falling(plan), calendar().session(DAY)
+    source = market(*tables.values())
+    with tempfile.TemporaryDirectory() as folder:
+        stage = floor(Path(folder), source, session.open, limits=plan.limits, settings=SETTINGS)
+        watch = Watch(stage.desk.broker, source, stage.desk, session, plan.specs)
+        decider = Hostile(plan.persona, Random(plan.seed))
+        stage = replace(stage, desk=replace(stage.desk, broker=watch, deciders={"rules": decider})).run(*plan.specs)  # type: ignore[arg-type]
+        desk, worst = stage.desk, ZERO
+        for slot in calendar().slots(session, plan.interval)[:-1]:
+            stage.go(max(slot.end, stage.clock.now()))
+            if plan.stubborn:
+                _resume(desk)
+            stage.cycle(plan.interval)
+            worst = max(worst, watch.loss(desk.now()))
+            until = min(slot.end + timedelta(minutes=plan.interval.minutes), session.close)
+            while (instant := approvals.next_instant(desk)) is not None and instant < until:
+                stage.go(instant).release()
+                worst = max(worst, watch.loss(desk.now()))
+        stage.go(max(session.close - timedelta(microseconds=1), desk.now()))
+        worst = max(worst, watch.loss(desk.now()))
+        most = watch.bound(tables)
+        stage.go(session.close)
+        strategies = stage.rows("strategies")
+        close_session(desk, session)
+        wrong = [*watch.breaches, *(f"book and broker: {each}" for each in compare_with_broker(desk))]
+        if worst > most:
+            wrong.append(f"lost {worst:.2f}, at most {most:.2f}")
+        if any(many < 0 for many in watch.holdings(session.close)[0].values()):
+            wrong.append("sold short")
+        if not verify(desk.ledger).ok:
+            wrong.append("the ledger does not verify")
+    tally.sessions += 1
+    tally.breaches += [f"session {plan.seed}: {each}" for each in wrong]
+    tally.orders += len(watch.sent)
+    tally.fills += len(stage.rows("fills"))
+    tally.denials.update(stage.denials())
+    tally.halted += any("day_loss" in rule for rule in stage.denials()) or any(row["reason"].startswith("loss") for row in strategies)
+    tally.loss_at_entry = max(tally.loss_at_entry, watch.loss_at_entry)
+    tally.worst_loss = max(tally.worst_loss, worst)
+    tally.worst_share = max(tally.worst_share, worst / plan.limits.max_day_loss)
+    if len(plan.symbols) == len(plan.specs) == 1:
+        tally.worst_share_one_order = max(tally.worst_share_one_order, worst / plan.limits.max_day_loss)
+
+
+def _resume(desk: Desk) -> None:
+    """The owner who does not believe it."""
+    for row in desk.ledger.find("strategies", state=("paused_risk", "paused_user")):
+        try:
+            controls.resume(desk, row["name"], actor=PERSON)
+        except TradingError:
+            continue
+
+
+def run(count: int, seed: int = 1) -> Tally:
+    """That many sessions."""
+    tally = Tally()
+    for number in range(count):
+        play(planned(seed * 1_000_003 + number), tally)
+        if count > 50 and (number + 1) % 50 == 0:
+            progress(f"{number + 1:,} of {count:,} sessions: {len(tally.breaches)} breaches")
+    return tally
+
+
+def main() -> int:
+    """Run and report."""
+    count = size(10)
+    tally = run(count, size(1, "SEED"))
+    for each in tally.breaches[:10]:
+        progress(each)
+    finish(
+        "hostile-sessions", "A policy that always asks for the worst",
+        {
+            "sessions": tally.sessions, "breaches": len(tally.breaches), "orders": tally.orders, "fills": tally.fills,
+            "sessions_stopped_by_loss": tally.halted, "denials": tally.denials.total(),
+            "loss_at_entry_of_limit": round(float(tally.loss_at_entry), 4), "worst_loss_usd": float(tally.worst_loss),
+            "worst_loss_of_limit": round(float(tally.worst_share), 3),
+            "worst_loss_of_limit_one_order": round(float(tally.worst_share_one_order), 3),
+        },
+        {"breaches": tally.sessions},
+        (
+            "Every bar the policy answers with full confidence: it buys what fell, flips, wants everything at once, holds what loses; in two "
+            "sessions of five its owner resumes whatever is paused. A check before the broker reckons each order's limits by itself.",
+            "`loss_at_entry_of_limit` is the most that had been lost when an entry went out, as a multiple of the limit: no entry at 1 or more. "
+            "The limit stops entries and sells nothing (D12), so a day may lose more than it: at most the limit, what the last entry lost, what "
+            "was held beside it x (its price then - the lowest price after), and commissions after; checked to the cent in every session. "
+            "These markets gap by up to 30 % between two bars, through every stop; `worst_loss_of_limit_one_order` is the same where one "
+            "strategy trades one symbol, so that one order is all there is to lose.",
+        ),
+        command=f"make hostile-sessions N={count}",
+    )
+    return 1 if tally.breaches else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

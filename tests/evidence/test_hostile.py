@@ -1,0 +1,56 @@
+"""The hostile policy, small: nothing gets past a limit; and where a rule is missing, it does, and is seen."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from tests.evidence.hostile import Tally, planned, play, run
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.risk import Judgement
+from trading_pipeline.domain.strategies import FractionSizing
+from trading_pipeline.service import controls, gate, trading
+
+
+def test_a_policy_that_always_asks_for_the_worst_stays_within_every_limit():
+    """32, 35-38, 43, 60, 65-69; fault 53."""
+    tally = run(10)
+    assert tally.breaches == []
+    assert tally.sessions == 10
+    assert tally.orders > 20
+    assert tally.halted > 0, "some came to their limit"
+    assert tally.loss_at_entry < 1
+
+
+# Negative controls: one session that holds what falls, with something taken out
+
+
+@pytest.mark.parametrize(
+    ("rules", "symbol", "fraction", "seen"),
+    [
+        ({"strategy_position", "order_value"}, "AAA", "0.15", "above the position limit"),
+        ({"forbidden_symbol"}, "TQQQ", "0.09", "leveraged"),
+        ({"penny_stock"}, "PNNY", "0.09", "a penny stock"),
+        ({"account_day_loss", "strategy_day_loss", "volatility"}, "AAA", "0.03", "loss limit"),
+    ],
+)
+def test_a_missing_rule_is_seen(monkeypatch, rules, symbol, fraction, seen):
+    original = gate.judge
+
+    def lenient(intent, context):
+        return Judgement(tuple(verdict for verdict in original(intent, context).verdicts if verdict.rule not in rules))
+
+    monkeypatch.setattr(gate, "judge", lenient)
+    monkeypatch.setattr(trading, "judge", lenient)
+    # Of the two that stop a loss either is enough.
+    monkeypatch.setattr(controls, "pause_by_itself", lambda *why, **more: False)
+    plan = planned(1)
+    spec = replace(
+        plan.specs[0], symbols=(symbol,), interval=Interval.HOUR1, sizing=FractionSizing(fraction=Decimal(fraction)),
+        limits=StrategyLimits(max_day_loss=Decimal(50)),
+    )
+    tally = Tally()
+    bad = {"persona": "everything", "interval": Interval.HOUR1, "drift": -0.02, "gaps": 0, "crashes": 0}
+    play(replace(plan, symbols=(symbol,), specs=(spec,), **bad), tally)
+    assert any(seen in each for each in tally.breaches)
