@@ -379,13 +379,13 @@ def main() -> int:
         },
         {"breaches": tally.sessions},
         (
-            "Every bar the policy answers with full confidence: it buys what fell, flips, wants everything at once, holds what loses; in two "
-            "sessions of five its owner resumes whatever is paused. A check before the broker reckons each order's limits by itself.",
-            "`loss_at_entry_of_limit` is the most that had been lost when an entry went out, as a multiple of the limit: no entry at 1 or more. "
-            "The limit stops entries and sells nothing (D12), so a day may lose more than it: at most the limit, what the last entry lost, what "
-            "was held beside it x (its price then - the lowest price after), and commissions after; checked to the cent in every session. "
-            "These markets gap by up to 30 % between two bars, through every stop; `worst_loss_of_limit_one_order` is the same where one "
-            "strategy trades one symbol, so that one order is all there is to lose.",
+            "Every bar the policy answers with full confidence: it buys what fell, flips, wants everything at once, holds what loses; in "
+            "two sessions of five its owner resumes whatever is paused. A check before the broker reckons each order's limits by itself.",
+            "`loss_at_entry_of_limit` is the most that had been lost when an entry went out, as a multiple of the limit: no entry at 1 or "
+            "more. The limit stops entries and sells nothing (D12), so a day may lose more than it: at most the limit, what the last entry "
+            "lost, what was held beside it x (its price then - the lowest price after), and commissions after; checked to the cent in "
+            "every session. These markets gap by up to 30 % between two bars, through every stop; `worst_loss_of_limit_one_order` is the "
+            "same where one strategy trades one symbol, so that one order is all there is to lose.",
         ),
         command=f"make hostile-sessions N={count}",
     )
