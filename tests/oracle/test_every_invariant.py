@@ -61,6 +61,46 @@ def moved_action(forgery: Forgery, seconds: float) -> None:
     later(first, -seconds)
 
 
+def by_hand(forgery: Forgery, before: dict[str, Any], side: str, quantity: int) -> None:
+    """Somebody else trades AAPL in the account."""
+    forgery.add(
+        before, "external.filled", "fill:BY-HAND", before=True, actor="broker:paper", execution_id="BY-HAND", client_id="", side=side,
+        strategy="EXTERNAL", account="PAPER-1", symbol="AAPL", quantity=quantity, price="100", commission="0", session="2024-08-28",
+        filled_at="2024-08-28T14:07:00.000000Z",
+    )
+
+
+def corrected(forgery: Forgery, **changes: Any) -> None:
+    """The broker restates the first fill, 50 MSFT at 100.0333 with a commission of 1, from 100.0333 to 101."""
+    fact = forgery.find("portfolio.snapshotted")
+    fill = forgery.find("order.filled")["payload"]
+    assert (fill["quantity"], fill["commission"]) == (50, "1.0000")
+    forgery.facts = forgery.facts[: forgery.facts.index(fact)]
+    facts = {"price": "101", "price_before": fill["price"], "commission_before": "1.0000", "cost": "5051.0000", "realised": "0"}
+    forgery.add(forgery.facts[-1], "fill.corrected", "corrected", actor="broker:paper", **(fill | facts | changes))
+    held = {"strategy": "buyer", "symbol": "MSFT", "quantity": 50, "cost": "5051.00", "mark": "101", "value": "5050.00"}
+    forgery.add(
+        forgery.facts[-1], "portfolio.snapshotted", "snapshot", actor="cycle", account="PAPER-1", session="2024-08-28",
+        cash="94949.00", equity="99999.00", market_value="5050.00", realised="0", unrealised="-1.00", day_pnl="-1.00",
+        positions={"held": [held]},
+    )
+
+
+def revised(forgery: Forgery, actor: str, **limits: Any) -> None:
+    """The second revision of the buyer."""
+    spec = forgery.find("strategy.revised")["payload"]["spec"]
+    forgery.add(
+        forgery.find("strategy.revised"), "strategy.revised", "again", actor=actor, strategy="buyer",
+        spec=spec | {"limits": spec["limits"] | limits},
+    )
+
+
+def at_the_loss(forgery: Forgery) -> None:
+    """The gate measures a thousand dollars lost before the first entry."""
+    verdicts = forgery.find("risk.evaluated", stage="gate")["payload"]["verdicts"]
+    next(each for each in verdicts if each["rule"] == "account_day_loss").update(measured="$1,000.00")
+
+
 def priced(forgery: Forgery, **changes: Any) -> None:
     """The first entry, its intent and ticket with other prices or quantity."""
     forgery.edit("order.intent", where=FIRST_ENTRY, **changes)
@@ -106,6 +146,11 @@ CASES: dict[str, tuple[int, Forge]] = {
         26,
         lambda f: f.again(f.find("order.filled", part="target-1"), "both", client_id=named(f, part="stop-1"), execution_id="X-1"),
     ),
+    "more is sold than somebody else has left": (
+        26, lambda f: by_hand(f, f.find("order.submitted", client_id=named(f, part="exit")), "sell", 1)
+    ),
+    "a correction of a price makes another cost": (27, lambda f: corrected(f, cost="5001.0000")),
+    "what somebody else bought is not counted": (27, lambda f: by_hand(f, f.find("portfolio.snapshotted"), "buy", 7)),
     "cash is stated that the executions do not make": (27, lambda f: f.edit("portfolio.snapshotted", 3, cash="1.00")),
     "a holding is stated that nobody bought": (
         27, lambda f: f.find("portfolio.snapshotted")["payload"]["positions"]["held"][0].update(quantity=51)
@@ -126,12 +171,7 @@ CASES: dict[str, tuple[int, Forge]] = {
     "a verdict passes over a denial": (33, lambda f: f.find("risk.evaluated", 1)["payload"]["verdicts"][30].update(outcome="deny")),
     "a verdict passes without a hard rule": (33, lambda f: f.find("risk.evaluated")["payload"]["verdicts"].pop(0)),
     "an order is larger than its strategy allows": (35, lambda f: strategy_limits(f, "buyer", max_order_value="5000")),
-    "an entry goes out at the day's loss": (
-        36,
-        lambda f: next(
-            each for each in f.find("risk.evaluated", stage="gate")["payload"]["verdicts"] if each["rule"] == "account_day_loss"
-        ).update(measured="$1,000.00"),
-    ),
+    "an entry goes out at the day's loss": (36, at_the_loss),
     "more entries than an hour takes": (37, lambda f: strategy_limits(f, "buyer", max_orders_per_hour=1)),
     "a price off the tick": (38, lambda f: priced(f, limit_price="101.005")),
     "a limit beyond the collar": (38, lambda f: priced(f, limit_price="103.01")),
@@ -168,6 +208,8 @@ CASES: dict[str, tuple[int, Forge]] = {
             limits=f.find("limits.set")["payload"]["limits"] | {"max_day_loss": "1001"},
         ),
     ),
+    "settings switch a rule of discipline off": (49, lambda f: revised(f, "settings", cool_off=None)),
+    "settings shorten a rest after losses": (49, lambda f: revised(f, "settings", revenge_wait=60.0)),
     "the system resumes what a person paused": (49, lambda f: f.find("strategy.resumed").update(actor="desk")),
     "the gate was left out": (50, lambda f: f.drop(f.find("risk.evaluated", stage="gate"))),
     "a stopped strategy runs again": (51, lambda f: stop_before(f, f.find("strategy.resumed"))),
@@ -234,6 +276,22 @@ ALLOWED: dict[str, tuple[int, Forge]] = {
             f.find("portfolio.snapshotted"), "corporate_action.split", "split", symbol="MSFT", ratio="2", account="PAPER-1", in_lieu="0",
             positions=[{"strategy": "buyer", "before": 50, "quantity": 100, "in_lieu": "0"}], orders=[],
         ),
+    ),
+    "a loss that a person granted": (
+        36,
+        lambda f: (
+            at_the_loss(f),
+            f.add(
+                f.find("order.intent"), "loss.granted", "granted", before=True, actor="user:anna", strategy=None, session="2024-08-28",
+                amount="0.01",
+            ),
+        ),
+    ),
+    "a correction of a price": (27, corrected),
+    "a person shortens a rest after losses": (49, lambda f: revised(f, "user:anna", revenge_wait=60.0)),
+    "settings lengthen a rest after losses": (49, lambda f: revised(f, "settings", revenge_wait=3600.0)),
+    "what somebody else bought beside us": (
+        26, lambda f: by_hand(f, f.find("order.submitted", client_id=named(f, part="exit")), "buy", 1)
     ),
     "a fact of a type that is not known yet": (17, lambda f: f.add(f.find("order.submitted"), "order.admired", "new", client_id="?")),
 }

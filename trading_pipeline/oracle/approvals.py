@@ -229,7 +229,10 @@ def _by_a_person(state: State, fact: Fact) -> Iterator[str]:
 
 BY_ITSELF = frozenset({"rate", "volatility", "data", "budget"})
 """Reasons of a pause that may end without a person (3.3)."""
-LARGER_IS_LOOSER = ("position_target", "sector_target", "price_collar")
+LARGER_IS_LOOSER = frozenset(
+    {"position_target", "sector_target", "price_collar", "volatility_trip", "volatility_clear", "losing_streak", "recovery_size"}
+)
+SMALLER_IS_LOOSER = frozenset({"cool_off", "revenge_wait"})
 
 
 def _loosened(state: State, fact: Fact) -> list[str]:
@@ -244,12 +247,18 @@ def _loosened(state: State, fact: Fact) -> list[str]:
         if name == "forbidden_symbols":
             if set(old) - set(new):
                 found.append(f"{name} by {', '.join(sorted(set(old) - set(new)))}")
-        elif name.startswith("max_") or name in LARGER_IS_LOOSER:
-            if Decimal(str(new)) > Decimal(str(old)):
-                found.append(f"{name} from {old} to {new}")
-        elif name.startswith("min_") and Decimal(str(new)) < Decimal(str(old)):
+        elif _looser(name, old, new):
             found.append(f"{name} from {old} to {new}")
     return found
+
+
+def _looser(name: str, old: Any, new: Any) -> bool:
+    """Whether a limit allows more than before; one that is switched off allows most."""
+    if old is None or new is None:
+        return old is not None and new is None
+    if name.startswith("max_") or name in LARGER_IS_LOOSER:
+        return Decimal(str(new)) > Decimal(str(old))
+    return (name.startswith("min_") or name in SMALLER_IS_LOOSER) and Decimal(str(new)) < Decimal(str(old))
 
 
 def _judged_again(state: State, fact: Fact) -> Iterator[str]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
-from trading_pipeline.oracle.fact import ZERO, Fact, instant, money, money_or_none, whole
+from trading_pipeline.oracle.fact import ZERO, Fact, instant, money, money_or_none, person, whole
 from trading_pipeline.oracle.state import (
     EXTERNAL,
     FILLS,
@@ -136,7 +136,7 @@ def _strategy_moves(state: State, fact: Fact) -> None:
     strategy = state.strategies.get(fact.data["strategy"])
     if strategy is not None:
         strategy.state, strategy.reason = target_of(fact), fact.data.get("reason", "")
-        if strategy.state == "running":
+        if strategy.state == "running" and person(fact.actor, state.environment):
             strategy.recent.clear()
 
 
@@ -220,6 +220,7 @@ def order_from(fact: Fact) -> Order:
 
 def _intent(state: State, fact: Fact) -> None:
     order = order_from(fact)
+    order.pair_filled = state.oco_filled.get(order.oco or "", 0)
     state.orders[order.client_id] = order
     if order.parent is not None:
         state.children.setdefault(order.parent, []).append(order)
@@ -231,9 +232,9 @@ def _intent(state: State, fact: Fact) -> None:
 
 
 def _adopted(state: State, fact: Fact) -> None:
-    order = order_from(fact)
-    order.strategy, order.state, order.submitted_at = EXTERNAL, "accepted", fact.at
-    state.orders[order.client_id] = state.open[order.client_id] = order
+    order = state.orders.setdefault(fact.data["client_id"], order_from(fact))
+    order.submitted_at = fact.at
+    _set_state(state, order, "accepted")
 
 
 def _order_moves(state: State, fact: Fact) -> None:

@@ -141,6 +141,11 @@ def _differs(sent: dict[str, object], meant: Order) -> Iterator[str]:
             yield f"{meant.client_id} is sent with {name} {have}, its intent says {want}"
 
 
+def _sold_by_pair(state: State, order: Order) -> int:
+    """Shares that an order's OCO group has sold since the order joined it."""
+    return state.oco_filled.get(order.oco or "", 0) - order.pair_filled
+
+
 def exits_open(state: State, strategy: str, symbol: str, but: str | None = None) -> int:
     """Shares in working exits, one of each OCO group; children of an entry count for what it has filled.
 
@@ -153,7 +158,7 @@ def exits_open(state: State, strategy: str, symbol: str, but: str | None = None)
             continue
         left = order.left
         if order.oco is not None:
-            left = min(left, max(0, order.quantity - state.oco_filled.get(order.oco, 0)))
+            left = min(left, max(0, order.quantity - _sold_by_pair(state, order)))
         name = order.oco or order.client_id
         groups[name] = max(left, groups.get(name, (0, ""))[0]), order.parent or ""
     families: dict[str, int] = {}
@@ -179,13 +184,24 @@ def _no_oversell(state: State, fact: Fact) -> Iterator[str]:
                 f"{order.client_id} sells {order.quantity} {order.symbol} of {order.strategy}, which holds {held} with {selling} in "
                 "open exits"
             )
+        elif order.head:
+            yield from _account_oversold(state, order)
         return
     quantity = whole(fact.data["quantity"])
     if quantity > held:
         yield f"{order.client_id} sold {quantity} {order.symbol} of {order.strategy}, which held {held}"
-    done = state.oco_filled.get(order.oco or "", 0)
-    if order.oco is not None and done + quantity > order.quantity:
-        yield f"the pair {order.oco} sold {done + quantity} shares of {order.quantity}"
+    done = _sold_by_pair(state, order) + quantity
+    if order.oco is not None and done > order.quantity:
+        yield f"the pair {order.oco} sold {done} shares of {order.quantity}"
+
+
+def _account_oversold(state: State, order: Order) -> Iterator[str]:
+    """What somebody else sold of the symbol is gone, whoever the ledger says holds it."""
+    owners = [name for (name, symbol), position in state.positions.items() if symbol == order.symbol and name != EXTERNAL]
+    held = sum(state.held(name, order.symbol) for name in owners) + min(0, state.held(EXTERNAL, order.symbol))
+    selling = sum(exits_open(state, name, order.symbol, but=order.oco) for name in owners)
+    if order.quantity > held - selling:
+        yield f"{order.client_id} sells {order.quantity} {order.symbol}; the account has {held} with {selling} in open exits"
 
 
 INVARIANTS = (

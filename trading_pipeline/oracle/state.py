@@ -86,6 +86,8 @@ class Order:
     filled: int = 0
     submitted_at: datetime | None = None
     broker_id: str = ""
+    pair_filled: int = 0
+    """Shares that its OCO group had filled before it joined."""
     verdict_seq: int | None = None
     digest: str = ""
     looks: list[datetime] = field(default_factory=list)
