@@ -88,7 +88,7 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
             broker=LatchedBroker(PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits), latch),
             latch=latch,
             anchors=AnchorFile(home.anchors),
-            journal=JournalFile(home.root / "journal.jsonl"),
+            journal=JournalFile(home.journal),
         )
         if not emergency:
             # A disk that is full already has no room for a reserve; what works without goes on.

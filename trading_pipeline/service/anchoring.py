@@ -5,7 +5,6 @@ At an opening a ledger that is older than its newest anchor, or says otherwise t
 """
 
 from datetime import UTC, datetime, timedelta
-from typing import Protocol, runtime_checkable
 
 from trading_pipeline.errors import StorageError
 from trading_pipeline.ports import Anchor
@@ -14,14 +13,6 @@ from trading_pipeline.service.desk import Desk
 EVERY = timedelta(seconds=50)
 """Of real time: a little less than the minute that is promised."""
 EVENTS = 1_000
-
-
-@runtime_checkable
-class Restarting(Protocol):
-    """Anchors that may begin anew."""
-
-    def restart(self, anchor: Anchor) -> None:
-        """Go on from here; what was written before no longer holds."""
 
 
 def anchor(desk: Desk) -> Anchor:
@@ -61,5 +52,4 @@ def restored(desk: Desk) -> str:
 
 def begin_anew(desk: Desk) -> None:
     """A person has accepted the ledger as it is: earlier anchors no longer hold."""
-    if isinstance(desk.anchors, Restarting):
-        desk.anchors.restart(Anchor(*desk.ledger.head(), datetime.now(UTC)))
+    desk.anchors.restart(Anchor(*desk.ledger.head(), datetime.now(UTC)))

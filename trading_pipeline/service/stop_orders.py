@@ -5,7 +5,6 @@ The ledger says which orders there are; without it the broker is asked, and ours
 then it is unknown. Orders of other hands are listed and left alone.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from trading_pipeline.domain.orders import TERMINAL, WORKING, OrderClass, OrderS
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerError, BrokerNotReady, Conflict, LedgerError, LedgerUnavailable, StorageError, TradingError
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Stop
+from trading_pipeline.service.adoption import is_ours
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.patience import together, within
 from trading_pipeline.service.settlement import settle
@@ -25,7 +25,6 @@ OPEN_ORDERS = tuple(state.value for state in WORKING)
 CANCELS_AT_ONCE = 8
 ANSWER_SECONDS = 10.0
 """For a broker, or for the ledger to be read or to book what the broker says."""
-_OURS = re.compile(r"[A-Z2-7]{20}")
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
 _OVER = (*(state.value for state in TERMINAL), OrderState.NOT_PLACED.value)
 
@@ -135,15 +134,10 @@ def withdraw(desk: Desk, stop: Stop, *, keep_protective: bool, record: str, ende
     return Report(
         stop, record, tuple(over.values()), tuple(line for line, state in lines if state == "open"),
         tuple(line for line, state in lines if state == "unknown"), tuple(_lines(kept, after)),
-        tuple(_line(order, {}) for order in after.shown or () if not ours(order.client_id)),
+        tuple(_line(order, {}) for order in after.shown or () if not is_ours(order.client_id)),
         _naked(desk, stop, after), tuple(dict.fromkeys(after.trouble)),
         complete=after.shown is not None and (after.booked is not None or stop.strategy is None),
     )
-
-
-def ours(client_id: str) -> bool:
-    """Whether a client id is of our making (invariant 13)."""
-    return _OURS.fullmatch(client_id) is not None
 
 
 def _look(desk: Desk, stop: Stop, trouble: list[str]) -> _Seen:
@@ -169,7 +163,7 @@ def _ours(seen: _Seen, stop: Stop) -> set[str]:
     found = {row["client_id"] for row in seen.booked or ()}
     for order in seen.shown or ():
         row = (seen.owners or {}).get(order.client_id)
-        if ours(order.client_id) and (stop.strategy is None or (row is not None and row["strategy"] == stop.strategy)):
+        if is_ours(order.client_id) and (stop.strategy is None or (row is not None and row["strategy"] == stop.strategy)):
             found.add(order.client_id)
     return found
 
