@@ -1,0 +1,69 @@
+"""How the desk's process comes up: it looks at the record, at stops and at the account before it takes anything from anybody."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import OPEN, PERSON, Floor, bars, floor, market, strategy
+from trading_pipeline.domain.events import EventType as E
+from trading_pipeline.domain.strategies import FractionSizing
+from trading_pipeline.errors import LedgerCorrupt
+from trading_pipeline.ports import Stop
+from trading_pipeline.service.desk_process import attend
+
+
+@pytest.fixture
+def stage(tmp_path) -> Floor:
+    """Holds AAPL under a stop and a target."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.1"))
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=sizing))
+    stage.cycle()
+    return stage
+
+
+def booted(stage: Floor) -> list[str]:
+    """Come up, take one turn, and end as if told to."""
+    told: list[str] = []
+    turns = iter([False, False, True, True])
+    attend(stage.desk, lambda: next(turns), told.append)
+    return told
+
+
+def test_it_does_not_begin_on_a_record_that_was_altered(stage, monkeypatch):
+    """82, 21: the newest facts do not follow from each other; nothing is said to the broker."""
+    honest, before = stage.desk.ledger.events, len(stage.types())
+
+    def altered(**given):
+        return [replace(event, payload_text="{}") if event.type is E.ORDER_ACCEPTED else event for event in honest(**given)]
+
+    monkeypatch.setattr(stage.desk.ledger, "events", altered)
+    with pytest.raises(LedgerCorrupt, match=r"order\.accepted"):
+        booted(stage)
+    monkeypatch.undo()
+    assert len(stage.types()) == before
+
+
+def test_it_finishes_a_stop_before_it_is_ready(stage):
+    """82, 53, fault 60: only the latch was written when the one before it died."""
+    stage.desk.latch.stop(Stop(None, "enough", PERSON, stage.desk.now()))
+    booted(stage)
+    types = stage.types()
+    assert types.index("account.latched") < types.index("order.canceled") < types.index("desk.started")
+    assert stage.broker.orders() == []
+    assert stage.verifies()
+
+
+def test_it_fetches_what_was_executed_meanwhile_before_it_is_ready(tmp_path):
+    """20, 82, C7: the target was reached while nobody was there."""
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.02"), target=Decimal("0.03"))
+    stage = floor(tmp_path, market(bars(at={OPEN: (100, 104, 100, 100)})), OPEN, strategy(sizing=sizing))
+    stage.cycle()
+    held = stage.row("positions")["quantity"]
+    stage.go(OPEN + timedelta(hours=8))
+    booted(stage)
+    filled, began = stage.events(E.ORDER_FILLED)[-1], stage.events(E.DESK_STARTED)[0]
+    assert (held, stage.row("positions")["quantity"], stage.broker.positions()) == (50, 0, {})
+    assert filled.seq < began.seq
+    assert stage.verifies()
