@@ -89,12 +89,13 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
             latch=latch,
             anchors=AnchorFile(home.anchors),
             journal=JournalFile(home.journal),
+            keep_protective_stops=settings.keep_protective_stops,
         )
         if not emergency:
             # A disk that is full already has no room for a reserve; what works without goes on.
             with suppress(StorageError):
                 keep_reserve(home.stops)
-            resume_stop(desk, keep_protective=settings.keep_protective_stops)
+            resume_stop(desk)
         yield desk
 
 

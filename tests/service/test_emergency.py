@@ -85,16 +85,17 @@ def test_stops_and_targets_are_cancelled_and_the_position_stays(stage):
 
 
 def test_protective_orders_stay_where_the_settings_keep_them(stage):
-    report = stop(stage, keep_protective=True)
+    stage = replace(stage, desk=replace(stage.desk, keep_protective_stops=True))
+    report = stop(stage)
     assert (report.clean, len(report.kept), report.unprotected) == (True, 2, ())
     assert states(stage) == {"accepted"}
 
 
 def test_an_entry_that_waits_is_cancelled_with_its_children_even_where_protection_is_kept(tmp_path):
-    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=PROTECTED))
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=PROTECTED), keep_protective_stops=True)
     stage.faults.on_every_submit(LoseRequest())
     stage.cycle()
-    stop(stage, keep_protective=True)
+    stop(stage)
     assert {row["state"] for row in stage.rows("orders")} == {"cancel_pending"}
 
 

@@ -19,6 +19,7 @@ from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.account_limits import standing
+from trading_pipeline.service.anchoring import anchor_if_due
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
@@ -35,6 +36,9 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     tally = Tally("portfolio_snapshots", cycle)
     differences = compare_with_broker(desk)
+    unanchored = anchor_if_due(desk)
+    if unanchored:
+        tally.notes.append(f"the chain's head could not be kept outside the ledger: {unanchored}")
     with desk.ledger.transaction() as tx:
         portfolio = portfolio_of(desk, tx)
         doubted = doubted_prices(desk, sorted(portfolio.marks), tx)

@@ -14,6 +14,7 @@ from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import InputError
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of, strategy_pnl
+from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
@@ -60,6 +61,7 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
         deposited = deposits(tx, desk.broker.account_id)
         payload = {"session": session.day, "closing_equity": report["equity"], "deposited": deposited, "report": report}
         tx.append(NewEvent(EventType.SESSION_CLOSED, "account", f"session.closed:{session.day}", payload, desk.now(), "clock"))
+    anchor(desk)
     return report
 
 

@@ -36,6 +36,8 @@ class Desk:
     anchors: Anchors
     journal: Journal = field(default_factory=NoJournal)
     """Takes the facts of an emergency while the ledger takes none."""
+    keep_protective_stops: bool = False
+    """An emergency stop leaves working orders that protect a position where they are (D9)."""
 
     def now(self) -> datetime:
         """The market clock."""

@@ -66,13 +66,10 @@ def refuse_under_stop(desk: Desk, reader: Reader, strategy: str, what: str) -> N
     )
 
 
-def stop(
-    desk: Desk, *, strategy: str | None = None, reason: str, actor: str, keep_protective: bool = False, wait_seconds: float = 0.0,
-) -> Report:
+def stop(desk: Desk, *, strategy: str | None = None, reason: str, actor: str, wait_seconds: float = 0.0) -> Report:
     """Stop a strategy for ever, or everything: latch, then `carry_out`.
 
     Args:
-        keep_protective: Leave working orders that protect a position where they are.
         wait_seconds: How long to ask again until every cancel is confirmed.
 
     Raises:
@@ -80,12 +77,11 @@ def stop(
     """
     pressed = Stop(strategy, reason, actor, datetime.now(UTC))
     desk.latch.stop(pressed)
-    return carry_out(desk, pressed, keep_protective=keep_protective, wait_seconds=wait_seconds)
+    return carry_out(desk, pressed, wait_seconds=wait_seconds)
 
 
 def carry_out(
-    desk: Desk, stop: Stop, *, keep_protective: bool = False, wait_seconds: float = 0.0, resumed: bool = False,
-    told: Callable[[Report], object] | None = None,
+    desk: Desk, stop: Stop, *, wait_seconds: float = 0.0, resumed: bool = False, told: Callable[[Report], object] | None = None,
 ) -> Report:
     """Everything after the latch, round by round until nothing is left open or the time is over.
 
@@ -96,9 +92,9 @@ def carry_out(
     deadline, pause, journalled = time.monotonic() + wait_seconds, 0.1, False
     ended: dict[str, stop_orders.Line] = {}
     while True:
-        record = _record(desk, stop, keep_protective, resumed=resumed, journalled=journalled)
+        record = _record(desk, stop, resumed=resumed, journalled=journalled)
         journalled = journalled or record == "journal"
-        report = stop_orders.withdraw(desk, stop, keep_protective=keep_protective, record=record, ended=ended)
+        report = stop_orders.withdraw(desk, stop, record=record, ended=ended)
         ended = {line.client_id: line for line in report.ended}
         _report(desk, report, journal=journalled)
         if told is not None:
@@ -110,17 +106,19 @@ def carry_out(
         pause = min(2.0, pause * 2)
 
 
-def write_down(desk: Desk, stop: Stop, keep_protective: bool, *, resumed: bool) -> None:
+def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
     """All that the ledger must know before a cancel is sent, in one transaction; a second time adds what is missing.
 
-    The account's fence is raised after it: what a submitter has judged and not committed yet it can no longer commit.
+    The account's fence is raised after it: what a submitter has judged and not committed yet it can no longer commit. Once: whoever
+    takes the lease after it has seen the latch.
     """
     with desk.ledger.transaction() as tx:
+        known = recorded(desk, tx, None)
         stopped = _stop_facts(desk, tx, stop, resumed=resumed)
         if stop.actor != RECOVERY:
             void_open(tx, f"emergency stop: {stop.reason}", desk.now(), stop.actor, strategy=stop.strategy)
-            _withdraw_facts(desk, tx, stop, keep_protective)
-    if stop.strategy is None:
+            _withdraw_facts(desk, tx, stop)
+    if stop.strategy is None and (known is None or not resumed):
         desk.ledger.revoke(f"submitter:{desk.broker.account_id}")
     # Where the ledger says so the files must: clearing the account's latch, or restoring the ledger, starts none of them again.
     with suppress(StorageError):  # The ledger has it, and the next boot writes the files that are missing.
@@ -183,11 +181,11 @@ def journal_stop(fact: NewEvent) -> Stop:
     return Stop(data.get("strategy"), data["reason"], fact.actor, instant_from(data["pressed_at"]))
 
 
-def _record(desk: Desk, stop: Stop, keep_protective: bool, *, resumed: bool, journalled: bool) -> str:
+def _record(desk: Desk, stop: Stop, *, resumed: bool, journalled: bool) -> str:
     """Where the stop is written down: `ledger`, `journal`, or the reason why nowhere but in its file."""
     try:
         within(
-            LEDGER_SECONDS, lambda: write_down(desk, stop, keep_protective, resumed=resumed),
+            LEDGER_SECONDS, lambda: write_down(desk, stop, resumed=resumed),
             lambda: LedgerUnavailable(f"The ledger has not answered within {LEDGER_SECONDS:g} s."),
         )
     except UNAVAILABLE as error:
@@ -268,7 +266,7 @@ def _fact(desk: Desk, kind: EventType, stop: Stop, turn: str, cause: int | None)
     return NewEvent(kind, stream, f"{kind.value}:{scope}:{turn}", payload, desk.now(), stop.actor, cause)
 
 
-def _withdraw_facts(desk: Desk, tx: Transaction, stop: Stop, keep_protective: bool) -> None:
+def _withdraw_facts(desk: Desk, tx: Transaction, stop: Stop) -> None:
     """What was never sent is denied; a cancel of everything else is requested, a submission without an answer being in doubt first.
 
     No lease is needed for that: whoever is sending at this moment finds the order's state changed and leaves it.
@@ -280,7 +278,7 @@ def _withdraw_facts(desk: Desk, tx: Transaction, stop: Stop, keep_protective: bo
     tx.append(*(order_event(EventType.ORDER_DENIED, row, told, now, stop.actor) for row in unsent))
     tx.append(*(doubt(row, now) for row in tx.find("orders", state=OrderState.SUBMITTED.value, **scope)))
     rows = tx.find("orders", state=OPEN_ORDERS, **scope)
-    kept = withheld(rows) if keep_protective else set()
+    kept = withheld(rows) if desk.keep_protective_stops else set()
     wanted = [row for row in rows if row["client_id"] not in kept and row["state"] != OrderState.CANCEL_PENDING.value]
     requests = (order_event(EventType.ORDER_CANCEL_REQUESTED, row, told, now, stop.actor) for row in wanted)
     tx.append(*(replace(event, key=f"{event.key}:{row['last_seq']}") for event, row in zip(requests, wanted, strict=True)))

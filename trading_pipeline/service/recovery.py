@@ -19,11 +19,10 @@ from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
 
 
-def resume_stop(desk: Desk, *, keep_protective: bool = False, wait_seconds: float = 0.0) -> list[Report]:
+def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
     """Take up whatever stop is in force and not done; the rounds it has gone.
 
     Args:
-        keep_protective: As the settings say now.
         wait_seconds: How long to ask again; 0 is one round.
 
     Raises:
@@ -37,7 +36,7 @@ def resume_stop(desk: Desk, *, keep_protective: bool = False, wait_seconds: floa
         # What the account's own stop has just asked for needs no second asking for each strategy.
         if _unfinished(desk, stop, covered=bool(reports) and reports[0].stop.strategy is None):
             try:
-                reports.append(carry_out(desk, stop, keep_protective=keep_protective, wait_seconds=wait_seconds, resumed=True))
+                reports.append(carry_out(desk, stop, wait_seconds=wait_seconds, resumed=True))
             except UnknownName:
                 # A file for a name that the ledger does not have: there is nothing to stop, and the name stays barred.
                 continue
@@ -76,7 +75,7 @@ def _merge_stop(desk: Desk, fact: NewEvent) -> None:
     stop = journal_stop(fact)
     desk.latch.stop(stop)
     try:
-        write_down(desk, stop, keep_protective=True, resumed=True)
+        write_down(desk, stop, resumed=True)
     except UnknownName:
         return
 
@@ -96,7 +95,7 @@ def _unfinished(desk: Desk, stop: Stop, *, covered: bool) -> bool:
     scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
     if stop.actor == RECOVERY and stop.strategy is None:
         if known is None:
-            write_down(desk, stop, keep_protective=True, resumed=True)
+            write_down(desk, stop, resumed=True)
         return False
     if stop.strategy is None:
         report = last_report(desk, None)

@@ -111,14 +111,14 @@ class _Seen:
     """The rows of what the broker shows."""
 
 
-def withdraw(desk: Desk, stop: Stop, *, keep_protective: bool, record: str, ended: Mapping[str, Line]) -> Report:
+def withdraw(desk: Desk, stop: Stop, *, record: str, ended: Mapping[str, Line]) -> Report:
     """One round: find what is ours and open, cancel it, book what became of it, and look again.
 
     Args:
         ended: What earlier rounds have seen the end of.
     """
     seen = _look(desk, stop, [])
-    kept = _kept(seen) if keep_protective else set()
+    kept = _kept(seen) if desk.keep_protective_stops else set()
     wanted = sorted(_ours(seen, stop) - kept)
     failed = together(
         desk.broker.cancel, wanted, threads=CANCELS_AT_ONCE, seconds=ANSWER_SECONDS,

@@ -114,10 +114,8 @@ def _carry_out(
     pressed = Stop(strategy, reason, actor, at)
     while True:
         try:
-            settings = call.settings()
-            with open_desk(settings, emergency=True) as desk:
-                left, keep = max(0.0, deadline - time.monotonic()), settings.keep_protective_stops
-                return carry_out(desk, pressed, keep_protective=keep, wait_seconds=left, told=rounds.append), None
+            with open_desk(call.settings(), emergency=True) as desk:
+                return carry_out(desk, pressed, wait_seconds=max(0.0, deadline - time.monotonic()), told=rounds.append), None
         except UnknownName:
             raise
         except TradingError as error:
