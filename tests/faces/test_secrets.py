@@ -21,8 +21,8 @@ def test_no_secret_is_found_in_anything_that_a_day_leaves_behind(asked: Shell, m
     said = [
         asked(*command)
         for command in (
-            ["approvals"], ["approve", asked("approvals", "--json").json()[0]["action_id"], "--yes"], ["run"], ["status"], ["events", "--json"],
-            ["doctor"], ["verify", "--invariants"], ["limits"], ["why", "nothing-of-that-name"],
+            ["approvals"], ["approve", asked("approvals", "--json").json()[0]["action_id"], "--yes"], ["run"], ["status"],
+            ["events", "--json"], ["doctor"], ["verify", "--invariants"], ["limits"], ["why", "nothing-of-that-name"],
         )
     ]
     secrets = [password, *CANARIES.values()]
