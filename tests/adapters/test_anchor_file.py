@@ -1,4 +1,4 @@
-"""Anchors (invariant 4) and the fallback journal (invariant 7): lines that survive what stops their writer."""
+"""4, 7: anchors and the fallback journal: lines that survive what stops their writer."""
 
 from datetime import UTC, datetime, timedelta
 

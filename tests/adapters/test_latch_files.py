@@ -1,4 +1,4 @@
-"""Latch files (invariants 51, 55): durable before they count, a stop where in doubt, good on a full disk."""
+"""51, 55, fault 31: latch files: durable before they count, a stop where in doubt, good on a full disk."""
 
 import json
 import os

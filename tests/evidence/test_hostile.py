@@ -14,7 +14,7 @@ from trading_pipeline.service import controls, gate, trading
 
 
 def test_a_policy_that_always_asks_for_the_worst_stays_within_every_limit():
-    """32, 35-38, 43, 60, 65-69; fault 53."""
+    """32, 35-38, 43, 60, 65-69, fault 41, fault 53, T2: fault 53."""
     tally = run(10)
     assert tally.breaches == []
     assert tally.sessions == 10

@@ -45,6 +45,7 @@ def alone(traded: Shell, monkeypatch: pytest.MonkeyPatch) -> Shell:
 
 
 def test_a_session_in_postgresql_is_derived_again_without_a_network(alone: Shell) -> None:
+    """8."""
     answer = alone(*SESSION, "--json")
     assert answer.code == 0, answer.err
     found = answer.json()

@@ -82,6 +82,7 @@ def test_a_name_that_no_strategy_has_is_told(asked: Shell) -> None:
 
 
 def test_a_locked_ledger_does_not_keep_the_cancels(holding: Shell, postgres) -> None:
+    """55, fault 30, fault 61."""
     with closing(connect(postgres.superuser_url(holding.database))) as holder, holder.cursor() as cursor:
         cursor.execute("BEGIN; SELECT * FROM ledger_head FOR UPDATE")
         said = holding("stop", "--yes", "--wait", "0", "--json")
@@ -95,6 +96,7 @@ def test_a_locked_ledger_does_not_keep_the_cancels(holding: Shell, postgres) -> 
 
 
 def test_a_database_that_is_gone_leaves_the_latch_and_says_that_nothing_was_cancelled(holding: Shell, monkeypatch) -> None:
+    """55, fault 61."""
     url = holding.environment["TRADING_DATABASE_URL"]
     for name in ("TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL"):
         monkeypatch.setenv(name, "postgresql://nobody:x@127.0.0.1:1/none")
@@ -114,7 +116,7 @@ def test_the_latch_is_on_the_disk_before_the_settings_are_read(asked: Shell) -> 
 
 
 def test_it_latches_while_the_rest_has_not_begun(asked: Shell) -> None:
-    """The process is held up right behind the latch: what it imported until then is all that stood before it."""
+    """55: the process is held up right behind the latch: what it imported until then is all that stood before it."""
     script = (
         "import sys, trading_pipeline.faces.cli.stopping as s; from trading_pipeline.faces.cli.main import main\n"
         "s._carry_out = lambda *a: (_ for _ in ()).throw(SystemExit(','.join(sorted(sys.modules))))\n"
@@ -127,6 +129,7 @@ def test_it_latches_while_the_rest_has_not_begun(asked: Shell) -> None:
 
 
 def test_the_latch_is_cleared_by_typing_the_accounts_name_at_a_terminal(holding: Shell) -> None:
+    """49, D9."""
     assert holding("stop", "--yes").code == 0
     assert holding("stop", "clear", "--json").error()["error"] == "PermissionRequired"
     assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-2"}).code == 2

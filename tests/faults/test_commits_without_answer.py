@@ -1,4 +1,4 @@
-"""The connection to PostgreSQL breaks at a COMMIT in the middle of sending an order (fault 28), on a real server.
+"""10, 12, fault 27, fault 28: the connection to PostgreSQL breaks at a COMMIT in the middle of sending an order, on a real server.
 
 Whether the server heard of it or not: the outcome is looked up by the event's key, and whatever came of it the order exists once.
 """

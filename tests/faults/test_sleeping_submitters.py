@@ -1,4 +1,4 @@
-"""Two submitters of one account, the first asleep past its lease and past its permit (faults 25 and 26, invariants 12, 22, 32)."""
+"""12, 22, 32, fault 25, fault 26: two submitters of one account, the first asleep past its lease and past its permit."""
 
 import json
 import subprocess
@@ -23,6 +23,7 @@ def told():
 
 @pytest.mark.parametrize("place", PLACES)
 def test_no_order_is_doubled_lost_or_orphaned_whenever_the_first_wakes(told, place):
+    """12, 22, fault 25, fault 26, T20."""
     assert told[place]["stopped"]
     assert told[place]["found"] == {}
     assert told[place]["orders"] > 5, "both have traded"
@@ -39,5 +40,6 @@ def test_the_one_that_wakes_after_its_submission_does_not_send_on_an_old_permit(
 
 
 def test_each_sleeper_learns_that_the_lease_is_gone(told):
+    """22."""
     for scenario in told.values():
         assert scenario["fenced"] or scenario["ends"], scenario

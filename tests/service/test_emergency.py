@@ -1,4 +1,4 @@
-"""The emergency stop (INVARIANTS 51-56, 3.3): the latch first, nothing sent after it, every order asked for until it is over, for good."""
+"""51-56: the emergency stop: the latch first, nothing sent after it, every order asked for until it is over, for good."""
 
 import tempfile
 import threading
@@ -61,6 +61,7 @@ class Gone:
 
 
 def test_the_latch_stands_before_anything_else_is_tried(stage):
+    """52, 55, fault 61."""
     gone = replace(stage.desk, ledger=Gone(), broker=Gone(), journal=Gone(StorageError("full")))
     with pytest.raises(LedgerUnavailable):
         emergency.stop(gone, reason="enough", actor=PERSON)
@@ -68,6 +69,7 @@ def test_the_latch_stands_before_anything_else_is_tried(stage):
 
 
 def test_the_facts_come_in_the_order_of_the_document(stage):
+    """53."""
     before = len(stage.types())
     stop(stage)
     assert stage.types()[before:] == [
@@ -78,6 +80,7 @@ def test_the_facts_come_in_the_order_of_the_document(stage):
 
 
 def test_stops_and_targets_are_cancelled_and_the_position_stays(stage):
+    """53, 56, D9."""
     report = stop(stage)
     assert (report.clean, {line.state for line in report.ended}) == (True, {"canceled"})
     assert stage.broker.positions() == {"AAPL": 50}
@@ -85,6 +88,7 @@ def test_stops_and_targets_are_cancelled_and_the_position_stays(stage):
 
 
 def test_protective_orders_stay_where_the_settings_keep_them(stage):
+    """D9."""
     stage = replace(stage, desk=replace(stage.desk, keep_protective_stops=True))
     report = stop(stage)
     assert (report.clean, len(report.kept), report.unprotected) == (True, 2, ())
@@ -100,6 +104,7 @@ def test_an_entry_that_waits_is_cancelled_with_its_children_even_where_protectio
 
 
 def test_what_waits_for_a_person_is_voided_and_nobody_can_approve_it(tmp_path):
+    """48, 54."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
     stage.cycle()
     proposal = stage.row("approvals")["action_id"]
@@ -111,6 +116,7 @@ def test_what_waits_for_a_person_is_voided_and_nobody_can_approve_it(tmp_path):
 
 
 def test_orders_of_other_hands_are_listed_and_left_alone(tmp_path):
+    """28, D9."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=PROTECTED))
     stage.cycle()
     name = stage.broker.trade_by_hand("AAPL", Side.BUY, 5, Decimal(100))
@@ -135,6 +141,7 @@ def test_one_strategy_is_stopped_for_good_and_the_other_goes_on(tmp_path):
 
 
 def test_nothing_starts_under_the_accounts_latch_and_a_stopped_strategy_never(stage):
+    """51."""
     stop(stage)
     controls.create(stage.desk, strategy("next"), actor=PERSON)
     with pytest.raises(Conflict, match="the account is under an emergency stop"):
@@ -156,6 +163,7 @@ def test_a_strategy_of_a_stopped_name_cannot_be_made(stage):
 
 
 def test_nobody_is_asked_after_the_latch(stage):
+    """54."""
     stage.desk.latch.stop(Stop("buyer", "enough", PERSON, OPEN))
     asked = len(stage.asked.questions)
     stage.go(OPEN + timedelta(days=1, seconds=1)).cycle()
@@ -164,6 +172,7 @@ def test_nobody_is_asked_after_the_latch(stage):
 
 
 def test_a_reply_that_comes_after_the_latch_is_discarded(tmp_path):
+    """54."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
 
     class Pressed:
@@ -180,6 +189,7 @@ def test_a_reply_that_comes_after_the_latch_is_discarded(tmp_path):
 
 
 def test_what_was_ready_before_the_latch_is_not_sent_after_it(tmp_path):
+    """52."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     with pytest.raises(Killed), crashing(stage.desk.ledger, "lease"):
         stage.cycle()
@@ -194,6 +204,7 @@ def test_what_was_ready_before_the_latch_is_not_sent_after_it(tmp_path):
 
 
 def test_a_broker_that_is_not_ready_is_asked_again_until_it_is(stage):
+    """53, 55, fault 61."""
     stage.faults.on_call(Call.CANCEL, *[NotReady()] * 3)
     report = stop(stage)
     assert (report.clean, len(report.open)) == (False, 2)
@@ -201,6 +212,7 @@ def test_a_broker_that_is_not_ready_is_asked_again_until_it_is(stage):
 
 
 def test_an_order_without_an_answer_is_unknown_until_its_absence_is_proven(tmp_path):
+    """53, fault 60."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.faults.on_every_submit(LoseRequest())
     stage.cycle()
@@ -213,6 +225,7 @@ def test_an_order_without_an_answer_is_unknown_until_its_absence_is_proven(tmp_p
 
 
 def test_an_order_that_lands_although_its_answer_was_lost_is_cancelled(tmp_path):
+    """53, fault 60."""
     stage = floor(tmp_path, market(bars(volume=1)), OPEN, strategy(sizing=PROTECTED))
     stage.faults.on_every_submit(DropReply())
     stage.cycle()
@@ -221,12 +234,14 @@ def test_an_order_that_lands_although_its_answer_was_lost_is_cancelled(tmp_path)
 
 
 def test_an_empty_answer_is_no_end(stage):
+    """53, fault 24."""
     stage.faults.on_call(Call.ORDERS, *[Empty()] * 12)
     stage.faults.on_call(Call.CANCEL, NotReady(), NotReady())
     assert not stop(stage).clean
 
 
 def test_a_fill_that_beats_the_cancel_is_booked(tmp_path):
+    """19, C11, fault 60."""
     stage = floor(tmp_path, market(bars(at={OPEN: (100, 104, 100, 100)})), OPEN, strategy(sizing=PROTECTED))
     stage.cycle()
     stage.go(OPEN + timedelta(hours=8))
@@ -239,6 +254,7 @@ def test_a_fill_that_beats_the_cancel_is_booked(tmp_path):
 
 
 def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_stop(stage):
+    """7, 55, fault 61."""
     gone = replace(stage.desk, ledger=Gone())
     report = emergency.stop(gone, reason="enough", actor=PERSON)
     assert (report.record, len(report.ended), stage.broker.orders(None)) == ("journal", 2, [])
@@ -254,6 +270,7 @@ def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_
 
 
 def test_a_locked_ledger_is_waited_for_two_seconds_and_no_longer(stage, monkeypatch):
+    """55, fault 30, fault 61."""
     monkeypatch.setattr(emergency, "LEDGER_SECONDS", 0.1)
     held, done = threading.Event(), threading.Event()
 
@@ -291,6 +308,7 @@ def test_one_strategy_without_a_ledger_is_latched_and_not_called_done(stage):
 
 
 def test_a_crash_right_after_the_latch_is_made_good_at_the_next_boot(stage):
+    """51, fault 60."""
     with pytest.raises(Killed), crashing(stage.desk.ledger, "transaction"):
         stop(stage)
     assert "account.latched" not in stage.types()
@@ -299,6 +317,7 @@ def test_a_crash_right_after_the_latch_is_made_good_at_the_next_boot(stage):
 
 
 def test_a_crash_within_the_cancels_is_gone_on_with(stage):
+    """53, C10, fault 60."""
     with pytest.raises(Killed), crashing(type(stage.desk.broker), "cancel", on=2):
         stop(stage)
     [report] = recovery.resume_stop(stage.restarted().desk)
@@ -306,6 +325,7 @@ def test_a_crash_within_the_cancels_is_gone_on_with(stage):
 
 
 def test_pressing_twice_at_once_stops_once(stage):
+    """fault 62."""
     threads = [threading.Thread(target=stop, args=(stage,)) for _ in range(4)]
     for each in threads:
         each.start()
@@ -316,6 +336,7 @@ def test_pressing_twice_at_once_stops_once(stage):
 
 
 def test_a_lost_file_is_written_again_from_the_ledger(stage, tmp_path):
+    """51, fault 62."""
     stop(stage)
     for file in (tmp_path / "stops").glob("*.json"):
         file.unlink()
@@ -325,7 +346,7 @@ def test_a_lost_file_is_written_again_from_the_ledger(stage, tmp_path):
 
 
 def test_a_stop_survives_a_ledger_that_is_restored_from_before(stage):
-    """As after a restore: the same files beside a ledger that knows of no stop."""
+    """51, fault 35, fault 62: as after a restore: the same files beside a ledger that knows of no stop."""
     stop(stage)
     older = floor_of_before(stage)
     assert emergency.in_force(older.desk, older.desk.ledger, "buyer") is not None
@@ -335,6 +356,7 @@ def test_a_stop_survives_a_ledger_that_is_restored_from_before(stage):
 
 
 def test_a_ledger_older_than_its_anchor_is_latched_until_a_person_accepts_it(stage):
+    """4, C14, fault 35."""
     anchor(stage.desk)
     older = floor_of_before(stage)
     recovery.resume_stop(older.desk)
@@ -363,6 +385,7 @@ def test_a_person_who_stops_an_account_that_is_only_held_stops_its_strategies_to
 
 @pytest.mark.parametrize(("actor", "typed"), [("model:x", "PAPER-1"), ("demo:person", "PAPER-1"), (PERSON, "paper-1"), (PERSON, "")])
 def test_only_a_person_who_types_the_accounts_name_clears_the_latch(stage, actor, typed):
+    """49."""
     stop(stage)
     with pytest.raises(PermissionRequired):
         emergency.clear(stage.desk, actor=actor, typed=typed)
@@ -370,6 +393,7 @@ def test_only_a_person_who_types_the_accounts_name_clears_the_latch(stage, actor
 
 
 def test_a_latch_stands_while_an_order_is_not_confirmed(stage):
+    """53."""
     stage.faults.on_call(Call.CANCEL, *[NotReady()] * 3)
     stop(stage)
     with pytest.raises(Conflict, match="not done"):

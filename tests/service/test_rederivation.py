@@ -86,6 +86,7 @@ def day(tmp_path) -> Floor:
 
 
 def test_an_approved_and_filled_proposal_is_derived_again_kind_by_kind(stage):
+    """8."""
     found = replayed(stage)
     assert found.ok, found.difference
     assert found.underivable == {}
@@ -107,6 +108,7 @@ def test_an_entry_with_its_bracket_and_its_exit_are_derived_again(day):
 @settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32))
 def test_any_day_with_any_people_limits_and_broker_is_derived_again_without_a_difference(tmp_path_factory, seed):
+    """8."""
     stage = random_day(tmp_path_factory.mktemp("day"), seed, 16)
     found = replayed(stage)
     assert found.ok, found.difference
@@ -177,6 +179,7 @@ FORGERIES = {
 
 @pytest.mark.parametrize("what", FORGERIES)
 def test_a_forged_fact_in_a_chain_sealed_again_is_named_by_its_seq_and_field(day, what):
+    """8, T17."""
     type_, on, edit, field = FORGERIES[what]
     found = replayed(day, forged(day, changed(type_, edit, on)))
     assert found.difference is not None
