@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.desks import DAY, OPEN, Floor, bars, floor, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
 from tests.service.random_days import random_day
+from trading_pipeline.adapters.ledger import past as past_ledger
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.past import PastLedger
 from trading_pipeline.adapters.llm.rules import RulesAgent
@@ -297,7 +298,9 @@ def test_nobody_can_be_asked_from_a_desk_of_the_past(stage):
             ask()
 
 
-def test_the_past_answers_every_search_as_the_ledger_did(day):
+@pytest.mark.parametrize("recent", [7, 5_000])
+def test_the_past_answers_every_search_as_the_ledger_did(day, monkeypatch, recent):
+    monkeypatch.setattr(past_ledger, "RECENT", recent)
     ledger = day.desk.ledger
     past = PastLedger(ledger)
     for event in ledger.events():
@@ -313,12 +316,21 @@ def test_the_past_answers_every_search_as_the_ledger_did(day):
             if column in table.columns:
                 for since in {row[column] for row in rows if row[column] is not None}:
                     assert past.find(name, since=(column, since)) == ledger.find(name, since=(column, since))
-    middle = ledger.head()[0] // 2
-    earlier = PastLedger(ledger)
+
+
+@pytest.mark.parametrize("recent", [7, 5_000])
+def test_the_past_knows_no_event_that_came_later(day, monkeypatch, recent):
+    monkeypatch.setattr(past_ledger, "RECENT", recent)
+    ledger = day.desk.ledger
+    middle, events = ledger.head()[0] // 2, ledger.events()
+    past = PastLedger(ledger)
     for event in ledger.scan(1, middle):
-        earlier.add(event)
-    assert earlier.event(middle + 1) is None
-    assert earlier.event_by_key(ledger.events()[middle].key) is None
-    assert [event.seq for event in earlier.events(after=middle - 3)] == [middle - 2, middle - 1, middle]
+        past.add(event)
+    for event in events:
+        known = event if event.seq <= middle else None
+        assert (past.event(event.seq), past.event_by_key(event.key)) == (known, known)
+    assert past.event_by_key("nothing") is None
+    assert [event.seq for event in past.events(after=middle - 3)] == [middle - 2, middle - 1, middle]
     started = (EventType.STRATEGY_STARTED,)
-    assert earlier.events(types=started, stream="strategy:buyer") == ledger.events(types=started, stream="strategy:buyer")
+    assert past.events(types=started, stream="strategy:buyer") == ledger.events(types=started, stream="strategy:buyer")
+    assert past.events(types=(EventType.BAR_RECEIVED,)) == [e for e in events[:middle] if e.type is EventType.BAR_RECEIVED]

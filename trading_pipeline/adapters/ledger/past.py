@@ -5,6 +5,7 @@ replay asks thousands of times. Events are read from the ledger itself, up to th
 """
 
 from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 from typing import Any
@@ -21,6 +22,8 @@ INDEXED = {
 }
 KEPT = frozenset({EventType.CORPORATE_ACTION_SPLIT, EventType.STRATEGY_STARTED, EventType.STRATEGY_RESUMED})
 """Types that judging reads all events of: few, and kept."""
+RECENT = 5_000
+"""Events at hand without asking the ledger: a decision looks back a few steps."""
 TIMED = {"actions": "generated_at", "orders": "submitted_at", "fills": "at"}
 
 
@@ -35,14 +38,22 @@ class PastLedger:
         self._ledger = ledger
         self._derivation = Derivation()
         self._tables = self._derivation.tables = IndexedTables()
+        self._recent: deque[Event] = deque(maxlen=RECENT)
+        self._by_key: dict[str, Event] = {}
         self._found: dict[str, Event] = {}
         self._kept: list[Event] = []
 
     def add(self, event: Event) -> Difference | None:
         """Go on by the next event."""
-        if event.type in KEPT:
-            self._kept.append(event)
-        return self._derivation.add(event)
+        difference = self._derivation.add(event)
+        if difference is None:
+            if len(self._recent) == RECENT:
+                self._by_key.pop(self._recent[0].key, None)
+            self._recent.append(event)
+            self._by_key[event.key] = event
+            if event.type in KEPT:
+                self._kept.append(event)
+        return difference
 
     def head(self) -> tuple[int, bytes]:
         """The newest event added."""
@@ -68,13 +79,18 @@ class PastLedger:
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
-        return self._ledger.event(seq) if seq <= self._derivation.seq else None
+        newest = self._derivation.seq
+        if newest - len(self._recent) < seq <= newest:
+            return self._recent[seq - newest - 1]
+        return self._ledger.event(seq) if seq < newest else None
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
-        event = self._found.get(key) or self._ledger.event_by_key(key)
-        if event is not None:
-            self._found[key] = event
+        event = self._by_key.get(key) or self._found.get(key)
+        if event is None and self._derivation.seq > len(self._recent):
+            event = self._ledger.event_by_key(key)
+            if event is not None:
+                self._found[key] = event
         return event if event is not None and event.seq <= self._derivation.seq else None
 
     def events(
