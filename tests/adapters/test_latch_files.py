@@ -96,6 +96,7 @@ class TestLatchFiles(LatchContract):
         assert str(folder.parent) in synced
 
     def test_a_full_disk_is_latched_by_the_reserve(self, latch, folder, monkeypatch):
+        """55, fault 31, fault 61."""
         keep_reserve(folder)
         monkeypatch.setattr(stop_files, "write_atomically", self.full)
         assert latch.stop(ALL) == ALL
