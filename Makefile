@@ -79,6 +79,14 @@ approval-races: setup ## approve, reject, expire, void and stop at once on the s
 crash-sweep: setup ## kill -9 at every step of an order, against three brokers: N=1000 kills, or SEED=17 for one round
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.crash_sweep
 
+.PHONY: evidence-map state-machines
+
+evidence-map: setup ## which test proves which rule, into docs/evidence/invariants.md
+	@$(PYTHON) -m tests.evidence.coverage_map
+
+state-machines: setup ## random walks through six state machines: EXAMPLES=10000 of STEPS=50
+	EXAMPLES=$(or $(EXAMPLES),10000) STEPS=$(or $(STEPS),50) $(PYTHON) -m pytest tests/state_machines --timeout=0 $(ARGS)
+
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
