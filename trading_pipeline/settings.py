@@ -60,6 +60,8 @@ class LimitSettings(_Section):
     max_spread: Decimal = Field(_DEFAULTS.max_spread, le=1)
     price_collar: Decimal = Field(_DEFAULTS.price_collar, le=1)
     max_bar_gap: Decimal = _DEFAULTS.max_bar_gap
+    volatility_trip: Decimal = _DEFAULTS.volatility_trip
+    volatility_clear: Decimal = _DEFAULTS.volatility_clear
     forbidden_symbols: frozenset[str] = _DEFAULTS.forbidden_symbols
 
     def limits(self) -> AccountLimits:

@@ -202,6 +202,7 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("self_cross", {}, {"crossing_order": "ABC"}, False),
     ("halted", {}, {"halted": True}, False),
     # D13: the ratio that would trip it, and the block that outlasts it
+    ("volatility", {}, {"volatility": Volatility(D("0.00"), False, None)}, True),
     ("volatility", {}, {"volatility": Volatility(D("2.99"), False, None)}, True),
     ("volatility", {}, {"volatility": Volatility(D("3.00"), True, NOW)}, False),
     ("volatility", {}, {"volatility": Volatility(D("2.99"), True, NOW - timedelta(minutes=5))}, False),

@@ -57,3 +57,26 @@ def test_loosening_is_done_by_typing_the_new_value_again(asked: Shell, monkeypat
     assert limits_set(asked) == [(1, "settings"), (2, user_actor())]
     assert asked("approvals", "--json").json() == []
     assert "looser" not in asked("status").out
+
+
+def test_a_loss_is_granted_by_typing_the_amount_again_at_a_terminal(asked: Shell) -> None:
+    """D12: for this session, added up, and nothing resumed by it."""
+    refused = asked("limits", "grant", "500", "--json")
+    assert (refused.code, refused.error()["error"]) == (2, "PermissionRequired")
+    assert asked.at_a_terminal(["limits", "grant", "500"], {"again:": "5000"}).code == 2
+    assert asked("limits", "--json").json()["granted"] == {}
+    assert asked.at_a_terminal(["limits", "grant", "500"], {"again:": "$500"}).code == 0
+    assert asked.at_a_terminal(["limits", "grant", "250.50", "--strategy", "steady"], {"again:": "250.50"}).code == 0
+    assert asked("limits", "--json").json()["granted"] == {"account": "500", "strategy:steady": "250.50"}
+    assert "steady may lose $250.50 more than its limit, this session." in asked("limits").out
+    events = [event for event in asked.events() if event.type is EventType.LOSS_GRANTED]
+    assert [(event.payload["strategy"], event.payload["amount"], event.actor) for event in events] == [
+        (None, "500", user_actor()), ("steady", "250.50", user_actor()),
+    ]
+
+
+@pytest.mark.parametrize("words", [["grant"], ["grant", "much"], ["grant", "-5"], ["show", "500"], ["confirm", "--strategy", "steady"]])
+def test_what_makes_no_sense_is_refused_with_the_way_to_say_it(asked: Shell, words: list[str]) -> None:
+    refused = asked("limits", *words)
+    assert refused.code == 2
+    assert asked("limits", "--json").json()["granted"] == {}

@@ -12,7 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from trading_pipeline.domain import expressions, indicators
 from trading_pipeline.domain.bars import Interval
@@ -37,6 +37,8 @@ NAME = r"^[a-z][a-z0-9-]{1,39}$"
 SYMBOL = r"^[A-Z][A-Z0-9.\-]{0,9}$"
 _D = StrategyLimits()
 Fraction = Annotated[Decimal, Field(gt=0, le=1)]
+Minutes = Annotated[int, Field(ge=1, le=390)]
+"""Of a session."""
 
 
 class _Section(BaseModel):
@@ -79,14 +81,31 @@ class ChartSection(_Section):
     height: int = Field(ChartSpec().height, ge=240, le=2000)
 
 
+def _unless_off(value: object) -> object:
+    return None if value == "off" else value
+
+
+def _minutes(count: int | None) -> timedelta | None:
+    return None if count is None else timedelta(minutes=count)
+
+
 class LimitsSection(_Section):
-    """`[limits]`: what the strategy allows itself, USD and fractions."""
+    """`[limits]`: what the strategy allows itself, USD and fractions; "off" switches a rule of discipline off."""
 
     max_order_value: Decimal = _D.max_order_value
     max_position_value: Decimal = _D.max_position_value
     max_day_loss: Decimal = _D.max_day_loss
     max_orders_per_hour: int = _D.max_orders_per_hour
     price_collar: Decimal = Field(_D.price_collar, le=Decimal("0.5"))
+    losing_streak: int = Field(_D.losing_streak, ge=1, le=100)
+    cool_off_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
+    recovery_size: Annotated[Fraction | None, BeforeValidator(_unless_off)] = _D.recovery_size
+    revenge_wait_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
+
+    def limits(self) -> StrategyLimits:
+        """As a domain value."""
+        values = self.model_dump(exclude={"cool_off_minutes", "revenge_wait_minutes"})
+        return StrategyLimits(**values, cool_off=_minutes(self.cool_off_minutes), revenge_wait=_minutes(self.revenge_wait_minutes))
 
 
 class StrategyFile(_Section):
@@ -169,7 +188,7 @@ def _spec(file: StrategyFile) -> StrategySpec:
             rule=f"a proposal waits at most {MAX_APPROVAL_TIMEOUT.seconds} s (D20)",
             remedy=f"set it to {MAX_APPROVAL_TIMEOUT.seconds} or less",
         )
-    collar = effective_collar(AccountLimits(), StrategyLimits(**file.limits.model_dump()), autonomous=file.mode is Mode.AUTONOMOUS)
+    collar = effective_collar(AccountLimits(), file.limits.limits(), autonomous=file.mode is Mode.AUTONOMOUS)
     if file.price_band >= collar:
         raise StrategyError(
             f"price_band = {file.price_band} leaves an order no room.", value=file.price_band,
@@ -185,7 +204,7 @@ def _spec(file: StrategyFile) -> StrategySpec:
         name=file.name, symbols=file.symbols, mode=file.mode, interval=file.interval, agent=agent,
         lifetime=file.lifetime or (Lifetime.OPEN if file.interval.daily else Lifetime.SESSION),
         indicators=tuple(sorted({indicators.indicator(text) for text in file.indicators})), chart=chart, sizing=_sizing(file.sizing),
-        limits=StrategyLimits(**file.limits.model_dump()), approval_timeout=timeout,
+        limits=file.limits.limits(), approval_timeout=timeout,
         min_confidence=least if file.min_confidence is None else file.min_confidence, price_band=file.price_band,
         description=file.description,
     )

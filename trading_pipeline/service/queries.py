@@ -18,7 +18,7 @@ from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.ports import Reader
-from trading_pipeline.service.accounting import portfolio_of
+from trading_pipeline.service.accounting import day_pnl, portfolio_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
@@ -34,7 +34,6 @@ def status(desk: Desk) -> dict[str, Any]:
     session = desk.calendar.at(now)
     following = session or _next_session(desk, now)
     portfolio = portfolio_of(desk, desk.ledger)
-    day = desk.ledger.get("sessions", desk.today().isoformat())
     strategies = desk.ledger.find("strategies")
     return {
         "environment": desk.environment,
@@ -55,7 +54,7 @@ def status(desk: Desk) -> dict[str, Any]:
         "open_orders": len(desk.ledger.find("orders", state=OPEN_AT_BROKER)),
         "trades_today": len(desk.ledger.find("fills", session=desk.today().isoformat())),
         "equity": _text(portfolio.equity), "cash": _text(portfolio.cash), "unrealised": _text(portfolio.unrealised),
-        "day_pnl": _text(portfolio.equity - day["baseline_equity"]) if day else _text(ZERO),
+        "day_pnl": _text(day_pnl(desk.ledger, portfolio, desk.today()) or ZERO),
         "positions": [
             {
                 "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "mark": str(portfolio.marks[p.symbol]),

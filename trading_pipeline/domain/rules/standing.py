@@ -11,11 +11,11 @@ from trading_pipeline.domain.rules.readings import (
     ALLOW,
     NOT_APPLICABLE,
     Unusable,
+    amount,
     count,
     flagged,
     judged,
     minute,
-    positive,
     seconds,
 )
 from trading_pipeline.domain.strategies import StrategyState
@@ -142,6 +142,6 @@ def volatility(intent: OrderIntent, context: RiskContext) -> Verdict:
         if why_not is None:
             raise Unusable("how volatile the symbol is cannot be measured: its history is too short")
         return Verdict("volatility", NOT_APPLICABLE, "unknown", limit, why_not)
-    ratio = positive(breaker.ratio, "the volatility")
+    ratio = amount(breaker.ratio, "the volatility")
     detail = "" if breaker.since is None else f"tripped by the bar of {minute(breaker.since)}"
     return judged("volatility", breaker.tripped is False and ratio < trip, f"{ratio:f} times", limit, detail)

@@ -10,6 +10,9 @@ from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york, price, word
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from trading_pipeline.domain.limits import StrategyLimits
     from trading_pipeline.domain.projections import Row
     from trading_pipeline.domain.strategies import StrategySpec
     from trading_pipeline.service.desk import Desk
@@ -91,7 +94,7 @@ def show(call: Invocation, name: NameArgument) -> None:
         out.pairs({
             "order": money(spec.limits.max_order_value), "position": money(spec.limits.max_position_value),
             "day's loss": money(spec.limits.max_day_loss), "orders an hour": spec.limits.max_orders_per_hour,
-            "price collar": f"{_share(spec.limits.price_collar)} of the price",
+            "price collar": f"{_share(spec.limits.price_collar)} of the price", **_discipline(spec.limits),
         })
         out.heading("Positions")
         out.table(
@@ -244,6 +247,20 @@ def _definition(spec: "StrategySpec", version: int) -> dict[str, object]:
     lines["indicators"] = ", ".join(text_of(each) for each in spec.indicators) or None
     lines["chart"] = None if spec.chart is None else f"{spec.chart.bars} bars, {spec.chart.width} x {spec.chart.height}"
     return lines
+
+
+def _discipline(limits: "StrategyLimits") -> dict[str, str]:
+    """What losses call for (F5)."""
+    streak = f"after {limits.losing_streak} losing round trips in a row"
+    return {
+        "cool-off": "off" if limits.cool_off is None else f"no entry for {_minutes(limits.cool_off)} {streak}",
+        "recovery": "off" if limits.recovery_size is None else f"{_share(limits.recovery_size)} of the size {streak}, until one wins",
+        "revenge": "off" if limits.revenge_wait is None else f"no entry for {_minutes(limits.revenge_wait)} after a sale at a loss",
+    }
+
+
+def _minutes(span: "timedelta") -> str:
+    return f"{span.total_seconds() / 60:.4g} min"
 
 
 def _share(fraction: Any) -> str:

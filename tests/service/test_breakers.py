@@ -1,0 +1,425 @@
+"""36, 37, 40, 43: breakers: strategies pause by figures and go on by figures, whoever looks and however often (F4, D12, D13, D15)."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import ALWAYS, DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.service.minutes import MINUTES, minute_bars
+from trading_pipeline.adapters.brokers.paper_faults import Call, Empty, NotReady, Refuse
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import action_id
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.strategies import ExpressionAgent, Mode, PauseReason
+from trading_pipeline.errors import Conflict, InputError, PermissionRequired, StrategyError, UnknownName
+from trading_pipeline.service import controls
+from trading_pipeline.service.breakers import review
+from trading_pipeline.service.causes import book_of
+from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.grants import grant_loss
+from trading_pipeline.service.timetable import due_cycles
+
+E, D = EventType, Decimal
+FEES = D("2.50")
+"""What buying 50 shares at $100.00 costs at once: a spread and slippage of $0.03 a share, and a commission of $1."""
+
+
+def holding(tmp_path, source=None, *specs, **options):
+    """Fifty shares of AAPL a strategy, bought this minute: down by FEES already."""
+    stage = floor(tmp_path, source or minute_bars(), at(10, 0, 1), *(specs or (strategy(**MINUTES),)), **options)
+    stage.cycle(Interval.MIN1)
+    return stage
+
+
+def states(stage):
+    return {row["name"]: row["state"] for row in stage.rows("strategies")}
+
+
+def paused(stage, name="buyer"):
+    row = stage.row("strategies", name=name)
+    return row["state"], row["reason"].partition(":")[0]
+
+
+def falling(price):
+    """Minutes at $100 until 10:05, at another price from then on."""
+    first, last = date(2024, 8, 27), date(2024, 8, 29)
+    moved = {at(10, minute): (price,) * 4 for minute in range(5, 60)}
+    return market(bars("AAPL", Interval.MIN1, first, last, at=moved))
+
+
+# The day's loss, D12
+
+
+@pytest.mark.parametrize(("limit", "state"), [("2.51", "running"), ("2.50", "paused_risk")])
+def test_fees_alone_reach_the_limit_and_equality_pauses(tmp_path, limit, state):
+    """36, D12, fault 53: by fee, at equality."""
+    stage = holding(tmp_path, limits=AccountLimits(max_day_loss=D(limit)))
+    assert book_of(stage.desk, stage.desk.ledger).day_pnl == -FEES
+    review(stage.desk)
+    assert states(stage) == {"buyer": state}
+
+
+@pytest.mark.parametrize(("limit", "state"), [("502.51", "running"), ("502.50", "paused_risk")])
+@pytest.mark.parametrize("level", ["account", "strategy"])
+def test_an_open_loss_reaches_the_limit_of_the_account_or_of_the_strategy(tmp_path, limit, state, level):
+    """36, D12, fault 53: by an unrealised move, of $10 on 50 shares."""
+    loss = {"max_day_loss": D(limit)}
+    spec = strategy(**MINUTES, limits=StrategyLimits(**(loss if level == "strategy" else {})))
+    stage = holding(tmp_path, falling(90.0), spec, limits=AccountLimits(**(loss if level == "account" else {})))
+    stage.go(at(10, 5, 1))
+    review(stage.desk)
+    assert states(stage) == {"buyer": state}
+    if state == "paused_risk":
+        event = stage.events(E.STRATEGY_PAUSED)[-1]
+        assert (event.payload["measured"], event.payload["limit"], event.actor) == ("$502.50", "below $502.50", "desk")
+        option = "" if level == "account" else " --strategy buyer"
+        assert f"`trading limits grant AMOUNT{option}`" in event.payload["reason"]
+
+
+@pytest.mark.parametrize("amount", ["5000", "-5000"])
+def test_money_paid_in_or_out_is_neither_a_gain_nor_a_loss(tmp_path, amount):
+    """30, fault 53: by deposit."""
+    stage = holding(tmp_path, limits=AccountLimits(max_day_loss=FEES))
+    payload = {"account": "PAPER-1", "amount": D(amount), "source": "bank"}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(E.ACCOUNT_FUNDED, "account", "account.funded:again", payload, stage.desk.now(), "broker:paper"))
+    book = book_of(stage.desk, stage.desk.ledger)
+    assert (book.day_pnl, book.portfolio.equity) == (-FEES, D(100_000) - FEES + D(amount))
+    review(stage.desk)
+    assert states(stage) == {"buyer": "paused_risk"}
+
+
+def test_money_paid_in_between_sessions_is_none_of_the_next_days_profit(tmp_path):
+    """30: the baseline is the last close, the deposit came after it."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    stage.go(at(16, 5))
+    close_session(stage.desk, stage.desk.calendar.session(DAY))
+    payload = {"account": "PAPER-1", "amount": D(700), "source": "bank"}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(E.ACCOUNT_FUNDED, "account", "account.funded:again", payload, stage.desk.now(), "broker:paper"))
+    stage.go(OPEN + timedelta(days=1)).cycle()
+    assert book_of(stage.desk, stage.desk.ledger).day_pnl == 0
+
+
+def test_after_a_restart_it_is_still_paused_on_the_same_baseline(tmp_path):
+    """30, 36, fault 54: row 54."""
+    stage = holding(tmp_path, falling(90.0), limits=AccountLimits(max_day_loss=D(500)))
+    stage.go(at(10, 5, 1))
+    review(stage.desk)
+    baseline = stage.row("sessions")["baseline_equity"]
+    again = stage.restarted().go(at(10, 9, 1))
+    assert review(again.desk) == []
+    assert (paused(again), again.row("sessions")["baseline_equity"]) == (("paused_risk", "loss"), baseline)
+    again.cycle(Interval.MIN1)
+    assert len(again.rows("orders")) == 1
+    assert again.verifies()
+
+
+def test_two_strategies_each_within_the_limit_pause_when_they_lose_too_much_together(tmp_path):
+    """42, fault 55: for the day's loss: $2.50 each, $4 together."""
+    first, last = date(2024, 8, 27), DAY
+    source = market(bars("AAPL", Interval.MIN1, first, last), bars("IBM", Interval.MIN1, first, last))
+    mine = StrategyLimits(max_day_loss=D(4))
+    specs = strategy("one", **MINUTES, limits=mine), strategy("two", symbols=("IBM",), **MINUTES, limits=mine)
+    stage = holding(tmp_path, source, *specs, limits=AccountLimits(max_day_loss=D(4)))
+    stage.go(at(10, 0, 32)).release()
+    stage.go(at(10, 1, 1))
+    assert stage.desk.ledger.find("fills", strategy="two"), "the second was released after the account's gap"
+    review(stage.desk)
+    assert (paused(stage, "one"), paused(stage, "two")) == (("paused_risk", "loss"), ("paused_risk", "loss"))
+
+
+def test_one_strategys_limit_pauses_that_one_alone(tmp_path):
+    first, last = date(2024, 8, 27), DAY
+    source = market(bars("AAPL", Interval.MIN1, first, last), bars("IBM", Interval.MIN1, first, last))
+    specs = strategy("one", **MINUTES, limits=StrategyLimits(max_day_loss=FEES)), strategy("two", symbols=("IBM",), **MINUTES)
+    stage = holding(tmp_path, source, *specs)
+    stage.go(at(10, 1, 1))
+    review(stage.desk)
+    assert states(stage) == {"one": "paused_risk", "two": "running"}
+
+
+# A grant
+
+
+@pytest.fixture
+def lost(tmp_path):
+    """Paused at a loss of $502.50, by the account's limit of $500."""
+    stage = holding(tmp_path, falling(90.0), limits=AccountLimits(max_day_loss=D(500)))
+    stage.go(at(10, 5, 1))
+    review(stage.desk)
+    return stage
+
+
+def test_nothing_goes_on_after_a_loss_until_a_person_grants_more_and_resumes(lost):
+    """D12: never automatic."""
+    with pytest.raises(StrategyError, match=r"cannot resume: the account lost \$502\.50 today, of at most \$500\.00"):
+        controls.resume(lost.desk, "buyer", actor=PERSON)
+    grant_loss(lost.desk, D("2.50"), actor=PERSON, confirmed=D("2.50"))
+    with pytest.raises(StrategyError, match="cannot resume"):
+        controls.resume(lost.desk, "buyer", actor=PERSON)
+    grant_loss(lost.desk, D("0.01"), actor=PERSON, confirmed=D("0.01"))
+    assert [(row["scope"], row["amount"]) for row in lost.rows("grants")] == [("account", D("2.51"))]
+    assert (review(lost.desk), paused(lost)) == ([], ("paused_risk", "loss")), "a grant lets nothing go on"
+    controls.resume(lost.desk, "buyer", actor=PERSON)
+    again = lost.restarted()
+    assert (review(again.desk), states(again)) == ([], {"buyer": "running"})
+    assert again.verifies()
+
+
+def test_a_grant_is_for_one_session_and_one_level(lost):
+    grant_loss(lost.desk, D(400), strategy="buyer", actor=PERSON, confirmed=D(400))
+    with pytest.raises(StrategyError, match="cannot resume: the account lost"):
+        controls.resume(lost.desk, "buyer", actor=PERSON)
+    grant_loss(lost.desk, D(400), actor=PERSON, confirmed=D(400))
+    book = book_of(lost.desk, lost.desk.ledger)
+    assert book.granted == {"account": D(400), "strategy:buyer": D(400)}
+    lost.go(at(10, 0, 1, day=date(2024, 8, 29)))
+    assert book_of(lost.desk, lost.desk.ledger).granted == {}
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "NaN", "Infinity", "0.001"])
+def test_only_an_amount_is_granted(lost, amount):
+    with pytest.raises(InputError, match="is no amount to grant"):
+        grant_loss(lost.desk, D(amount), actor=PERSON, confirmed=D(amount))
+
+
+def test_only_a_person_who_typed_it_again_grants(lost):
+    """49: nothing of the pipeline can."""
+    for actor, confirmed in ((PERSON, None), (PERSON, D(50)), ("desk", D(500)), ("demo:person", D(500)), ("user: ", D(500))):
+        with pytest.raises(PermissionRequired):
+            grant_loss(lost.desk, D(500), actor=actor, confirmed=confirmed)
+    with pytest.raises(UnknownName):
+        grant_loss(lost.desk, D(500), strategy="byuer", actor=PERSON, confirmed=D(500))
+    assert lost.rows("grants") == []
+
+
+def test_nothing_is_granted_while_the_market_is_closed(lost):
+    lost.go(at(16, 0, 1))
+    with pytest.raises(Conflict, match="No session is open"):
+        grant_loss(lost.desk, D(500), actor=PERSON, confirmed=D(500))
+
+
+# Orders an hour, D15
+
+
+def test_too_many_orders_pause_until_the_hour_has_room_and_no_longer(tmp_path):
+    """37, D15: two orders, of 10:50:01 and 10:52:01; the clock hour has room at 11:00, the sliding one at 11:50:01."""
+    at_once = StrategyLimits(max_orders_per_hour=2, cool_off=None, revenge_wait=None)
+    spec = strategy(**MINUTES, agent=ExpressionAgent(ALWAYS, ALWAYS), limits=at_once)
+    stage = floor(tmp_path, minute_bars(), at(10, 50, 1), spec)
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 52, 1)).cycle(Interval.MIN1)
+    assert [row["submitted_at"] for row in stage.rows("orders", order_by="submitted_at")] == [at(10, 50, 1), at(10, 52, 1)]
+    stage.go(at(10, 53, 1)).cycle(Interval.MIN1)
+    event = stage.events(E.STRATEGY_PAUSED)[-1]
+    assert (paused(stage), event.payload["measured"], event.payload["limit"]) == (("paused_risk", "rate"), "2", "below 2")
+    with pytest.raises(StrategyError, match="2 orders within the hour"):
+        controls.resume(stage.desk, "buyer", actor=PERSON)
+    for clock in (at(11, 0, 1), at(11, 50, 0.999)):
+        stage.go(clock)
+        assert (review(stage.desk), paused(stage)) == ([], ("paused_risk", "rate"))
+    stage.restarted().go(at(11, 50, 1))
+    assert [cycle.interval for cycle in due_cycles(stage.desk)] == [Interval.MIN1], "somebody looks, though nobody runs"
+    stage.cycle(Interval.MIN1)
+    event = stage.events(E.STRATEGY_RESUMED)[-1]
+    assert (states(stage), event.actor, event.payload["cleared"]) == ({"buyer": "running"}, "desk", "rate")
+    assert len(stage.rows("orders")) == 3, "it takes part in the very cycle that saw it"
+
+
+# Data
+
+
+def test_stale_data_pause_and_fresh_ones_let_go_on(tmp_path):
+    """73, fault 51: no bar from 10:05 to 10:14; at 10:07:01 the newest is 2 bars behind, at 10:08:01 it is 3."""
+    gone = [at(10, minute) for minute in range(5, 15)]
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, without=gone))
+    stage = floor(tmp_path, source, at(10, 4, 1), strategy(**MINUTES))
+    stage.cycle(Interval.MIN1)
+    for minute, state in ((5, "running"), (7, "running"), (8, "paused_risk"), (14, "paused_risk")):
+        stage.go(at(10, minute, 1)).cycle(Interval.MIN1)
+        assert states(stage) == {"buyer": state}
+    event = stage.events(E.STRATEGY_PAUSED)[-1]
+    assert (event.payload["measured"], event.payload["limit"]) == ("3 bars behind", "at most 2")
+    assert event.payload["reason"] == "data: the data are 3 bars behind: of AAPL the newest closed at 2024-08-28 14:05 UTC"
+    stage.restarted().go(at(10, 16, 1)).cycle(Interval.MIN1)
+    assert states(stage) == {"buyer": "running"}
+
+
+def test_one_stale_symbol_of_several_is_the_rulebooks_business(tmp_path):
+    first, last = date(2024, 8, 27), DAY
+    gone = [at(10, minute) for minute in range(5, 30)]
+    source = market(bars("AAPL", Interval.MIN1, first, last, without=gone), bars("IBM", Interval.MIN1, first, last))
+    stage = floor(tmp_path, source, at(10, 4, 1), strategy(symbols=("AAPL", "IBM"), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 20, 1)).cycle(Interval.MIN1)
+    assert states(stage) == {"buyer": "running"}
+
+
+# Rejections
+
+
+def test_a_person_who_looked_at_five_rejections_begins_to_count_anew(tmp_path):
+    """43."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    for minute in range(0, 14, 2):
+        stage.go(at(10, minute, 1))
+        name = client_id(action_id("buyer", f"1min@2024-08-28T14:{minute:02}Z", "AAPL"), "entry")
+        stage.faults.on_submit(name, Refuse("no"))
+        stage.cycle(Interval.MIN1)
+        if minute == 8:
+            review(stage.desk)
+            assert paused(stage) == ("paused_risk", "rejects")
+            assert (review(stage.desk), paused(stage.restarted())) == ([], ("paused_risk", "rejects")), "not by itself"
+            controls.resume(stage.desk, "buyer", actor=PERSON)
+    assert states(stage) == {"buyer": "running"}
+    assert [row["state"] for row in stage.rows("orders")] == ["rejected"] * 7
+    assert book_of(stage.desk, stage.desk.ledger).track.rejects == {"buyer": 2}
+
+
+# The broker
+
+
+def unready(stage, times=1):
+    stage.faults.on_call(Call.POSITIONS, *[NotReady()] * times)
+
+
+def test_the_third_error_of_the_broker_in_a_row_makes_strategies_not_ready(tmp_path):
+    """21."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    unready(stage, 2)
+    assert (review(stage.desk), review(stage.restarted().desk), states(stage)) == ([], [], {"buyer": "running"})
+    unready(stage)
+    [said] = review(stage.desk)
+    event = stage.events(E.STRATEGY_NOT_READY)[-1]
+    assert (paused(stage), event.payload["measured"]) == (("not_ready", "session"), "3 errors in a row")
+    assert said.startswith("buyer is not ready: ")
+    assert stage.row("approvals")["state"] == "voided"
+
+
+def test_an_answer_in_between_begins_the_count_anew(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    for _ in range(3):
+        unready(stage, 2)
+        for _ in range(3):
+            review(stage.desk)
+    assert states(stage) == {"buyer": "running"}
+
+
+@pytest.mark.parametrize(("away", "autonomous"), [(timedelta(minutes=14, seconds=59), "running"), (timedelta(minutes=15), "paused_user")])
+def test_once_the_broker_answers_a_strategy_that_trades_alone_goes_on_within_a_quarter_of_an_hour(tmp_path, away, autonomous):
+    """3.3: one whose proposals a person decides goes on in any case."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy("alone", **MINUTES), strategy("asks", mode=Mode.APPROVAL, **MINUTES))
+    unready(stage, 3)
+    for _ in range(3):
+        review(stage.desk)
+    assert states(stage) == {"alone": "not_ready", "asks": "not_ready"}
+    stage.go(stage.desk.now() + away)
+    review(stage.restarted().desk)
+    assert states(stage) == {"alone": autonomous, "asks": "running"}
+
+
+def test_not_ready_lasts_while_book_and_broker_disagree(tmp_path):
+    """21, 27: the broker answers again, at first as if nothing were held."""
+    stage = holding(tmp_path)
+    unready(stage, 3)
+    for _ in range(3):
+        review(stage.desk)
+    stage.faults.on_call(Call.POSITIONS, None, Empty(), Empty())
+    assert (review(stage.desk), states(stage)) == ([], {"buyer": "not_ready"})
+    assert (len(review(stage.desk)), states(stage)) == (1, {"buyer": "running"})
+
+
+def test_a_start_that_failed_is_a_persons_to_repeat(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1))
+    controls.create(stage.desk, strategy(**MINUTES), actor=PERSON)
+    unready(stage, 2)
+    controls.start(stage.desk, "buyer", actor=PERSON)
+    assert states(stage) == {"buyer": "not_ready"}
+    assert (review(stage.desk), states(stage)) == ([], {"buyer": "not_ready"})
+
+
+# Whoever looks
+
+
+def test_a_pause_cancels_and_voids_like_a_persons(tmp_path):
+    """57, D10."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    assert controls.pause_by_itself(stage.desk, "buyer", PauseReason.BUDGET, "spent")
+    assert stage.row("approvals")["state"] == "voided"
+    assert not controls.pause_by_itself(stage.desk, "buyer", PauseReason.BUDGET, "spent"), "it does not run any more"
+
+
+def test_a_spent_budget_is_a_days(tmp_path):
+    """3.3: BUDGET, next day."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    controls.pause_by_itself(stage.desk, "buyer", PauseReason.BUDGET, "spent")
+    stage.go(at(15, 59))
+    assert (review(stage.desk), paused(stage)) == ([], ("paused_risk", "budget"))
+    stage.go(at(9, 31, 1, day=date(2024, 8, 29)))
+    review(stage.desk)
+    assert states(stage) == {"buyer": "running"}
+
+
+@pytest.mark.parametrize("why", [PauseReason.LOSS, PauseReason.REJECTS, PauseReason.MODEL, PauseReason.RUN_FAILED])
+def test_what_a_person_must_look_at_never_clears_by_itself(tmp_path, why):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    controls.pause_by_itself(stage.desk, "buyer", why, "as it is")
+    for clock in (at(10, 1, 1), at(15, 0), at(9, 31, 1, day=date(2024, 8, 29))):
+        stage.go(clock)
+        assert (review(stage.desk), paused(stage)) == ([], ("paused_risk", why.value))
+
+
+def test_however_many_look_a_strategy_pauses_once(tmp_path):
+    stage = holding(tmp_path, limits=AccountLimits(max_day_loss=FEES))
+    with ThreadPoolExecutor(8) as pool:
+        said = [each for told in pool.map(lambda _: review(stage.desk), range(24)) for each in told]
+    assert (len(said), len(stage.events(E.STRATEGY_PAUSED))) == (1, 1)
+    assert stage.verifies()
+
+
+def test_nothing_is_reviewed_while_the_market_is_closed(tmp_path):
+    stage = holding(tmp_path, limits=AccountLimits(max_day_loss=FEES))
+    stage.go(at(16, 0, 1))
+    assert (review(stage.desk), states(stage)) == ([], {"buyer": "running"})
+
+
+# Volatility, D13
+
+
+WIDE = {at(9, 30, day=date(2024, 8, day)): (100.0, 103.0, 97.0, 100.0) for day in (21, 22, 23, 26, 27)}
+
+
+def test_a_volatile_symbol_is_not_entered_and_is_left(tmp_path):
+    """40, D13: six dollars of range each day for a week, after months without any; X and P pass, and another process judges the same."""
+    first = date(2024, 3, 1)
+    other = bars("IBM", first=first)
+    calm, wide = market(bars("AAPL", first=first), other), market(bars("AAPL", first=first, at=WIDE), other)
+    stage = floor(tmp_path, calm, at(9, 30, day=date(2024, 8, 20)), strategy("leaves"))
+    stage.cycle()
+    assert stage.row("positions")["quantity"] == 50
+    stage = stage.restarted(market=wide).go(OPEN)
+    controls.revise(stage.desk, strategy("leaves", agent=ExpressionAgent("close < 0", ALWAYS)), actor=PERSON)
+    seq = stage.desk.ledger.head()[0]
+    stage.run(strategy("enters", symbols=("AAPL", "IBM"))).cycle()
+    verdicts = {
+        (event.payload["strategy"], event.payload["symbol"]): verdict
+        for event in stage.desk.ledger.events(after=seq, types=(E.RISK_EVALUATED,))
+        for verdict in event.payload["verdicts"]
+        if verdict["rule"] == "volatility"
+    }
+    entry, quiet, exit_ = verdicts["enters", "AAPL"], verdicts["enters", "IBM"], verdicts["leaves", "AAPL"]
+    # Six dollars, against a usual range below a cent: 600 times a cent of $100.
+    assert (entry["outcome"], entry["measured"], entry["limit"]) == ("deny", "600.00 times", "below 3 times its usual range")
+    assert entry["detail"] == "tripped by the bar of 2024-08-21 20:00 UTC"
+    assert (quiet["outcome"], quiet["measured"], exit_["outcome"]) == ("allow", "0.00 times", "exempt")
+    stage.restarted().go(OPEN + timedelta(seconds=2)).release()
+    assert stage.row("positions", strategy="leaves")["quantity"] == 0
+    assert stage.rows("positions", strategy="enters", symbol="AAPL") == []
