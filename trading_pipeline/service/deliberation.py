@@ -39,18 +39,16 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
         return _missed(desk, cycle, specs, late)
     # Once more, now that the bars are there: nobody is asked for a strategy that may not go on.
     tally = Tally("signals", cycle, notes=review(desk))
-    running = [spec for spec in specs if not _held_back(desk, desk.ledger, spec)]
-    asked = questions(desk, cycle, running, market.views(desk, cycle, running))
-    doubts = _doubts(desk, cycle, asked)
+    seen = market.views(desk, cycle, specs)
     with desk.ledger.transaction() as tx:
         held_back = {spec.name: why for spec in specs if (why := _held_back(desk, tx, spec))}
         for spec in specs:
             if spec.name in held_back:
                 tally.saw(tx.append(_miss(desk, cycle, spec, held_back[spec.name])))
                 tally.count("missed")
-        # One that goes on since the look was not looked at: its next cycle is its own.
-        asked = [question for question in asked if question.strategy not in held_back]
+        asked = questions(desk, tx, cycle, [spec for spec in specs if spec.name not in held_back], seen)
         requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
+    doubts = _doubts(desk, cycle, asked)
     answerable = [question for question in asked if _place(question) not in doubts]
     answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
     answers.update(doubts)
@@ -107,14 +105,16 @@ def _miss(desk: Desk, cycle: Cycle, spec: StrategySpec, why: str) -> NewEvent:
     return NewEvent(EventType.SIGNAL_MISSED, f"strategy:{spec.name}", key, payload, desk.now(), "cycle")
 
 
-def questions(desk: Desk, cycle: Cycle, specs: Iterable[StrategySpec], seen: Mapping[str, View]) -> list[Question]:
+def questions(
+    desk: Desk, reader: Reader, cycle: Cycle, specs: Iterable[StrategySpec], seen: Mapping[str, View],
+) -> list[Question]:
     """What each strategy's decision maker is asked about each symbol, as it is seen."""
     charts = {
         (name, event.payload["symbol"]): event.payload["sha256"]
         for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
         for name in event.payload["strategies"]
     }
-    positions = {(row["strategy"], row["symbol"]): row for row in desk.ledger.find("positions") if row["quantity"] > 0}
+    positions = {(row["strategy"], row["symbol"]): row for row in reader.find("positions") if row["quantity"] > 0}
     asked = []
     for spec in specs:
         for symbol in spec.symbols:

@@ -35,7 +35,7 @@ from trading_pipeline.service.gate import intents_of, judged, stored_intent, tic
 from trading_pipeline.service.outside import Outside
 from trading_pipeline.service.past_desk import Record, desk_at
 from trading_pipeline.service.protection import gaps, orders_for
-from trading_pipeline.service.steps import RUNNING, due_strategies, spec_of
+from trading_pipeline.service.steps import due_strategies, spec_of
 from trading_pipeline.service.trading import Measured, Proposed, evaluated_payload, propose, ready_payload, requested_payload
 
 RULE = "a decision follows from the ledger before it and from what it recorded from outside"
@@ -140,8 +140,8 @@ class Rederiver:
         assert cycle is not None
         if cycle.cycle_id != self._asked[0]:
             desk = self._desk(event.at)
-            running = tuple(spec for spec in due_strategies(desk, cycle) if self._state(spec.name) in RUNNING)
-            asked = deliberation.questions(desk, cycle, running, self._views(desk, cycle, running))
+            specs = due_strategies(desk, cycle)
+            asked = deliberation.questions(desk, self._past, cycle, specs, self._views(desk, cycle, specs))
             self._asked = cycle.cycle_id, {f"{each.strategy}:{each.symbol}": each for each in asked}
         if (data["cycle"], data["symbol"]) in self._other_bars:
             yield Finding("questions", underivable=OTHER_BARS)
@@ -351,10 +351,6 @@ class Rederiver:
         bar_end = datetime.fromisoformat(end)
         due_at = runs_in.open if Interval(interval).daily else bar_end
         return Cycle(name, CycleKind.BAR, runs_in.day, due_at, Interval(interval), bar_end)
-
-    def _state(self, strategy: str) -> str:
-        row = self._past.get("strategies", strategy)
-        return "" if row is None else str(row["state"])
 
     def _parent(self, client_id: str) -> str:
         row = self._past.get("orders", client_id)
