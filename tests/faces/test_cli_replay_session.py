@@ -1,4 +1,4 @@
-"""`trading replay --session`: derived again from the ledger of a home, with nobody to ask."""
+"""8: `trading replay --session`, derived again from the ledger of a home, with nobody to ask."""
 
 import socket
 

@@ -1,4 +1,4 @@
-"""A session derived again from its ledger: nothing differs when nothing was touched, and the first thing that was is named."""
+"""8: a session derived again from its ledger: nothing differs when nothing was touched, and the first thing that was is named."""
 
 import copy
 from collections.abc import Callable
