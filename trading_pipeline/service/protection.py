@@ -28,6 +28,8 @@ from trading_pipeline.service.steps import Tally
 _WORKS = tuple(state.value for state in WORKING)
 _UNDER_WAY = (*_WORKS, OrderState.INTENT.value)
 _PROTECTED_BY = tuple(state.value for state in PROTECTIVE_STATES)
+_FOUND_LATE = timedelta(days=5)
+"""An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
 _PATIENCE = timedelta(seconds=30)
 """A broker that has just rejected a stop is not asked again at once."""
 
@@ -62,14 +64,21 @@ def gaps(reader: Reader) -> list[Gap]:
         if strategy is None or strategy["state"] not in _PROTECTED_BY:
             continue
         place = {"strategy": position["strategy"], "symbol": position["symbol"]}
-        bought = reader.find("fills", side=Side.BUY.value, since=("at", position["opened_at"]), **place)
-        entries = reader.find("orders", client_id={fill["client_id"] for fill in bought})
+        entries = reader.find("orders", client_id=_bought_by(reader, position))
         if entries:
             actions = {entry["action_id"] for entry in entries}
             exits = reader.find("orders", side=Side.SELL.value, state=_UNDER_WAY, **place)
             stood = reader.find("orders", action_id=actions, order_class=OrderClass.PROTECTIVE.value, order_by="intent_seq", **place)
             found += _gaps_of(reader, position, entries, exits, stood)
     return found
+
+
+def _bought_by(reader: Reader, position: Row) -> set[str]:
+    """The orders that bought what is held; one that was found late filled before the position opened, and was booked after."""
+    place = {"strategy": position["strategy"], "symbol": position["symbol"], "side": Side.BUY.value}
+    fills = reader.find("fills", since=("at", position["opened_at"] - _FOUND_LATE), **place)
+    opened = min((fill["seq"] for fill in fills if fill["at"] >= position["opened_at"]), default=0)
+    return {fill["client_id"] for fill in fills if fill["seq"] >= opened}
 
 
 def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Sequence[Row], stood: Sequence[Row]) -> list[Gap]:

@@ -18,7 +18,7 @@ from trading_pipeline.adapters.ledger.migrations import REVISION
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.adapters.ledger.tables import METADATA
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.errors import EnvironmentMismatch, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
+from trading_pipeline.errors import EnvironmentMismatch, Fenced, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
 from trading_pipeline.service.verification import verify
 
 SUMMARY = "SELECT count(*), max(seq), count(DISTINCT event_key) FROM events"
@@ -314,7 +314,7 @@ def test_a_lease_of_a_killed_holder_is_free_again(
     other = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
 
     def hold() -> None:
-        with pytest.raises(LedgerUnavailable), other.lease("broker"):
+        with pytest.raises(Fenced), other.lease("broker"):
             holding.set()
             go.wait(10)
 

@@ -52,8 +52,20 @@ def hold(engine: sa.Engine, name: str, wait_seconds: float, life_seconds: float)
         _take(connection, name, number, wait_seconds, life_seconds)
         token = connection.execute(_TAKE, {"name": name, "holder": f"pid {os.getpid()}"}).scalar_one()
         connection.commit()
-        yield Fence(name, token)
-        connection.execute(_UNLOCK, {"number": number})
+        fence = Fence(name, token)
+        yield fence
+        try:
+            connection.execute(_UNLOCK, {"number": number})
+        except sa.exc.DBAPIError as error:
+            # Whoever took the lease from a sleeper ended this connection; a server that went away is another matter.
+            if error.connection_invalidated and _has_passed_on(engine, fence):
+                raise fenced(fence) from error
+            raise
+
+
+def _has_passed_on(engine: sa.Engine, fence: Fence) -> bool:
+    with engine.connect() as connection:
+        return connection.execute(sa.select(LEASES.c.token).where(LEASES.c.name == fence.name)).scalar_one_or_none() != fence.token
 
 
 def _take(connection: sa.Connection, name: str, number: int, wait_seconds: float, life_seconds: float) -> None:
