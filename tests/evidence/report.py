@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import fill
 
 import psutil
 
@@ -96,7 +97,7 @@ def page(title: str, figures: Figures, zeros: Mapping[str, int], notes: Sequence
             bound = f"of {zeros[key]:,}" + (f"; rate below {rule_of_three(zeros[key]):.1e} (95 %, rule of three)" if value == 0 else "")
         lines.append(f"| {key} | {_words(value)} | {bound} |")
     for note in notes:
-        lines += ["", note]
+        lines += ["", note if "\n" in note else fill(note, 130, break_long_words=False, break_on_hyphens=False)]
     return "\n".join(lines) + "\n"
 
 

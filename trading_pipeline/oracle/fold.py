@@ -15,6 +15,7 @@ from trading_pipeline.oracle.state import (
     Execution,
     Order,
     Position,
+    Session,
     State,
     Strategy,
     Verdict,
@@ -43,7 +44,7 @@ def _opened(state: State, fact: Fact) -> None:
 def _funded(state: State, fact: Fact) -> None:
     account = fact.data["account"]
     state.cash[account] = state.cash.get(account, ZERO) + money(fact.data["amount"])
-    state.funded_since_close = True
+    state.deposited += money(fact.data["amount"])
 
 
 def _limits(state: State, fact: Fact) -> None:
@@ -65,13 +66,16 @@ def _latch_cleared(state: State, fact: Fact) -> None:
 
 
 def _session_opened(state: State, fact: Fact) -> None:
-    state.sessions[fact.data["session"]] = ("open", money(fact.data["baseline_equity"]))
+    # A baseline that goes on from the last close counts what was deposited since as no profit of the day.
+    last = state.sessions.get(state.last_closed)
+    goes_on = last is not None and not any(each.open for each in state.sessions.values())
+    deposited = last.deposited if last is not None and goes_on else state.deposited
+    state.sessions[fact.data["session"]] = Session(True, money(fact.data["baseline_equity"]), deposited)
 
 
 def _session_closed(state: State, fact: Fact) -> None:
-    state.sessions[fact.data["session"]] = ("closed", money(fact.data["closing_equity"]))
+    state.sessions[fact.data["session"]] = Session(False, money(fact.data["closing_equity"]), state.deposited)
     state.last_closed = max(state.last_closed, fact.data["session"])
-    state.funded_since_close = False
     state.verdicts.clear()
 
 

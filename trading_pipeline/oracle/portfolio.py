@@ -95,15 +95,17 @@ def _baseline(state: State, fact: Fact) -> Iterator[str]:
     data = fact.data
     if fact.type == "portfolio.snapshotted":
         known = state.sessions.get(data["session"])
-        if known is not None and known[0] == "open" and abs(money(data["equity"]) - known[1] - money(data["day_pnl"])) > CENT:
-            yield f"the day's result is stated as {data['day_pnl']} USD; equity is {data['equity']}, the day began with {known[1]}"
+        if known is not None and known.open:
+            made = money(data["equity"]) - known.equity - (state.deposited - known.deposited)
+            if abs(made - money(data["day_pnl"])) > CENT:
+                yield f"the day's result is stated as {data['day_pnl']} USD; it began with {known.equity}, and {made} were made"
         return
     if data["session"] in state.sessions:
         yield f"the baseline of {data['session']} is fixed again"
     last = state.sessions.get(state.last_closed)
-    still_open = any(how == "open" for how, _ in state.sessions.values())
-    if last is not None and not still_open and not state.funded_since_close and money(data["baseline_equity"]) != last[1]:
-        yield f"{data['session']} begins with {data['baseline_equity']} USD, {state.last_closed} ended with {last[1]}"
+    still_open = any(each.open for each in state.sessions.values())
+    if last is not None and not still_open and money(data["baseline_equity"]) != last.equity:
+        yield f"{data['session']} begins with {data['baseline_equity']} USD, {state.last_closed} ended with {last.equity}"
 
 
 def _explained(state: State, fact: Fact) -> Iterator[str]:

@@ -174,6 +174,15 @@ class Position:
     """Executions, and splits as (ratio, quantity after, USD in lieu)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A day's beginning or, once it is closed, its end: equity, and what had been deposited by then."""
+
+    open: bool
+    equity: Decimal
+    deposited: Decimal
+
+
 @dataclass(slots=True)
 class Verdict:
     """What the gate said."""
@@ -225,10 +234,10 @@ class State:
     """(instant, action) of the account's newest orders, children aside."""
     notional: dict[str, Decimal] = field(default_factory=dict)
     """USD of the entries and exits sent, by session."""
-    sessions: dict[str, tuple[str, Decimal]] = field(default_factory=dict)
-    """(open or closed, baseline or closing equity)."""
+    sessions: dict[str, Session] = field(default_factory=dict)
     last_closed: str = ""
-    funded_since_close: bool = False
+    deposited: Decimal = ZERO
+    """USD paid in less paid out."""
     prices: dict[str, Decimal] = field(default_factory=dict)
     """The newest price of each symbol that the record tells."""
     last_bar: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
