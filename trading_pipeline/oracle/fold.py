@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
+from trading_pipeline.oracle.booking import book, corrected, external, split
 from trading_pipeline.oracle.fact import ZERO, Fact, instant, money, money_or_none, person, whole
 from trading_pipeline.oracle.state import (
     EXTERNAL,
@@ -12,9 +13,7 @@ from trading_pipeline.oracle.state import (
     ORDER_MOVES,
     WORKING,
     Action,
-    Execution,
     Order,
-    Position,
     Session,
     State,
     Strategy,
@@ -91,24 +90,6 @@ def _bar(state: State, fact: Fact) -> None:
         state.last_bar.clear()
     state.last_bar[data["cycle"], data["symbol"], data["interval"]] = instant(data["end"])
     state.prices[data["symbol"]] = Decimal(str(data["close"]))
-
-
-def _split(state: State, fact: Fact) -> None:
-    data = fact.data
-    ratio = money(data["ratio"])
-    for part in data["positions"]:
-        change = (ratio, whole(part["quantity"]), money(part["in_lieu"]))
-        position = state.positions.setdefault((part["strategy"], data["symbol"]), Position())
-        position.made_of.append(change)
-        apply(position, change)
-    for part in data["orders"]:
-        order = state.orders.get(part["client_id"])
-        if order is not None:
-            order.quantity = whole(part["quantity"])
-            order.limit, order.stop = money_or_none(part["limit_price"]), money_or_none(part["stop_price"])
-    state.cash[data["account"]] = state.cash.get(data["account"], ZERO) + money(data["in_lieu"])
-    if data["symbol"] in state.prices:
-        state.prices[data["symbol"]] /= ratio
 
 
 # Strategies
@@ -298,7 +279,7 @@ def _submitted(state: State, order: Order, fact: Fact) -> None:
 def _filled(state: State, fact: Fact) -> None:
     order = state.orders.get(fact.data["client_id"])
     if order is None:
-        _book(state, fact, fact.data["strategy"])
+        book(state, fact, fact.data["strategy"])
         return
     quantity = whole(fact.data["quantity"])
     order.filled += quantity
@@ -318,71 +299,16 @@ def _filled(state: State, fact: Fact) -> None:
         at = instant(fact.data["filled_at"])
         if strategy.last_entry_fill is None or at > strategy.last_entry_fill[0]:
             strategy.last_entry_fill = (at, order.action_id)
-    _book(state, fact, order.strategy)
-
-
-def _external(state: State, fact: Fact) -> None:
-    _book(state, fact, EXTERNAL)
-
-
-def _book(state: State, fact: Fact, strategy: str) -> None:
-    data = fact.data
-    done = Execution(
-        data["execution_id"], strategy, data["account"], data["symbol"], data["side"], whole(data["quantity"]), money(data["price"]),
-        money(data["commission"]),
-    )
-    state.executions[done.execution_id] = done
-    position = state.positions.setdefault((strategy, done.symbol), Position())
-    position.made_of.append(done)
-    apply(position, done)
-    state.cash[done.account] = state.cash.get(done.account, ZERO) + _flow(done)
-    state.prices[done.symbol] = done.price
-
-
-def _flow(done: Execution) -> Decimal:
-    return done.quantity * done.price * (-1 if done.side == "buy" else 1) - done.commission
-
-
-def _corrected(state: State, fact: Fact) -> None:
-    done = state.executions.get(fact.data["execution_id"])
-    if done is None:
-        return
-    before = _flow(done)
-    done.price, done.commission = money(fact.data["price"]), money(fact.data["commission"])
-    state.cash[done.account] += _flow(done) - before
-    position = state.positions[done.strategy, done.symbol]
-    again = Position(made_of=position.made_of)
-    for change in position.made_of:
-        apply(again, change)
-    state.positions[done.strategy, done.symbol] = again
-
-
-def apply(position: Position, change: Execution | tuple[Decimal, int, Decimal]) -> None:
-    """What an execution or a split does to shares, cost and realised profit: average cost, commissions within it."""
-    if isinstance(change, tuple):
-        ratio, quantity, paid = change
-        exact = position.quantity * ratio
-        sold = position.cost if quantity <= 0 else position.cost * (exact - quantity) / exact if exact > quantity else ZERO
-        bought = -paid if exact < quantity else ZERO
-        position.quantity, position.cost = quantity, position.cost - sold + bought
-        position.realised += paid + bought - sold
-    elif change.side == "buy":
-        position.quantity += change.quantity
-        position.cost += change.quantity * change.price + change.commission
-    else:
-        left = position.quantity - change.quantity
-        sold = position.cost if left <= 0 else position.cost * change.quantity / position.quantity
-        position.quantity, position.cost = left, position.cost - sold
-        position.realised += change.quantity * change.price - change.commission - sold
+    book(state, fact, order.strategy)
 
 
 _HANDLERS: dict[str, Callable[[State, Fact], None]] = {
     "ledger.opened": _opened, "account.funded": _funded, "limits.set": _limits, "loss.granted": _granted, "account.latched": _latched,
     "account.latch_cleared": _latch_cleared, "session.opened": _session_opened, "session.closed": _session_closed,
-    "portfolio.snapshotted": _snapshot, "bar.received": _bar, "corporate_action.split": _split,
+    "portfolio.snapshotted": _snapshot, "bar.received": _bar, "corporate_action.split": split,
     "strategy.created": _created, "strategy.revised": _revised, **dict.fromkeys(LEADS_TO, _strategy_moves),
     "llm.action_generated": _generated, "risk.evaluated": _evaluated, **dict.fromkeys(ACTION_LEADS_TO, _action_moves),
     "approval.requested": _requested,
     "order.intent": _intent, "order.adopted": _adopted, **dict.fromkeys(_PLAIN, _order_moves), "order.quarantined": _order_moves,
-    **dict.fromkeys(FILLS, _filled), "external.filled": _external, "fill.corrected": _corrected,
+    **dict.fromkeys(FILLS, _filled), "external.filled": external, "fill.corrected": corrected,
 }

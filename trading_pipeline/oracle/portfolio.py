@@ -6,8 +6,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
+from trading_pipeline.oracle.booking import apply
 from trading_pipeline.oracle.fact import CENT, ZERO, Fact, money, whole
-from trading_pipeline.oracle.fold import apply
 from trading_pipeline.oracle.invariant import EVERY, Invariant
 from trading_pipeline.oracle.state import Position, State
 
