@@ -79,7 +79,7 @@ SOURCES: Final[Mapping[Input, Mapping[World, Source]]] = MappingProxyType(
             World.REPLAY: _BY_SYMBOL, World.BACKTEST: _BY_SYMBOL,
         },
         Input.VOLATILITY: {
-            World.LIVE: Source(Supply.REQUIRED, "volatility from the archive: 12 sessions of bars, 61 of daily ones"),
+            World.LIVE: Source(Supply.REQUIRED, "volatility from the archive: 12 sessions before this one, or 65 daily bars"),
             World.REPLAY: _SHORT_HISTORY, World.BACKTEST: _SHORT_HISTORY,
         },
     }

@@ -14,7 +14,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import Mode, StrategyState
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import controls
-from trading_pipeline.service.causes import SESSION, Cause, book_of, cause_of, clears_by_itself, headed
+from trading_pipeline.service.causes import SESSION, book_of, cause_of, clears_by_itself, headed
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import settled_mismatches
 from trading_pipeline.service.steps import RUNNING, Tally, spec_of
@@ -90,14 +90,11 @@ def _paused(desk: Desk, rows: list[Row]) -> list[str]:
     said = []
     for row in running:
         cause = cause_of(desk, book, row) if book is not None else None
-        if cause is not None and pause_for(desk, row["name"], cause):
+        if cause is None:
+            continue
+        if controls.pause_by_itself(desk, row["name"], cause.why, cause.words, measured=cause.measured, limit=cause.limit):
             said.append(f"{row['name']} paused: {cause.words}")
     return said
-
-
-def pause_for(desk: Desk, name: str, cause: Cause) -> bool:
-    """Pause a running strategy for a cause; whether it was running."""
-    return controls.pause_by_itself(desk, name, cause.why, cause.words, measured=cause.measured, limit=cause.limit)
 
 
 def _cleared(desk: Desk, rows: list[Row]) -> list[str]:
