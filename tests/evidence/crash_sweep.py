@@ -77,10 +77,10 @@ def notes(told: Sweep, controls: dict[str, bool], seconds: float) -> list[str]:
     wrong = "\n".join(f"| {name} | {'yes' if failed else 'no'} |" for name, failed in controls.items())
     return [
         "Real processes that play bar cycles, approvals, releases and pauses, killed with SIGKILL at the points of INVARIANTS 3.2 and at"
-        f" random, and every other one once more while it takes up what was left; {told.rounds} rounds, each with a fresh database,"
-        f" {seconds:.0f} s. After each round the paper broker's own book, which commits in its own transactions, is compared row by row"
-        " with the ledger, the ledger verifies, and the oracle finds no invariant broken. SIGKILL is no power cut: what the kernel had in"
-        " its pages survives it.",
+        f" random, and every other one once more while it takes up what was left; {told.desks} of them were the desk's process, while a run"
+        f" waited for it. {told.rounds} rounds, each with a fresh database, {seconds:.0f} s. After each round the paper broker's own book,"
+        " which commits in its own transactions, is compared row by row with the ledger, the ledger verifies, and the oracle finds no"
+        " invariant broken. SIGKILL is no power cut: what the kernel had in its pages survives it.",
         f"| killed at | times |\n|---|---|\n{points}",
         f"| the broker | kills |\n|---|---|\n{profiles}",
         f"| orders ended as | |\n|---|---|\n{ends}",

@@ -9,6 +9,7 @@ started again meets the same market and the same broker.
 import mmap
 import random
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,7 @@ from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, FaultPlan, LoseRequest, ShowLate, SubmitFault
 from trading_pipeline.adapters.chart_png import PngCharts
+from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
@@ -45,7 +47,7 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.oracle import check
 from trading_pipeline.ports import LEASE_SECONDS, Broker
-from trading_pipeline.service import approvals, controls
+from trading_pipeline.service import approvals, controls, desk_process, handover
 from trading_pipeline.service.cycle import FOLLOW_UP_STEPS, STEPS
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import news
@@ -184,6 +186,7 @@ class House:
                 archive=ParquetArchive(self.folder / "archive"), market=self.source, splits={},
                 objects=LocalObjects(self.folder / "objects"), charts=PngCharts(), deciders={"rules": RulesAgent()},
                 broker=LatchedBroker(broker, latch), latch=latch, anchors=AnchorFile(self.folder / "anchors.jsonl"),
+                journal=JournalFile(self.folder / "journal.jsonl"),
             )
 
     def step(self, name: str) -> Step:
@@ -216,6 +219,28 @@ def play(house: House, trap: Trap, life: int, turns: int) -> None:
         follow(house, desk, "start")
         for _ in range(turns):
             minute(house, desk, chance)
+
+
+def keep(house: House, trap: Trap) -> None:
+    """The desk's process: it alone places orders, for whoever asks, until somebody kills it."""
+    _quick()
+    with house.desk(trap) as desk:
+        desk_process.attend(desk, lambda: False, lambda _: None)
+
+
+def ask_the_desk(house: House, life: int, turns: int) -> None:
+    """Trade through the desk's process once it is there, and without it when it has gone."""
+    _quick()
+    with house.desk() as desk:
+        until = time.monotonic() + 5
+        while not handover.attended(desk) and time.monotonic() < until:
+            time.sleep(0.01)
+    play(house, Trap(), life, turns)
+
+
+def _quick() -> None:
+    """A desk whose death is known in two seconds."""
+    handover.SILENT_SECONDS, desk_process.BEAT_SECONDS, desk_process.SETTLE_SECONDS, desk_process.TURN_SECONDS = 2.0, 0.2, 0.1, 0.01
 
 
 def minute(house: House, desk: Desk, chance: random.Random) -> None:

@@ -58,19 +58,24 @@ class Child:
         """Wake it up."""
         os.kill(self.pid, signal.SIGCONT)
 
+    def ended(self) -> Ended | None:
+        """How it ended, if it has."""
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        return self._ended(status) if pid else None
+
     def wait(self) -> Ended:
         """Until it has ended, or hangs."""
         deadline = time.monotonic() + HUNG_SECONDS
-        while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > deadline:
-                self.kill()
-                os.waitpid(self.pid, 0)
-                os.close(self._reading)
-                return Ended(broken=f"it hung for {HUNG_SECONDS:g} s")
+        while time.monotonic() < deadline:
+            if (ended := self.ended()) is not None:
+                return ended
             time.sleep(0.002)
+        self.kill()
+        _, status = os.waitpid(self.pid, 0)
+        self._ended(status)
+        return Ended(broken=f"it hung for {HUNG_SECONDS:g} s")
+
+    def _ended(self, status: int) -> Ended:
         with os.fdopen(self._reading) as pipe:
             said = pipe.read()
         if os.WIFSIGNALED(status):

@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from tests.conftest import connect, execute, stop_at_once
 from tests.evidence.crashing import oracle
 from tests.evidence.crashing.controls import SEQUENCE, Control
-from tests.evidence.crashing.house import PROFILES, House, begin, broken_rules, play, settle_to_quiet, unverified
+from tests.evidence.crashing.house import PROFILES, House, ask_the_desk, begin, broken_rules, keep, play, settle_to_quiet, unverified
 from tests.evidence.crashing.oracle import Books, Findings
 from tests.evidence.crashing.points import POINTS, RECOVERY, Trap
 from tests.evidence.crashing.processes import Child, Ended, run
@@ -36,6 +36,8 @@ RANDOM, POSTMASTER, RECOVERING, RESTORED = "random", "postmaster", "C13", "C14"
 DECK = (*POINTS, *([RANDOM] * 7), POSTMASTER)
 """What kills come in turn; a second kill during recovery comes on top of every other one."""
 KILLS_A_ROUND = 5
+ATTENDED_EVERY = 7
+"""Every so many rounds the desk's process places the orders, and is what is killed."""
 GAPS = (0.2, 2, 8, 25, 45, 130)
 """Seconds of market time that a dead process stays dead: within every time to live, and beyond each."""
 BROKEN, UNSETTLED, UNVERIFIED, RULES = "broken", "unsettled", "unverified", "invariants"
@@ -46,6 +48,8 @@ class Sweep:
     """What came of all rounds."""
 
     kills: int = 0
+    desks: int = 0
+    """Of them, those of the desk's process."""
     rounds: int = 0
     points: Counter[str] = field(default_factory=Counter)
     missed: Counter[str] = field(default_factory=Counter)
@@ -62,6 +66,8 @@ class Round:
     house: House
     sweep: Sweep
     chance: random.Random
+    attended: bool = False
+    """Orders go through the desk's process, and that is what is killed."""
     found: Findings = field(default_factory=Findings)
     life: int = 0
 
@@ -70,12 +76,15 @@ class Round:
         self.life += 1
         if point == POSTMASTER:
             killed = self._kill_server()
+        elif self.attended:
+            killed = self._kill_desk(point)
         else:
             ended = self._kill_at_random() if point == RANDOM else self._kill_at(point)
             self._judge(ended)
             killed = ended.killed
         if killed and self.house.control is None:
             self.sweep.kills += 1
+            self.sweep.desks += self.attended and point != POSTMASTER
             self.sweep.points[point] += 1
             self.sweep.profiles[self.house.profile] += 1
         elif not killed:
@@ -90,11 +99,31 @@ class Round:
         for sentence in ended.result or []:
             self.found.say(box, sentence)
 
-    def _kill_at(self, point: str) -> Ended:
+    def _trap(self, point: str) -> Trap:
         recovering = point == RECOVERING
         place = self.chance.choice(RECOVERY if recovering else POINTS[point])
-        trap = Trap(place, self.chance.choice((1, 1, 1, 2, 3) if recovering else (1, 1, 2)))
-        return run(lambda: play(self.house, trap, self.life, 1 if recovering else 5))
+        return Trap(place, self.chance.choice((1, 1, 1, 2, 3) if recovering else (1, 1, 2)))
+
+    def _kill_at(self, point: str) -> Ended:
+        trap = self._trap(point)
+        return run(lambda: play(self.house, trap, self.life, 1 if point == RECOVERING else 5))
+
+    def _kill_desk(self, point: str) -> bool:
+        """Kill the desk's process while a run waits for it; the run goes on without it, or fails if somebody else is quicker."""
+        trap, delay = Trap() if point == RANDOM else self._trap(point), self.chance.random()
+        keeper = Child(lambda: keep(self.house, trap))
+        asker = Child(lambda: ask_the_desk(self.house, self.life, 2))
+        if point == RANDOM:
+            time.sleep(delay)
+            keeper.kill()
+        self._judge(asker.wait(), may_fail=True)
+        ended = keeper.ended()
+        if ended is None:
+            keeper.kill()
+            self._judge(keeper.wait())
+            return False
+        self._judge(ended)
+        return ended.killed
 
     def _kill_at_random(self) -> Ended:
         delay = self.chance.random() * 0.8
@@ -166,7 +195,7 @@ def begun(server: EmbeddedPostgres, folder: Path, seed: int, sweep: Sweep, contr
     name = f"round_{seed}"
     server.ensure_database(name, template=TEMPLATE)
     house = House(server, name, folder / name, seed, profile, control)
-    turn = Round(house, sweep, random.Random(f"{seed}/kills"))
+    turn = Round(house, sweep, random.Random(f"{seed}/kills"), attended=control is None and seed % ATTENDED_EVERY == ATTENDED_EVERY - 1)
     try:
         turn.ask(lambda: begin(house))
         yield turn
