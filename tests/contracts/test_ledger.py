@@ -11,7 +11,7 @@ from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, canonical_payload, event_hash
 from trading_pipeline.domain.projections import TABLES
-from trading_pipeline.errors import IllegalTransition, InputError, LedgerUnavailable, UnknownName
+from trading_pipeline.errors import Fenced, IllegalTransition, InputError, LedgerUnavailable, UnknownName
 from trading_pipeline.ports import Ledger, Transaction
 from trading_pipeline.service.verification import verify
 
@@ -227,6 +227,36 @@ class LedgerContract:
             append(ledger, step(1))
         with ledger.lease("broker:PAPER", wait_seconds=0):
             pass
+
+    def test_each_holder_has_a_higher_fence_and_the_one_before_is_refused(self, ledger: Ledger) -> None:
+        """22."""
+        with ledger.lease("broker:PAPER") as first, ledger.transaction() as transaction:
+            transaction.require(first)
+        with ledger.lease("broker:PAPER") as second:
+            assert second.token > first.token
+            with pytest.raises(Fenced), ledger.transaction() as transaction:
+                transaction.append(step(1))
+                transaction.require(first)
+            with pytest.raises(Fenced):
+                ledger.renew(first)
+            ledger.renew(second)
+        assert ledger.head()[0] == 1, "what stood in the refused transaction is gone with it"
+
+    def test_a_revoked_lease_submits_nothing_more(self, ledger: Ledger) -> None:
+        """52."""
+        with ledger.lease("broker:PAPER") as fence:
+            ledger.revoke("broker:PAPER")
+            with pytest.raises(Fenced), ledger.transaction() as transaction:
+                transaction.require(fence)
+
+    def test_a_health_row_says_the_last_thing_and_its_age(self, ledger: Ledger) -> None:
+        assert ledger.health("desk:PAPER") is None
+        ledger.beat("desk:PAPER", {"state": "starting"})
+        ledger.beat("desk:PAPER", {"state": "ready"})
+        health = ledger.health("desk:PAPER")
+        assert health is not None
+        assert health.content == {"state": "ready"}
+        assert 0 <= health.age < 60
 
     def test_a_lease_is_let_go_by_an_exception(self, ledger: Ledger) -> None:
         with pytest.raises(ZeroDivisionError), ledger.lease("x"):

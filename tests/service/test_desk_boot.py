@@ -12,6 +12,7 @@ from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.errors import LedgerCorrupt
 from trading_pipeline.ports import Stop
 from trading_pipeline.service.desk_process import attend
+from trading_pipeline.service.handover import answer
 
 
 @pytest.fixture
@@ -39,8 +40,10 @@ def test_it_does_not_begin_on_a_record_that_was_altered(stage, monkeypatch):
         return [replace(event, payload_text="{}") if event.type is E.ORDER_ACCEPTED else event for event in honest(**given)]
 
     monkeypatch.setattr(stage.desk.ledger, "events", altered)
+    [said] = [line for line in booted(stage) if line.startswith("READ ONLY")]
+    assert "order.accepted" in said
     with pytest.raises(LedgerCorrupt, match=r"order\.accepted"):
-        booted(stage)
+        answer(stage.desk, stage.due())
     monkeypatch.undo()
     assert len(stage.types()) == before
 

@@ -8,11 +8,12 @@ turn where it stands; the process begins again from the start. Nothing here impo
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerCorrupt, LedgerUnavailable, TradingError
+from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
 from trading_pipeline.ports import Fence
 from trading_pipeline.service import breakers, handover
 from trading_pipeline.service.accounting import compare_with_broker, reconciled
@@ -42,17 +43,13 @@ Say = Callable[[str], None]
 
 
 def attend(desk: Desk, stopped: Callable[[], bool], say: Say) -> None:
-    """Hold the desk until told to stop; what loses the lease or the ledger makes it begin again.
-
-    Raises:
-        LedgerCorrupt: The newest facts do not verify: nothing is sent from here.
-    """
+    """Hold the desk until told to stop; what loses the lease, the ledger or the broker makes it begin again."""
     while not stopped():
         try:
             say(f"Waiting for the lease of {desk.broker.account_id}.")
             with desk.ledger.lease(handover.lease_name(desk), WAIT_SECONDS) as fence:
                 _Attendance(desk, fence, say).run(stopped)
-        except (Fenced, LedgerUnavailable, BrokerNotReady) as lost:
+        except TradingError as lost:
             say(f"Begins again: {lost.message}")
             time.sleep(AGAIN_SECONDS)
 
@@ -68,11 +65,17 @@ class _Attendance:
     """The last fact looked at for requests."""
     due: dict[str, float] = field(default_factory=dict)
     """When what is done now and then comes next, monotonic seconds."""
+    trouble: dict[str, str] = field(default_factory=dict)
+    """What last kept it from doing so."""
     differences: list[str] | None = None
 
     def run(self, stopped: Callable[[], bool]) -> None:
         desk = self.desk
-        self._boot()
+        try:
+            self._boot()
+        except LedgerCorrupt as fault:
+            self._read_only(fault, stopped)
+            return
         self._tell(EventType.DESK_STARTED)
         self.say(f"Ready: account {desk.broker.account_id}, lease {self.fence.token}.")
         try:
@@ -83,6 +86,16 @@ class _Attendance:
             anchor(self.desk)
         finally:
             self._beat("stopped")
+
+    def _read_only(self, fault: LedgerCorrupt, stopped: Callable[[], bool]) -> None:
+        """Nothing is sent on a record that cannot be trusted, by nobody: the lease stays here. Stops go on."""
+        self.say(f"READ ONLY: {fault}")
+        self.trouble["ledger"] = fault.message
+        while not stopped():
+            self._beat(handover.READ_ONLY)
+            with suppress(TradingError):
+                self._stops()
+            time.sleep(BEAT_SECONDS)
 
     def _boot(self) -> None:
         """VERIFY_LOG, LATCH_CHECK, CONNECT, RECONCILE: nothing is taken from anybody before."""
@@ -104,22 +117,41 @@ class _Attendance:
             for cycle in handover.requests(self.desk.ledger, self.seen):
                 try:
                     place(self.desk, self.fence, cycle)
-                except (Fenced, LedgerUnavailable):
+                except (Fenced, LedgerError):
                     raise
                 except TradingError as error:
                     handover.refuse(self.desk, cycle, error)
             self.seen = head
-        if self._is_due("beat", BEAT_SECONDS):
-            self.desk.ledger.renew(self.fence)
-            self._beat(handover.READY)
-        if self._is_due("settle", SETTLE_SECONDS):
-            self._settled()
-        if self._is_due("review", REVIEW_SECONDS):
-            for note in breakers.review(self.desk):
-                self.say(note)
-            self._stops()
-        if self._is_due("reconcile", RECONCILE_SECONDS):
-            self._reconcile()
+        self._now_and_then("beat", BEAT_SECONDS, self._renew)
+        self._now_and_then("settle", SETTLE_SECONDS, self._settled)
+        self._now_and_then("review", REVIEW_SECONDS, self._review)
+        self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
+
+    def _now_and_then(self, what: str, every: float, work: Callable[[], None]) -> None:
+        """Do it when it is due. What fails is said once and done again at its next time: the desk goes on with everything else."""
+        now = time.monotonic()
+        if now < self.due.get(what, 0.0):
+            return
+        self.due[what] = now + every
+        trouble = ""
+        try:
+            work()
+        except (Fenced, LedgerError):
+            raise
+        except TradingError as error:
+            trouble = error.message
+        if trouble and trouble != self.trouble.get(what):
+            self.say(f"{what.capitalize()} failed, and is tried again: {trouble}")
+        self.trouble[what] = trouble
+
+    def _renew(self) -> None:
+        self.desk.ledger.renew(self.fence)
+        self._beat(handover.READY)
+
+    def _review(self) -> None:
+        for note in breakers.review(self.desk):
+            self.say(note)
+        self._stops()
 
     def _stops(self) -> None:
         """Go on with what a stop has to cancel still."""
@@ -127,7 +159,7 @@ class _Attendance:
             whose = report.stop.strategy or f"account {self.desk.broker.account_id}"
             self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
 
-    def _settled(self, *, always: bool = False) -> None:
+    def _settled(self, always: bool = False) -> None:
         """Book what the broker knows and the ledger does not, and protect what is naked."""
         tally = self._tally()
         if always or news(self.desk):
@@ -156,15 +188,11 @@ class _Attendance:
     def _tally(self) -> Tally:
         return Tally("desk", follow_up((), self.desk.today(), self.desk.now(), "desk"))
 
-    def _is_due(self, what: str, every: float) -> bool:
-        now = time.monotonic()
-        if now < self.due.get(what, 0.0):
-            return False
-        self.due[what] = now + every
-        return True
-
     def _beat(self, state: str) -> None:
-        content = {"state": state, "pid": os.getpid(), "token": self.fence.token, "differences": self.differences or []}
+        trouble = [text for text in self.trouble.values() if text]
+        content = {
+            "state": state, "pid": os.getpid(), "token": self.fence.token, "differences": self.differences or [], "trouble": trouble,
+        }
         self.desk.ledger.beat(handover.health_name(self.desk), content)
 
     def _tell(self, type_: EventType) -> None:

@@ -67,7 +67,7 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
             tally.count("denied")
             return False
         digest = ticket_digest(ticket)
-        facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq}
+        facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq, "lease": fence.token}
         family = family_of(tx, row)
         submitted = tally.saw(
             tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))

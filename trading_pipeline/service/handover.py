@@ -9,12 +9,12 @@ import time
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.errors import ServiceError, TradingError
+from trading_pipeline.errors import LedgerCorrupt, ServiceError, TradingError
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, completed
 
-READY = "ready"
+READY, READ_ONLY = "ready", "read_only"
 SILENT_SECONDS = 10.0
 """A desk that has said nothing for so long is gone, or stopped."""
 _LOOK_SECONDS = 0.02
@@ -40,6 +40,7 @@ def attended(desk: Desk) -> bool:
 
 def answer(desk: Desk, cycle: Cycle) -> StepResult | None:
     """Ask the desk's process to place a cycle's orders and wait for it; None when none is there, or it has gone meanwhile."""
+    _raise_read_only(desk)
     if not attended(desk):
         return None
     payload = {"cycle": cycle.cycle_id, "request": encode(cycle)}
@@ -54,6 +55,15 @@ def answer(desk: Desk, cycle: Cycle) -> StepResult | None:
             _raise_refusal(desk, cycle)
             time.sleep(_LOOK_SECONDS)
     return completed(desk.ledger, cycle, "orders")
+
+
+def _raise_read_only(desk: Desk) -> None:
+    health = desk.ledger.health(health_name(desk))
+    if health is not None and health.age < SILENT_SECONDS and health.content.get("state") == READ_ONLY:
+        raise LedgerCorrupt(
+            f"Nothing is sent: {'; '.join(health.content['trouble'])}", value=READ_ONLY,
+            rule="nothing is sent on a record that cannot be trusted (INVARIANTS 3.4)", remedy="run `trading verify`, and restore a backup",
+        )
 
 
 def refuse(desk: Desk, cycle: Cycle, error: TradingError) -> None:

@@ -1,0 +1,156 @@
+"""The desk's process: it answers requests of runs, protects, and says that it is well; who loses the lease begins again."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.desks import DAY, OPEN, Floor, bars, floor, market, strategy
+from tests.service.minutes import bracketed, minute_bars
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.errors import MarketDataError, ServiceError
+from trading_pipeline.service import handover
+from trading_pipeline.service.cycle import STEPS
+from trading_pipeline.service.desk_process import attend
+from trading_pipeline.service.execution import place_orders
+
+E = EventType
+
+
+@contextmanager
+def attended(stage: Floor) -> Iterator[list[str]]:
+    """A desk at work in a thread of its own; what it says."""
+    stop, said = threading.Event(), []
+    thread = threading.Thread(target=attend, args=(stage.desk, stop.is_set, said.append))
+    thread.start()
+    try:
+        until(lambda: handover.attended(stage.desk), "the desk is ready")
+        yield said
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
+
+
+def until(happened: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def decided(stage: Floor, interval: Interval = Interval.DAY1):
+    """A cycle up to its verdicts."""
+    cycle = stage.due(interval)
+    for step in ("bars", "indicators", "charts", "signals", "verdicts"):
+        STEPS[step](stage.desk, cycle)
+    return cycle
+
+
+def test_a_run_asks_the_desk_and_gets_its_answer(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    with attended(stage):
+        result = place_orders(stage.desk, cycle)
+    assert result.counts == {"submitted": 1, "accepted": 1}
+    assert stage.row("orders")["state"] in ("accepted", "filled")
+    [asked] = stage.events(E.ORDERS_REQUESTED)
+    [submitted] = stage.events(E.ORDER_SUBMITTED)
+    assert asked.seq < submitted.seq
+    assert [event.type for event in stage.events(E.DESK_STARTED, E.DESK_STOPPED)] == [E.DESK_STARTED, E.DESK_STOPPED]
+
+
+def test_without_a_desk_the_run_places_by_itself(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    result = place_orders(stage.desk, decided(stage))
+    assert result.counts == {"submitted": 1, "accepted": 1}
+    assert stage.events(E.ORDERS_REQUESTED) == []
+
+
+def test_a_request_that_nobody_answered_is_found_by_the_next_desk(tmp_path):
+    """The desk died with it: the run that asked is gone too, and what it wanted is still fresh."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    stage.desk.ledger.beat(handover.health_name(stage.desk), {"state": handover.READY})
+    asking = threading.Thread(target=place_orders, args=(stage.desk, cycle))
+    asking.start()
+    until(lambda: stage.events(E.ORDERS_REQUESTED), "the run has asked")
+    with attended(stage):
+        asking.join(20)
+    assert stage.row("orders")["filled_quantity"] > 0
+    assert len(stage.events(E.ORDER_SUBMITTED)) == 1
+
+
+def test_what_the_desk_cannot_do_is_told_to_the_run_that_asked(tmp_path, monkeypatch):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    with attended(stage):
+        def without_prices(*_: object) -> None:
+            raise MarketDataError("AAPL has no price.", value="AAPL")
+
+        monkeypatch.setattr(stage.desk.market, "quotes", without_prices)
+        with pytest.raises(ServiceError, match="AAPL has no price"):
+            place_orders(stage.desk, cycle)
+        monkeypatch.undo()
+    assert len(stage.events(E.ORDERS_REFUSED)) == 1
+    assert stage.events(E.ORDER_SUBMITTED) == []
+
+
+def test_the_desk_books_fills_and_protects_without_being_asked(tmp_path):
+    """C12: the broker has dropped the stop; nobody runs a cycle, and it is placed again."""
+    stage = floor(tmp_path, minute_bars(), OPEN.replace(hour=14, minute=0, second=1), bracketed())
+    stage.cycle(Interval.MIN1)
+    for order in stage.broker.orders():
+        stage.broker.cancel(order.client_id)
+    with attended(stage):
+        until(lambda: len(stage.broker.orders()) == 2, "stop and target are there again")
+    assert [row["part"] for row in stage.rows("orders", order_type="stop", state="accepted")] == ["stop-1.2"]
+
+
+def test_a_second_desk_waits_for_the_first(tmp_path):
+    """22, T20."""
+    stage = floor(tmp_path, market(bars()), OPEN)
+    second = threading.Event()
+    said: list[str] = []
+    with attended(stage):
+        waiting = threading.Thread(target=attend, args=(stage.desk, second.is_set, said.append))
+        waiting.start()
+        until(lambda: said, "the second has come")
+        assert said == ["Waiting for the lease of PAPER-1."]
+        assert len(stage.events(E.DESK_STARTED)) == 1
+    until(lambda: len(stage.events(E.DESK_STARTED)) == 2, "the second has taken over")
+    second.set()
+    waiting.join(20)
+    tokens = [event.payload["token"] for event in stage.events(E.DESK_STARTED)]
+    assert tokens == sorted(set(tokens))
+
+
+def test_a_desk_whose_lease_was_revoked_begins_again_from_the_start(tmp_path):
+    """52: an emergency stop of the account raises the fence."""
+    stage = floor(tmp_path, market(bars()), OPEN)
+    with attended(stage) as said:
+        stage.desk.ledger.revoke(handover.lease_name(stage.desk))
+        until(lambda: len(stage.events(E.DESK_STARTED)) == 2, "it has begun again")
+    assert any(line.startswith("Begins again") for line in said)
+
+
+def test_a_broker_that_needs_a_session_is_never_used_in_place(tmp_path):
+    """78: without the desk's process nothing is sent to it."""
+
+    class Remote(LatchedBroker):
+        @property
+        def capabilities(self):
+            from dataclasses import replace
+
+            return replace(super().capabilities, in_place=False)
+
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage = stage.restarted(broker=Remote(stage.broker, stage.desk.latch))
+    result = place_orders(stage.desk, decided(stage))
+    assert result.notes == ("the desk's process does not run: nothing was sent",)
+    assert stage.rows("orders") == []
+    assert stage.due().session == DAY
