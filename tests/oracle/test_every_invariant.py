@@ -141,6 +141,7 @@ CASES: dict[str, tuple[int, Forge]] = {
     "a ticket is for more than was intended": (
         24, lambda f: f.find("order.submitted")["payload"]["ticket"].update(quantity=51)
     ),
+    "an order is sent under a lease that was older than the last one": (22, lambda f: f.edit("order.submitted", lease=9)),
     "more is sold than is held": (26, lambda f: f.edit("order.intent", where=EXIT, quantity=51)),
     "both orders of a pair fill": (
         26,

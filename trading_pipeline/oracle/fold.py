@@ -228,6 +228,7 @@ def _order_moves(state: State, fact: Fact) -> None:
         return
     if fact.type == "order.submitted":
         _submitted(state, order, fact)
+        state.leases[order.account] = max(state.leases.get(order.account, 0), fact.data.get("lease") or 0)
     if fact.type == "order.unknown" and order.submitted_at is not None:
         order.looks.append(fact.at)
     if fact.data.get("broker_order_id"):

@@ -87,6 +87,13 @@ def _legal(state: State, fact: Fact) -> Iterator[str]:
                 yield f"{order.client_id} is sent in {order.symbol}, where {other.client_id} is under quarantine"
 
 
+def _one_submitter(state: State, fact: Fact) -> Iterator[str]:
+    order, lease = state.orders.get(fact.data["client_id"]), fact.data.get("lease")
+    if order is not None and lease is not None and lease < state.leases.get(order.account, 0):
+        newer = state.leases[order.account]
+        yield f"{order.client_id} is sent under lease {lease} of {order.account}, after an order was sent under lease {newer}"
+
+
 def _executed_once(state: State, fact: Fact) -> Iterator[str]:
     data = fact.data
     if data["execution_id"] in state.executions:
@@ -218,6 +225,7 @@ INVARIANTS = (
     Invariant(17, "orders move as the state machine says, and a quarantine blocks its symbol", ORDER_FACTS, _legal),
     Invariant(18, "each execution is booked once, of whole shares at a price, for its own order", FILLED, _executed_once),
     Invariant(19, "executions count whatever state the order is in", tuple(FILLS), _completes),
+    Invariant(22, "one submitter an account: nothing is sent under an older lease", ("order.submitted",), _one_submitter),
     Invariant(24, "what is sent is what was intended, byte for byte", ("order.submitted",), _as_intended),
     Invariant(26, "open exits never exceed the position; a pair sells once", ("order.submitted", *sorted(FILLS)), _no_oversell),
 )

@@ -212,6 +212,8 @@ class State:
     quarantined: dict[str, Order] = field(default_factory=dict)
     children: dict[str, list[Order]] = field(default_factory=dict)
     broker_ids: dict[str, str] = field(default_factory=dict)
+    leases: dict[str, int] = field(default_factory=dict)
+    """The number of the lease under which an account's newest order was sent."""
     oco_filled: dict[str, int] = field(default_factory=dict)
     actions: dict[str, Action] = field(default_factory=dict)
     unfinished: dict[str, Action] = field(default_factory=dict)
