@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -82,10 +83,8 @@ class Ledgers(RuleBasedStateMachine):
     def roll_back(self, batch: list[NewEvent]) -> None:
         """The caller's exception takes everything back."""
         for ledger in (self.memory, self.postgres):
-            try:
+            with suppress(RolledBack):
                 assert self._append(ledger, batch, fail=True)[0] is None
-            except RolledBack:
-                pass
 
     @rule(ours=batches, theirs=batches)
     def write_at_once(self, ours: list[NewEvent], theirs: list[NewEvent]) -> None:

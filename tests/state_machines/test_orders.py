@@ -65,7 +65,8 @@ class Orders(RuleBasedStateMachine):
     def _tell(self, type_: EventType, name: str, follows: bool, **payload: object) -> bool:
         """Append a fact; it is written if it follows, and refused without a trace if not. Whether it was written."""
         self.facts += 1
-        event = fact(type_, f"fact:{self.facts}", "strategy:trend", client_id=name, action_id="", strategy="trend", symbol="AAPL", **payload)
+        named = {"client_id": name, "action_id": "", "strategy": "trend", "symbol": "AAPL"}
+        event = fact(type_, f"fact:{self.facts}", "strategy:trend", **named, **payload)
         head = self.ledger.head()
         if follows:
             self._append(event)
@@ -106,8 +107,8 @@ class Orders(RuleBasedStateMachine):
         booked = now is not None and (now not in NEVER_SENT or quantity > QUANTITY)
         whole = booked and self.filled[name] + quantity >= QUANTITY
         terms = {
-            "execution_id": f"E{self.facts}", "account": "PAPER", "side": "buy", "quantity": quantity, "price": D(price), "commission": D(1),
-            "filled_at": "2012-10-16T14:00:00.000000Z", "session": "2012-10-16",
+            "execution_id": f"E{self.facts}", "account": "PAPER", "side": "buy", "quantity": quantity, "price": D(price),
+            "commission": D(1), "filled_at": "2012-10-16T14:00:00.000000Z", "session": "2012-10-16",
         }
         if not self._tell(E.ORDER_FILLED if whole else E.ORDER_PARTIALLY_FILLED, name, booked, **terms):
             return
