@@ -79,6 +79,10 @@ approval-races: setup ## approve, reject, expire, void and stop at once on the s
 crash-sweep: setup ## kill -9 at every step of an order, against three brokers: N=1000 kills, or SEED=17 for one round
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.crash_sweep
 
+.PHONY: replay-sessions
+replay-sessions: setup ## random sessions derived again from their ledger, and forged ones found: N=1000, SEED=1
+	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.replay_sessions
+
 .PHONY: evidence-map state-machines
 
 evidence-map: setup ## which test proves which rule, into docs/evidence/invariants.md

@@ -1,6 +1,5 @@
 """8: a session derived again from its ledger: nothing differs when nothing was touched, and the first thing that was is named."""
 
-import copy
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
@@ -11,42 +10,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.desks import DAY, OPEN, Floor, bars, floor, strategy
+from tests.desks import OPEN, Floor, bars, floor, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
 from tests.service.random_days import random_day
+from tests.service.replaying import Payload, forged, record, replayed
 from trading_pipeline.adapters.ledger import past as past_ledger
-from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.past import PastLedger
-from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.projections import TABLES
+from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.rules import hard
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import CalendarError, InputError, UnknownName
-from trading_pipeline.service.past_desk import Record, desk_at
-from trading_pipeline.service.rederivation import Rederivation, rederive
-
-Payload = dict[str, Any]
-
-
-def replayed(stage: Floor, ledger: MemoryLedger | None = None, strategy: str | None = None) -> Rederivation:
-    desk = stage.desk
-    kept = ledger or desk.ledger
-    return rederive(Record(kept, PastLedger(kept), desk.calendar, desk.archive, desk.splits, {"rules": RulesAgent()}), DAY, strategy)
-
-
-def forged(stage: Floor, change: Callable[[Event, Payload], Payload | None]) -> MemoryLedger:
-    """The ledger written again by somebody who can seal it: events with other payloads, or left out."""
-    first, *events = stage.desk.ledger.events()
-    ledger = MemoryLedger(stage.desk.environment, opened_at=first.at)
-    for event in events:
-        payload = change(event, copy.deepcopy(dict(event.payload)))
-        if payload is not None:
-            cause = event.cause if event.cause is None or event.cause <= ledger.head()[0] else ledger.head()[0]
-            with ledger.transaction() as tx:
-                tx.append(NewEvent(event.type, event.stream, event.key, payload, event.at, event.actor, cause, event.schema))
-    return ledger
+from trading_pipeline.service.past_desk import desk_at
+from trading_pipeline.service.rederivation import rederive
 
 
 def changed(type_: EventType, edit: Callable[[Payload], Any], on: int = 1) -> Callable[[Event, Payload], Payload]:
@@ -278,21 +256,17 @@ def test_a_symbol_without_a_bar_is_nobodys_decision(tmp_path):
 
 
 def test_a_day_without_facts_and_a_holiday_are_refused(stage):
-    desk = stage.desk
-    record = Record(desk.ledger, PastLedger(desk.ledger), desk.calendar, desk.archive, desk.splits, {"rules": RulesAgent()})
     with pytest.raises(UnknownName, match="2024-09-03"):
-        rederive(record, date(2024, 9, 3))
+        rederive(record(stage), date(2024, 9, 3))
     with pytest.raises(CalendarError):
-        rederive(record, date(2024, 9, 2))
+        rederive(record(stage), date(2024, 9, 2))
 
 
 # How
 
 
 def test_nobody_can_be_asked_from_a_desk_of_the_past(stage):
-    desk = stage.desk
-    record = Record(desk.ledger, PastLedger(desk.ledger), desk.calendar, desk.archive, desk.splits, {})
-    then = desk_at(record, OPEN, desk.world)
+    then = desk_at(record(stage), OPEN, World.REPLAY)
     for ask in (lambda: then.broker.positions(), lambda: then.market.quotes(["AAPL"], OPEN), lambda: then.latch.stops()):
         with pytest.raises(InputError, match="may not ask"):
             ask()
