@@ -83,6 +83,14 @@ crash-sweep: setup ## kill -9 at every step of an order, against three brokers: 
 replay-sessions: setup ## random sessions derived again from their ledger, and forged ones found: N=1000, SEED=1
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.replay_sessions
 
+.PHONY: days calendar-check
+
+days: setup ## seeded random trading days, all invariants after every event: N=10000, or SEED=17 for one day
+	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.days
+
+calendar-check: setup ## every minute of 2015-2026 against an independent calendar, in four host time zones
+	@EVERY=$(or $(EVERY),1) $(PYTHON) -m tests.evidence.calendar_minutes
+
 .PHONY: evidence-map state-machines
 
 evidence-map: setup ## which test proves which rule, into docs/evidence/invariants.md
