@@ -85,7 +85,7 @@ class _Attendance:
             self._tell(EventType.DESK_STOPPED)
             anchor(self.desk)
         finally:
-            self._beat("stopped")
+            self._beat(handover.STOPPED)
 
     def _read_only(self, fault: LedgerCorrupt, stopped: Callable[[], bool]) -> None:
         """Nothing is sent on a record that cannot be trusted, by nobody: the lease stays here. Stops go on."""

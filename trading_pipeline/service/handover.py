@@ -5,6 +5,7 @@ takes its lease finds the request. A desk counts as there while its health row i
 """
 
 import time
+from typing import Any
 
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.cycles import Cycle
@@ -14,7 +15,7 @@ from trading_pipeline.ports import Ledger
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import StepResult, completed
 
-READY, READ_ONLY = "ready", "read_only"
+READY, READ_ONLY, STOPPED = "ready", "read_only", "stopped"
 SILENT_SECONDS = 10.0
 """A desk that has said nothing for so long is gone, or stopped."""
 _LOOK_SECONDS = 0.02
@@ -36,6 +37,14 @@ def attended(desk: Desk) -> bool:
     """Whether a desk's process is there and takes requests."""
     health = desk.ledger.health(health_name(desk))
     return health is not None and health.age < SILENT_SECONDS and health.content.get("state") == READY
+
+
+def present(desk: Desk) -> dict[str, Any]:
+    """What the desk's process last said of itself, and whether that is recent; JSON values."""
+    health = desk.ledger.health(health_name(desk))
+    if health is None or health.age >= SILENT_SECONDS or health.content.get("state") == STOPPED:
+        return {"state": "absent", "trouble": []}
+    return {"state": health.content["state"], "pid": health.content["pid"], "trouble": health.content["trouble"]}
 
 
 def answer(desk: Desk, cycle: Cycle) -> StepResult | None:

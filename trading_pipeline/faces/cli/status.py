@@ -50,6 +50,7 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
         "today": f"{activity}, model {money(data['model_cost_today'])}",
         "ledger": f"{data['ledger_seq']:,} events",
+        "desk": _desk(data["desk"]),
     })
     for missed in data["missed_today"]:
         out.line(Text(f"{_missed(missed)}: {missed['reason']}", "yellow"))
@@ -72,6 +73,20 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         [[p["strategy"], p["symbol"], f"{p['quantity']:,}", price(p["mark"]), gain(p["unrealised"])] for p in data["positions"]],
         empty="None.",
     )
+
+
+def _desk(desk: dict[str, Any]) -> Text:
+    """Who sends orders now, and what is in its way."""
+    trouble = "".join(f"; {each}" for each in desk["trouble"])
+    match desk["state"]:
+        case "ready":
+            return Text(f"ready, pid {desk['pid']}{trouble}", "yellow" if trouble else "")
+        case "read_only":
+            return Text(f"READ ONLY, nothing is sent{trouble}", "bold red")
+        case "absent":
+            return Text("none runs; `trading run` places orders by itself", "dim")
+        case state:
+            return Text(f"{state}{trouble}", "yellow")
 
 
 def _missed(missed: dict[str, Any]) -> str:
