@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.desks import OPEN, Floor, bars, floor, strategy
+from tests.desks import DAY, OPEN, Floor, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
 from tests.service.random_days import random_day
 from tests.service.replaying import Payload, forged, record, replayed
@@ -244,6 +244,17 @@ def test_a_corrected_archive_is_told_apart_from_a_wrong_figure(day):
     # Of each of four cycles the indicators; question and reply of both strategies.
     assert found.underivable == {"the archive has other bars now": {"indicators": 4, "questions": 8, "replies": 8}}
     assert found.derived["verdicts"] == 2
+
+
+def test_bars_that_came_to_the_archive_later_are_no_difference(tmp_path):
+    tomorrow = date(2024, 8, 29)
+    source = market(bars("AAPL", Interval.MIN1, DAY, tomorrow), bars("MSFT", Interval.MIN1, tomorrow, tomorrow))
+    stage = floor(tmp_path, source, OPEN, strategy(symbols=("AAPL", "MSFT"), **MINUTES))
+    stage.go(OPEN + timedelta(minutes=2)).cycle(Interval.MIN1)
+    stage.desk.archive.append(bars("MSFT", Interval.MIN1, date(2024, 8, 27), date(2024, 8, 28)))
+    found = replayed(stage)
+    assert found.ok, found.difference
+    assert found.underivable["the archive has other bars now"] == {"questions": 1}
 
 
 def test_a_symbol_without_a_bar_is_nobodys_decision(tmp_path):

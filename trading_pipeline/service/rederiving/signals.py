@@ -70,10 +70,13 @@ class Signals:
             specs = due_strategies(desk, cycle)
             asked = deliberation.questions(desk, self._then.past, cycle, specs, self._views(desk, cycle, specs))
             self._asked = cycle.cycle_id, {f"{each.strategy}:{each.symbol}": each for each in asked}
+        asked_of = self._asked[1][place(data)]
+        if data["indicators_seq"] is None and len(asked_of.bars):
+            # There were no bars then, so there is no digest either.
+            self._other_bars.add((data["cycle"], data["symbol"]))
         if (data["cycle"], data["symbol"]) in self._other_bars:
             yield Finding("questions", underivable=OTHER_BARS)
             return
-        asked_of = self._asked[1][place(data)]
         yield compared(
             "questions", event,
             {
