@@ -9,6 +9,7 @@ import pytest
 
 from tests.desks import DAY, OPEN, Floor, bars, floor, market, strategy
 from tests.service.minutes import bracketed, minute_bars
+from trading_pipeline import __version__
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -75,7 +76,7 @@ def test_a_request_that_nobody_answered_is_found_by_the_next_desk(tmp_path):
     """The desk died with it: the run that asked is gone too, and what it wanted is still fresh."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     cycle = decided(stage)
-    stage.desk.ledger.beat(handover.health_name(stage.desk), {"state": handover.READY})
+    stage.desk.ledger.beat(handover.health_name(stage.desk), {"state": handover.READY, "version": __version__})
     asking = threading.Thread(target=place_orders, args=(stage.desk, cycle))
     asking.start()
     until(lambda: stage.events(E.ORDERS_REQUESTED), "the run has asked")
@@ -154,3 +155,27 @@ def test_a_broker_that_needs_a_session_is_never_used_in_place(tmp_path):
     assert result.notes == ("the desk's process does not run: nothing was sent",)
     assert stage.rows("orders") == []
     assert stage.due().session == DAY
+
+
+def test_a_desk_of_another_version_is_asked_nothing(tmp_path):
+    """Fault 68."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    stage.desk.ledger.beat(handover.health_name(stage.desk), {"state": handover.READY, "version": "0.0.1"})
+    with pytest.raises(ServiceError, match=r"version 0\.0\.1"):
+        place_orders(stage.desk, cycle)
+    assert stage.rows("orders") == []
+
+
+def test_a_run_that_meets_a_desk_coming_up_waits_for_it(tmp_path):
+    """The lease is taken, and nobody answers yet: a moment later the desk does."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    with stage.desk.ledger.lease(handover.lease_name(stage.desk)):
+        asking = threading.Thread(target=place_orders, args=(stage.desk, cycle))
+        asking.start()
+        time.sleep(0.1)
+        assert stage.rows("orders") == []
+    with attended(stage):
+        asking.join(20)
+    assert len(stage.events(E.ORDER_SUBMITTED)) == 1

@@ -5,7 +5,6 @@ runs, settle what the broker has done, protect what is naked, reconcile, and say
 turn where it stands; the process begins again from the start. Nothing here imports Dagster, matplotlib or pandas.
 """
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -22,6 +21,7 @@ from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import place, recover, withdrawn
 from trading_pipeline.service.protection import gaps, protect
+from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.service.settlement import news, settle
 from trading_pipeline.service.steps import Tally
@@ -29,7 +29,6 @@ from trading_pipeline.service.verification import verify_newest
 
 TURN_SECONDS = 0.04
 SETTLE_SECONDS = 0.5
-BEAT_SECONDS = 2.0
 REVIEW_SECONDS = 2.0
 RECONCILE_SECONDS = 60.0
 """Also how often the chain's head is anchored (invariant 4)."""
@@ -48,7 +47,8 @@ def attend(desk: Desk, stopped: Callable[[], bool], say: Say) -> None:
         try:
             say(f"Waiting for the lease of {desk.broker.account_id}.")
             with desk.ledger.lease(handover.lease_name(desk), WAIT_SECONDS) as fence:
-                _Attendance(desk, fence, say).run(stopped)
+                pulse = Pulse(desk.ledger, fence, handover.health_name(desk), "starting")
+                _Attendance(desk, fence, say, pulse).run(stopped)
         except TradingError as lost:
             say(f"Begins again: {lost.message}")
             time.sleep(AGAIN_SECONDS)
@@ -61,6 +61,7 @@ class _Attendance:
     desk: Desk
     fence: Fence
     say: Say
+    pulse: Pulse
     seen: int | None = None
     """The last fact looked at for requests."""
     due: dict[str, float] = field(default_factory=dict)
@@ -71,35 +72,39 @@ class _Attendance:
 
     def run(self, stopped: Callable[[], bool]) -> None:
         desk = self.desk
-        try:
-            self._boot()
-        except LedgerCorrupt as fault:
-            self._read_only(fault, stopped)
-            return
-        self._tell(EventType.DESK_STARTED)
-        self.say(f"Ready: account {desk.broker.account_id}, lease {self.fence.token}.")
-        try:
-            while not stopped():
-                self.turn()
-                time.sleep(TURN_SECONDS)
-            self._tell(EventType.DESK_STOPPED)
-            anchor(self.desk)
-        finally:
-            self._beat(handover.STOPPED)
+        self._tell("starting")
+        with self.pulse.beating() as turned:
+            try:
+                self._boot()
+            except LedgerCorrupt as fault:
+                self._read_only(fault, stopped)
+                return
+            self._write(EventType.DESK_STARTED)
+            self._tell(handover.READY)
+            self.say(f"Ready: account {desk.broker.account_id}, lease {self.fence.token}.")
+            try:
+                while not stopped():
+                    self.turn()
+                    turned()
+                    time.sleep(TURN_SECONDS)
+                self._write(EventType.DESK_STOPPED)
+                anchor(self.desk)
+            finally:
+                self._tell(handover.STOPPED)
 
     def _read_only(self, fault: LedgerCorrupt, stopped: Callable[[], bool]) -> None:
         """Nothing is sent on a record that cannot be trusted, by nobody: the lease stays here. Stops go on."""
         self.say(f"READ ONLY: {fault}")
         self.trouble["ledger"] = fault.message
         while not stopped():
-            self._beat(handover.READ_ONLY)
+            self._tell(handover.READ_ONLY)
             with suppress(TradingError):
                 self._stops()
+            self.pulse.check()
             time.sleep(BEAT_SECONDS)
 
     def _boot(self) -> None:
         """VERIFY_LOG, LATCH_CHECK, CONNECT, RECONCILE: nothing is taken from anybody before."""
-        self._beat("starting")
         fault = verify_newest(self.desk.ledger, VERIFIED)
         if fault:
             raise LedgerCorrupt(
@@ -122,7 +127,6 @@ class _Attendance:
                 except TradingError as error:
                     handover.refuse(self.desk, cycle, error)
             self.seen = head
-        self._now_and_then("beat", BEAT_SECONDS, self._renew)
         self._now_and_then("settle", SETTLE_SECONDS, self._settled)
         self._now_and_then("review", REVIEW_SECONDS, self._review)
         self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
@@ -140,13 +144,10 @@ class _Attendance:
             raise
         except TradingError as error:
             trouble = error.message
-        if trouble and trouble != self.trouble.get(what):
-            self.say(f"{what.capitalize()} failed, and is tried again: {trouble}")
-        self.trouble[what] = trouble
-
-    def _renew(self) -> None:
-        self.desk.ledger.renew(self.fence)
-        self._beat(handover.READY)
+        if trouble != self.trouble.get(what, ""):
+            self.trouble[what] = trouble
+            self.say(f"{what.capitalize()} failed, and is tried again: {trouble}" if trouble else f"{what.capitalize()} works again.")
+            self._tell(handover.READY)
 
     def _review(self) -> None:
         for note in breakers.review(self.desk):
@@ -188,14 +189,10 @@ class _Attendance:
     def _tally(self) -> Tally:
         return Tally("desk", follow_up((), self.desk.today(), self.desk.now(), "desk"))
 
-    def _beat(self, state: str) -> None:
-        trouble = [text for text in self.trouble.values() if text]
-        content = {
-            "state": state, "pid": os.getpid(), "token": self.fence.token, "differences": self.differences or [], "trouble": trouble,
-        }
-        self.desk.ledger.beat(handover.health_name(self.desk), content)
+    def _tell(self, state: str) -> None:
+        self.pulse.tell(state, differences=self.differences or [], trouble=[text for text in self.trouble.values() if text])
 
-    def _tell(self, type_: EventType) -> None:
+    def _write(self, type_: EventType) -> None:
         payload = {"account": self.desk.broker.account_id, "token": self.fence.token}
         key = f"{type_.value}:{self.desk.broker.account_id}:{self.fence.token}"
         with self.desk.ledger.transaction() as tx:

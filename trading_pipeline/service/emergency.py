@@ -22,15 +22,13 @@ from trading_pipeline.service import anchoring, stop_orders
 from trading_pipeline.service.desk import Desk, is_person
 from trading_pipeline.service.patience import within
 from trading_pipeline.service.settlement import doubt, order_event
-from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report, withheld
+from trading_pipeline.service.stop_orders import IN_JOURNAL, IN_LEDGER, OPEN_ORDERS, Report, withheld
 from trading_pipeline.service.voiding import void_open
 
 LATCHED = "latched"
 """The state of a row of `latches` in force."""
 RECOVERY = "recovery"
 """The actor of a latch that a restored ledger has caused: it stops no strategy and cancels nothing."""
-LEDGER_SECONDS = 2.0
-"""How long an emergency waits for the ledger before it goes on without."""
 UNAVAILABLE = (LedgerError, StorageError)
 
 
@@ -93,10 +91,14 @@ def carry_out(
     ended: dict[str, stop_orders.Line] = {}
     while True:
         record = _record(desk, stop, resumed=resumed, journalled=journalled)
-        journalled = journalled or record == "journal"
+        journalled = journalled or record == IN_JOURNAL
         report = stop_orders.withdraw(desk, stop, record=record, ended=ended)
         ended = {line.client_id: line for line in report.ended}
         _report(desk, report, journal=journalled)
+        if record == IN_LEDGER:
+            # Not before the cancels, which do not wait for a file a strategy; what fails here the next boot makes good.
+            with suppress(*UNAVAILABLE):
+                mirror(desk)
         if told is not None:
             told(report)
         left = deadline - time.monotonic()
@@ -114,16 +116,23 @@ def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
     """
     with desk.ledger.transaction() as tx:
         known = recorded(desk, tx, None)
-        stopped = _stop_facts(desk, tx, stop, resumed=resumed)
+        _stop_facts(desk, tx, stop, resumed=resumed)
         if stop.actor != RECOVERY:
             void_open(tx, f"emergency stop: {stop.reason}", desk.now(), stop.actor, strategy=stop.strategy)
             _withdraw_facts(desk, tx, stop)
     if stop.strategy is None and (known is None or not resumed):
         desk.ledger.revoke(f"submitter:{desk.broker.account_id}")
-    # Where the ledger says so the files must: clearing the account's latch, or restoring the ledger, starts none of them again.
-    with suppress(StorageError):  # The ledger has it, and the next boot writes the files that are missing.
-        for name in stopped:
-            desk.latch.stop(replace(stop, strategy=name))
+
+
+def mirror(desk: Desk) -> None:
+    """Have a file for every stop that the ledger has: clearing the account's latch, or restoring the ledger, starts none of them again."""
+    latched, standing = recorded(desk, desk.ledger, None), desk.latch.stops()
+    if latched is not None and all(each.strategy is not None for each in standing):
+        desk.latch.stop(latched)
+    files = {each.strategy for each in standing}
+    for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
+        if row["name"] not in files:
+            desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
 
 
 def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
@@ -185,15 +194,15 @@ def _record(desk: Desk, stop: Stop, *, resumed: bool, journalled: bool) -> str:
     """Where the stop is written down: `ledger`, `journal`, or the reason why nowhere but in its file."""
     try:
         within(
-            LEDGER_SECONDS, lambda: write_down(desk, stop, resumed=resumed),
-            lambda: LedgerUnavailable(f"The ledger has not answered within {LEDGER_SECONDS:g} s."),
+            stop_orders.LEDGER_SECONDS, lambda: write_down(desk, stop, resumed=resumed),
+            lambda: LedgerUnavailable(f"The ledger has not answered within {stop_orders.LEDGER_SECONDS:g} s."),
         )
     except UNAVAILABLE as error:
         if journalled:
-            return "journal"
+            return IN_JOURNAL
         kind = EventType.ACCOUNT_LATCHED if stop.strategy is None else EventType.STRATEGY_EMERGENCY_STOPPED
         return _journal(desk, _fact(desk, kind, stop, f"journal:{instant_text(stop.at)}", None), str(error))
-    return "ledger"
+    return IN_LEDGER
 
 
 def _report(desk: Desk, report: Report, *, journal: bool) -> None:
@@ -211,7 +220,7 @@ def _report(desk: Desk, report: Report, *, journal: bool) -> None:
 
     try:
         if not journal:
-            within(LEDGER_SECONDS, append, lambda: LedgerUnavailable("The ledger has not answered."))
+            within(stop_orders.LEDGER_SECONDS, append, lambda: LedgerUnavailable("The ledger has not answered."))
             return
     except UNAVAILABLE:
         pass
@@ -225,11 +234,11 @@ def _journal(desk: Desk, fact: NewEvent, otherwise: str) -> str:
         desk.journal.write(fact)
     except StorageError as error:
         return f"{otherwise} {error.message}".strip()
-    return "journal"
+    return IN_JOURNAL
 
 
-def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> list[str]:
-    """The latch and the strategies' ends; returns the strategies that are stopped by it."""
+def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> None:
+    """The latch and the strategies' ends."""
     rows = tx.find("strategies") if stop.strategy is None else [_known(tx, stop.strategy)]
     facts = []
     latch = tx.get("latches", f"account:{desk.broker.account_id}")
@@ -245,7 +254,6 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> li
         for row in ending
     ]
     tx.append(*facts)
-    return [row["name"] for row in ending]
 
 
 def _known(tx: Transaction, name: str) -> Row:

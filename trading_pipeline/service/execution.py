@@ -3,6 +3,8 @@
 All of it under the submitter's lease, by whoever holds it: the desk's process, or this very step. Never imports Dagster.
 """
 
+import time
+from contextlib import ExitStack
 from dataclasses import replace
 
 from trading_pipeline.domain.approvals import ActionState
@@ -13,6 +15,7 @@ from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, 
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import StrategyState
+from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.adoption import adopt_orders
@@ -32,6 +35,7 @@ _WITHDRAWN = tuple(
     )
 )
 _LIVE = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value)
+LEASE_WAIT_SECONDS = 15
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
 
@@ -46,13 +50,22 @@ def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     if cycle.kind is CycleKind.BACKFILL:
         return nothing_to_do(desk, cycle, "orders", "a backfill places nothing")
-    answered = answer(desk, cycle)
-    if answered is not None:
-        return answered
-    if not desk.broker.capabilities.in_place:
-        return nothing_to_do(desk, cycle, "orders", "the desk's process does not run: nothing was sent")
-    with desk.ledger.lease(lease_name(desk)) as fence:
-        return place(desk, fence, cycle)
+    deadline = time.monotonic() + LEASE_WAIT_SECONDS
+    while True:
+        answered = answer(desk, cycle)
+        if answered is not None:
+            return answered
+        if not desk.broker.capabilities.in_place:
+            return nothing_to_do(desk, cycle, "orders", "the desk's process does not run: nothing was sent")
+        with ExitStack() as held:
+            try:
+                fence = held.enter_context(desk.ledger.lease(lease_name(desk), wait_seconds=1))
+            except LedgerUnavailable:
+                # A desk that is just coming up has it, and answers in a moment.
+                if time.monotonic() >= deadline:
+                    raise
+                continue
+            return place(desk, fence, cycle)
 
 
 def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
@@ -65,9 +78,13 @@ def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
         settle(desk, tally)
     with desk.ledger.transaction() as tx:
         in_force(desk, tx)
-    adopt_orders(desk, tally)
+    try:
+        adopt_orders(desk, tally)
+        withdrawn(desk, tally)
+    except BrokerNotReady as unready:
+        tally.count("broker_not_ready")
+        tally.notes.append(unready.message)
     recover(desk, fence, tally)
-    withdrawn(desk, tally)
     protect(desk, fence, tally)
     for row in _released(desk, cycle):
         _release(desk, fence, cycle, row, tally)

@@ -7,6 +7,7 @@ takes its lease finds the request. A desk counts as there while its health row i
 import time
 from typing import Any
 
+from trading_pipeline import __version__
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -34,9 +35,27 @@ def health_name(desk: Desk) -> str:
 
 
 def attended(desk: Desk) -> bool:
-    """Whether a desk's process is there and takes requests."""
+    """Whether a desk's process is there and takes requests.
+
+    Raises:
+        LedgerCorrupt: It is there and does not trust the record: nothing is sent by anybody.
+        ServiceError: It is of another version than this process.
+    """
     health = desk.ledger.health(health_name(desk))
-    return health is not None and health.age < SILENT_SECONDS and health.content.get("state") == READY
+    if health is None or health.age >= SILENT_SECONDS:
+        return False
+    told = health.content
+    if told["state"] == READ_ONLY:
+        raise LedgerCorrupt(
+            f"Nothing is sent: {'; '.join(told['trouble'])}", value=READ_ONLY,
+            rule="nothing is sent on a record that cannot be trusted (INVARIANTS 3.4)", remedy="run `trading verify`, and restore a backup",
+        )
+    if told["state"] == READY and told["version"] != __version__:
+        raise ServiceError(
+            f"The desk is of version {told['version']}, this is {__version__}.", value=told["version"],
+            rule="who asks and who sends run the same code", remedy="start `trading up` again",
+        )
+    return bool(told["state"] == READY)
 
 
 def present(desk: Desk) -> dict[str, Any]:
@@ -49,7 +68,6 @@ def present(desk: Desk) -> dict[str, Any]:
 
 def answer(desk: Desk, cycle: Cycle) -> StepResult | None:
     """Ask the desk's process to place a cycle's orders and wait for it; None when none is there, or it has gone meanwhile."""
-    _raise_read_only(desk)
     if not attended(desk):
         return None
     payload = {"cycle": cycle.cycle_id, "request": encode(cycle)}
@@ -64,15 +82,6 @@ def answer(desk: Desk, cycle: Cycle) -> StepResult | None:
             _raise_refusal(desk, cycle)
             time.sleep(_LOOK_SECONDS)
     return completed(desk.ledger, cycle, "orders")
-
-
-def _raise_read_only(desk: Desk) -> None:
-    health = desk.ledger.health(health_name(desk))
-    if health is not None and health.age < SILENT_SECONDS and health.content.get("state") == READ_ONLY:
-        raise LedgerCorrupt(
-            f"Nothing is sent: {'; '.join(health.content['trouble'])}", value=READ_ONLY,
-            rule="nothing is sent on a record that cannot be trusted (INVARIANTS 3.4)", remedy="run `trading verify`, and restore a backup",
-        )
 
 
 def refuse(desk: Desk, cycle: Cycle, error: TradingError) -> None:

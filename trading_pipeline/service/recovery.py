@@ -13,7 +13,7 @@ from trading_pipeline.errors import UnknownName
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import anchoring
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.emergency import RECOVERY, carry_out, journal_stop, last_report, recorded, write_down
+from trading_pipeline.service.emergency import RECOVERY, carry_out, journal_stop, last_report, mirror, recorded, write_down
 from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
 
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
@@ -57,18 +57,6 @@ def merge_journal(desk: Desk) -> int:
                 tx.append(NewEvent(fact.type, fact.stream, fact.key, payload, desk.now(), fact.actor))
     desk.journal.merged(lines)
     return len(waiting)
-
-
-def mirror(desk: Desk) -> None:
-    """Have a file for every stop that the ledger has: it says stopped, so it is stopped, and the next restored ledger will be too."""
-    latched = recorded(desk, desk.ledger, None)
-    standing = desk.latch.stops()
-    if latched is not None and all(stop.strategy is not None for stop in standing):
-        desk.latch.stop(latched)
-    files = {stop.strategy for stop in standing}
-    for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
-        if row["name"] not in files:
-            desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
 
 
 def _merge_stop(desk: Desk, fact: NewEvent) -> None:

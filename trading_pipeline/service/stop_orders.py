@@ -2,18 +2,18 @@
 
 The ledger says which orders there are; without it the broker is asked, and ours are those whose client ids are of our making
 (invariant 13). An order is done when the broker states its end, never because it does not show it: that has to be proven, and until
-then it is unknown. Orders of other hands are listed and left alone.
+then it is unknown. Orders of other hands are listed and left alone. No error of ours ends a round: it is told, and the rest is done.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.orders import TERMINAL, WORKING, OrderClass, OrderState, OrderType, Side, TimeInForce
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.errors import BrokerError, BrokerNotReady, Conflict, LedgerError, LedgerUnavailable, StorageError, TradingError
+from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable, TradingError
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Stop
 from trading_pipeline.service.adoption import is_ours
 from trading_pipeline.service.desk import Desk
@@ -21,10 +21,15 @@ from trading_pipeline.service.patience import together, within
 from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import Tally
 
+T = TypeVar("T")
 OPEN_ORDERS = tuple(state.value for state in WORKING)
 CANCELS_AT_ONCE = 8
+LEDGER_SECONDS = 2.0
+"""How long an emergency waits for the ledger before it goes on without."""
 ANSWER_SECONDS = 10.0
-"""For a broker, or for the ledger to be read or to book what the broker says."""
+"""For a broker, and for everything that it says to be booked."""
+IN_LEDGER, IN_JOURNAL = "ledger", "journal"
+"""Where a stop is written down beside its file."""
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
 _OVER = (*(state.value for state in TERMINAL), OrderState.NOT_PLACED.value)
 
@@ -56,7 +61,7 @@ class Report:
 
     stop: Stop
     record: str
-    """Where the stop is written down beside its file: `ledger`, `journal`, or why nowhere."""
+    """`IN_LEDGER`, `IN_JOURNAL`, or why nowhere."""
     ended: tuple[Line, ...]
     """Confirmed by the broker or proven: cancelled, or over before the cancel came."""
     open: tuple[Line, ...]
@@ -102,67 +107,104 @@ def withheld(rows: Sequence[Row]) -> set[str]:
 class _Seen:
     """What broker and ledger say, as far as they say anything."""
 
-    trouble: list[str]
-    booked: list[Row] | None = None
-    """Orders of the scope that are not over, by the ledger; None when it cannot be read."""
     shown: list[BrokerOrder] | None = None
     """All that the broker shows open."""
-    owners: Mapping[str, Row] | None = None
+    booked: list[Row] | None = None
+    """Orders of the scope that are not over, by the ledger; None when it cannot be read."""
+    owners: Mapping[str, Row] = field(default_factory=dict)
     """The rows of what the broker shows."""
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One round's questions, with what went wrong. A ledger that has been silent once is not waited for again."""
+
+    desk: Desk
+    stop: Stop
+    trouble: list[str] = field(default_factory=list)
+    silent: bool = False
+
+    def look(self, record: str) -> _Seen:
+        """What is open now; before the ledger is waited for in vain, what the broker shows is cancelled."""
+        seen = _Seen()
+        try:
+            seen.shown = within(ANSWER_SECONDS, lambda: self.desk.broker.orders(None), _no_broker)
+        except TradingError as error:
+            self.trouble.append(f"the broker cannot be asked: {error.message}")
+        if record != IN_LEDGER:
+            self.cancel(_ours(seen, self.stop) - self.kept(seen))
+        scope: dict[str, Any] = {} if self.stop.strategy is None else {"strategy": self.stop.strategy}
+        try:
+            seen.booked = self.ledger(lambda: self.desk.ledger.find("orders", state=OPEN_ORDERS, **scope))
+            names = [order.client_id for order in seen.shown or ()]
+            seen.owners = {row["client_id"]: row for row in self.rows(names)}
+        except TradingError as error:
+            seen.booked = None
+            self.trouble.append(f"the ledger cannot be read: {error.message}")
+        return seen
+
+    def rows(self, names: Sequence[str]) -> list[Row]:
+        """The ledger's rows of orders."""
+        return self.ledger(lambda: self.desk.ledger.find("orders", client_id=names)) if names else []
+
+    def ledger(self, work: Callable[[], T]) -> T:
+        """Read the ledger, if it has not been silent."""
+        if self.silent:
+            raise _no_ledger()
+        try:
+            return within(LEDGER_SECONDS, work, _no_ledger)
+        except LedgerUnavailable:
+            self.silent = True
+            raise
+
+    def kept(self, seen: _Seen) -> set[str]:
+        """What the settings keep."""
+        return _kept(seen) if self.desk.keep_protective_stops else set()
+
+    def cancel(self, names: Collection[str]) -> None:
+        """Ask the broker for all of them, side by side."""
+        failed = together(self.desk.broker.cancel, sorted(names), threads=CANCELS_AT_ONCE, seconds=ANSWER_SECONDS, otherwise=_no_broker)
+        self.trouble += [f"a cancel was not taken: {message}" for message in sorted({error.message for error in failed.values()})]
+
+    def settle(self) -> None:
+        """Book what the broker says."""
+        tally = Tally("stop", follow_up((), self.desk.today(), self.desk.now(), "stop"))
+        try:
+            within(ANSWER_SECONDS, lambda: settle(self.desk, tally), _no_ledger)
+        except TradingError as error:
+            self.trouble.append(f"what the broker says cannot be booked: {error.message}")
 
 
 def withdraw(desk: Desk, stop: Stop, *, record: str, ended: Mapping[str, Line]) -> Report:
     """One round: find what is ours and open, cancel it, book what became of it, and look again.
 
     Args:
+        record: Where the stop is written down, as in the report.
         ended: What earlier rounds have seen the end of.
     """
-    seen = _look(desk, stop, [])
-    kept = _kept(seen) if desk.keep_protective_stops else set()
-    wanted = sorted(_ours(seen, stop) - kept)
-    failed = together(
-        desk.broker.cancel, wanted, threads=CANCELS_AT_ONCE, seconds=ANSWER_SECONDS,
-        otherwise=lambda: BrokerNotReady(f"The broker has not answered within {ANSWER_SECONDS:g} s."),
-    )
-    trouble = [f"a cancel was not taken: {message}" for message in sorted({str(error.message) for error in failed.values()})]
-    if seen.booked is not None:
-        trouble += _settle(desk)
-    after = _look(desk, stop, [*seen.trouble, *trouble])
-    followed = {*wanted, *(_ours(after, stop) - kept)}
-    lines = _judge(desk, followed, seen, after)
+    asking = _Asking(desk, stop)
+    seen = asking.look(record)
+    kept = asking.kept(seen)
+    wanted = _ours(seen, stop) - kept
+    if record == IN_LEDGER or seen.booked is not None:
+        asking.cancel(wanted)
+        asking.settle()
+    after = asking.look(IN_LEDGER)
+    lines = _judge(asking, wanted | (_ours(after, stop) - kept), seen, after)
     over = dict(ended) | {line.client_id: line for line, state in lines if state == "ended"}
     return Report(
         stop, record, tuple(over.values()), tuple(line for line, state in lines if state == "open"),
         tuple(line for line, state in lines if state == "unknown"), tuple(_lines(kept, after)),
         tuple(_line(order, {}) for order in after.shown or () if not is_ours(order.client_id)),
-        _naked(desk, stop, after), tuple(dict.fromkeys(after.trouble)),
-        complete=after.shown is not None and (after.booked is not None or stop.strategy is None),
+        _naked(asking, after), tuple(dict.fromkeys(asking.trouble)), complete=after.shown is not None and after.booked is not None,
     )
-
-
-def _look(desk: Desk, stop: Stop, trouble: list[str]) -> _Seen:
-    seen = _Seen(trouble)
-    scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
-    try:
-        seen.shown = within(ANSWER_SECONDS, lambda: desk.broker.orders(None), _no_broker)
-    except BrokerError as error:
-        seen.trouble.append(f"the broker cannot be asked: {error.message}")
-    try:
-        seen.booked = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", state=OPEN_ORDERS, **scope), _no_ledger)
-        shown = [order.client_id for order in seen.shown or ()]
-        rows = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", client_id=shown) if shown else [], _no_ledger)
-        seen.owners = {row["client_id"]: row for row in rows}
-    except (LedgerError, StorageError) as error:
-        seen.booked = seen.owners = None
-        seen.trouble.append(f"the ledger cannot be read: {error.message}")
-    return seen
 
 
 def _ours(seen: _Seen, stop: Stop) -> set[str]:
     """What is to be cancelled: open by the ledger, or shown by the broker under a name of ours and of this scope."""
     found = {row["client_id"] for row in seen.booked or ()}
     for order in seen.shown or ():
-        row = (seen.owners or {}).get(order.client_id)
+        row = seen.owners.get(order.client_id)
         if is_ours(order.client_id) and (stop.strategy is None or (row is not None and row["strategy"] == stop.strategy)):
             found.add(order.client_id)
     return found
@@ -175,16 +217,7 @@ def _kept(seen: _Seen) -> set[str]:
     return {o.client_id for o in seen.shown or () if o.ticket.time_in_force is TimeInForce.GTC and o.status is BrokerStatus.WORKING}
 
 
-def _settle(desk: Desk) -> list[str]:
-    tally = Tally("stop", follow_up((), desk.today(), desk.now(), "stop"))
-    try:
-        within(ANSWER_SECONDS, lambda: settle(desk, tally), _no_ledger)
-    except (LedgerError, StorageError, BrokerError, Conflict) as error:
-        return [f"what the broker says cannot be booked: {error.message}"]
-    return []
-
-
-def _judge(desk: Desk, wanted: Collection[str], before: _Seen, after: _Seen) -> list[tuple[Line, str]]:
+def _judge(asking: _Asking, wanted: Collection[str], before: _Seen, after: _Seen) -> list[tuple[Line, str]]:
     """Each order with whether it is `ended`, `open` or `unknown`."""
     names = sorted(wanted)
     if not names:
@@ -192,12 +225,11 @@ def _judge(desk: Desk, wanted: Collection[str], before: _Seen, after: _Seen) -> 
     stated: dict[str, BrokerOrder] = {}
     answered, rows = after.shown is not None, {row["client_id"]: row for row in before.booked or ()}
     try:
-        stated = {order.client_id: order for order in within(ANSWER_SECONDS, lambda: desk.broker.orders(names), _no_broker)}
-    except BrokerError:
+        stated = {order.client_id: order for order in within(ANSWER_SECONDS, lambda: asking.desk.broker.orders(names), _no_broker)}
+    except TradingError:
         answered = False
-    with suppress(LedgerError, StorageError):
-        booked = within(ANSWER_SECONDS, lambda: desk.ledger.find("orders", client_id=names), _no_ledger)
-        rows |= {row["client_id"]: row for row in booked}
+    with suppress(TradingError):
+        rows |= {row["client_id"]: row for row in asking.rows(names)}
     found = []
     for name in names:
         order, row = stated.get(name), rows.get(name)
@@ -210,15 +242,15 @@ def _judge(desk: Desk, wanted: Collection[str], before: _Seen, after: _Seen) -> 
     return found
 
 
-def _naked(desk: Desk, stop: Stop, seen: _Seen) -> tuple[Naked, ...]:
+def _naked(asking: _Asking, seen: _Seen) -> tuple[Naked, ...]:
     """Held shares without a stop at the broker, by the book, or by the broker where the book cannot be read."""
     held: list[Naked] = []
     try:
-        rows = within(ANSWER_SECONDS, lambda: desk.ledger.find("positions"), _no_ledger)
+        rows = asking.ledger(lambda: asking.desk.ledger.find("positions"))
         held = [Naked(row["strategy"], row["symbol"], row["quantity"]) for row in rows if row["quantity"] > 0]
-    except (LedgerError, StorageError):
-        with suppress(BrokerError):
-            positions = within(ANSWER_SECONDS, desk.broker.positions, _no_broker)
+    except TradingError:
+        with suppress(TradingError):
+            positions = within(ANSWER_SECONDS, asking.desk.broker.positions, _no_broker)
             held = [Naked("", symbol, quantity) for symbol, quantity in positions.items() if quantity > 0]
     covered: dict[str, int] = {}
     for order in seen.shown or ():
@@ -227,7 +259,7 @@ def _naked(desk: Desk, stop: Stop, seen: _Seen) -> tuple[Naked, ...]:
             covered[ticket.symbol] = covered.get(ticket.symbol, 0) + ticket.quantity - order.filled_quantity
     naked = []
     for each in held:
-        if stop.strategy in (None, each.strategy) or not each.strategy:
+        if asking.stop.strategy in (None, each.strategy) or not each.strategy:
             here = min(each.quantity, covered.get(each.symbol, 0))
             covered[each.symbol] = covered.get(each.symbol, 0) - here
             if each.quantity > here:
@@ -236,7 +268,7 @@ def _naked(desk: Desk, stop: Stop, seen: _Seen) -> tuple[Naked, ...]:
 
 
 def _lines(names: Collection[str], seen: _Seen) -> list[Line]:
-    return [_line(order, seen.owners or {}) for order in seen.shown or () if order.client_id in names]
+    return [_line(order, seen.owners) for order in seen.shown or () if order.client_id in names]
 
 
 def _line(order: BrokerOrder, rows: Mapping[str, Row]) -> Line:
@@ -253,4 +285,4 @@ def _no_broker() -> TradingError:
 
 
 def _no_ledger() -> TradingError:
-    return LedgerUnavailable(f"The ledger has not answered within {ANSWER_SECONDS:g} s.")
+    return LedgerUnavailable(f"The ledger has not answered within {LEDGER_SECONDS:g} s.")
