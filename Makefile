@@ -99,6 +99,10 @@ evidence-map: setup ## which test proves which rule, into docs/evidence/invarian
 state-machines: setup ## random walks through six state machines: EXAMPLES=10000 of STEPS=50
 	EXAMPLES=$(or $(EXAMPLES),10000) STEPS=$(or $(STEPS),50) $(PYTHON) -m pytest tests/state_machines --timeout=0 $(ARGS)
 
+.PHONY: stop-drill
+stop-drill: setup ## the emergency stop's times, and every fault of it: N=100 orders to cancel, ONLY=61 for some faults
+	@N=$(or $(N),100) $(PYTHON) -m tests.evidence.stop_drill
+
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock

@@ -63,8 +63,8 @@ class Gone:
 def test_the_latch_stands_before_anything_else_is_tried(stage):
     """52, 55, fault 61."""
     gone = replace(stage.desk, ledger=Gone(), broker=Gone(), journal=Gone(StorageError("full")))
-    with pytest.raises(LedgerUnavailable):
-        emergency.stop(gone, reason="enough", actor=PERSON)
+    report = emergency.stop(gone, reason="enough", actor=PERSON)
+    assert (report.clean, report.complete, "full" in report.record) == (False, False, True)
     assert stage.desk.latch.standing("buyer").reason == "enough"
 
 
@@ -257,7 +257,7 @@ def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_
     """7, 55, fault 61."""
     gone = replace(stage.desk, ledger=Gone())
     report = emergency.stop(gone, reason="enough", actor=PERSON)
-    assert (report.record, len(report.ended), stage.broker.orders(None)) == ("journal", 2, [])
+    assert (report.record, report.clean, len(report.ended), stage.broker.orders(None)) == ("journal", False, 2, [])
     assert "account.latched" not in stage.types()
     recovery.resume_stop(stage.desk)
     types = stage.types()
@@ -271,7 +271,7 @@ def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_
 
 def test_a_locked_ledger_is_waited_for_two_seconds_and_no_longer(stage, monkeypatch):
     """55, fault 30, fault 61."""
-    monkeypatch.setattr(emergency, "LEDGER_SECONDS", 0.1)
+    monkeypatch.setattr(emergency.stop_orders, "LEDGER_SECONDS", 0.1)
     held, done = threading.Event(), threading.Event()
 
     def hold():

@@ -23,7 +23,7 @@ from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
-from trading_pipeline.errors import BrokerNotReady, OutcomeUnknown
+from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable, OutcomeUnknown, StorageError
 
 SCHEMA = "paper"
 _metadata = sa.MetaData(schema=SCHEMA)
@@ -246,7 +246,7 @@ def _execution(row: sa.Row[Any]) -> Execution:
 def _not_ready() -> Iterator[None]:
     try:
         yield
-    except sa.exc.SQLAlchemyError as error:
+    except (sa.exc.SQLAlchemyError, LedgerUnavailable, StorageError) as error:  # The last two: the server cannot be started again.
         text = " ".join(str(getattr(error, "orig", None) or error).split())
         raise BrokerNotReady(
             f"The paper broker's database answered: {text}.", value=type(error).__name__,

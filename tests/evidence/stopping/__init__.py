@@ -1,0 +1,1 @@
+"""The stop drill's world, its measurements, and its faults."""
