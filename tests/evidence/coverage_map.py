@@ -22,8 +22,8 @@ FAMILIES: dict[str, Mapping[int, str]] = {"": INVARIANTS, "fault ": FAULTS, "C":
 TO_PROVE = ("", "fault ", "C")
 """The families of which every number needs a test or a reason; of the others the map shows what is cited."""
 
-_ONE = re.compile(r"(fault |[A-Z])?(\d{1,2})")
-_RANGE = re.compile(r"(faults |[A-Z])?(\d{1,2})-\1?(\d{1,2})")
+_ONE = re.compile(r"([Ff]ault |[A-Z])?(\d{1,2})")
+_RANGE = re.compile(r"([Ff]aults |[A-Z])?(\d{1,2})-\1?(\d{1,2})")
 _MENTION = re.compile(r"\b(invariants?|faults?) \d", re.IGNORECASE)
 
 
@@ -57,11 +57,14 @@ def citations(docstring: str) -> tuple[str, ...]:
 
 def _numbers(token: str) -> list[str]:
     if one := _ONE.fullmatch(token):
-        return [f"{one[1] or ''}{int(one[2])}"]
+        return [f"{_family(one[1])}{int(one[2])}"]
     if several := _RANGE.fullmatch(token):
-        family = "fault " if several[1] == "faults " else several[1] or ""
-        return [f"{family}{number}" for number in range(int(several[2]), int(several[3]) + 1)]
+        return [f"{_family(several[1])}{number}" for number in range(int(several[2]), int(several[3]) + 1)]
     return []
+
+
+def _family(prefix: str | None) -> str:
+    return "fault " if prefix and len(prefix) > 1 else prefix or ""
 
 
 def strays(docstring: str) -> bool:

@@ -18,6 +18,7 @@ EVERY = {f"{family}{number}" for family in TO_PROVE for number in FAMILIES[famil
         ("28, fault 21: counted as the account's.", ("28", "fault 21")),
         ("C1-C3, D17.", ("C1", "C2", "C3", "D17")),
         ("46-48, faults 57-59: one winner.", ("46", "47", "48", "fault 57", "fault 58", "fault 59")),
+        ("Fault 28: the connection breaks.", ("fault 28",)),
         ("65.", ("65",)),
         ("T10, F5: a row of the product counts for itself.", ("T10", "F5")),
         ("10 at $100 and 10 at $102, and what they cost.", ()),

@@ -25,7 +25,7 @@ WAITING: Final = (
     Waiting(
         "credentials of brokers and models",
         "no trading credential and no provider's key exists; the one secret in use is the password of the database",
-        ("78", "79"),
+        ("79",),
     ),
     Waiting(
         "providers of language models",
@@ -49,6 +49,7 @@ LATER: Final = {
     "70": "an alert when the calendar ends within thirty days",
     "72": "an offset measured against a broker or a time server, with the adapters of real brokers",
     "75": "the console; what stands is Dagster's own page",
+    "78": "credentials that only the desk's process reads: none exists yet",
     "81": "an audit and a bill of materials in CI",
     "82": "a hash of code and configuration in `strategy.started`",
     "83": "pages, with the console",

@@ -1,7 +1,7 @@
-"""Approvals: whoever decides, whenever, over bars, waits, pauses and stops, through the real services; each step held against the diagram."""
+"""Approvals: whoever decides, whenever, over bars, waits, pauses and stops, through the real services; each step is in the diagram."""
 
 import tempfile
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from hypothesis import strategies as st
@@ -44,7 +44,7 @@ class Approvals(RuleBasedStateMachine):
         self.seen = 0
         self.state: dict[str, str] = {}
         self.strategy: dict[str, str] = {}
-        self.until: dict[str, object] = {}
+        self.until: dict[str, datetime] = {}
         """When a proposal, or an approved action, is over."""
         self.hash: dict[str, str] = {}
         self.approved_by: dict[str, str] = {}
@@ -172,7 +172,7 @@ class Approvals(RuleBasedStateMachine):
 
     def _follow(self, event: Event) -> None:
         data = event.payload
-        name = data["action_id"] if "action_id" in data else ""
+        name = data.get("action_id", "")
         match event.type:
             case E.LLM_ACTION_GENERATED if data["action"] != "hold":
                 assert name not in self.state
