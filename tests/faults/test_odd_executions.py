@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper_faults import Correct, Overfill, Slow, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
@@ -142,4 +143,26 @@ def test_an_execution_that_is_restated_with_other_shares_sets_its_order_aside_on
         assert stage.row("orders", part="entry")["state"] == "quarantined"
     assert len(stage.events(E.ORDER_QUARANTINED)) == 1
     assert stage.row("positions")["quantity"] == 50
+    assert stage.verifies()
+
+
+class Mishearing(LatchedBroker):
+    """Takes an order and confirms another."""
+
+    def submit(self, ticket, permit):
+        order = super().submit(ticket, permit)
+        return replace(order, ticket=replace(order.ticket, quantity=10 * ticket.quantity))
+
+
+def test_an_order_that_the_broker_heard_otherwise_is_cancelled_and_its_symbol_halted(stage):
+    """24: bytes sent and bytes confirmed are compared."""
+    stage = stage.restarted(broker=Mishearing(stage.broker, stage.desk.latch))
+    stage.cycle()
+    entry = stage.row("orders", part="entry")
+    assert entry["reason"] == "quantity 50 was sent, 500 was heard"
+    assert entry["state"] == "quarantined"
+    assert [order for order in stage.broker.orders() if order.client_id == NAME] == []
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    [told] = stage.events(E.POSITION_UNPROTECTED)
+    assert told.payload["reason"] == "unknown_order", "what had filled is a person's, and nothing more is sent in the symbol"
     assert stage.verifies()

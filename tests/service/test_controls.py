@@ -1,8 +1,10 @@
 """Controls: create, start, pause, resume, finish, revise; and the pause that a failed run brings."""
 
+import hashlib
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from importlib.metadata import version
 
 import pytest
 
@@ -23,6 +25,15 @@ E = EventType
 @pytest.fixture
 def stage(tmp_path):
     return floor(tmp_path, market(bars("AAPL"), bars("IBM")), OPEN)
+
+
+def test_a_start_names_the_code_and_the_definition_it_starts(stage):
+    """82."""
+    controls.create(stage.desk, strategy(), actor=PERSON)
+    controls.start(stage.desk, "buyer", actor=PERSON)
+    [started] = stage.events(E.STRATEGY_STARTED)
+    assert started.payload["version"] == version("trading-pipeline")
+    assert started.payload["spec_digest"] == hashlib.sha256(stage.row("strategies")["spec"].encode()).hexdigest()
 
 
 def test_a_strategy_is_created_as_a_draft_and_started_by_name(stage):

@@ -1,10 +1,12 @@
 """What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import date
 from typing import Any
 
+from trading_pipeline import __version__
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
@@ -68,7 +70,10 @@ def start(desk: Desk, name: str, *, actor: str) -> StrategyState:
         if differences:
             tx.append(_event(desk, EventType.STRATEGY_NOT_READY, name, "desk", reason="; ".join(differences)))
             return StrategyState.NOT_READY
-        tx.append(_event(desk, EventType.STRATEGY_STARTED, name, actor))
+        row = tx.get("strategies", name)
+        assert row is not None
+        code = {"version": __version__, "spec_digest": hashlib.sha256(row["spec"].encode()).hexdigest()}
+        tx.append(_event(desk, EventType.STRATEGY_STARTED, name, actor, **code))
         return StrategyState.RUNNING
 
 

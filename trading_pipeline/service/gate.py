@@ -8,6 +8,7 @@ A crash in between leaves a question that `settlement` asks the broker; nothing 
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -99,6 +100,7 @@ def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, int
     return Verdict("approval", Outcome.ALLOW if decided and under == versions else Outcome.DENY, measured, told.format(*versions))
 
 
+_ECHOED = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
 _WHILE_DOUBTED = {
     (EventType.ORDER_REJECTED, OrderState.UNKNOWN.value): EventType.ORDER_REJECTED,
     (EventType.ORDER_REJECTED, OrderState.CANCEL_PENDING.value): EventType.ORDER_CANCELED,
@@ -111,6 +113,9 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
     try:
         order = desk.broker.submit(ticket, permit)
         facts = {"broker_order_id": order.broker_order_id}
+        wrong = _misheard(ticket, order.ticket)
+        if wrong:
+            type_, facts, heard = EventType.ORDER_QUARANTINED, facts | {"reason": wrong}, "quarantined"
     except (BrokerRefused, BrokerNotReady) as refusal:
         type_, facts, heard = EventType.ORDER_REJECTED, {"reason": refusal.message}, "rejected"
     except BrokerError as unknown:
@@ -126,6 +131,16 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
                 told = facts if each is row else {name: value for name, value in facts.items() if name != "broker_order_id"}
                 tally.saw(tx.append(order_event(said, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
     tally.count(heard)
+    if heard == "quarantined":
+        tally.notes.append(f"the order {ticket.client_id} is set aside and cancelled: {facts['reason']}")
+        with suppress(BrokerNotReady):
+            desk.broker.cancel(ticket.client_id)
+
+
+def _misheard(sent: Ticket, echoed: Ticket) -> str:
+    """Where the broker's answer is about another order than was sent (invariant 24), in words; empty when it is the same."""
+    told = {name: (getattr(sent, name), getattr(echoed, name)) for name in _ECHOED}
+    return "; ".join(f"{name} {meant} was sent, {heard} was heard" for name, (meant, heard) in told.items() if meant != heard)
 
 
 def denial_ahead(desk: Desk, intent: OrderIntent, mismatched: Mapping[str, str], *, release: datetime | None = None) -> str:
