@@ -9,7 +9,7 @@ import pytest
 
 from tests.evidence.report import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def test_a_hundred_kills_lose_and_double_nothing_and_every_wrong_order_path_is_seen_to_fail() -> None:

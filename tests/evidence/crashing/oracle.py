@@ -146,7 +146,8 @@ def compare(books: Books, *, restored: bool = False) -> Findings:
         found.say(DIFFERENT, f"booked ${books.booked_cash}, the broker has ${books.cash}")
     for symbol, held in sorted(books.held.items()):
         protected = _protected(books, symbol)
-        if held < 0 or (held > 0 and protected < held):
+        # What a restored ledger adopts is nobody's to protect: the account is latched until a person has looked.
+        if held < 0 or (not restored and protected < held):
             found.say(NAKED, f"of {held} shares of {symbol} at the broker, working exits cover {protected}")
     return found
 
