@@ -23,7 +23,7 @@ from trading_pipeline.service.steps import Tally
 
 T = TypeVar("T")
 OPEN_ORDERS = tuple(state.value for state in WORKING)
-CANCELS_AT_ONCE = 8
+CANCELS_AT_ONCE = 16
 LEDGER_SECONDS = 2.0
 """How long an emergency waits for the ledger before it goes on without."""
 ANSWER_SECONDS = 10.0

@@ -14,6 +14,7 @@ from math import prod
 from types import MappingProxyType
 
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperBook, PaperOrder, PaperSettings, Progress, Quirks
+from trading_pipeline.adapters.brokers.paper_cancels import GatheredCancels
 from trading_pipeline.adapters.brokers.paper_checks import check_funds, check_hours, check_permit, check_ticket
 from trading_pipeline.adapters.brokers.paper_engine import Matching, SplitDay, advance
 from trading_pipeline.adapters.brokers.paper_faults import (
@@ -74,6 +75,7 @@ class PaperBroker:
         self._settings = settings or PaperSettings()
         self._faults = faults or FaultPlan()
         self._splits = splits
+        self._cancels = GatheredCancels(self._cancel)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -119,9 +121,12 @@ class PaperBroker:
         Children for which nothing was filled end with their parent; the others stay, as does the other order of a pair.
         """
         self._call(Call.CANCEL)
-        with self._moved(named=[client_id]) as (book, now):
+        self._cancels.ask(client_id)
+
+    def _cancel(self, client_ids: Sequence[str]) -> None:
+        with self._moved(named=client_ids) as (book, now):
             matching = Matching(book, self._settings)
-            for order in book.named.get(client_id, []):
+            for order in (each for name in client_ids for each in book.named.get(name, [])):
                 if order.open:
                     matching.end(order, BrokerStatus.CANCELED, "canceled on request", now)
 

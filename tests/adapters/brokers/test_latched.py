@@ -1,0 +1,69 @@
+"""The broker behind the latch: a stop is read in the submission itself; queries and cancels always pass."""
+
+import time
+from datetime import UTC, datetime
+
+import pytest
+
+from tests.desks import OPEN, bars, floor, market, strategy
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
+from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.errors import BrokerRefused
+from trading_pipeline.ports import Permit, Stop
+
+STOP = Stop(None, "enough", "user:anna", datetime(2026, 3, 2, tzinfo=UTC))
+
+
+class Recording:
+    """Remembers what reaches it."""
+
+    name, account_id = "paper", "PAPER-1"
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __getattr__(self, name):
+        return lambda *_args: self.calls.append(name)
+
+
+def permit(strategy: str = "dips") -> Permit:
+    return Permit(
+        client_id="A" * 20, digest="", granted_at=OPEN, submitted_seq=1, strategy=strategy, good_until=time.monotonic() + 60,
+    )
+
+
+@pytest.fixture
+def latch(tmp_path) -> LatchFiles:
+    return LatchFiles(tmp_path / "stops")
+
+
+@pytest.mark.parametrize("scope", [None, "dips"])
+def test_nothing_is_sent_under_a_stop_and_the_refusal_is_definite(latch, scope) -> None:
+    """52: the file alone suffices."""
+    inner = Recording()
+    latch.stop(Stop(scope, STOP.reason, STOP.actor, STOP.at))
+    with pytest.raises(BrokerRefused, match="emergency stop"):
+        LatchedBroker(inner, latch).submit(bars(), permit())  # what is sent does not matter: it never is
+    assert inner.calls == []
+
+
+def test_anothers_stop_keeps_nobody_else(latch) -> None:
+    inner = Recording()
+    latch.stop(Stop("trend", STOP.reason, STOP.actor, STOP.at))
+    LatchedBroker(inner, latch).submit(bars(), permit())
+    assert inner.calls == ["submit"]
+
+
+def test_cancels_and_queries_pass_under_a_stop(latch) -> None:
+    """53."""
+    inner = Recording()
+    latch.stop(STOP)
+    broker = LatchedBroker(inner, latch)
+    for call, given in {"cancel": ("A",), "orders": (None,), "executions": (OPEN,), "positions": (), "account": ()}.items():
+        getattr(broker, call)(*given)
+    assert inner.calls == ["cancel", "orders", "executions", "positions", "account"]
+
+
+def test_every_desk_has_its_broker_behind_the_latch(tmp_path) -> None:
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    assert isinstance(stage.desk.broker, LatchedBroker)
