@@ -2,16 +2,20 @@
 
 import time
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
 from tests.desks import OPEN, bars, floor, market, strategy
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.errors import BrokerRefused
-from trading_pipeline.ports import Permit, Stop
+from trading_pipeline.ports import Permit, Stop, Ticket
 
 STOP = Stop(None, "enough", "user:anna", datetime(2026, 3, 2, tzinfo=UTC))
+
+TICKET = Ticket("A" * 20, "AAPL", Side.BUY, 1, OrderType.LIMIT, Decimal(100), None, TimeInForce.DAY)
 
 
 class Recording:
@@ -43,14 +47,14 @@ def test_nothing_is_sent_under_a_stop_and_the_refusal_is_definite(latch, scope) 
     inner = Recording()
     latch.stop(Stop(scope, STOP.reason, STOP.actor, STOP.at))
     with pytest.raises(BrokerRefused, match="emergency stop"):
-        LatchedBroker(inner, latch).submit(bars(), permit())  # what is sent does not matter: it never is
+        LatchedBroker(inner, latch).submit(TICKET, permit())
     assert inner.calls == []
 
 
 def test_anothers_stop_keeps_nobody_else(latch) -> None:
     inner = Recording()
     latch.stop(Stop("trend", STOP.reason, STOP.actor, STOP.at))
-    LatchedBroker(inner, latch).submit(bars(), permit())
+    LatchedBroker(inner, latch).submit(TICKET, permit())
     assert inner.calls == ["submit"]
 
 
