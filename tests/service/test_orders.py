@@ -8,19 +8,35 @@ from itertools import pairwise
 
 from tests.desks import CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
+from trading_pipeline.adapters.brokers.paper_faults import CancelAfter
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.ports import Answer
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.cycle import STEPS, run_cycle
+from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
 from trading_pipeline.service.execution import collect_fills, place_orders
 from trading_pipeline.service.settlement import news
 
 E = EventType
+
+
+class Selling:
+    """A decision maker that sells for one strategy whatever it holds, and leaves the others to another one."""
+
+    provider = "rules"
+
+    def __init__(self, inner, name):
+        self._inner, self._name, self.needs = inner, name, inner.needs
+
+    def decide(self, questions):
+        sell = [Answer(Signal(q.symbol, Action.SELL, Decimal(1), "out"), "rules", "test", "{}") for q in questions]
+        return [mine if q.strategy == self._name else self._inner.decide([q])[0] for q, mine in zip(questions, sell, strict=True)]
 
 
 # The order of facts
@@ -236,6 +252,18 @@ def test_an_external_sale_of_what_a_strategy_holds_is_never_oversold(tmp_path):
     assert stage.broker.positions() == {}
 
 
+def test_a_sale_of_what_somebody_else_has_sold_already_is_denied_and_fails_no_run(tmp_path):
+    """26, 28: one strategy holds none, and the account has fewer than another one's book says."""
+    wants_out = strategy("none", agent=ExpressionAgent("close < 0", "close > 0"), **MINUTES)
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES), wants_out)
+    stage.desk.deciders["rules"] = Selling(stage.desk.deciders["rules"], "none")
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 30)).broker.trade_by_hand("AAPL", Side.SELL, 7, Decimal(100))
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert [row["state"] for row in stage.rows("actions", strategy="none")] == ["denied", "denied"]
+    assert stage.events(E.ORDER_SUBMITTED)[-1].payload["strategy"] == "buyer"
+
+
 def test_collecting_fills_changes_nothing_when_there_is_nothing_new(tmp_path):
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     due = stage.due()
@@ -272,6 +300,23 @@ def test_a_next_order_waits_for_thirty_seconds_after_an_entry_fill(tmp_path):
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "ready"
     stage.go(at(10, 1, 35)).release()
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "consumed"
+
+
+def test_a_fill_counts_for_the_cooldown_though_the_rest_of_its_order_was_canceled(tmp_path):
+    """68: nine shares fill at 10:00:45 and nine at 10:01, and the broker cancels the rest."""
+    source = minute_bars("AAPL", "IBM", volumes={at(9, 59): 90.0, at(10, 0): 90.0})
+    stage = floor(tmp_path, source, at(10, 0, 45), strategy(symbols=("AAPL", "IBM"), **MINUTES))
+    stage.faults.on_every_submit(CancelAfter(18))
+    stage.cycle(Interval.MIN1)
+    assert stage.row("actions", state="ready")["not_before"] == at(10, 1, 15)
+    stage.go(at(10, 1, 5))
+    run_follow_up(stage.desk, follow_up((), DAY, stage.clock.now(), "orders"))
+    entry = stage.row("orders")
+    assert (entry["state"], entry["filled_quantity"]) == ("canceled", 18)
+    stage.go(at(10, 1, 29)).release()
+    assert len(stage.events(E.ORDER_SUBMITTED)) == 1
+    stage.go(at(10, 1, 35)).release()
+    assert len(stage.events(E.ORDER_SUBMITTED)) == 2
 
 
 def test_what_was_held_before_the_book_began_blocks_its_symbol(tmp_path):

@@ -13,6 +13,7 @@ from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval, instant_ns
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import BrokerNotReady, StrategyError
 from trading_pipeline.service import approvals, controls, settlement
@@ -368,3 +369,21 @@ def test_fractions_are_booked_at_the_price_that_the_broker_paid(tmp_path):
     [fact] = later.events(E.CORPORATE_ACTION_SPLIT)
     assert (fact.payload["in_lieu"], Decimal(fact.payload["close"])) == ("180.00", 30)
     assert agrees(later)
+
+
+@pytest.mark.parametrize(("ratio", "sold"), [(2, 18), (2, 50), (1.25, 15), (0.1, 7)])
+def test_what_somebody_else_has_sold_of_a_holding_is_split_with_it(tmp_path, ratio, sold):
+    """28, 31: the strategy's book says 50, the account has fewer; afterwards both are on the new scale, and agree."""
+    stage = floor(tmp_path, stepping(ratio), AT_OPEN - timedelta(days=1), strategy())
+    stage.cycle()
+    stage.go(at(10, day=BEFORE)).broker.trade_by_hand("AAPL", Side.SELL, sold, Decimal(100))
+    settlement.settle(stage.desk, Tally("test", stage.due()))
+    stage.go(at(16, day=BEFORE))
+    close_session(stage.desk, calendar().session(BEFORE))
+    equity = portfolio_of(stage.desk, stage.desk.ledger).equity
+    stage.go(AT_OPEN).cycle()
+    [fact] = stage.events(E.CORPORATE_ACTION_SPLIT)
+    assert {part["strategy"]: part["before"] for part in fact.payload["positions"]} == {"EXTERNAL": -sold, "buyer": 50}
+    assert sum(part["quantity"] for part in fact.payload["positions"]) == stage.broker.positions().get("AAPL", 0)
+    assert portfolio_of(stage.desk, stage.desk.ledger).equity == equity
+    assert agrees(stage)

@@ -48,7 +48,7 @@ class Position:
                 self,
                 quantity=self.quantity + fill.quantity,
                 cost=self.cost + fill.quantity * fill.price + fill.commission,
-                opened_at=self.opened_at if self.quantity > 0 else fill.at,
+                opened_at=self._opened(self.quantity + fill.quantity, fill.at),
             )
         share = self.cost * fill.quantity / self.quantity if self.quantity > 0 else ZERO
         left = self.quantity - fill.quantity
@@ -58,8 +58,14 @@ class Position:
             quantity=left,
             cost=self.cost - sold_cost,
             realised=self.realised + fill.quantity * fill.price - fill.commission - sold_cost,
-            opened_at=self.opened_at if left > 0 else None,
+            opened_at=self._opened(left, fill.at),
         )
+
+    def _opened(self, quantity: int, at: datetime) -> datetime | None:
+        """Since when it is held, once a fill has made it `quantity` shares; below zero too, as when somebody else sold what others hold."""
+        if quantity == 0:
+            return None
+        return self.opened_at if self.quantity * quantity > 0 else at
 
     def after_split(self, ratio: Decimal, quantity: int, paid: Decimal) -> "Position":
         """This position in new shares: its cost goes on, what was paid in lieu of a fraction is a sale of that fraction.
@@ -77,7 +83,7 @@ class Position:
         bought = -paid if exact < quantity else ZERO
         return replace(
             self, quantity=quantity, cost=self.cost - sold + bought, realised=self.realised + paid + bought - sold,
-            opened_at=self.opened_at if quantity > 0 else None,
+            opened_at=self.opened_at if quantity else None,
         )
 
     def unrealised(self, mark: Decimal) -> Decimal:

@@ -146,11 +146,8 @@ class Book:
         """The strategy's last submission or entry fill (D3): protective orders aside, and slices of one action."""
         own = [row for row in self.recent if row["strategy"] == strategy and row["action_id"] != other_than]
         times = [row["submitted_at"] for row in own if row["order_class"] != OrderClass.PROTECTIVE.value]
-        times += [
-            row["updated_at"] for row in own
-            if row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0
-            and row["state"] in (OrderState.FILLED.value, OrderState.PARTIAL.value)
-        ]
+        # Whatever has become of the rest of it since: its last fact is no earlier than its last fill.
+        times += [row["updated_at"] for row in own if row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0]
         return max(times, default=None)
 
     def admit(self, row: Row) -> None:

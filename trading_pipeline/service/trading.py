@@ -157,7 +157,9 @@ def propose(book: Book, cycle: Cycle, spec: StrategySpec, row: Row, measured: Me
         none = Verdict("sizing", Outcome.DENY, "0 shares", "at least 1 share", f"{intent.reason}: {intent.detail}")
         return Proposed(None, OrderClass.ENTRY, Judgement((none,)), book.now)
     release = book.next_release(spec.name)
-    judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if intent.order_class is OrderClass.EXIT and held else intent
+    # Without shares or a price there is nothing to slice: the rules deny it as it is.
+    sliced = intent.order_class is OrderClass.EXIT and held > 0 and intent.reference > 0
+    judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if sliced else intent
     judgement = judge(judged, book.context(spec, intent, release=release))
     if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")
