@@ -1,25 +1,30 @@
 """Strategies: every command at any time, through the real controls, breakers' moves, stops and closes; and who is asked in between."""
 
+import random
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.desks import CLOSE, NEVER, PERSON, at, bars, floor, market, strategy
 from tests.domain.test_state_machines import STRATEGIES
 from tests.state_machines.walking import walk
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
-from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, PauseReason, StrategyState
+from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service import controls, emergency
 from trading_pipeline.service.closing import close_session
 
-NAMES = ("keen", "calm")
+ACTS = {
+    "create": 6, "start": 12, "pause": 8, "resume": 8, "finish": 2, "tighten": 3, "pause_by_itself": 6, "lose_the_broker": 6, "stop": 2,
+    "next_bar": 12, "close": 1, "stop_all": 1,
+}
 BEGUN = {"running", "paused_user", "paused_risk", "not_ready"}
 LEADS = {
     "start": {"draft": "running", "not_ready": "running"},
@@ -33,7 +38,7 @@ FIVE = Interval.MIN5
 
 
 class Strategies(RuleBasedStateMachine):
-    """Two strategies, one of the session and one that stays open, their states beside the ledger's."""
+    """A strategy of the session and one that stays open, their states beside the ledger's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,12 +49,14 @@ class Strategies(RuleBasedStateMachine):
         self.stopped = False
         self.most = Decimal(10_000)
         self.lost_at: dict[str, datetime] = {}
+        for name in ("session-0", "open-0"):
+            self.create(name)
 
-    def _spec(self, name: str):
-        lifetime = Lifetime.SESSION if name == "keen" else Lifetime.OPEN
+    def _spec(self, name: str) -> StrategySpec:
+        lifetime = Lifetime.SESSION if name.startswith("session") else Lifetime.OPEN
         return strategy(name, interval=FIVE, agent=ExpressionAgent(NEVER), lifetime=lifetime)
 
-    def _expect(self, command: str, name: str, allowed: bool, run) -> None:
+    def _expect(self, command: str, name: str, allowed: bool, run: Callable[[], object]) -> None:
         """It happens if it may, and leaves no trace if not."""
         head = self.stage.desk.ledger.head()
         try:
@@ -60,45 +67,58 @@ class Strategies(RuleBasedStateMachine):
         else:
             assert allowed, f"{command} of {name}, which is {self.state.get(name)}, was not refused"
 
-    def _command(self, command: str, name: str, run) -> None:
+    def _command(self, command: str, name: str, run: Callable[[], object]) -> None:
         after = LEADS[command].get(self.state.get(name, ""))
         barred = self.stopped and command in ("start", "resume")
         self._expect(command, name, after is not None and not barred, run)
         if after is not None and not barred:
             self.state[name] = after
 
-    @initialize()
-    def begin(self) -> None:
-        """The session is open: a bar was decided on."""
-        self.create("keen")
-        self.start("keen")
-        self.next_bar()
+    @rule(seed=st.integers(0, 2**32))
+    def act(self, seed: int) -> None:
+        """Anything to either of the two, as often as its weight says.
 
-    @rule(name=st.sampled_from(NAMES))
+        One rule for all of it: Hypothesis leaves some rules out of each walk, and a strategy's life needs every kind of command.
+        """
+        chance = random.Random(seed)
+        name = chance.choice([self._newest("session"), self._newest("open")])
+        act = chance.choice([act for act, weight in ACTS.items() for _ in range(weight)])
+        getattr(self, act)(name)
+
+    def _newest(self, kind: str) -> str:
+        """A name is used once: when a strategy is over, the next one takes its place."""
+        known = [name for name in self.state if name.startswith(kind)]
+        return known[-1] if known else f"{kind}-0"
+
     def create(self, name: str) -> None:
-        """A name is used once, for good."""
-        allowed = name not in self.state
+        """The next one once this is over; the same name never again."""
+        kind, _, number = name.partition("-")
+        if self.state.get(name) in ("finished", "emergency_stopped"):
+            self._create(name, allowed=False)
+            name = f"{kind}-{int(number) + 1}"
+        self._create(name, allowed=name not in self.state)
+
+    def _create(self, name: str, *, allowed: bool) -> None:
         self._expect("create", name, allowed, lambda: controls.create(self.stage.desk, self._spec(name), actor=PERSON))
         if allowed:
             self.state[name] = "draft"
 
-    @rule(name=st.sampled_from(NAMES))
     def start(self, name: str) -> None:
+        """Of a draft, or of one that was not ready."""
         self._command("start", name, lambda: controls.start(self.stage.desk, name, actor=PERSON))
 
-    @rule(name=st.sampled_from(NAMES))
     def pause(self, name: str) -> None:
+        """By a person."""
         self._command("pause", name, lambda: controls.pause(self.stage.desk, name, actor=PERSON))
 
-    @rule(name=st.sampled_from(NAMES))
     def resume(self, name: str) -> None:
+        """Whatever it paused for."""
         self._command("resume", name, lambda: controls.resume(self.stage.desk, name, actor=PERSON))
 
-    @rule(name=st.sampled_from(NAMES))
     def finish(self, name: str) -> None:
+        """For good."""
         self._command("finish", name, lambda: controls.finish(self.stage.desk, name, actor=PERSON))
 
-    @rule(name=st.sampled_from(NAMES))
     def tighten(self, name: str) -> None:
         """A revision moves no state, and is refused once a strategy is over."""
         self.most /= 2
@@ -107,15 +127,13 @@ class Strategies(RuleBasedStateMachine):
         allowed = self.state.get(name) in {"draft", *BEGUN}
         self._expect("revise", name, allowed, lambda: controls.revise(self.stage.desk, tighter, actor=PERSON))
 
-    @rule(name=st.sampled_from(NAMES), why=st.sampled_from([PauseReason.RUN_FAILED, PauseReason.REJECTS]))
-    def pause_by_itself(self, name: str, why: PauseReason) -> None:
+    def pause_by_itself(self, name: str) -> None:
         """Only one that runs; whatever else it is, it stays."""
-        ran = controls.pause_by_itself(self.stage.desk, name, why, "as it had to")
+        ran = controls.pause_by_itself(self.stage.desk, name, PauseReason.RUN_FAILED, "as it had to")
         assert ran is (self.state.get(name) == "running")
         if ran:
             self.state[name] = "paused_risk"
 
-    @rule(name=st.sampled_from(NAMES))
     def lose_the_broker(self, name: str) -> None:
         """What the breakers do when it does not answer; here it answers again by the next bar."""
         moved = controls.moved_by_itself(
@@ -125,26 +143,23 @@ class Strategies(RuleBasedStateMachine):
         if moved:
             self.state[name], self.lost_at[name] = "not_ready", self.stage.clock.now()
 
-    @rule(name=st.sampled_from(NAMES))
     def stop(self, name: str) -> None:
         """For good, and again without effect."""
         if name in self.state:
             emergency.stop(self.stage.desk, strategy=name, reason="enough", actor=PERSON)
             self.state[name] = LEADS["stop"].get(self.state[name], self.state[name])
 
-    @precondition(lambda self: len(self.state) == 2)
-    @rule()
-    def stop_all(self) -> None:
+    def stop_all(self, _name: str) -> None:
         """The account's latch: every strategy ends, and none begins."""
         emergency.stop(self.stage.desk, reason="enough", actor=PERSON)
         self.stopped = True
         self.state = {name: LEADS["stop"].get(state, state) for name, state in self.state.items()}
 
-    @precondition(lambda self: self.stage.clock.now() < CLOSE - timedelta(minutes=30))
-    @rule(bars_later=st.sampled_from([1, 1, 3]))
-    def next_bar(self, bars_later: int = 1) -> None:
+    def next_bar(self, _name: str) -> None:
         """Who was not ready goes on, or waits for a person after a quarter of an hour; exactly those that run are asked."""
-        now = self.stage.clock.now() + timedelta(minutes=5) * bars_later
+        now = self.stage.clock.now() + timedelta(minutes=5) * (1 + len(self.state) % 3)
+        if now > CLOSE - timedelta(minutes=15):
+            return
         self.stage.go(now)
         for name in [name for name, state in self.state.items() if state == "not_ready"]:
             self.state[name] = "running" if now - self.lost_at[name] < timedelta(minutes=15) else "paused_user"
@@ -153,14 +168,15 @@ class Strategies(RuleBasedStateMachine):
         asked = {event.payload["strategy"] for event in self.stage.desk.ledger.events(after=head, types=(E.LLM_REQUESTED,))}
         assert asked == {name for name, state in self.state.items() if state == "running"}
 
-    @precondition(lambda self: self.stage.clock.now() < CLOSE)
-    @rule()
-    def close(self) -> None:
+    def close(self, _name: str) -> None:
         """Those of the session finish once they have begun; those that stay open stay as they are."""
+        if self.stage.clock.now() > CLOSE or self.stage.desk.ledger.get("sessions", CLOSE.date().isoformat()) is None:
+            return
         self.stage.go(CLOSE + timedelta(seconds=1))
         close_session(self.stage.desk, self.stage.desk.calendar.session(CLOSE.date()))
-        if self.state.get("keen") in BEGUN:
-            self.state["keen"] = "finished"
+        for name, state in self.state.items():
+            if name.startswith("session") and state in BEGUN:
+                self.state[name] = "finished"
 
     @invariant()
     def they_are_in_the_states_that_the_commands_led_to(self) -> None:
@@ -187,4 +203,4 @@ class Strategies(RuleBasedStateMachine):
 
 def test_a_strategy_is_where_its_commands_led_it_and_stopped_for_good() -> None:
     """17, 49, 51, 54, 57, 58, D9, D10."""
-    walk(Strategies, examples=15, steps=20)
+    walk(Strategies, examples=20, steps=30)
