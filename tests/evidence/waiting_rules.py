@@ -42,7 +42,6 @@ WAITING: Final = (
 
 LATER: Final = {
     "9": "prompts, with the providers of models",
-    "24": "what a broker says of an order it has taken is not compared with the ticket yet",
     "39": "contract ids, with the adapters of real brokers",
     "40": "price bands and market-wide halts, with a source that states them",
     "62": "text that is sent to a model, with its providers",
@@ -51,7 +50,6 @@ LATER: Final = {
     "75": "the console; what stands is Dagster's own page",
     "78": "credentials that only the desk's process reads: none exists yet",
     "81": "an audit and a bill of materials in CI",
-    "82": "a hash of code and configuration in `strategy.started`",
     "83": "pages, with the console",
     "85": "channels of notification; what stands is a program of the user's own",
     "fault 10": "tokens that expire, with the adapters of real brokers",
