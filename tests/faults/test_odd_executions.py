@@ -17,6 +17,7 @@ from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.projections import orders as projection
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import approvals, emergency
+from trading_pipeline.service.settlement import news
 
 D = Decimal
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -166,3 +167,16 @@ def test_an_order_that_the_broker_heard_otherwise_is_cancelled_and_its_symbol_ha
     [told] = stage.events(E.POSITION_UNPROTECTED)
     assert told.payload["reason"] == "unknown_order", "what had filled is a person's, and nothing more is sent in the symbol"
     assert stage.verifies()
+
+
+def test_a_restated_execution_is_news_without_any_cycle(stage):
+    """Fault 20: with every strategy paused nothing else asks the broker again."""
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=2)).release()
+    assert news(stage.desk) == ""
+    [fill] = stage.rows("fills", side="buy")
+    stage.faults.on_executions(Correct(fill["execution_id"], D("99.50")))
+    assert news(stage.desk) == f"restated:{fill['execution_id']}:{fill['seq']}"
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    assert stage.row("fills", side="buy")["price"] == D("99.50")
+    assert news(stage.desk) == ""

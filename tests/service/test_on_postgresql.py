@@ -47,7 +47,8 @@ def three_sessions(desk, clock):
 
 
 def told(ledger):
-    return [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload_text) for e in ledger.events()]
+    """Every fact; under which number of a lease an order went depends on who else has held it."""
+    return [(e.seq, e.stream, e.key, e.type, e.cause, e.actor, e.at, e.payload | {"lease": None}) for e in ledger.events()]
 
 
 @pytest.fixture

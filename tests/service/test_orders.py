@@ -19,8 +19,10 @@ from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Answer
 from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
 from trading_pipeline.service.execution import collect_fills, place_orders
+from trading_pipeline.service.gate import intents_of
 from trading_pipeline.service.settlement import news
 
 E = EventType
@@ -342,3 +344,21 @@ def test_a_strategy_that_asks_a_person_never_sends_without_one(tmp_path):
     stage.release()
     assert stage.row("orders", action_id=paced["action_id"])["reason"] == "approval"
     assert len(stage.events(EventType.ORDER_SUBMITTED)) == 1
+
+
+def test_an_approval_is_good_for_nothing_but_the_order_that_was_shown(tmp_path):
+    """44, 45: what a person saw is compared with what is about to be sent, field by field."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
+    stage.cycle()
+    name = approved(stage)
+    row = stage.row("actions", action_id=name)
+    larger = replace(intent_of(row), quantity=intent_of(row).quantity + 1)
+    stage.go(OPEN + timedelta(seconds=2))
+    turn = follow_up((name,), stage.desk.today(), stage.clock.now(), "release")
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(*intents_of(larger, turn.cycle_id, turn.session, stage.clock.now(), row["last_seq"]))
+    place_orders(stage.desk, turn)
+    [gate] = [event for event in stage.events(E.RISK_EVALUATED) if event.payload["stage"] == "gate"]
+    [verdict] = [each for each in gate.payload["verdicts"] if each["rule"] == "approval"]
+    assert (verdict["outcome"], verdict["measured"]) == ("deny", "another quantity than was shown")
+    assert stage.events(E.ORDER_SUBMITTED) == []

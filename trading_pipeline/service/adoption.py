@@ -97,23 +97,29 @@ def latch(desk: Desk, tx: Transaction, reason: str, tally: Tally) -> None:
     tally.notes.append(f"the account is latched: {reason}")
 
 
+def is_restated(reader: Reader, row: Row, fill: Fill) -> bool:
+    """Whether the broker states a booked execution otherwise, and that is not written down yet."""
+    if (row["quantity"], row["side"]) != (fill.quantity, fill.side.value):
+        order = reader.get("orders", row["client_id"])
+        return order is not None and bool(order["state"] != OrderState.QUARANTINED.value)
+    return bool((row["price"], row["commission"]) != (fill.price, fill.commission))
+
+
 def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally) -> None:
     """Take over what the broker restates of an execution that is booked; a restated quantity or side quarantines its order."""
     row = tx.get("fills", fill.execution_id)
-    if row is None or (row["price"], row["commission"], row["quantity"], row["side"]) == (
-        fill.price, fill.commission, fill.quantity, fill.side.value,
-    ):
+    if row is None or not is_restated(tx, row, fill):
         return
     actor = f"broker:{desk.broker.name}"
     if (row["quantity"], row["side"]) != (fill.quantity, fill.side.value):
         order = tx.get("orders", row["client_id"])
         reason = f"execution {fill.execution_id} was {row['side']} {row['quantity']} and is stated as {fill.side.value} {fill.quantity}"
-        if order is not None and order["state"] != OrderState.QUARANTINED.value:
-            named = {name: order[name] for name in ("client_id", "action_id", "strategy", "symbol")}
-            stream, payload = f"strategy:{order['strategy']}", named | {"reason": reason}
-            key = f"order.quarantined:{fill.execution_id}:{row['seq']}"
-            tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, payload, desk.now(), actor, stored.seq)))
-            tally.notes.append(reason)
+        assert order is not None
+        named = {name: order[name] for name in ("client_id", "action_id", "strategy", "symbol")}
+        stream, payload = f"strategy:{order['strategy']}", named | {"reason": reason}
+        key = f"order.quarantined:{fill.execution_id}:{row['seq']}"
+        tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, payload, desk.now(), actor, stored.seq)))
+        tally.notes.append(reason)
         return
     position = refolded(tx, row, fill)
     key = f"fill.corrected:{fill.execution_id}:{row['seq']}"

@@ -15,7 +15,7 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
 from trading_pipeline.ports import Fence
 from trading_pipeline.service import breakers, handover
-from trading_pipeline.service.accounting import compare_with_broker, reconciled
+from trading_pipeline.service.accounting import reconciled
 from trading_pipeline.service.adoption import adopt_orders
 from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
@@ -23,7 +23,7 @@ from trading_pipeline.service.execution import place, recover, withdrawn
 from trading_pipeline.service.protection import gaps, protect
 from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.settlement import news, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
 
@@ -176,7 +176,7 @@ class _Attendance:
         """Compare the account with the book; a result is a fact when it is another one than before."""
         tally = self._tally()
         adopt_orders(self.desk, tally)
-        found = compare_with_broker(self.desk)
+        found = list(settled_mismatches(self.desk, tally).values())
         if found != self.differences:
             key = f"reconciled:desk:{self.fence.token}:{self.desk.ledger.head()[0]}"
             with self.desk.ledger.transaction() as tx:

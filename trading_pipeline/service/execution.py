@@ -142,15 +142,7 @@ def _released(desk: Desk, cycle: Cycle) -> list[Row]:
 
 
 def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> None:
-    late = _too_late(desk, row)
-    if late:
-        with desk.ledger.transaction() as tx:
-            named = {name: row[name] for name in ("action_id", "strategy", "symbol")}
-            payload = {"cycle": cycle.cycle_id, **named, "reason": late}
-            key = f"action.expired:{row['action_id']}"
-            stream = f"strategy:{row['strategy']}"
-            tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, desk.now(), "rulebook", row["last_seq"])))
-        tally.count("expired")
+    if _expired(desk, cycle, row, tally):
         return
     intent = intent_of(row)
     if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
@@ -176,6 +168,21 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
             tally.saw(tx.append(*intents_of(part, cycle.cycle_id, cycle.session, desk.now(), row["last_seq"])))
         if not gate_and_submit(desk, fence, part, tally):
             return
+
+
+def _expired(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> bool:
+    """Expire an action that comes too late; somebody may have decided otherwise meanwhile, and that stands."""
+    late = _too_late(desk, row)
+    if late:
+        with desk.ledger.transaction() as tx:
+            current = tx.get("actions", row["action_id"])
+            if current is not None and current["state"] in RELEASABLE:
+                named = {name: row[name] for name in ("action_id", "strategy", "symbol")}
+                payload = {"cycle": cycle.cycle_id, **named, "reason": late}
+                key, stream = f"action.expired:{row['action_id']}", f"strategy:{row['strategy']}"
+                tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, desk.now(), "rulebook", current["last_seq"])))
+                tally.count("expired")
+    return bool(late)
 
 
 def _too_late(desk: Desk, row: Row) -> str:

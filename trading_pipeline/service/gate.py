@@ -88,7 +88,7 @@ def judged(reader: Reader, book: Book, spec: StrategySpec, intent: OrderIntent) 
 
 
 def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
-    """In Mode 1 a person's approval of this very action, under the limits as they are (invariants 44, 48); None where none is needed."""
+    """In Mode 1 a person's approval of this very order, under the limits as they are (invariants 44, 48); None where none is needed."""
     if spec.mode is not Mode.APPROVAL or intent.order_class is OrderClass.PROTECTIVE:
         return None
     approval = reader.get("approvals", intent.action_id)
@@ -96,8 +96,26 @@ def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, int
     shown = json.loads(approval["shown"]) if approval is not None else {}
     under = (shown.get("account_limits_version"), shown.get("limits_version"))
     told = "approved under limits {} of the account and {} of the strategy"
-    measured = told.format(*under) if decided else "not approved"
-    return Verdict("approval", Outcome.ALLOW if decided and under == versions else Outcome.DENY, measured, told.format(*versions))
+    other = _other_than_shown(shown, intent) if decided else ""
+    measured = (other or told.format(*under)) if decided else "not approved"
+    fits = decided and not other and under == versions
+    return Verdict("approval", Outcome.ALLOW if fits else Outcome.DENY, measured, told.format(*versions))
+
+
+def _other_than_shown(shown: Mapping[str, Any], intent: OrderIntent) -> str:
+    """Where the order is another than a person saw; empty when it is the same, or less of an exit: slices, and what a target left."""
+    meant = {
+        "account": intent.account, "environment": intent.environment, "strategy": intent.strategy, "symbol": intent.symbol,
+        "side": intent.side.value, "order_class": intent.order_class.value, "order_type": intent.order_type.value,
+        "time_in_force": intent.time_in_force.value, "reference": format(intent.reference, "f"),
+        "limit_price": None if intent.limit_price is None else format(intent.limit_price, "f"),
+        "brackets": [encode(bracket) for bracket in intent.brackets],
+    }
+    changed = [name for name, value in meant.items() if shown.get(name) != value]
+    seen = shown.get("quantity", 0)
+    if intent.quantity > seen or (intent.quantity < seen and intent.order_class is OrderClass.ENTRY):
+        changed.append("quantity")
+    return f"another {', '.join(changed)} than was shown" if changed else ""
 
 
 _ECHOED = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")

@@ -19,7 +19,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, since_funding
+from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, is_restated, since_funding
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
@@ -29,14 +29,20 @@ OPEN_AT_BROKER = (
     OrderState.CANCEL_PENDING.value,
 )
 _ACCEPTED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
+RESTATED_WITHIN = timedelta(days=7)
+"""As far back executions are asked for again where book and broker differ: one may have been restated over a long weekend."""
 OVERLAP = timedelta(days=1)
 """Executions are asked for from this long before the last one booked: each is applied once by its id."""
 
 
-def settle(desk: Desk, tally: Tally) -> None:
-    """Ask the broker for executions and states, and write down what is new; one that is not ready is asked again next time (D23)."""
+def settle(desk: Desk, tally: Tally, overlap: timedelta = OVERLAP) -> None:
+    """Ask the broker for executions and states, and write down what is new; one that is not ready is asked again next time (D23).
+
+    Args:
+        overlap: From how long before the last execution booked on; those that are booked may be restated.
+    """
     try:
-        _settle(desk, tally)
+        _settle(desk, tally, overlap)
     except BrokerNotReady as unready:
         tally.count("broker_not_ready")
         tally.notes.append(unready.message)
@@ -45,17 +51,13 @@ def settle(desk: Desk, tally: Tally) -> None:
 def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
     """Where book and broker disagree once everything the broker has said is booked."""
     if mismatches(desk):
-        settle(desk, tally)
+        settle(desk, tally, RESTATED_WITHIN)
         return mismatches(desk)
     return {}
 
 
-def _settle(desk: Desk, tally: Tally) -> None:
-    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
-    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    # A broker may deliver an execution and its correction under one id: what it said last counts.
-    stated = {fill.execution_id: (name, fill) for name, fill in desk.broker.executions(since)}
-    executions = sorted(stated.values(), key=lambda each: each[1].at)
+def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
+    executions = sorted(_stated(desk, _asked_since(desk, overlap)), key=lambda each: each[1].at)
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
@@ -124,16 +126,31 @@ def _given_up(desk: Desk) -> list[Row]:
     return desk.ledger.find("orders", state=OrderState.NOT_PLACED.value, since=("submitted_at", since))
 
 
+def _stated(desk: Desk, since: datetime) -> list[tuple[str, Fill]]:
+    """Executions as the broker states them now: of one delivered with its correction under one id, what was said last."""
+    return list({fill.execution_id: (name, fill) for name, fill in desk.broker.executions(since)}.values())
+
+
+def _asked_since(desk: Desk, overlap: timedelta) -> datetime:
+    """From when on executions are asked for."""
+    newest = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
+    since: datetime = newest[0]["at"] - overlap if newest else desk.calendar.first.open
+    return since
+
+
 def news(desk: Desk) -> str:
     """A name for all that the broker knows and the ledger does not; empty when there is nothing. Writes nothing."""
-    booked = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
-    since = booked[0]["at"] - OVERLAP if booked else desk.calendar.first.open
-    heard = [
-        f"fill:{fill.execution_id}"
-        for name, fill in desk.broker.executions(since)
-        if desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
-        and (desk.ledger.get("orders", name) is not None or since_funding(desk, desk.ledger, fill))
-    ]
+    since = _asked_since(desk, OVERLAP)
+    booked = {row["execution_id"]: row for row in desk.ledger.find("fills", since=("at", since))}
+    heard = []
+    for name, fill in _stated(desk, since):
+        row = booked.get(fill.execution_id)
+        if row is None:
+            new = desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
+            if new and (desk.ledger.get("orders", name) is not None or since_funding(desk, desk.ledger, fill)):
+                heard.append(f"fill:{fill.execution_id}")
+        elif is_restated(desk.ledger, row, fill):
+            heard.append(f"restated:{fill.execution_id}:{row['seq']}")
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     heard += _unsnapshotted(desk)
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
