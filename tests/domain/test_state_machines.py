@@ -53,6 +53,8 @@ NOT_PLACED -> NOT_PLACED FILLED
 INTENT DENIED SUBMITTED UNKNOWN NOT_PLACED LATE_FOUND ACCEPTED PARTIAL -> QUARANTINED
 CANCEL_PENDING CANCELED EXPIRED REJECTED FILLED QUARANTINED -> QUARANTINED
 """)
+LATE_AND_WHOLE = pairs("LATE_FOUND -> FILLED")
+"""Invariant 19: its fills are booked, also the one that fills it before the cancel is asked for."""
 SENT_AGAIN = pairs("CANCEL_PENDING -> CANCEL_PENDING")
 """Crash points C10 and C11: the cancel is sent again, and a partial fill in between is booked."""
 
@@ -68,7 +70,7 @@ DRAFT STARTING RUNNING PAUSED_USER PAUSED_RISK NOT_READY -> EMERGENCY_STOPPED
 
 MACHINES: list[tuple[str, Mapping[Any, frozenset[Any]], type[StrEnum], set[tuple[str, str]]]] = [
     ("actions", approvals.TRANSITIONS, ActionState, ACTIONS),
-    ("orders", orders.TRANSITIONS, OrderState, ORDERS | SENT_AGAIN),
+    ("orders", orders.TRANSITIONS, OrderState, ORDERS | SENT_AGAIN | LATE_AND_WHOLE),
     ("strategies", strategies.TRANSITIONS, StrategyState, STRATEGIES),
 ]
 
