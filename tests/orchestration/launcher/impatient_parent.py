@@ -1,4 +1,4 @@
-"""The launcher's parent with less patience, for tests: `python -m tests.orchestration.launcher_parent SOCKET MODULE VARIABLE...`."""
+"""The parent with less patience: `python -m tests.orchestration.launcher.impatient_parent SOCKET MODULE VARIABLE...`."""
 
 import sys
 from pathlib import Path

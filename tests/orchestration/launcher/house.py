@@ -34,7 +34,7 @@ from trading_pipeline.service import controls
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 from trading_pipeline.settings import Settings
 
-MODULE = "tests.orchestration.launcher_location"
+MODULE = "tests.orchestration.launcher.location"
 CANARY = "wJalrXUtnFEMI-canary"
 PATIENCE_SECONDS = 30.0
 DAY = date(2012, 6, 1)
@@ -92,6 +92,15 @@ def gone(pid: int) -> bool:
     return True
 
 
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    process.suspend()
+    try:
+        yield
+    finally:
+        process.resume()
+
+
 class LauncherHouse:
     """The home, and what a test does to its processes; `parent` may be killed, the next test that asks has a new one."""
 
@@ -110,7 +119,7 @@ class LauncherHouse:
 
     def environment(self) -> dict[str, str]:
         # Dagster takes the first entry of sys.path for the folder of a script, and removes it.
-        path = os.pathsep.join(map(str, [self.reports, Path(__file__).parents[2], self.edited.parent]))
+        path = os.pathsep.join(map(str, [self.reports, Path(__file__).parents[3], self.edited.parent]))
         return {
             **os.environ, "DAGSTER_HOME": str(self.folder / "dagster"), "TRADING_HOME": str(self.folder), "PYTHONPATH": path,
             "PYTHONSAFEPATH": "1", "TRADING_TEST_REPORTS": str(self.reports), "AWS_SECRET_ACCESS_KEY": CANARY, "AGENT_API_KEY": CANARY,
@@ -162,7 +171,7 @@ class LauncherHouse:
     # The parent
 
     def start_parent(self) -> "subprocess.Popen[bytes]":
-        return self._spawn(["tests.orchestration.launcher_parent", str(self.socket), MODULE, "AGENT_API_KEY"], "parent")
+        return self._spawn(["tests.orchestration.launcher.impatient_parent", str(self.socket), MODULE, "AGENT_API_KEY"], "parent")
 
     def parent(self) -> psutil.Process:
         """The one that serves, or a new one."""
