@@ -15,9 +15,12 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tests.conftest import execute
 from tests.desks import PERSON, calendar
 from tests.evidence import report
 from tests.evidence.crashing.points import Trap
@@ -27,6 +30,7 @@ from tests.evidence.stopping.faults import FAULTS, SKIPPED
 from tests.evidence.stopping.world import World, hurried, resting, source
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
+from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import emergency
 
@@ -37,9 +41,10 @@ FEW = 2
 
 
 def latch_times(many: int) -> list[float]:
-    """Milliseconds of a latch, each in a folder of its own, beside where a home would be."""
+    """Milliseconds of a latch, each in a folder of its own that was opened before, as a home is."""
     folder, found = Path(tempfile.mkdtemp(prefix="tp-", dir=os.environ.get("DRILL_FOLDER"))), []
     for number in range(many):
+        keep_reserve(folder / str(number) / "stops")
         latch = LatchFiles(folder / str(number) / "stops")
         stop = Stop(None, "drill", PERSON, datetime.now(UTC))
         began = time.perf_counter()
@@ -72,40 +77,40 @@ def blocked_times(running: EmbeddedPostgres, folder: Path, rounds: int) -> list[
     """Milliseconds from the press to the last commit of a submission, by a process that submits all the time."""
     found = []
     for number in range(rounds):
-        world = _world(running, folder, f"blocked_{number}", HAMMERED)
-        world.begin(hurried(HAMMERED))
-        trap = Stamping()
-        child = Child(lambda world=world, trap=trap: world.cycle(trap))  # type: ignore[misc]
-        with world.desk() as desk:
-            while trap.seen[0] < 2 + number % 3:
-                time.sleep(0.0005)
-            pressed = time.monotonic()
-            emergency.stop(desk, reason="drill", actor=PERSON)
-        child.wait()
-        found.append(max(0.0, (trap.seen[1] - pressed) * 1000))
-        for wrong in world.wrong():
-            report.progress(f"FAIL blocked: {wrong}")
+        with home(running, folder, f"blocked_{number}", HAMMERED) as world:
+            world.begin(hurried(HAMMERED))
+            trap = Stamping()
+            child = Child(lambda world=world, trap=trap: world.cycle(trap))  # type: ignore[misc]
+            with world.desk() as desk:
+                while trap.seen[0] < 2 + number % 3:
+                    time.sleep(0.0005)
+                pressed = time.monotonic()
+                emergency.stop(desk, reason="drill", actor=PERSON)
+            child.wait()
+            found.append(max(0.0, (trap.seen[1] - pressed) * 1000))
+            for wrong in world.wrong():
+                report.progress(f"FAIL blocked: {wrong}")
         report.progress(f"blocked after {found[-1]:.1f} ms; {trap.seen[0]} of {HAMMERED} orders had been sent")
     return found
 
 
 def cancel_times(running: EmbeddedPostgres, folder: Path, many: int) -> tuple[float, float]:
     """Milliseconds from the press until so many cancels were taken by the broker, and until each was confirmed and booked."""
-    world = _world(running, folder, "cancels", many)
-    world.begin(resting(many))
-    world.cycle()
     sent: list[float] = []
-    with world.desk() as desk:
-        working, cancel = len(desk.broker.orders(None)), desk.broker.cancel
+    with home(running, folder, "cancels", many) as world:
+        world.begin(resting(many))
+        world.cycle()
+        with world.desk() as desk:
+            working, cancel = len(desk.broker.orders(None)), desk.broker.cancel
 
-        def timed(client_id: str) -> None:
-            cancel(client_id)
-            sent.append(time.perf_counter())
+            def timed(client_id: str) -> None:
+                cancel(client_id)
+                sent.append(time.perf_counter())
 
-        desk.broker.cancel = timed  # type: ignore[method-assign]
-        began = time.perf_counter()
-        ended = emergency.stop(desk, reason="drill", actor=PERSON)
-        whole = (time.perf_counter() - began) * 1000
+            desk.broker.cancel = timed  # type: ignore[method-assign]
+            began = time.perf_counter()
+            ended = emergency.stop(desk, reason="drill", actor=PERSON)
+            whole = (time.perf_counter() - began) * 1000
     if (working, len(sent), len(ended.ended), ended.clean) != (many, many, many, True):
         report.progress(f"FAIL cancels: {working} working, {len(sent)} sent, {len(ended.ended)} confirmed, clean {ended.clean}")
     return (max(sent) - began) * 1000, whole
@@ -115,9 +120,9 @@ def play_faults(running: EmbeddedPostgres, folder: Path, only: str) -> tuple[int
     """(played, skipped, wrong)."""
     played = skipped = wrong = 0
     for number, (name, scenario) in enumerate(each for each in FAULTS.items() if only in each[0]):
-        world = _world(running, folder, f"fault_{number}", FEW)
-        world.begin(hurried(FEW))
-        found = scenario(world)
+        with home(running, folder, f"fault_{number}", FEW) as world:
+            world.begin(hurried(FEW))
+            found = scenario(world)
         if found == [SKIPPED]:
             skipped += 1
             report.progress(f"{name}: {SKIPPED}")
@@ -128,9 +133,13 @@ def play_faults(running: EmbeddedPostgres, folder: Path, only: str) -> tuple[int
     return played, skipped, wrong
 
 
-def _world(running: EmbeddedPostgres, folder: Path, name: str, many: int) -> World:
+@contextmanager
+def home(running: EmbeddedPostgres, folder: Path, name: str, many: int) -> Iterator[World]:
+    """A world of its own, gone afterwards: a server that was killed syncs every database it has before it answers."""
     running.ensure_database(name, template=TEMPLATE)
-    return World(running, name, folder / name, source(many))
+    yield World(running, name, folder / name, source(many))
+    execute(running.superuser_url(), f"DROP DATABASE {name} WITH (FORCE)")
+    shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def main() -> int:

@@ -3,10 +3,10 @@
 import pytest
 
 from tests.desks import calendar
-from tests.evidence.crashing.rounds import TEMPLATE, server
-from tests.evidence.stop_drill import blocked_times, cancel_times, latch_times
+from tests.evidence.crashing.rounds import server
+from tests.evidence.stop_drill import blocked_times, cancel_times, home, latch_times
 from tests.evidence.stopping.faults import FAULTS, SKIPPED
-from tests.evidence.stopping.world import World, hurried, source
+from tests.evidence.stopping.world import hurried
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CHOSEN = (
@@ -44,12 +44,9 @@ def test_a_latch_is_written_as_often_as_one_likes() -> None:
 @pytest.mark.parametrize("name", CHOSEN)
 def test_a_stop_holds_whatever_is_broken(house, name: str) -> None:
     """51, 52, 53, 55, 56, C13, fault 60, fault 61, fault 62."""
-    running, folder = house
-    database = f"chosen_{CHOSEN.index(name)}"
-    running.ensure_database(database, template=TEMPLATE)
-    world = World(running, database, folder / database, source(2))
-    world.begin(hurried(2))
-    found = FAULTS[name](world)
+    with home(*house, f"chosen_{CHOSEN.index(name)}", 2) as world:
+        world.begin(hurried(2))
+        found = FAULTS[name](world)
     if found == [SKIPPED]:
         pytest.skip(SKIPPED)
     assert found == []
