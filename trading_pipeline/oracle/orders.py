@@ -195,7 +195,9 @@ def _no_oversell(state: State, fact: Fact) -> Iterator[str]:
             yield from _account_oversold(state, order)
         return
     quantity = whole(fact.data["quantity"])
-    if quantity > held:
+    # A child's execution may be told before its parent's (19): what that may have filled it may have sold.
+    parent = state.open.get(order.parent or "")
+    if quantity > held + (parent.left if parent is not None else 0):
         yield f"{order.client_id} sold {quantity} {order.symbol} of {order.strategy}, which held {held}"
     done = _sold_by_pair(state, order) + quantity
     if order.oco is not None and done > order.quantity:
