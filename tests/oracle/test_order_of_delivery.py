@@ -6,8 +6,10 @@ from decimal import Decimal
 from tests.desks import OPEN, at, bars, floor, market, strategy
 from trading_pipeline.adapters.brokers.paper_faults import Withhold
 from trading_pipeline.domain.cycles import action_id
-from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.orders import Side, client_id
+from trading_pipeline.domain.portfolio import Fill, Position
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
+from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.verification import judge
 
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -27,4 +29,23 @@ def test_a_stop_whose_execution_comes_before_its_entrys_is_booked_and_accuses_no
     stage.go(NEXT_OPEN + timedelta(minutes=2)).release()
     assert [row["side"] for row in stage.rows("fills", order_by="seq")] == ["sell", "buy"]
     assert stage.row("positions")["quantity"] == 0
+    # 50 bought at 100 and sold at 94, less two commissions and what spread and slippage took: what the account has lost.
+    made = strategy_pnl(portfolio_of(stage.desk, stage.desk.ledger))["buyer"]
+    assert made == stage.broker.account().cash - 100_000 < -300
+    assert stage.row("positions")["cost"] == 0
     assert judge(stage.desk.ledger).violations == ()
+
+
+def test_a_purchase_covers_what_was_sold_short_and_the_rest_is_held_at_its_price():
+    """27, 28: 18 sold at 100 by somebody else, then 50 bought at 90 under the same name."""
+    when = OPEN
+    short = Position("EXTERNAL", "AAPL").after(fill("1", Side.SELL, 18, 100, when))
+    assert (short.quantity, short.cost, short.realised, short.opened_at) == (-18, 0, 1_799, when)
+    later = when + timedelta(minutes=1)
+    held = short.after(fill("2", Side.BUY, 50, 90, later))
+    # Of $4,501 for 50 shares, 18 cost 1,620.36; 32 cost 2,880.64.
+    assert (held.quantity, held.cost, held.realised, held.opened_at) == (32, Decimal("2880.64"), Decimal("178.64"), later)
+
+
+def fill(name, side, quantity, price, when):
+    return Fill(name, name, "AAPL", side, quantity, Decimal(price), Decimal(1), when)

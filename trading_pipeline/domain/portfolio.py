@@ -42,12 +42,18 @@ class Position:
     opened_at: datetime | None = None
 
     def after(self, fill: Fill) -> "Position":
-        """This position once the fill is booked; an overfill below zero is booked as it is and shows as negative."""
+        """This position once the fill is booked; an overfill, or a sale told before its purchase, shows as negative."""
         if fill.side is Side.BUY:
+            paid = fill.quantity * fill.price + fill.commission
+            # What is below zero was sold already, and its proceeds are realised: the shares that cover it are realised too.
+            covered = ZERO
+            if self.quantity < 0:
+                covered = (paid * min(fill.quantity, -self.quantity) / fill.quantity).quantize(Decimal("0.00000001"))
             return replace(
                 self,
                 quantity=self.quantity + fill.quantity,
-                cost=self.cost + fill.quantity * fill.price + fill.commission,
+                cost=self.cost + paid - covered,
+                realised=self.realised - covered,
                 opened_at=self._opened(self.quantity + fill.quantity, fill.at),
             )
         share = self.cost * fill.quantity / self.quantity if self.quantity > 0 else ZERO

@@ -56,8 +56,11 @@ def apply(position: Position, change: Execution | tuple[Decimal, int, Decimal]) 
         position.quantity, position.cost = quantity, position.cost - sold + bought
         position.realised += paid + bought - sold
     elif change.side == "buy":
+        covers = min(change.quantity, max(0, -position.quantity))
+        worth = change.quantity * change.price + change.commission
+        position.realised -= worth * covers / change.quantity
+        position.cost += worth * (change.quantity - covers) / change.quantity
         position.quantity += change.quantity
-        position.cost += change.quantity * change.price + change.commission
     else:
         left = position.quantity - change.quantity
         sold = position.cost if left <= 0 else position.cost * change.quantity / position.quantity
