@@ -63,11 +63,12 @@ def raced(place: str) -> Scenario:
 
         trap = Pressing(place, begin)
         # A submitter that is fenced, or finds its order changed, ends: that is what a stop is for.
-        ended = _quiet(lambda: world.cycle(trap))
+        with suppress(TradingError):
+            world.cycle(trap)
         if not trap.pressed:
             return [f"nobody came by {place}"]
         stopper.join(60)
-        return [*ended, *world.wrong()]
+        return world.wrong()
 
     return scenario
 
@@ -225,13 +226,6 @@ FAULTS: dict[str, Scenario] = {
     "61 database gone": database_gone, "61 broker not ready": broker_not_ready, "61 disk full": disk_full,
     "62 twice, at once, restarted, restored": twice_and_restored,
 }
-
-
-def _quiet(work: Callable[[], object]) -> list[str]:
-    """Run a submitter that may end by an error of ours."""
-    with suppress(TradingError):
-        work()
-    return []
 
 
 def _until(done: Callable[[], bool], seconds: float) -> None:
