@@ -122,7 +122,7 @@ def correct(desk: Desk, tx: Transaction, stored: Event, fill: Fill, tally: Tally
         tally.notes.append(reason)
         return
     position = refolded(tx, row, fill)
-    key = f"fill.corrected:{fill.execution_id}:{row['seq']}"
+    key = f"fill.corrected:{fill.execution_id}:{tx.head()[0]}"
     payload = fill_payload(desk, row["client_id"], row["strategy"], fill) | {
         "price_before": row["price"], "commission_before": row["commission"], "cost": position.cost, "realised": position.realised,
     }

@@ -24,6 +24,7 @@ from trading_pipeline.domain.strategies import StrategySpec, StrategyState
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, strategy_pnl
+from trading_pipeline.service.coverage import Coverage
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.outside import Outside, look
 from trading_pipeline.service.track_record import TrackRecord, track_record
@@ -61,6 +62,7 @@ class Book:
     granted: Mapping[str, Decimal]
     """What a person lets the day's loss exceed its limit by, by scope: `account`, `strategy:NAME` (D12)."""
     track: TrackRecord
+    coverage: Coverage
 
     @classmethod
     def at_hand(cls, desk: Desk, reader: Reader) -> "Book":
@@ -77,13 +79,15 @@ class Book:
         actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
         actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
         recent = reader.find("orders", since=("submitted_at", now - timedelta(days=1)))
+        orders = reader.find("orders", state=(*_WORKING, *_UNRESOLVED))
         return cls(
-            desk=desk, outside=outside, portfolio=portfolio, orders=reader.find("orders", state=(*_WORKING, *_UNRESOLVED)),
+            desk=desk, outside=outside, portfolio=portfolio, orders=orders,
             recent=recent, actions=list(actions.values()), strategies={row["name"]: row for row in reader.find("strategies")},
             limits=limits.effective, account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
             granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
             track=track_record(desk, reader, recent),
+            coverage=Coverage(reader, (row for row in orders if row["side"] == Side.SELL.value)),
         )
 
     @property
@@ -113,9 +117,7 @@ class Book:
                 if row["oco"] in groups:
                     continue
                 groups.add(row["oco"])
-            parent = next((other for other in self.orders if other["client_id"] == row["parent"]), None)
-            if parent is None or parent["state"] == OrderState.PARTIAL.value:
-                total += row["quantity"] - row["filled_quantity"]
+            total += self.coverage.left(row)
         return total
 
     def next_release(self, strategy: str, *, queued: bool = True) -> datetime:

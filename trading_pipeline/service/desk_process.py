@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
 from trading_pipeline.ports import Fence
 from trading_pipeline.service import breakers, handover
@@ -20,7 +21,7 @@ from trading_pipeline.service.adoption import adopt_orders
 from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import place, recover, withdrawn
-from trading_pipeline.service.protection import gaps, protect
+from trading_pipeline.service.protection import is_exposed, protect
 from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.service.settlement import news, settle, settled_mismatches
@@ -165,9 +166,11 @@ class _Attendance:
         tally = self._tally()
         if always or news(self.desk):
             settle(self.desk, tally)
+        if self.desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value), limit=1):
+            # Left behind by an error on the way: nobody else is on the way while this process holds the lease.
             recover(self.desk, self.fence, tally)
         withdrawn(self.desk, tally)
-        if gaps(self.desk.ledger):
+        if is_exposed(self.desk.ledger):
             protect(self.desk, self.fence, tally)
         for note in tally.notes:
             self.say(note)

@@ -6,13 +6,13 @@ lease then places what the entry's record says, as protective orders of their ow
 strategy asked for no stop is nobody's business here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from math import prod
 
-from trading_pipeline.domain.events import EventType, NewEvent, instant_from
+from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, OrderType, Side
 from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.projections import Row
@@ -20,16 +20,17 @@ from trading_pipeline.domain.rules.standing import PROTECTIVE_STATES
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.split_holdings import restated_price
 from trading_pipeline.ports import Fence, Reader
+from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
-from trading_pipeline.service.settlement import settled_mismatches
+from trading_pipeline.service.settlement import cancel, settled_mismatches
 from trading_pipeline.service.steps import Tally
 
 _WORKS = tuple(state.value for state in WORKING)
-_UNDER_WAY = (*_WORKS, OrderState.INTENT.value)
 _PROTECTED_BY = tuple(state.value for state in PROTECTIVE_STATES)
 _FOUND_LATE = timedelta(days=5)
 """An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
+_LOST = (OrderState.CANCELED.value, OrderState.REJECTED.value, OrderState.EXPIRED.value)
 _PATIENCE = timedelta(seconds=30)
 """A broker that has just rejected a stop is not asked again at once."""
 
@@ -47,11 +48,13 @@ class Gap:
     """How many times they have been placed."""
     since_seq: int
     """The last fact about the position or these orders."""
+    alone: tuple[Row, ...] = ()
+    """Targets at work whose stops are not."""
 
     @property
     def part(self) -> str:
         """Of the bracket: `1`, `2` ..."""
-        return _bracket(self.stop)
+        return bracket_of(self.stop)
 
 
 def gaps(reader: Reader) -> list[Gap]:
@@ -63,11 +66,11 @@ def gaps(reader: Reader) -> list[Gap]:
         strategy = reader.get("strategies", position["strategy"])
         if strategy is None or strategy["state"] not in _PROTECTED_BY:
             continue
-        place = {"strategy": position["strategy"], "symbol": position["symbol"]}
         entries = reader.find("orders", client_id=_bought_by(reader, position))
         if entries:
+            place = {"strategy": position["strategy"], "symbol": position["symbol"]}
             actions = {entry["action_id"] for entry in entries}
-            exits = reader.find("orders", side=Side.SELL.value, state=_UNDER_WAY, **place)
+            exits = reader.find("orders", side=Side.SELL.value, state=_WORKS, **place)
             stood = reader.find("orders", action_id=actions, order_class=OrderClass.PROTECTIVE.value, order_by="intent_seq", **place)
             found += _gaps_of(reader, position, entries, exits, stood)
     return found
@@ -82,34 +85,39 @@ def _bought_by(reader: Reader, position: Row) -> set[str]:
 
 
 def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Sequence[Row], stood: Sequence[Row]) -> list[Gap]:
-    """Shares that neither a stop nor an exit under way covers, shared out over the brackets that lack a stop.
+    """Shares that neither a stop nor an exit at work covers, shared out over the brackets that lack some.
 
     Args:
         entries: The orders that bought what is held.
-        exits: All orders under way that sell of it.
+        exits: All orders at work that sell of it.
         stood: The stops and targets that the entries had, and those placed for them later, in order.
     """
-    bought = {row["client_id"]: row["filled_quantity"] for row in entries}
-    selling = (row for row in exits if row["order_class"] != OrderClass.PROTECTIVE.value or row["order_type"] == OrderType.STOP.value)
-    # A child waits for its parent: it covers at most what that has bought.
+    coverage = Coverage(reader, [*exits, *stood])
     naked: int = position["quantity"]
-    for row in selling:
-        naked -= _left(row) if row["parent"] is None else min(_left(row), bought.get(row["parent"], 0))
+    for row in exits:
+        if row["order_class"] != OrderClass.PROTECTIVE.value:
+            naked -= row["quantity"] - row["filled_quantity"]
+        elif row["order_type"] == OrderType.STOP.value:
+            naked -= coverage.left(row)
+    # Shares and prices from before a split are not those of now: then the newest bracket stands for all that is naked.
+    split = any(each.effective_at > position["opened_at"] for each in booked_splits(reader, position["symbol"]))
     found = []
     for rows in _brackets(entries, stood):
         stops = [row for row in rows if row["order_type"] == OrderType.STOP.value]
         sent = [row for row in stops if row["submitted_at"] is not None]
-        if naked <= 0 or not sent or any(row["state"] in _UNDER_WAY for row in stops):
+        if naked <= 0 or not sent:
             continue
-        split = _split_since(reader, position["symbol"], stops[-1]["updated_at"]) != 1
-        left = naked if split else _released(rows, stood, bought) - sum(row["filled_quantity"] for row in rows)
-        quantity = min(left, naked)
+        covered = sum(coverage.left(row) for row in stops if row["state"] in _WORKS)
+        lacking = naked if split else coverage.share(rows[0]) - sum(row["filled_quantity"] for row in rows) - covered
+        quantity = min(lacking, naked)
         if quantity > 0:
             naked -= quantity
             targets = [row for row in rows if row["order_type"] == OrderType.LIMIT.value]
             last = max(position["last_seq"], *(row["last_seq"] for row in rows))
             target = targets[-1] if targets else None
-            found.append(Gap(position["strategy"], position["symbol"], quantity, sent[-1], target, len(stops), last))
+            stopped = {row["oco"] for row in stops if row["state"] in _WORKS}
+            alone = tuple(row for row in targets if row["state"] in _WORKS and row["oco"] not in stopped)
+            found.append(Gap(position["strategy"], position["symbol"], quantity, sent[-1], target, len(stops), last, alone))
     return found
 
 
@@ -119,27 +127,32 @@ def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
     found: list[list[Row]] = []
     for entry in newest_first:
         own = [row for row in stood if row["action_id"] == entry["action_id"]]
-        found += [[row for row in own if _bracket(row) == number] for number in sorted({_bracket(row) for row in own})]
+        found += [[row for row in own if bracket_of(row) == number] for number in sorted({bracket_of(row) for row in own})]
     return found
 
 
-def _released(rows: Sequence[Row], stood: Sequence[Row], bought: Mapping[str, int]) -> int:
-    """Shares of a bracket that its entry did buy: the first bracket is served first."""
-    first = rows[0]
-    before: int = sum(
-        row["quantity"] for row in stood
-        if row["parent"] == first["parent"] and row["order_type"] == OrderType.STOP.value and _bracket(row) < _bracket(first)
-    )
-    size: int = first["quantity"]
-    return min(size, max(0, bought.get(first["parent"], 0) - before))
+def is_exposed(reader: Reader) -> bool:
+    """Whether `protect` has anything to do."""
+    return bool(gaps(reader) or _broken(reader))
 
 
 def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
-    """Place again what is missing; what cannot be placed is a fact that asks for a person."""
+    """Place again what is missing; what cannot be placed is a fact that asks for a person.
+
+    The rest of an entry whose bracket has broken while it was filling is cancelled first: which of its shares the brackets that are
+    left stand for, only its end can tell.
+    """
+    broken = _broken(desk.ledger)
+    if broken:
+        cancel(desk, broken, "its stop is gone while it is filling", "desk", tally)
     for gap in gaps(desk.ledger):
         if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
             continue
-        [stop, *others] = orders_for(desk, gap)
+        if gap.alone:
+            # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
+            cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
+            continue
+        [stop, *others] = orders_for(desk, desk.ledger, gap)
         denied = denial_ahead(desk, stop, settled_mismatches(desk, tally))
         if denied:
             _alarm(desk, gap, denied, tally)
@@ -152,24 +165,33 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
             _alarm(desk, gap, "the broker or the gate did not take the stop", tally)
 
 
-def orders_for(desk: Desk, gap: Gap) -> list[OrderIntent]:
-    """The stop, and the target that it pairs with where that has ended too."""
-    generation = gap.generation + 1
-    ratio = _split_since(desk.ledger, gap.symbol, gap.stop["updated_at"])
-    stop_price = restated_price(gap.stop["stop_price"], ratio, OrderType.STOP)
-    quantity = split_exit(gap.quantity, max(stop_price, gap.stop["reference"] / ratio))[0]
-    group = f"{gap.stop['action_id'][:24]}-{gap.part}.{generation}"
-    target = gap.target if gap.target is not None and gap.target["state"] not in _WORKS else None
-    reference = (gap.stop["reference"] / ratio).quantize(Decimal("0.0001"))
+def _broken(reader: Reader) -> list[Row]:
+    """Entries that have bought something, are still at work, and have lost a stop."""
+    filling = reader.find("orders", state=OrderState.PARTIAL.value, order_class=OrderClass.ENTRY.value)
+    if not filling:
+        return []
+    lost = reader.find("orders", parent=[row["client_id"] for row in filling], state=_LOST, order_type=OrderType.STOP.value)
+    parents = {row["parent"] for row in lost}
+    return [row for row in filling if row["client_id"] in parents]
+
+
+def orders_for(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
+    """The stop, and the target that it pairs with if it had one."""
+    generation, splits = gap.generation + 1, booked_splits(reader, gap.symbol)
+    stop_price = restated_price(gap.stop["stop_price"], scale_of(gap.stop, splits), OrderType.STOP)
+    since = (split.ratio for split in splits if split.effective_at > gap.stop["intent_at"])
+    reference = (gap.stop["reference"] / prod(since, start=Decimal(1))).quantize(Decimal("0.0001"))
+    quantity = split_exit(gap.quantity, max(stop_price, reference))[0]
+    group = None if gap.target is None else f"{gap.stop['action_id'][:24]}-{gap.part}.{generation}"
     stop = protective_intent(
-        gap.stop, part=f"stop-{gap.part}.{generation}", quantity=quantity, environment=desk.environment, reference=reference,
-        oco=group if target is not None else gap.stop["oco"], limit_price=None, stop_price=stop_price,
+        gap.stop, part=f"stop-{gap.part}.{generation}", quantity=quantity, environment=desk.environment, reference=reference, oco=group,
+        limit_price=None, stop_price=stop_price,
     )
-    if target is None:
+    if gap.target is None:
         return [stop]
     pair = protective_intent(
-        target, part=f"target-{gap.part}.{generation}", quantity=quantity, environment=desk.environment, reference=reference, oco=group,
-        limit_price=restated_price(target["limit_price"], ratio, OrderType.LIMIT), stop_price=None,
+        gap.target, part=f"target-{gap.part}.{generation}", quantity=quantity, environment=desk.environment, reference=reference, oco=group,
+        limit_price=restated_price(gap.target["limit_price"], scale_of(gap.target, splits), OrderType.LIMIT), stop_price=None,
     )
     return [stop, pair]
 
@@ -195,21 +217,3 @@ def _alarm(desk: Desk, gap: Gap, reason: str, tally: Tally) -> None:
         tally.saw(tx.append(NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq)))
     tally.count("unprotected")
     tally.notes.append(f"{gap.quantity} shares of {gap.symbol} held by {gap.strategy} have no stop: {reason}")
-
-
-def _split_since(reader: Reader, symbol: str, then: datetime) -> Decimal:
-    """New shares for one that the order was written in: resting orders are restated with the split, ended ones are not."""
-    splits = (event.payload for event in reader.events(types=(EventType.CORPORATE_ACTION_SPLIT,)))
-    return prod(
-        (Decimal(data["ratio"]) for data in splits if data["symbol"] == symbol and instant_from(data["effective_at"]) > then),
-        start=Decimal(1),
-    )
-
-
-def _bracket(row: Row) -> str:
-    """`1` of `stop-1`, `target-1` and of what was placed for them later, `stop-1.2`."""
-    return str(row["part"]).partition("-")[2].partition(".")[0]
-
-
-def _left(row: Row) -> int:
-    return int(row["quantity"] - row["filled_quantity"])

@@ -150,7 +150,9 @@ def news(desk: Desk) -> str:
             if new and (desk.ledger.get("orders", name) is not None or since_funding(desk, desk.ledger, fill)):
                 heard.append(f"fill:{fill.execution_id}")
         elif is_restated(desk.ledger, row, fill):
-            heard.append(f"restated:{fill.execution_id}:{row['seq']}")
+            heard.append(f"restated:{fill.execution_id}:{fill.price}:{fill.commission}")
+    left = desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None)
+    heard += [f"intent:{row['client_id']}" for row in left if desk.now() >= row["intent_at"] + SECOND_LOOK]
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     heard += _unsnapshotted(desk)
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}

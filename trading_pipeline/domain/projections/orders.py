@@ -128,7 +128,7 @@ def _fill_corrected(event: Event, tables: Tables) -> None:
     fill = require(tables, "fills", (data["execution_id"],), event)
     flow = fill["quantity"] * (Decimal(data["price"]) - fill["price"]) * (-1 if fill["side"] == Side.BUY else 1)
     flow -= Decimal(data["commission"]) - fill["commission"]
-    fill.update(price=Decimal(data["price"]), commission=Decimal(data["commission"]), seq=event.seq)
+    fill.update(price=Decimal(data["price"]), commission=Decimal(data["commission"]))
     tables.put("fills", fill)
     position = require(tables, "positions", (data["strategy"], data["symbol"]), event)
     position.update(cost=Decimal(data["cost"]), realised=Decimal(data["realised"]), last_seq=event.seq)

@@ -83,7 +83,7 @@ class Orders:
         if data["order_class"] == OrderClass.PROTECTIVE.value:
             place = data["strategy"], data["symbol"]
             wanted = [gap for gap in gaps(self._then.past) if (gap.strategy, gap.symbol) == place]
-            intents = [intent for gap in wanted for intent in orders_for(self._then.desk(event.at), gap)]
+            intents = [intent for gap in wanted for intent in orders_for(self._then.desk(event.at), self._then.past, gap)]
         else:
             action = self._then.past.get("actions", data["action_id"])
             assert action is not None
