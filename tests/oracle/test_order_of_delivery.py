@@ -4,7 +4,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 from tests.desks import OPEN, at, bars, floor, market, strategy
-from trading_pipeline.adapters.brokers.paper_faults import Withhold
+from trading_pipeline.adapters.brokers.paper_faults import Overfill, Withhold
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.portfolio import Fill, Position
@@ -33,6 +33,18 @@ def test_a_stop_whose_execution_comes_before_its_entrys_is_booked_and_accuses_no
     made = strategy_pnl(portfolio_of(stage.desk, stage.desk.ledger))["buyer"]
     assert made == stage.broker.account().cash - 100_000 < -300
     assert stage.row("positions")["cost"] == 0
+    assert judge(stage.desk.ledger).violations == ()
+
+
+def test_what_a_broker_sells_beyond_an_exit_is_booked_and_accuses_nobody(tmp_path):
+    """18, 26, fault 18: three shares too many, of a position that is closed."""
+    spec = strategy(agent=ExpressionAgent("close == 100", "close == 100"))
+    stage = floor(tmp_path, market(bars()), OPEN, spec)
+    stage.cycle()
+    stage.faults.on_every_submit(Overfill(3))
+    stage.go(NEXT_OPEN).cycle()
+    assert stage.row("positions")["quantity"] == stage.broker.positions()["AAPL"] == -3
+    assert stage.row("orders", order_class="X")["state"] == "quarantined"
     assert judge(stage.desk.ledger).violations == ()
 
 

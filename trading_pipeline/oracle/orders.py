@@ -194,7 +194,8 @@ def _no_oversell(state: State, fact: Fact) -> Iterator[str]:
         elif order.head:
             yield from _account_oversold(state, order)
         return
-    quantity = whole(fact.data["quantity"])
+    # What exceeds the order is the broker's doing: it is booked, and quarantines (18).
+    quantity = min(whole(fact.data["quantity"]), order.left)
     # A child's execution may be told before its parent's (19): what that may have filled it may have sold.
     parent = state.open.get(order.parent or "")
     if quantity > held + (parent.left if parent is not None else 0):
