@@ -119,7 +119,7 @@ def main() -> int:
             "days": tally.days, "violations": len(tally.violations), "sessions": tally.sessions, "events": tally.events,
             "invariants": len({row.number for row in INVARIANTS}), "invariant_checks": tally.looked.total(),
             "looks_at_the_account": tally.looks, "orders": tally.orders, "fills": tally.fills, "faults": tally.struck.total(),
-            "days_without_any": tally.calm, "seconds": round(tally.seconds, 1),
+            "calm_days": tally.calm, "seconds": round(tally.seconds, 1),
         },
         {"violations": tally.days},
         (

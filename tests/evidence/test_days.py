@@ -39,12 +39,12 @@ def test_a_missing_rule_is_seen(monkeypatch):
     original = gate.judge
 
     def lenient(intent, context):
-        return Judgement(tuple(verdict for verdict in original(intent, context).verdicts if verdict.rule != "forbidden_symbol"))
+        return Judgement(tuple(verdict for verdict in original(intent, context).verdicts if verdict.rule != "penny_stock"))
 
     monkeypatch.setattr(gate, "judge", lenient)
     monkeypatch.setattr("trading_pipeline.service.trading.judge", lenient)
-    seeds = [seed for seed in range(1, 200) if "TQQQ" in planned(seed).symbols][:6]
-    assert any("invariant 39" in each for each in run(seeds).violations)
+    seeds = [seed for seed in range(1, 200) if "PNNY" in planned(seed).symbols and planned(seed).persona == "hostile"][:8]
+    assert any("invariant 66" in each for each in run(seeds).violations)
 
 
 def test_a_lost_execution_is_seen(monkeypatch):

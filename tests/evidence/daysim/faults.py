@@ -14,7 +14,7 @@ from typing import Any
 from tests.desks import Killed
 from tests.evidence.hostile_replies import draw, perfect, written
 from trading_pipeline.adapters.brokers.paper_book import Execution
-from trading_pipeline.adapters.brokers.paper_faults import Call, CallFault, DeliveryFault, FaultPlan, SubmitFault
+from trading_pipeline.adapters.brokers.paper_faults import Call, CallFault, FaultPlan, SubmitFault
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.replies import parse_reply
 from trading_pipeline.errors import ServiceError
@@ -84,7 +84,6 @@ class Line(FaultPlan):
         super().__init__()
         self._struck = struck
         self._seen: set[str] = set()
-        self.withheld: set[str] = set()
 
     def of_submit(self, client_id: str) -> tuple[SubmitFault, ...]:
         """As the plan says; an order asks several times and is counted once."""
@@ -108,21 +107,10 @@ class Line(FaultPlan):
             self._struck.update(f"executions: {type(fault).__name__}" for fault in self._deliveries)
         return found
 
-    def on_executions(self, *faults: DeliveryFault) -> "Line":
-        """As the plan's, remembering what is kept back."""
-        self.withheld = {fault.client_id for fault in faults if hasattr(fault, "client_id")}
-        super().on_executions(*faults)
-        return self
-
     def clear(self) -> None:
         """Everything works again."""
         self.on_every_submit().on_executions()
         self._calls.clear()
-
-    @property
-    def clean(self) -> bool:
-        """Whether nothing is wrong with the line now."""
-        return not (self._every_submit or self._deliveries or any(self._calls.values()))
 
 
 @dataclass

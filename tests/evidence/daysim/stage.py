@@ -54,7 +54,7 @@ class Stage:
         source = market(*bars_of(plan), splits=plan.splits, name="simulated")
         self.floor = floor(folder, source, plan.sessions[0].open, limits=plan.limits, settings=plan.settings)
         self.ledger = self.floor.desk.ledger
-        self.watch = Watch(self.ledger, self.floor.book)
+        self.watch = Watch(self.ledger, self.floor.book, self.struck)
         self.model = Model(plan.persona, Random(plan.seed * 7 + 2), self.fuse)
         self.process: _Attendance | None = None
         self._lease, self._turning = ExitStack(), False

@@ -32,10 +32,11 @@ class Watch:
 
     ledger: Ledger
     book: MemoryBook
+    struck: Counter[str]
+    """What has gone wrong so far, by kind."""
     violations: list[str] = field(default_factory=list)
     by_hand: set[str] = field(default_factory=set)
     """Symbols of which somebody else has sold shares that were ours: a resting stop may then sell short."""
-    overfilled: bool = False
     oracle: Oracle = field(default_factory=Oracle)
     types: Counter[str] = field(default_factory=Counter)
     looks: int = 0
@@ -79,7 +80,7 @@ class Watch:
             real = truth.get(fill["execution_id"])
             if real is None or (real.symbol, real.side.value, real.quantity) != (fill["symbol"], fill["side"], fill["quantity"]):
                 found.append(f"the ledger has booked {fill['execution_id']}, which the account does not have so")
-        if not self.overfilled:
+        if not self.struck["submit: Overfill"]:
             short = {symbol: many for symbol, many in book.positions.items() if many < 0 and symbol not in self.by_hand}
             found += [f"short: the account has {many} {symbol}" for symbol, many in short.items()]
             found += [f"oversold: {each}" for each in _oversold(book, self.by_hand)]

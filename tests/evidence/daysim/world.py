@@ -14,6 +14,7 @@ from trading_pipeline.adapters.brokers.paper_faults import (
     Empty,
     LoseRequest,
     NotReady,
+    Overfill,
     Refuse,
     RejectLater,
     Repeat,
@@ -23,7 +24,6 @@ from trading_pipeline.adapters.brokers.paper_faults import (
 )
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import EXTERNAL
-from trading_pipeline.service import settlement
 
 D = Decimal
 
@@ -43,6 +43,7 @@ def weather(stage: Stage) -> None:
                     (
                         LoseRequest(), DropReply(), DropReply(), Refuse("not today"), NotReady(), late, late,
                         RejectLater(timedelta(seconds=dice.choice((0, 5, 90)))), CancelAfter(dice.randint(1, 40)),
+                        Overfill(dice.randint(1, 5)),
                     )
                 )
             )
@@ -88,8 +89,6 @@ def _restate(stage: Stage) -> None:
             return
         at = stage.dice.randrange(len(book.executions))
         before = book.executions[at]
-        if before.fill.at <= book.executions[-1].fill.at - settlement.OVERLAP + timedelta(hours=8):
-            return  # nobody asks for what is older
         price = (before.fill.price * D(stage.dice.choice(("0.99", "1.01")))).quantize(D("0.0001"))
         sign = 1 if before.fill.side is Side.BUY else -1
         book.executions[at] = replace(before, fill=replace(before.fill, price=price))
