@@ -25,6 +25,8 @@ from trading_pipeline.oracle.oracle import INVARIANTS
 
 ONE_DAYS_OWN = frozenset({"nonce", "hash", "pressed_at", "verdict_hash", "shown"})
 """What differs when a seed is played again: a nonce is drawn by the system's own generator, hashes follow, a stop says when by the wall."""
+NO_FAULTS = ("refused", "by hand", "clock", "stop", "model")
+"""What a day may have and be called calm: people, others, sleep and odd replies, but no fault of the line and no dead process."""
 TOLD = 20
 
 
@@ -34,7 +36,7 @@ class Tally:
 
     days: int = 0
     calm: int = 0
-    """Days to which nothing happened."""
+    """Days whose line and processes held."""
     sessions: int = 0
     events: int = 0
     looks: int = 0
@@ -52,7 +54,7 @@ class Tally:
         watch = day.watch
         self.days += 1
         self.sessions += len(day.plan.sessions)
-        self.calm += not any(day.struck.values())
+        self.calm += all(kind.startswith(NO_FAULTS) for kind in day.struck)
         self.events += watch.oracle.events
         self.looks += watch.looks
         self.orders += watch.types["order.submitted"]

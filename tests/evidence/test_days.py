@@ -13,6 +13,7 @@ from trading_pipeline.domain.risk import Judgement
 from trading_pipeline.service import gate, settlement
 
 
+@pytest.mark.timeout(600)
 def test_a_hundred_days_keep_every_invariant():
     """11-19, 26-28, 30, 44, 47, 51-54, 58, 65-69, faults 4-7, fault 17, faults 19-22, fault 24, fault 50: at random, after every event."""
     tally = run(range(1, 101))

@@ -18,6 +18,7 @@ from trading_pipeline.service.anchoring import restored
 from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.protection import gaps
+from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.timetable import due_cycles, record_missed
 
 AFTERWARDS = tuple(timedelta(minutes=each) for each in (2, 4, 7, 12, 20))
@@ -135,6 +136,7 @@ class Day(Stage):
         """After the last look: what must be so when everything has come through."""
         turn = follow_up((), self.desk.today(), self.desk.now(), "last look")
         self.run("the last look", turn, lambda: run_follow_up(self.desk, turn))
+        self.step("the last comparison", lambda: settlement.settled_mismatches(self.desk, Tally("days", turn)))
         self.watch.end()
         for session in self.plan.sessions:
             known = self.ledger.get("sessions", session.day.isoformat())

@@ -4,6 +4,7 @@ Runs, people and the desk's process use the real service through ports that may 
 whenever a run waits for its pulse, one after the other, never in a thread: the same seed gives the same day.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -191,9 +192,25 @@ class _Waited(MortalLedger):
         return self._inner.health(name)
 
 
+class _Time:
+    """The monotonic clock of who waits for the desk: what it waits for has happened, or will not."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def monotonic(self) -> float:
+        """Half a second later each time."""
+        self._seconds += 0.5
+        return self._seconds
+
+    def sleep(self, seconds: float) -> None:
+        """At once."""
+        self._seconds += seconds
+
+
 @contextmanager
 def one_after_the_other() -> Iterator[None]:
-    """The threads of a stop, in the order of their names: chance is the seed's alone."""
+    """No thread, no waiting, no disk to wait for: the threads of a stop in the order of their names, so that chance is the seed's alone."""
 
     def together(work: Callable[[str], object], names: Any, **_: Any) -> dict[str, TradingError]:
         failed = {}
@@ -207,8 +224,10 @@ def one_after_the_other() -> Iterator[None]:
     def within(_seconds: float, work: Callable[[], Any], _otherwise: object) -> Any:
         return work()
 
-    with patch.object(stop_orders, "together", together), patch.object(stop_orders, "within", within), patch.object(
-        emergency, "within", within
-    ):
+    with ExitStack() as changed:
+        for where, what, instead in (
+            (stop_orders, "together", together), (stop_orders, "within", within), (emergency, "within", within),
+            (handover, "time", _Time()), (os, "fsync", lambda _: None),
+        ):
+            changed.enter_context(patch.object(where, what, instead))
         yield
-
