@@ -17,7 +17,9 @@ from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.projections import orders as projection
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import approvals, emergency
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.cycle import run_cycle
+from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.steps import Tally
 
 D = Decimal
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -180,3 +182,47 @@ def test_a_restated_execution_is_news_without_any_cycle(stage):
     stage.go(OPEN + timedelta(seconds=5)).release()
     assert stage.row("fills", side="buy")["price"] == D("99.50")
     assert news(stage.desk) == ""
+
+
+def test_a_fill_of_an_order_that_rests_is_booked_however_late_it_is_published(tmp_path):
+    """20, 25: other fills have been booked for days when the source catches up."""
+    days = [date(2024, 8, 29), date(2024, 8, 30), date(2024, 9, 3)]
+    fallen = {at(9, 30, day=days[0]): (100.0, 100.0, 94.0, 94.0)}
+    sizing = FractionSizing(fraction=D("0.05"), stop=D("0.05"))
+    specs = strategy("a", sizing=sizing), strategy("m", symbols=("MSFT",), agent=ExpressionAgent("close > 0", "close > 0"))
+    silent = [at(9, 30, day=day) for day in days]
+    stage = floor(tmp_path, market(bars(without=silent), bars("MSFT")), OPEN, *specs)
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    for day in days[1:]:
+        stage.go(at(9, 30, 1, day=day)).cycle()
+        stage.go(at(9, 31, day=day)).release()
+    assert max(fill["at"] for fill in stage.rows("fills", symbol="MSFT")) > at(9, 30, day=days[1])
+    stage = stage.restarted(market=market(bars(at=fallen), bars("MSFT"))).go(at(15, 30, day=days[2]))
+    stage.release()
+    assert stage.row("positions", symbol="AAPL")["quantity"] == stage.broker.positions().get("AAPL", 0) == 0
+    assert news(stage.desk) == ""
+
+
+def test_an_order_that_arrives_after_it_was_given_up_is_cancelled_by_its_own_answer(stage):
+    """15, 53: a request that hung on the wire; it was cancelled meanwhile and proven absent."""
+    cycle, broker = stage.due(), stage.desk.broker
+
+    class Slow(LatchedBroker):
+        def submit(self, ticket, permit):
+            again = stage.restarted(broker=broker)
+            again.go(OPEN + timedelta(seconds=3))
+            emergency.stop(again.desk, reason="enough", actor=PERSON)
+            for seconds in (64, 70, 76):
+                again.go(OPEN + timedelta(seconds=seconds))
+                settle(again.desk, Tally("test", cycle))
+            assert again.row("orders", part="entry")["state"] == "canceled"
+            return stage.broker.submit(ticket, permit)
+
+    stage = stage.restarted(broker=Slow(stage.broker, stage.desk.latch))
+    run_cycle(stage.desk, cycle)
+    assert stage.broker.orders() == []
+    settle(stage.restarted(broker=broker).desk, Tally("test", cycle))
+    assert "order.late_found" in stage.types()
+    assert stage.row("orders", part="entry")["state"] in ("canceled", "filled")
+    assert stage.row("orders", part="entry")["filled_quantity"] == stage.broker.positions().get("AAPL", 0)

@@ -362,3 +362,19 @@ def test_an_approval_is_good_for_nothing_but_the_order_that_was_shown(tmp_path):
     [verdict] = [each for each in gate.payload["verdicts"] if each["rule"] == "approval"]
     assert (verdict["outcome"], verdict["measured"]) == ("deny", "another quantity than was shown")
     assert stage.events(E.ORDER_SUBMITTED) == []
+
+
+def test_an_approved_order_found_after_a_crash_is_held_to_the_price_that_was_shown(tmp_path):
+    """44, C2: killed between intent and gate; the price has left the proposal's band since."""
+    moved = {at(10, 2): (101.5, 101.5, 101.5, 101.5)}
+    stage = floor(tmp_path, minute_bars(at=moved), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1, 50))
+    name = approved(stage)
+    row = stage.row("actions", action_id=name)
+    turn = follow_up((name,), stage.desk.today(), stage.clock.now(), "release")
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(*intents_of(intent_of(row), turn.cycle_id, turn.session, stage.clock.now(), row["last_seq"]))
+    stage.go(at(10, 2, 1)).release()
+    assert stage.row("orders")["state"] == "denied"
+    assert "approval" in stage.row("orders")["reason"]

@@ -80,7 +80,7 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     ),
     _S.NOT_PLACED: frozenset({_S.LATE_FOUND, _S.NOT_PLACED, _S.FILLED, _S.QUARANTINED}),
     _S.LATE_FOUND: frozenset({_S.FILLED, _S.CANCEL_PENDING, _S.QUARANTINED}),
-    _S.CANCELED: frozenset({_S.CANCELED, _S.FILLED, _S.QUARANTINED}),
+    _S.CANCELED: frozenset({_S.CANCELED, _S.FILLED, _S.LATE_FOUND, _S.QUARANTINED}),
     _S.EXPIRED: frozenset({_S.EXPIRED, _S.FILLED, _S.QUARANTINED}),
     _S.REJECTED: frozenset({_S.QUARANTINED}),
     _S.FILLED: frozenset({_S.QUARANTINED}),

@@ -34,7 +34,7 @@ ORDER_MOVES: dict[str, dict[str, str]] = {
     "cancel_pending": {
         "order.canceled": "canceled", "order.cancel_requested": "cancel_pending", "order.unknown": "unknown", "order.accepted": "before",
     },
-    "canceled": {}, "expired": {}, "denied": {}, "rejected": {}, "filled": {}, "quarantined": {},
+    "canceled": {"order.late_found": "late_found"}, "expired": {}, "denied": {}, "rejected": {}, "filled": {}, "quarantined": {},
 }
 """3.2, fills aside: an execution is booked in every state (invariant 19). `before`: a cancel was refused. Any state may be quarantined."""
 

@@ -24,7 +24,7 @@ from trading_pipeline.service.execution import place, recover, withdrawn
 from trading_pipeline.service.protection import is_exposed, protect
 from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.settlement import news, settle, settled_mismatches
+from trading_pipeline.service.settlement import cancel_what_is_over, news, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
 
@@ -179,6 +179,7 @@ class _Attendance:
         """Compare the account with the book; a result is a fact when it is another one than before."""
         tally = self._tally()
         adopt_orders(self.desk, tally)
+        cancel_what_is_over(self.desk, tally)
         found = list(settled_mismatches(self.desk, tally).values())
         if found != self.differences:
             key = f"reconciled:desk:{self.fence.token}:{self.desk.ledger.head()[0]}"

@@ -25,7 +25,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent
 from trading_pipeline.service.handover import answer, lease_name
 from trading_pipeline.service.protection import protect
-from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, doubt, settle, settled_mismatches
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, cancel_what_is_over, doubt, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.voiding import void
 
@@ -80,6 +80,7 @@ def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
         in_force(desk, tx)
     try:
         adopt_orders(desk, tally)
+        cancel_what_is_over(desk, tally)
         withdrawn(desk, tally)
     except BrokerNotReady as unready:
         tally.count("broker_not_ready")

@@ -19,7 +19,7 @@ from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
+from trading_pipeline.domain.risk import Judgement, Outcome, Quote, Verdict
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused
@@ -28,7 +28,7 @@ from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.outside import look
-from trading_pipeline.service.settlement import order_event, settled_mismatches
+from trading_pipeline.service.settlement import GIVEN_UP, found_late, order_event, settled_mismatches
 from trading_pipeline.service.steps import Tally, spec_of
 
 PERMIT_SECONDS = 5.0
@@ -83,11 +83,13 @@ def judged(reader: Reader, book: Book, spec: StrategySpec, intent: OrderIntent) 
     """All verdicts on what is about to be sent; the same book gives the same."""
     judgement = judge(intent, book.context(spec, intent, release=None))
     versions = book.account_limits_version or 0, book.strategies[spec.name]["limits_version"]
-    approval = _approved(reader, versions, spec, intent)
+    approval = _approved(reader, versions, spec, intent, book.outside.quotes.get(intent.symbol))
     return judgement if approval is None else Judgement((*judgement.verdicts, approval))
 
 
-def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent) -> Verdict | None:
+def _approved(
+    reader: Reader, versions: tuple[int, int], spec: StrategySpec, intent: OrderIntent, quote: Quote | None,
+) -> Verdict | None:
     """In Mode 1 a person's approval of this very order, under the limits as they are (invariants 44, 48); None where none is needed."""
     if spec.mode is not Mode.APPROVAL or intent.order_class is OrderClass.PROTECTIVE:
         return None
@@ -97,6 +99,8 @@ def _approved(reader: Reader, versions: tuple[int, int], spec: StrategySpec, int
     under = (shown.get("account_limits_version"), shown.get("limits_version"))
     told = "approved under limits {} of the account and {} of the strategy"
     other = _other_than_shown(shown, intent) if decided else ""
+    if approval is not None and quote is not None and not other and not approval["price_low"] <= quote.last <= approval["price_high"]:
+        other = f"the price moved to {quote.last}, outside {approval['price_low']:.4f} to {approval['price_high']:.4f}"
     measured = (other or told.format(*under)) if decided else "not approved"
     fits = decided and not other and under == versions
     return Verdict("approval", Outcome.ALLOW if fits else Outcome.DENY, measured, told.format(*versions))
@@ -148,9 +152,13 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
                 # The broker's number in its answer is the parent's; its children have numbers of their own.
                 told = facts if each is row else {name: value for name, value in facts.items() if name != "broker_order_id"}
                 tally.saw(tx.append(order_event(said, each, told, desk.now(), f"broker:{desk.broker.name}", permit.submitted_seq)))
+            elif type_ is EventType.ORDER_ACCEPTED and each["state"] in GIVEN_UP:
+                found_late(desk, tx, each, facts["broker_order_id"] if each is row else "", tally)
     tally.count(heard)
     if heard == "quarantined":
         tally.notes.append(f"the order {ticket.client_id} is set aside and cancelled: {facts['reason']}")
+    if heard == "quarantined" or row["state"] in (*GIVEN_UP, OrderState.CANCEL_PENDING.value):
+        # It is not wanted any more, or never was: an answer that comes after a stop finds its order working.
         with suppress(BrokerNotReady):
             desk.broker.cancel(ticket.client_id)
 

@@ -19,7 +19,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, is_restated, since_funding
+from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, is_ours, is_restated, since_funding
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
@@ -31,6 +31,8 @@ OPEN_AT_BROKER = (
 _ACCEPTED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
 RESTATED_WITHIN = timedelta(days=7)
 """As far back executions are asked for again where book and broker differ: one may have been restated over a long weekend."""
+SLACK = timedelta(days=1)
+"""A fill may be stamped with its bar's start, before the order went out."""
 OVERLAP = timedelta(days=1)
 """Executions are asked for from this long before the last one booked: each is applied once by its id."""
 
@@ -120,10 +122,13 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
 
 
 def _given_up(desk: Desk) -> list[Row]:
-    """Orders that were not placed, watched until the end of the next session: one may yet appear (invariant 15)."""
+    """Orders that were given up as absent, watched until the end of the next session: one may yet appear (invariant 15)."""
     day = desk.today()
     since = desk.calendar.previous(day).open if day > desk.calendar.first.day else desk.calendar.first.open
-    return desk.ledger.find("orders", state=OrderState.NOT_PLACED.value, since=("submitted_at", since))
+    watched = desk.ledger.find("orders", state=OrderState.NOT_PLACED.value, since=("submitted_at", since))
+    # Cancelled without ever having been heard of: proven absent, or cancelled before it came.
+    canceled = OrderState.CANCELED.value
+    return watched + desk.ledger.find("orders", since=("submitted_at", since), state=canceled, broker_order_id=None, parent=None)
 
 
 def _stated(desk: Desk, since: datetime) -> list[tuple[str, Fill]]:
@@ -132,10 +137,12 @@ def _stated(desk: Desk, since: datetime) -> list[tuple[str, Fill]]:
 
 
 def _asked_since(desk: Desk, overlap: timedelta) -> datetime:
-    """From when on executions are asked for."""
+    """From when on executions are asked for: before the last one booked, and before the oldest order that may still have some."""
     newest = desk.ledger.find("fills", order_by="at", descending=True, limit=1)
     since: datetime = newest[0]["at"] - overlap if newest else desk.calendar.first.open
-    return since
+    live = [row["submitted_at"] for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)] if row["submitted_at"]]
+    oldest: datetime = min([since, *(at - SLACK for at in live)])
+    return oldest
 
 
 def news(desk: Desk) -> str:
@@ -237,7 +244,7 @@ _MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKN
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
 _UNPROVEN = (OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
 """Of these, that the broker does not show them is something to be proven."""
-_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value)
+_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value, OrderState.CANCELED.value)
 """Of these, that the broker shows them working is something to act on."""
 
 
@@ -254,18 +261,56 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         event = order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
         tally.saw(tx.append(event))
         tally.count("accepted")
-    elif row["state"] == OrderState.NOT_PLACED.value and order.status in _WORKS:
-        found = {"reason": "it appeared after it had been given up as not placed", "broker_order_id": order.broker_order_id}
-        tally.saw(tx.append(order_event(EventType.ORDER_LATE_FOUND, row, found, desk.now(), actor)))
-        tally.saw(tx.append(order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), "recovery")))
-        tally.count("late_found")
-        tally.notes.append(f"the order {row['client_id']} of {row['symbol']} appeared late and is cancelled")
+    elif row["state"] in GIVEN_UP and order.status in _WORKS:
+        found_late(desk, tx, row, order.broker_order_id, tally)
     elif order.status in _ENDED and row["state"] in _MAY_END:
         type_, heard = _ENDED[order.status]
         if row["state"] == OrderState.CANCEL_PENDING.value:
             type_, heard = EventType.ORDER_CANCELED, "canceled"
-        tally.saw(tx.append(order_event(type_, row, {"reason": order.reason}, desk.now(), actor)))
+        tally.saw(tx.append(_again(tx, order_event(type_, row, {"reason": order.reason}, desk.now(), actor))))
         tally.count(heard)
+
+
+GIVEN_UP = (OrderState.NOT_PLACED.value, OrderState.CANCELED.value)
+_OVER = (*GIVEN_UP, OrderState.REJECTED.value, OrderState.EXPIRED.value, OrderState.FILLED.value)
+
+
+def found_late(desk: Desk, tx: Transaction, row: Row, broker_order_id: str, tally: Tally) -> None:
+    """An order that was given up works at the broker after all: it is to be cancelled, and what it fills is booked."""
+    actor, found = f"broker:{desk.broker.name}", {"reason": f"it appeared while it was {row['state']}", "broker_order_id": broker_order_id}
+    tally.saw(tx.append(_again(tx, order_event(EventType.ORDER_LATE_FOUND, row, found, desk.now(), actor))))
+    request = order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), "recovery")
+    tally.saw(tx.append(_again(tx, request)))
+    tally.count("late_found")
+    tally.notes.append(f"the order {row['client_id']} of {row['symbol']} appeared late and is cancelled")
+
+
+def cancel_what_is_over(desk: Desk, tally: Tally) -> None:
+    """Cancel orders of ours that the broker shows at work though the ledger has them over: it came late, or it is a person's."""
+    over = {
+        order.client_id for order in desk.broker.orders()
+        if is_ours(order.client_id) and (row := desk.ledger.get("orders", order.client_id)) is not None and row["state"] in _OVER
+    }
+    # Asked again after the ledger was read: one that ended between the two looks is no surprise.
+    for order in desk.broker.orders(over) if over else []:
+        if order.status not in _WORKS:
+            continue
+        with desk.ledger.transaction() as tx:
+            row = tx.get("orders", order.client_id)
+            if row is None or row["state"] not in _OVER:
+                continue
+            if row["state"] in GIVEN_UP:
+                found_late(desk, tx, row, order.broker_order_id, tally)
+            else:
+                said = {"reason": f"it works at the broker and is {row['state']} in the ledger"}
+                actor = f"broker:{desk.broker.name}"
+                tally.saw(tx.append(_again(tx, order_event(EventType.ORDER_QUARANTINED, row, said, desk.now(), actor))))
+        desk.broker.cancel(order.client_id)
+
+
+def _again(tx: Transaction, event: NewEvent) -> NewEvent:
+    """The fact under a name of its own, where it has happened to the order before."""
+    return event if tx.event_by_key(event.key) is None else replace(event, key=f"{event.key}:{tx.head()[0]}")
 
 
 UNRESOLVED = timedelta(minutes=15)
