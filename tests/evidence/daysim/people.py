@@ -76,6 +76,6 @@ def _clear(stage: Stage, name: str) -> None:
     """The account's latch is cleared and a new strategy takes over."""
     account = stage.desk.broker.account_id
     if stage.person("clearing", lambda: emergency.clear(stage.desk, actor=PERSON, typed=account, reason="looked")):
-        stage.asked += 1
-        spec = replace(next(each for each in stage.plan.specs if each.name == name), name=f"{name}-{stage.asked}")
+        stage.successors += 1
+        spec = replace(next(each for each in stage.plan.specs if each.name == name), name=f"{name}-{stage.successors}")
         stage.person("new start", lambda: stage.start(spec))

@@ -51,7 +51,7 @@ class Stage:
         self.plan, self.dice = plan, Random(plan.seed * 7 + 1)
         self.struck: Counter[str] = Counter()
         self.fuse, self.line = Fuse(self.struck), Line(self.struck)
-        self.limits, self.asked, self.dead_runs = plan.limits, 0, 0
+        self.limits, self.successors, self.dead_runs = plan.limits, 0, 0
         source = market(*bars_of(plan), splits=plan.splits, name="simulated")
         self.floor = floor(folder, source, plan.sessions[0].open, limits=plan.limits, settings=plan.settings)
         self.ledger = self.floor.desk.ledger
