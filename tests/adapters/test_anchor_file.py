@@ -65,6 +65,17 @@ class TestAnchorFile(AnchorsContract):
         assert anchors.all() == [anchor(20), anchor(30)]
         assert len(path.read_text().splitlines()) == 4
 
+    @pytest.mark.parametrize("line", [
+        "[" * 100_000, '{"seq": 1e999, "hash": "00", "at": "2026-03-02T14:30:00Z"}',
+        '{"seq": -5, "hash": "00", "at": "2026-03-02T14:30:00Z"}',
+        '{"seq": 900, "hash": "00", "at": "0001-01-01T00:00:00+23:00"}',
+    ])
+    def test_a_line_that_somebody_has_touched_is_no_anchor(self, anchors, path, line):
+        anchors.record(anchor(7))
+        with path.open("a") as file:
+            file.write(f"{line}\n")
+        assert (anchors.all(), anchors.newest()) == ([anchor(7)], anchor(7))
+
     def test_what_the_disk_refuses_is_told(self, path):
         path.parent.write_text("no folder")
         with pytest.raises(StorageError):
@@ -103,3 +114,14 @@ class TestJournalFile:
         journal.write(fact(2))
         waiting, lines = journal.waiting()
         assert (waiting, lines) == ([fact(1), fact(2)], 3)
+
+    @pytest.mark.parametrize("line", [
+        "[" * 100_000, '{"merged": 1e999}', '{"merged": 99999}', '{"merged": -1}', '{"merged": "many"}', "\0\0",
+        '{"type": "stop.reported", "stream": [], "key": "k", "payload": {}, "actor": "user:a", "at": "2026-03-02T14:30:00Z"}',
+        '{"type": "stop.reported", "stream": "account", "key": "k", "payload": [], "actor": "user:a", "at": "2026-03-02T14:30:00Z"}',
+        '{"type": "stop.reported", "stream": "account", "key": "k", "payload": {}, "actor": "user:a", "at": "0001-01-01T00:00:00+23:00"}',
+    ])
+    def test_a_line_that_somebody_has_touched_hides_no_fact_after_it(self, journal, tmp_path, line):
+        (tmp_path / "journal.jsonl").write_text(f"{line}\n")
+        journal.write(fact(1))
+        assert journal.waiting() == ([fact(1)], 2)

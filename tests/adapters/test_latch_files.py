@@ -69,12 +69,32 @@ class TestLatchFiles(LatchContract):
     def latch(self, folder):
         return LatchFiles(folder)
 
-    @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"reason": 1}'])
-    def test_a_file_that_cannot_be_read_is_a_stop(self, latch, folder, content):
+    @pytest.mark.parametrize("content", [
+        b"", b"{", b"[]", b"{}", b"\xff\xfe", b'{"reason": 1}', b"[" * 100_000,
+        b'{"reason": "odd", "actor": "user:ben", "at": "0001-01-01T00:00:00+23:00"}',
+        b'{"reason": "odd", "actor": "user:ben", "at": "2026-03-02T14:30:00"}', b'{"reason": "odd", "actor": "user:ben", "at": 1e999}',
+    ])
+    def test_a_file_that_cannot_be_read_is_a_stop_that_names_it(self, latch, folder, content):
         folder.mkdir(parents=True)
         (folder / "ACCOUNT.json").write_bytes(content)
         [stop] = latch.stops()
         assert (stop.strategy, latch.standing("dips")) == (None, stop)
+        assert "ACCOUNT.json" in stop.reason
+
+    @pytest.mark.parametrize("name", ["STOP.json", "strategy-.json", "strategy-a b.json", "ACCOUNT (1).json", "strategy-\udcff.json"])
+    def test_a_file_of_no_scope_stops_the_account_and_is_named(self, latch, folder, name):
+        folder.mkdir(parents=True)
+        (folder / name).write_bytes(b"{}")
+        [stop] = latch.stops()
+        assert stop.strategy is None
+        assert name.encode("utf-8", "replace").decode() in stop.reason
+        latch.stop(ONE)
+        latch.stop(ALL)
+        assert latch.stops() == [ALL, ONE]
+
+    def test_what_the_ledger_cannot_hold_is_latched_in_what_it_can(self, latch):
+        latch.stop(Stop(None, "caf\udce9\x00" + "e" * 600, "", AT))
+        assert latch.stops() == [Stop(None, "caf?" + "e" * 496, "unknown", AT)]
 
     def test_a_folder_that_cannot_be_looked_into_stops_the_account(self, latch, folder):
         folder.parent.mkdir()

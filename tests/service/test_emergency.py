@@ -18,7 +18,7 @@ from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
-from trading_pipeline.errors import Conflict, LedgerUnavailable, PermissionRequired, StorageError, TradingError
+from trading_pipeline.errors import Conflict, InputError, LedgerUnavailable, PermissionRequired, StorageError, TradingError
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import approvals, controls, emergency, recovery
 from trading_pipeline.service.anchoring import anchor, restored
@@ -294,6 +294,55 @@ def test_a_locked_ledger_is_waited_for_two_seconds_and_no_longer(stage, monkeypa
     assert took < 10
     recovery.resume_stop(stage.desk)
     assert stage.row("latches")["state"] == "latched"
+    assert stage.verifies()
+
+
+@pytest.mark.parametrize(("reason", "actor"), [
+    ("caf\udce9", PERSON), ("a\0b", PERSON), ("x" * 100_000, PERSON), ("odd", ""), ("odd", "user:" + "x" * 300),
+])
+def test_a_stop_is_carried_out_whatever_its_text(stage, reason, actor):
+    """55: what a Latin-1 terminal hands over, as what a person has pasted."""
+    report = stop(stage, reason=reason, actor=actor)
+    assert (report.record, report.clean, stage.broker.orders(None)) == ("ledger", True, [])
+    assert recovery.resume_stop(stage.desk) == []
+    assert stage.verifies()
+
+
+def test_what_the_ledger_refuses_of_a_stop_keeps_no_cancel_back(stage, monkeypatch):
+    """53, 55."""
+    def refuse(*_args, **_kwargs):
+        raise InputError("refused")
+
+    monkeypatch.setattr(emergency, "write_down", refuse)
+    report = stop(stage)
+    assert (report.record, stage.broker.orders(None)) == ("journal", [])
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b'{"reason": "a\\u0000", "actor": "", "at": "2024-08-28T10:00:00Z"}'])
+def test_a_latch_file_that_somebody_has_touched_stops_the_account_and_lets_the_home_open(stage, tmp_path, content):
+    (tmp_path / "stops").mkdir(exist_ok=True)
+    (tmp_path / "stops" / "ACCOUNT.json").write_bytes(content)
+    (tmp_path / "stops" / "strategy-a\nb.json").write_bytes(content)
+    [report] = recovery.resume_stop(stage.desk)
+    assert (report.record, report.clean, stage.broker.orders(None)) == ("ledger", True, [])
+    assert recovery.resume_stop(stage.desk) == []
+    assert stage.row("strategies")["state"] == "emergency_stopped"
+
+
+@pytest.mark.parametrize(("type_", "payload", "stops"), [
+    ("account.latched", "{}", True), ("account.latched", '{"reason": 5, "pressed_at": "today"}', True),
+    ("strategy.emergency_stopped", '{"strategy": "a b", "reason": "odd", "pressed_at": "2024-08-28T10:00:00Z"}', False),
+    ("strategy.emergency_stopped", "{}", True), ("stop.reported", "{}", False), ("order.filled", "{}", False),
+    ("account.latched", "[]", False),
+])
+def test_a_line_of_the_journal_that_somebody_has_touched_keeps_no_home_from_opening(stage, tmp_path, type_, payload, stops):
+    """7: a stop stays one, of the account where it names nobody's; what only a broker or a person decides is not taken from a file."""
+    line = f'{{"type":"{type_}","stream":"account","key":"k","payload":{payload},"actor":"user:a","at":"2024-08-28T10:00:00Z"}}\n'
+    (tmp_path / "journal.jsonl").write_text(line)
+    recovery.resume_stop(stage.desk)
+    assert ("account.latched" in stage.types()) == stops
+    assert recovery.resume_stop(stage.desk) == []
+    assert stop(stage).clean
     assert stage.verifies()
 
 

@@ -9,8 +9,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import append_line, storage_errors
-from trading_pipeline.domain.events import instant_from, instant_text
+from trading_pipeline.adapters.durable_files import append_line, json_object, storage_errors
+from trading_pipeline.domain.events import instant_of_file, instant_text
 from trading_pipeline.ports import Anchor
 
 _TAIL = 4096
@@ -67,7 +67,9 @@ def _parsed(lines: Iterable[bytes]) -> Iterable[tuple[Anchor, bool]]:
     """The anchors of the lines that were written whole, each with whether it begins anew."""
     for line in lines:
         try:
-            text = json.loads(line)
-            yield Anchor(int(text["seq"]), bytes.fromhex(text["hash"]), instant_from(text["at"])), bool(text.get("restart"))
-        except (ValueError, KeyError, TypeError):
+            text = json_object(line)
+            anchor = Anchor(int(text["seq"]), bytes.fromhex(text["hash"]), instant_of_file(text["at"]))
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
+        if anchor.seq >= 0:
+            yield anchor, bool(text.get("restart"))

@@ -2,13 +2,14 @@
 
 import errno
 import fcntl
+import json
 import os
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from trading_pipeline.errors import StorageError
 
@@ -57,6 +58,17 @@ def append_line(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     if new:
         sync_folder(path.parent)
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The object in a file or line that may have been cut off, or touched by hand; ValueError for anything else."""
+    try:
+        found = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"a {type(found).__name__}, not an object")
+    return found
 
 
 def open_lock(path: Path) -> TextIO:

@@ -1,14 +1,14 @@
 """The fallback journal: facts of an emergency that the ledger could not take, one JSON line each, until a boot merges them.
 
 Lines are only ever added, fsynced. A line `{"merged": N}` says that the first N lines are in the ledger: nothing is truncated, so
-nothing that another process writes meanwhile is lost. A line that was cut off counts and says nothing.
+nothing that another process writes meanwhile is lost. A line that was cut off counts and says nothing; so does one touched by hand.
 """
 
 import json
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import append_line, storage_errors
-from trading_pipeline.domain.events import EventType, NewEvent, canonical_payload, instant_from, instant_text
+from trading_pipeline.adapters.durable_files import append_line, json_object, storage_errors
+from trading_pipeline.domain.events import EventType, NewEvent, canonical_payload, instant_of_file, instant_text
 
 
 class JournalFile:
@@ -33,7 +33,7 @@ class JournalFile:
             except FileNotFoundError:
                 return [], 0
         parsed = [_parsed(line) for line in lines]
-        merged = max((each for each in parsed if isinstance(each, int)), default=0)
+        merged = max((min(each, before) for before, each in enumerate(parsed) if isinstance(each, int)), default=0)
         return [each for each in parsed[merged:] if isinstance(each, NewEvent)], len(lines)
 
     def merged(self, lines: int) -> None:
@@ -47,11 +47,14 @@ class JournalFile:
 
 def _parsed(line: bytes) -> NewEvent | int | None:
     try:
-        text = json.loads(line)
+        text = json_object(line)
         if "merged" in text:
-            return int(text["merged"])
-        return NewEvent(EventType(text["type"]), text["stream"], text["key"], text["payload"], instant_from(text["at"]), text["actor"])
-    except (ValueError, KeyError, TypeError):
-        return None
+            return max(0, int(text["merged"]))
+        names = stream, key, actor = text["stream"], text["key"], text["actor"]
+        if all(isinstance(name, str) for name in names) and isinstance(text["payload"], dict):
+            return NewEvent(EventType(text["type"]), stream, key, text["payload"], instant_of_file(text["at"]), actor)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pass
+    return None
 
 

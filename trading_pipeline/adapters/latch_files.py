@@ -1,19 +1,16 @@
 """Emergency stops as the services see them: files of the home, read inside every submission, good with everything else down.
 
-A file that is there and cannot be read is a stop: whoever wrote it meant one. So is a folder that cannot be looked into. What the
-files are called and how they are written is in `stop_files`.
+A file that is there and cannot be read is a stop: whoever wrote it meant one, of the account where its name says of nobody. So is a
+folder that cannot be looked into. What the files are called and how they are written is in `stop_files`.
 """
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import storage_errors, sync_folder
-from trading_pipeline.adapters.stop_files import latch, path_of, scope_of
-from trading_pipeline.domain.events import instant_from
+from trading_pipeline.adapters.durable_files import json_object, storage_errors, sync_folder
+from trading_pipeline.adapters.stop_files import ACCOUNT, latch, path_of, scope_of
+from trading_pipeline.domain.events import instant_of_file
 from trading_pipeline.ports import Stop
-
-_UNREADABLE = "its file cannot be read"
 
 
 class LatchFiles:
@@ -29,14 +26,16 @@ class LatchFiles:
         return _read(path_of(self._folder, stop.strategy)) or stop
 
     def stops(self) -> list[Stop]:
-        """Every stop in force, the account's first."""
+        """Every stop in force, the account's first, and once."""
         try:
-            found = [_read(path) for path in sorted(self._folder.iterdir()) if path.suffix == ".json"]
+            # ACCOUNT.json counts before a file that only cannot be told whose it is.
+            paths = sorted(self._folder.iterdir(), key=lambda path: (scope_of(path) is not None, path.name != ACCOUNT, path.name))
+            found = {scope_of(path): _read(path) for path in reversed(paths) if path.suffix == ".json"}
         except FileNotFoundError:
             return []
         except OSError:
             return [Stop(None, "the folder of stops cannot be read", "latch", datetime.now(UTC))]
-        return [stop for stop in found if stop is not None]
+        return [stop for stop in reversed(found.values()) if stop is not None]
 
     def standing(self, strategy: str) -> Stop | None:
         """The stop that keeps the strategy from sending anything."""
@@ -55,12 +54,13 @@ class LatchFiles:
 
 def _read(path: Path) -> Stop | None:
     try:
-        text = json.loads(path.read_bytes())
-        return Stop(scope_of(path), str(text["reason"]), str(text["actor"]), instant_from(text["at"]))
+        text = json_object(path.read_bytes())
+        return Stop(scope_of(path), str(text["reason"]), str(text["actor"]), instant_of_file(text["at"]))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError):
-        return Stop(scope_of(path), _UNREADABLE, "latch", _changed_at(path))
+        why = f"its file {path.name} cannot be read: remove it once you know why it is there"
+        return Stop(scope_of(path), why, "latch", _changed_at(path))
 
 
 def _changed_at(path: Path) -> datetime:

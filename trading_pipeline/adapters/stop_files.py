@@ -11,8 +11,8 @@ import re
 from datetime import datetime
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import storage_errors, sync_folder, write_atomically
-from trading_pipeline.domain.events import instant_text
+from trading_pipeline.adapters.durable_files import json_object, storage_errors, sync_folder, write_atomically
+from trading_pipeline.domain.events import instant_text, storable
 from trading_pipeline.errors import UnknownName
 
 ACCOUNT = "ACCOUNT.json"
@@ -41,8 +41,9 @@ def path_of(folder: Path, strategy: str | None) -> Path:
 
 
 def scope_of(path: Path) -> str | None:
-    """Whose stop a file is: a strategy's name, or None for the account."""
-    return None if path.name == ACCOUNT else path.stem.removeprefix(_STRATEGY)
+    """Whose stop a file is: a strategy's name, or None for the account: it also stops where nobody can tell whose a file is."""
+    name = path.stem.removeprefix(_STRATEGY)
+    return name if path.stem.startswith(_STRATEGY) and _NAME.fullmatch(name) else None
 
 
 def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datetime) -> bool:
@@ -53,7 +54,7 @@ def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datet
         UnknownName: No strategy can have that name.
     """
     path = path_of(folder, strategy)
-    text = {"strategy": strategy, "reason": reason[:500], "actor": actor, "at": instant_text(at)}
+    text = {"strategy": strategy, "reason": storable(reason, 500), "actor": storable(actor, 200), "at": instant_text(at)}
     content = json.dumps(text, sort_keys=True).encode() + b"\n"
     with storage_errors("The emergency stop", path):
         if path.exists() and (actor == RECOVERY or not _held_only(path)):
@@ -77,8 +78,8 @@ def keep_reserve(folder: Path) -> None:
 
 def _held_only(path: Path) -> bool:
     try:
-        return bool(json.loads(path.read_bytes())["actor"] == RECOVERY)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(json_object(path.read_bytes())["actor"] == RECOVERY)
+    except (OSError, ValueError, KeyError):
         return False
 
 

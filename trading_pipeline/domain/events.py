@@ -173,6 +173,22 @@ def instant_from(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+def instant_of_file(text: str) -> datetime:
+    """`instant_from` for what a person may have touched; ValueError or TypeError for anything but an aware instant."""
+    try:
+        at = instant_from(text)
+        if at.tzinfo is not None:
+            return at.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{text!r} is no instant") from error
+    raise ValueError(f"{text!r} has no time zone")
+
+
+def storable(text: str, most: int) -> str:
+    """Text that every ledger takes, of at most so many characters: no NUL, and `?` for what no encoding has (a terminal's stray byte)."""
+    return text.replace("\x00", "")[:most].encode("utf-8", "replace").decode()
+
+
 def event_hash(
     previous: bytes, seq: int, stream: str, stream_seq: int, key: str, type_: str, schema: int, cause: int | None,
     actor: str, at: datetime, payload_text: str,

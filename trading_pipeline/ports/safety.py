@@ -4,16 +4,26 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from trading_pipeline.domain.events import storable
+
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """An emergency stop in force: of one strategy, for ever, or of the account until a person clears the latch."""
+    """An emergency stop in force: of one strategy, for ever, or of the account until a person clears the latch.
+
+    Its text is made one that every ledger takes: a stop is written down whatever a terminal, a paste or a file has handed over.
+    """
 
     strategy: str | None
     """None: the whole account."""
     reason: str
     actor: str
     at: datetime
+
+    def __post_init__(self) -> None:
+        """Make the text storable."""
+        object.__setattr__(self, "reason", storable(self.reason, 500))
+        object.__setattr__(self, "actor", storable(self.actor, 200) or "unknown")
 
 
 class Latch(Protocol):

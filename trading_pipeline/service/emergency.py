@@ -12,11 +12,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from trading_pipeline.domain.events import EventType, NewEvent, instant_from, instant_text
+from trading_pipeline.domain.events import EventType, NewEvent, instant_of_file, instant_text
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
-from trading_pipeline.errors import Conflict, LedgerError, LedgerUnavailable, PermissionRequired, StorageError, UnknownName
+from trading_pipeline.errors import Conflict, LedgerUnavailable, PermissionRequired, StorageError, TradingError, UnknownName
 from trading_pipeline.ports import Reader, Stop, Transaction
 from trading_pipeline.service import anchoring, stop_orders
 from trading_pipeline.service.desk import Desk, is_person
@@ -29,7 +29,6 @@ LATCHED = "latched"
 """The state of a row of `latches` in force."""
 RECOVERY = "recovery"
 """The actor of a latch that a restored ledger has caused: it stops no strategy and cancels nothing."""
-UNAVAILABLE = (LedgerError, StorageError)
 
 
 def in_force(desk: Desk, reader: Reader, strategy: str) -> Stop | None:
@@ -97,7 +96,7 @@ def carry_out(
         _report(desk, report, journal=journalled)
         if record == IN_LEDGER:
             # Not before the cancels, which do not wait for a file a strategy; what fails here the next boot makes good.
-            with suppress(*UNAVAILABLE):
+            with suppress(TradingError):
                 mirror(desk)
         if told is not None:
             told(report)
@@ -126,10 +125,10 @@ def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
 
 def mirror(desk: Desk) -> None:
     """Have a file for every stop that the ledger has: clearing the account's latch, or restoring the ledger, starts none of them again."""
-    latched, standing = recorded(desk, desk.ledger, None), desk.latch.stops()
-    if latched is not None and all(each.strategy is not None for each in standing):
+    latched = recorded(desk, desk.ledger, None)
+    if latched is not None:
         desk.latch.stop(latched)
-    files = {each.strategy for each in standing}
+    files = {each.strategy for each in desk.latch.stops()}
     for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
         if row["name"] not in files:
             desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
@@ -185,19 +184,29 @@ def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
 
 
 def journal_stop(fact: NewEvent) -> Stop:
-    """The stop in a fact that the journal kept."""
-    data = fact.payload
-    return Stop(data.get("strategy"), data["reason"], fact.actor, instant_from(data["pressed_at"]))
+    """The stop in a fact that the journal kept; of the account where somebody has made it say of nobody."""
+    strategy = fact.payload.get("strategy") if fact.type is EventType.STRATEGY_EMERGENCY_STOPPED else None
+    try:
+        at = instant_of_file(fact.payload["pressed_at"])
+    except (ValueError, KeyError, TypeError):
+        at = fact.at
+    reason = str(fact.payload.get("reason", "its line in the journal gives none"))
+    return Stop(strategy if isinstance(strategy, str) else None, reason, fact.actor, at)
 
 
 def _record(desk: Desk, stop: Stop, *, resumed: bool, journalled: bool) -> str:
-    """Where the stop is written down: `ledger`, `journal`, or the reason why nowhere but in its file."""
+    """Where the stop is written down: `ledger`, `journal`, or the reason why nowhere but in its file.
+
+    Whatever the ledger says, the cancels go on (invariant 55), but for a name that nobody has.
+    """
     try:
         within(
             stop_orders.LEDGER_SECONDS, lambda: write_down(desk, stop, resumed=resumed),
             lambda: LedgerUnavailable(f"The ledger has not answered within {stop_orders.LEDGER_SECONDS:g} s."),
         )
-    except UNAVAILABLE as error:
+    except UnknownName:
+        raise
+    except TradingError as error:
         if journalled:
             return IN_JOURNAL
         kind = EventType.ACCOUNT_LATCHED if stop.strategy is None else EventType.STRATEGY_EMERGENCY_STOPPED
@@ -222,7 +231,7 @@ def _report(desk: Desk, report: Report, *, journal: bool) -> None:
         if not journal:
             within(stop_orders.LEDGER_SECONDS, append, lambda: LedgerUnavailable("The ledger has not answered."))
             return
-    except UNAVAILABLE:
+    except TradingError:
         pass
     now = datetime.now(UTC)
     key = f"{EventType.STOP_REPORTED.value}:{scope}:journal:{instant_text(now)}"

@@ -4,12 +4,13 @@ Read LATCH_CHECK of INVARIANTS 3.4. All of it may be done again by the next proc
 folder, two files and four small queries. Nothing here lifts a stop.
 """
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
-from trading_pipeline.errors import UnknownName
+from trading_pipeline.errors import InputError, UnknownName
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import anchoring
 from trading_pipeline.service.desk import Desk
@@ -17,6 +18,8 @@ from trading_pipeline.service.emergency import RECOVERY, carry_out, journal_stop
 from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
 
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
+_REPORTED = {"account", "strategy", "clean", "ended", "open", "unknown", "kept", "external", "unprotected", "trouble"}
+"""Of `Report.payload`: without one of them a line is no report."""
 
 
 def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
@@ -44,15 +47,18 @@ def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
 
 
 def merge_journal(desk: Desk) -> int:
-    """Write down what the journal kept while the ledger took nothing (invariant 7); how many facts it had."""
+    """Write down what the journal kept while the ledger took nothing (invariant 7); how many facts it had.
+
+    Stops and their reports alone: whatever else a line says was not written by us, and is passed over as one that was cut off.
+    """
     waiting, lines = desk.journal.waiting()
     if not waiting:
         return 0
     for fact in waiting:
         if fact.type in _STOPS:
             _merge_stop(desk, fact)
-        else:
-            with desk.ledger.transaction() as tx:
+        elif fact.type is EventType.STOP_REPORTED and fact.payload.keys() >= _REPORTED:
+            with suppress(InputError), desk.ledger.transaction() as tx:
                 payload = {**fact.payload, "journalled_at": fact.at}
                 tx.append(NewEvent(fact.type, fact.stream, fact.key, payload, desk.now(), fact.actor))
     desk.journal.merged(lines)
@@ -61,11 +67,9 @@ def merge_journal(desk: Desk) -> int:
 
 def _merge_stop(desk: Desk, fact: NewEvent) -> None:
     stop = journal_stop(fact)
-    desk.latch.stop(stop)
-    try:
+    with suppress(UnknownName):
+        desk.latch.stop(stop)
         write_down(desk, stop, resumed=True)
-    except UnknownName:
-        return
 
 
 def _hold_if_restored(desk: Desk) -> None:
