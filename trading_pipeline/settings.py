@@ -10,9 +10,9 @@ from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trading_pipeline.current_home import current_home
@@ -44,8 +44,12 @@ class _Section(BaseModel):
 _DEFAULTS = AccountLimits()
 
 
+def _unless_off(value: object) -> object:
+    return None if value == "off" else value
+
+
 class LimitSettings(_Section):
-    """The account's limits, `[limits]` in trading.toml. Money in USD, shares of equity as fractions."""
+    """The account's limits, `[limits]` in trading.toml. Money in USD, shares of equity as fractions; "off" where a limit can be."""
 
     max_order_value: Decimal = _DEFAULTS.max_order_value
     max_position_value: Decimal = _DEFAULTS.max_position_value
@@ -53,6 +57,7 @@ class LimitSettings(_Section):
     position_target: Decimal = Field(_DEFAULTS.position_target, le=1)
     sector_target: Decimal = Field(_DEFAULTS.sector_target, le=1)
     max_day_loss: Decimal = _DEFAULTS.max_day_loss
+    max_day_risk: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _DEFAULTS.max_day_risk
     max_day_notional: Decimal = _DEFAULTS.max_day_notional
     max_open_orders: int = _DEFAULTS.max_open_orders
     max_consecutive_rejects: int = _DEFAULTS.max_consecutive_rejects

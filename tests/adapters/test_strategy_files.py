@@ -36,6 +36,8 @@ def test_discipline_is_given_in_minutes_and_fractions():
 
 
 def test_each_rule_is_switched_off_by_a_word():
+    assert limits("max_day_risk = 750.50").max_day_risk == Decimal("750.50")
+    assert limits('max_day_risk = "off"').max_day_risk is None
     off = limits('cool_off_minutes = "off"', 'recovery_size = "off"', 'revenge_wait_minutes = "off"')
     assert (off.cool_off, off.recovery_size, off.revenge_wait) == (None, None, None)
 
@@ -43,6 +45,7 @@ def test_each_rule_is_switched_off_by_a_word():
 @pytest.mark.parametrize("line", [
     "cool_off_minutes = 0", "cool_off_minutes = 391", 'cool_off_minutes = "never"', "cool_off_minutes = 1.5", "recovery_size = 1.01",
     "recovery_size = 0", "revenge_wait_minutes = -1", "losing_streak = 0", 'losing_streak = "off"', "cool_off = 30",
+    'max_day_risk = "never"',
 ])
 def test_what_makes_no_sense_is_refused_by_its_name(line):
     with pytest.raises(StrategyError) as refused:

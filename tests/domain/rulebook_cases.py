@@ -70,6 +70,7 @@ def context(**changes: Any) -> RiskContext:
             symbol_exposure=Decimal(20_000), strategy_symbol_exposure=Decimal(20_000), sector=None, sector_exposure=None,
             last_trade_at=None, last_action_at=None, last_account_order_at=None, orders_last_hour=0, open_orders=0,
             day_notional=Decimal(0), consecutive_rejects=0, open_action=None, unknown_order=None, volatility=CALM,
+            account_open_risk=Decimal(0), strategy_open_risk=Decimal(0),
         ),
         **changes,
     )

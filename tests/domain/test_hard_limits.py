@@ -175,6 +175,7 @@ TIGHT_AND_LOOSE: list[tuple[str, Any, Any]] = [
         "max_day_notional", "max_volume_share", "max_spread", "price_collar", "max_bar_gap", "volatility_trip",
         "volatility_clear",
     )),
+    ("max_day_risk", D("0.01"), D("0.02")), ("max_day_risk", D("0.01"), None),
     ("max_open_orders", 3, 4), ("max_consecutive_rejects", 1, 2),
     ("max_quote_age", timedelta(seconds=1), timedelta(seconds=2)),
     ("min_order_gap", timedelta(seconds=9), timedelta(seconds=1)),

@@ -113,6 +113,31 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("strategy_day_loss", {}, {"strategy_day_pnl": D("-1000.00"), "account_loss_granted": D(500)}, False),
     ("strategy_day_loss", {}, {"strategy_loss_granted": D(-1)}, False),
     ("account_day_loss", {}, {"account_loss_granted": NAN}, False),
+    # 36, max_day_risk: $150.00 lost, $300.00 at stake, and 50 shares from $102.00 to $97.00 are $250.00 more: $700.00
+    *(
+        (f"{scope}_day_risk", {"brackets": (Bracket(50, D("97.00"), None),)}, {
+            f"{scope}_limits": limits(max_day_risk=D(most)), f"{scope}_day_pnl": D(-150), f"{scope}_open_risk": D(300),
+        }, passes)
+        for scope, limits in (("account", AccountLimits), ("strategy", StrategyLimits))
+        for most, passes in (("700.00", True), ("699.99", False))
+    ),
+    # the worst price counts where it is the reference, a bracket for 30 of 50 shares leaves 20 at their whole price: 30 x $3 + 20 x $100
+    ("account_day_risk", {"limit_price": D("99.00"), "brackets": (Bracket(30, D("97.00"), None),)}, {
+        "account_limits": AccountLimits(max_day_risk=D(2_090)),
+    }, True),
+    ("account_day_risk", {"limit_price": D("99.00"), "brackets": (Bracket(30, D("97.00"), None),)}, {
+        "account_limits": AccountLimits(max_day_risk=D("2089.99")),
+    }, False),
+    # no stop at all: 50 x $102.00
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D(5_100))}, True),
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D("5099.99"))}, False),
+    # a gain of the day allows no more, a grant does, for its own level only
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D("5099.99")), "account_day_pnl": D(500)}, False),
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D(5_000)), "account_loss_granted": D(100)}, True),
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D(5_000)), "strategy_loss_granted": D(100)}, False),
+    ("strategy_day_risk", {}, {"strategy_limits": StrategyLimits(max_day_risk=D(5_000)), "strategy_loss_granted": D(100)}, True),
+    ("strategy_day_risk", {}, {"strategy_limits": StrategyLimits(max_day_risk=D(9_000)), "strategy_open_risk": None}, False),
+    ("account_day_risk", {}, {"account_limits": AccountLimits(max_day_risk=D(9_000)), "account_open_risk": D(-1)}, False),
     # F5: three losses in a row, half an hour
     ("cool_off", {}, {"round_trips": trips("-1", "-1", ago=0)}, True),
     ("cool_off", {}, {"round_trips": trips("-1", "-1", "-1", ago=1799.999)}, False),

@@ -23,7 +23,7 @@ NAN, INF = D("NaN"), D("Infinity")
 
 MONEY_FIELDS = (
     "equity", "buying_power", "account_day_pnl", "strategy_day_pnl", "average_day_volume", "symbol_exposure", "strategy_symbol_exposure",
-    "sector_exposure", "day_notional", "account_loss_granted", "strategy_loss_granted",
+    "sector_exposure", "day_notional", "account_loss_granted", "strategy_loss_granted", "account_open_risk", "strategy_open_risk",
 )
 COUNT_FIELDS = ("position", "open_exit_quantity", "orders_last_hour", "open_orders", "consecutive_rejects")
 NONE_IS_A_FACT = frozenset(
@@ -65,7 +65,10 @@ def contexts(draw: st.DrawFn) -> RiskContext:
         "last_losing_exit_at": [None, NOW - timedelta(minutes=29), NOW - timedelta(minutes=31)],
         "strategy_limits": [
             StrategyLimits(max_position_value=D(40_000)), StrategyLimits(cool_off=None, recovery_size=None, revenge_wait=None),
+            StrategyLimits(max_day_risk=D(5_100)),
         ],
+        "account_limits": [AccountLimits(max_day_risk=D(5_000)), AccountLimits(max_day_risk=D(6_000))],
+        "account_open_risk": [D(0), D(900), D("900.01")], "strategy_open_risk": [D(0), D(200)],
         "mode": list(Mode), "quote": [quote(), quote(when=NOW - timedelta(seconds=6)), quote(bid="98.00", ask="102.00")],
         "bar_end": [NOW, NOW - timedelta(minutes=6)],
     }
@@ -105,7 +108,8 @@ def test_an_input_that_is_missing_or_absurd_never_makes_a_rule_pass(data: st.Dat
 @pytest.mark.parametrize("name", [field.name for field in fields(RiskContext) if field.name not in NONE_IS_A_FACT | {"leveraged_symbols"}])
 def test_an_entry_on_the_live_market_is_denied_when_any_input_is_unknown(name: str) -> None:
     """33."""
-    situation = live(sector="Technology", sector_exposure=D(0))
+    limits = {"account_limits": AccountLimits(max_day_risk=D(6_000)), "strategy_limits": StrategyLimits(max_day_risk=D(6_000))}
+    situation = live(sector="Technology", sector_exposure=D(0), **limits, strategy_symbol_exposure=D(0))
     assert judge(order(), situation).passed
     harmless = {"mode", "short_history"}  # unknown, they count as autonomous and as short: the stricter reading
     unknown: dict[str, Any] = {name: None}
@@ -142,7 +146,7 @@ def _tightened(draw: st.DrawFn, limits: AccountLimits | StrategyLimits) -> Accou
         case timedelta() if name in {"min_order_gap", *LONGER_IS_TIGHTER}:
             tighter = value * draw(st.integers(1, 50))
         case None:
-            tighter = getattr(StrategyLimits(), name)
+            tighter = D(draw(st.integers(1, 10_000))) if name == "max_day_risk" else getattr(StrategyLimits(), name)
         case timedelta():
             tighter = value / draw(st.integers(1, 50))
         case int():

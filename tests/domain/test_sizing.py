@@ -89,6 +89,9 @@ def test_one_share_has_one_bracket() -> None:
         ({"strategy_limits": StrategyLimits(max_order_value=D(5_000))}, 47, "order_limit"),
         ({"buying_power": D("1049.99")}, 9, "buying_power"),
         ({"average_day_volume": D(1_234)}, 12, "volume"),
+        # the day's risk: from $105.00, the worst price, to the stop at $98.50
+        ({"day_risk_left": D("65.00")}, 10, "day_risk"),
+        ({"day_risk_left": D("64.99")}, 9, "day_risk"),
     ],
 )
 def test_the_quantity_is_the_smallest_size_and_says_which_one_bound(changes: dict[str, Any], quantity: int, binding: str) -> None:
@@ -140,6 +143,8 @@ def test_an_entry_on_pullback_waits_at_the_nearer_of_sma20_and_support() -> None
         ({"buying_power": D(0)}, "below_one_share"),
         ({"buying_power": D(-5_000)}, "below_one_share"),
         ({"held_value": D(15_000)}, "below_one_share"),
+        ({"day_risk_left": D("6.49")}, "below_one_share"),
+        *(({"day_risk_left": D(left)}, "no_day_risk") for left in ("0", "-0.01", "NaN", "-Infinity")),
         ({"sizing": RiskSizing(entry=Entry.PULLBACK), "sma20": None, "support": D(101)}, "no_pullback_level"),
         ({"sizing": RiskSizing(entry=Entry.PULLBACK), "price": D("0.0002"), "sma20": D("0.00009"), "support": None}, "no_pullback_level"),
         ({"price": D("0.0001"), "support": None, "atr": None}, "no_stop"),
@@ -156,6 +161,15 @@ def test_a_fraction_of_equity_is_bounded_by_buying_power_alone() -> None:
     found = plan(FractionSizing(D("0.10")), strategy_limits=StrategyLimits(max_order_value=D(1_000)))
     assert (found.quantity, found.binding, found.brackets, found.stop) == (100, "fraction", (), None)
     assert plan(FractionSizing(D("0.10")), buying_power=D(5_250)).quantity == 50
+
+
+def test_without_a_stop_the_whole_price_is_at_risk() -> None:
+    found = plan(FractionSizing(D("0.10")), day_risk_left=D(1_050))
+    assert (found.quantity, found.binding) == (10, "day_risk")  # $1,050.00 at the worst price of $105.00
+
+
+def test_the_days_risk_is_a_cap_that_no_multiplier_lifts() -> None:
+    assert plan(RiskSizing(exposure_multiplier=D(3)), day_risk_left=D("65.00")).quantity == 10
 
 
 def test_a_fraction_may_carry_a_stop_and_a_target() -> None:
@@ -227,17 +241,21 @@ def test_a_marketable_limit_stays_in_the_collar_while_the_market_stays_in_the_ba
     support=st.one_of(st.none(), PRICES), sma20=st.one_of(st.none(), PRICES),
     held=st.decimals("0", "20000", places=2), equity=st.decimals("1000", "2000000", places=2), power=st.decimals("0", "500000", places=2),
     entry=st.sampled_from(Entry), volume=st.decimals("100", "1000000", places=0),
+    lost=st.decimals("0", "600", places=2), at_stake=st.decimals("0", "600", places=2),
 )
 def test_a_plan_is_never_denied_for_its_size_or_its_form(
     price: Decimal, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, held: Decimal, equity: Decimal, power: Decimal,
-    entry: Entry, volume: Decimal,
+    entry: Entry, volume: Decimal, lost: Decimal, at_stake: Decimal,
 ) -> None:
     """60."""
+    risk = StrategyLimits(max_day_risk=D(800))
     found = size_entry(
         RiskSizing(entry=entry), price=price, equity=equity, buying_power=power, held_value=held, limits=AccountLimits(),
-        strategy_limits=StrategyLimits(), atr=atr, support=support, sma20=sma20, collar=D("0.05"), average_day_volume=volume,
+        strategy_limits=risk, atr=atr, support=support, sma20=sma20, collar=D("0.05"), average_day_volume=volume,
+        day_risk_left=800 - lost - at_stake,
     )
     if isinstance(found, NoEntry):
+        assert lost + at_stake < 800 or found.reason in ("no_day_risk", "no_stop", "no_pullback_level")
         return
     intent = order(
         quantity=found.quantity, order_type=found.order_type, reference=price, limit_price=found.limit_price, brackets=found.brackets
@@ -246,7 +264,7 @@ def test_a_plan_is_never_denied_for_its_size_or_its_form(
         intent,
         context(
             equity=equity, buying_power=power, symbol_exposure=held, strategy_symbol_exposure=held, average_day_volume=volume,
-            strategy_limits=StrategyLimits(), quote=replace(quote(), last=price),
+            strategy_limits=risk, strategy_day_pnl=-lost, strategy_open_risk=at_stake, quote=replace(quote(), last=price),
         ),
     )
     assert judgement.passed, judgement.reason

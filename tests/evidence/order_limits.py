@@ -25,7 +25,8 @@ KNOWN = {
     "time_in_force": ALL, "brackets": ALL, "fresh_bar": NOT_PROTECTIVE, "fresh_quote": NOT_PROTECTIVE, "spread": NOT_PROTECTIVE,
     "price_collar": ALL, "volume_share": ENTRIES, "order_value": ENTRIES, "account_position": ENTRIES, "strategy_position": ENTRIES,
     "equity": ENTRIES, "concentration": ENTRIES, "sector": ENTRIES, "buying_power": ENTRIES, "day_notional": ENTRIES,
-    "account_day_loss": ENTRIES, "strategy_day_loss": ENTRIES, "consecutive_rejects": NOT_PROTECTIVE, "orders_per_hour": ENTRIES,
+    "account_day_loss": ENTRIES, "strategy_day_loss": ENTRIES, "account_day_risk": ENTRIES, "strategy_day_risk": ENTRIES,
+    "consecutive_rejects": NOT_PROTECTIVE, "orders_per_hour": ENTRIES,
     "open_orders": ENTRIES, "order_gap": NOT_PROTECTIVE, "cool_off": ENTRIES, "recovery_size": ENTRIES, "revenge_entry": ENTRIES,
 }
 """Which classes each rule stops: INVARIANTS, class matrix."""
@@ -92,6 +93,12 @@ def _worth(intent: OrderIntent, context: RiskContext, kind: str) -> set[str]:
         "day_notional": _sum(context.day_notional) and context.day_notional + value <= account.max_day_notional,
         "account_day_loss": _above(context.account_day_pnl, account.max_day_loss, context.account_loss_granted),
         "strategy_day_loss": _above(context.strategy_day_pnl, strategy.max_day_loss, context.strategy_loss_granted),
+        "account_day_risk": account.max_day_risk is None or _within(
+            intent, context.account_day_pnl, context.account_open_risk, account.max_day_risk, context.account_loss_granted
+        ),
+        "strategy_day_risk": strategy.max_day_risk is None or _within(
+            intent, context.strategy_day_pnl, context.strategy_open_risk, strategy.max_day_risk, context.strategy_loss_granted
+        ),
         "consecutive_rejects": _count(context.consecutive_rejects) and context.consecutive_rejects < account.max_consecutive_rejects,
         "orders_per_hour": _count(context.orders_last_hour) and context.orders_last_hour < strategy.max_orders_per_hour,
         "open_orders": _count(context.open_orders) and context.open_orders < account.max_open_orders,
@@ -106,6 +113,18 @@ def _worth(intent: OrderIntent, context: RiskContext, kind: str) -> set[str]:
 
 def _above(pnl: Any, loss: Decimal, granted: Any) -> bool:
     return isinstance(pnl, Decimal) and pnl.is_finite() and _sum(granted) and pnl > -loss - granted
+
+
+def _within(intent: OrderIntent, pnl: Any, at_stake: Any, most: Decimal, granted: Any) -> bool:
+    """Whether the day's loss, with everything sold at its stops, stays within its limit; a stop at or above the price is none."""
+    if not (isinstance(pnl, Decimal) and pnl.is_finite() and _sum(at_stake) and _sum(granted)):
+        return False
+    worst, got = _worst(intent), Decimal(0)
+    left = min(intent.quantity, sum(bracket.quantity for bracket in intent.brackets))
+    for bracket in sorted(intent.brackets, key=lambda each: each.stop if each.stop < worst else Decimal(0)):
+        sold = min(left, bracket.quantity)
+        got, left = got + sold * (bracket.stop if bracket.stop < worst else 0), left - sold
+    return bool(max(-pnl, Decimal(0)) + at_stake + intent.quantity * worst - got <= most + granted)
 
 
 def _covered(intent: OrderIntent, lowest: Decimal) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from tests.domain.rulebook_cases import NOW, at, context, session
 from tests.evidence.hostile_replies import UNIVERSE
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.day_risk import risk_left
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits, effective_collar
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side, TimeInForce
 from trading_pipeline.domain.risk import Quote, RiskContext, World
@@ -35,12 +36,12 @@ SIZINGS: tuple[Sizing, ...] = (
 ACCOUNTS = (
     AccountLimits(), AccountLimits(), AccountLimits(max_order_value=D(5_000), max_concentration=D("0.05")),
     AccountLimits(price_collar=D("0.01"), max_spread=D("0.001"), forbidden_symbols=frozenset({"F"})),
-    AccountLimits(max_position_value=D(500_000)),
+    AccountLimits(max_position_value=D(500_000)), AccountLimits(max_day_risk=D(300)),
 )
 STRATEGIES = (
     StrategyLimits(), StrategyLimits(max_position_value=D(40_000)),
     StrategyLimits(max_order_value=D(100_000), max_position_value=D(1_000_000)),
-    StrategyLimits(max_order_value=D(500), price_collar=D("0.002")),
+    StrategyLimits(max_order_value=D(500), price_collar=D("0.002")), StrategyLimits(max_day_risk=D(1_000)),
 )
 
 
@@ -65,6 +66,7 @@ AMOUNTS: dict[str, tuple[Any, ...]] = {
         None,
     ),
     "account_loss_granted": (D(500), D(-1), NAN), "strategy_loss_granted": (D(500), None),
+    "account_open_risk": (D(290), D("299.99"), D(0), None, NAN), "strategy_open_risk": (D(990), INF, D(-1), None),
     "last_losing_exit_at": (NOW, NOW - 1_799.999 * S, NOW - 1_800 * S),
     "round_trips": tuple(_trips(each, minutes) for each in ("LLL", "LLLL", "LLL0", "LLWLL", "LLLW", "LL0LL") for minutes in (29, 30, 60)),
     "strategy_state": tuple(StrategyState), "bar_end": (NOW - 300 * S, NOW - 301 * S, NOW + S, None),
@@ -143,6 +145,7 @@ def proposed(signal: Signal, known: RiskContext, rng: Random) -> OrderIntent | N
         held_value=_or_zero(known.strategy_symbol_exposure), limits=known.account_limits, strategy_limits=known.strategy_limits,
         atr=rng.choice((None, quote.last * D("0.02"), D(0), NAN)), support=rng.choice(around), sma20=rng.choice(around), collar=collar,
         average_day_volume=known.average_day_volume, recovering=recovering(known.round_trips, known.strategy_limits.losing_streak),
+        day_risk_left=_risk_left(known),
     )
     if isinstance(plan, NoEntry):
         return plan
@@ -151,6 +154,19 @@ def proposed(signal: Signal, known: RiskContext, rng: Random) -> OrderIntent | N
         limit_price=plan.limit_price,
         brackets=plan.brackets, **common,
     )
+
+
+def _risk_left(known: RiskContext) -> Decimal | None:
+    account, strategy = known.account_limits.max_day_risk, known.strategy_limits.max_day_risk
+    left = [
+        risk_left(most, granted, pnl, open_risk)
+        for most, granted, pnl, open_risk in (
+            (account, known.account_loss_granted, known.account_day_pnl, known.account_open_risk),
+            (strategy, known.strategy_loss_granted, known.strategy_day_pnl, known.strategy_open_risk),
+        )
+        if most is not None and all(each is not None and each.is_finite() for each in (granted, pnl, open_risk))
+    ]
+    return min(left, default=None)
 
 
 def _or_zero(value: Decimal | None) -> Decimal:

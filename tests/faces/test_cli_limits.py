@@ -28,6 +28,20 @@ def test_a_tighter_setting_is_in_force_without_a_command(asked: Shell, monkeypat
     assert "looser" not in asked("status").out
 
 
+def test_a_limit_that_is_off_is_switched_on_by_a_setting_and_off_again_by_a_person(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_RISK", "400")
+    shown = asked("limits", "--json").json()
+    assert [shown[each]["max_day_risk"] for each in ("recorded", "configured", "effective")] == [None, "400", "400"]
+    assert shown["unconfirmed"] == []
+    waiting = asked("approvals", "--json").json()
+    assert asked("approve", waiting[0]["action_id"], "--yes").code != 0, "what was asked under other limits is void"
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_RISK", "off")
+    assert "max_day_risk from 400 to off" in asked("limits").out
+    assert asked("limits", "confirm").code == 2
+    assert asked.at_a_terminal(["limits", "confirm"], {"again:": "off"}).code == 0
+    assert asked("limits", "--json").json()["effective"]["max_day_risk"] is None
+
+
 def test_a_looser_setting_is_told_and_voids_nothing(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
     told = "looser limits are configured and not confirmed"

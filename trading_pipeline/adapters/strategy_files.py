@@ -90,11 +90,12 @@ def _minutes(count: int | None) -> timedelta | None:
 
 
 class LimitsSection(_Section):
-    """`[limits]`: what the strategy allows itself, USD and fractions; "off" switches a rule of discipline off."""
+    """`[limits]`: what the strategy allows itself, USD and fractions; "off" switches a limit off where it can be."""
 
     max_order_value: Decimal = _D.max_order_value
     max_position_value: Decimal = _D.max_position_value
     max_day_loss: Decimal = _D.max_day_loss
+    max_day_risk: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _D.max_day_risk
     max_orders_per_hour: int = _D.max_orders_per_hour
     price_collar: Decimal = Field(_D.price_collar, le=Decimal("0.5"))
     losing_streak: int = Field(_D.losing_streak, ge=1, le=100)

@@ -53,6 +53,9 @@ class AccountLimits:
     position_target: Decimal = Decimal("0.15")
     sector_target: Decimal = Decimal("0.30")
     max_day_loss: Decimal = Decimal(1_000)
+    """USD lost today that stop entries (D12); what is held may fall further."""
+    max_day_risk: Decimal | None = None
+    """USD lost today and at stake down to the stops, together at most; None: off. See `day_risk`."""
     max_day_notional: Decimal = Decimal(1_000_000)
     max_open_orders: int = 10
     min_order_gap: timedelta = timedelta(seconds=1)
@@ -79,7 +82,7 @@ class AccountLimits:
 
     def tightened_by(self, other: "AccountLimits") -> "AccountLimits":
         """The tighter of the two, limit by limit; this one's own where they are equal."""
-        tighter: dict[str, Any] = {field.name: min(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
+        tighter: dict[str, Any] = {field.name: _lower(getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
         # Two that are no most: orders lie at least this far apart, and a longer list forbids more.
         tighter["min_order_gap"] = max(self.min_order_gap, other.min_order_gap)
         tighter["forbidden_symbols"] = self.forbidden_symbols | other.forbidden_symbols
@@ -88,11 +91,13 @@ class AccountLimits:
 
 @dataclass(frozen=True, slots=True)
 class StrategyLimits:
-    """What one strategy allows itself. Money in USD; None switches a rule of discipline off (F5)."""
+    """What one strategy allows itself. Money in USD; None switches a limit off."""
 
     max_order_value: Decimal = Decimal(10_000)
     max_position_value: Decimal = Decimal(10_000)
     max_day_loss: Decimal = Decimal(1_000)
+    max_day_risk: Decimal | None = None
+    """As the account's, of what the strategy lost, holds and has under way."""
     max_orders_per_hour: int = 10
     price_collar: Decimal = Decimal("0.05")
     losing_streak: int = 3
@@ -113,6 +118,13 @@ class StrategyLimits:
             )
         if self.max_order_value > MAX_ORDER_VALUE:
             raise over_hard_limit("max_order_value", self.max_order_value)
+
+
+def _lower(one: Any, other: Any) -> Any:
+    """The lower of two; None is off and allows most."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 LONGER_IS_TIGHTER: Final = frozenset({"cool_off", "revenge_wait"})

@@ -171,6 +171,10 @@ class RiskContext:
     account_loss_granted: Decimal = ZERO
     """What a person let the account lose beyond its limit, this session only (D12)."""
     strategy_loss_granted: Decimal = ZERO
+    account_open_risk: Decimal | None = None
+    """What holdings would lose from their marks to their stops, and entries under way from their worst price (`day_risk.at_stake`)."""
+    strategy_open_risk: Decimal | None = None
+    """The same of the strategy; both are read only where a limit needs them."""
     round_trips: tuple[RoundTrip, ...] = ()
     """The strategy's of this session, in order of time."""
     last_losing_exit_at: datetime | None = None

@@ -70,6 +70,8 @@ _ROWS: tuple[tuple[Rule, Treatment, Treatment, Treatment], ...] = (
     (size.day_notional, _DENY, _OK, _OK),
     (size.account_day_loss, _DENY, _OK, _OK),
     (size.strategy_day_loss, _DENY, _OK, _OK),
+    (size.account_day_risk, _DENY, _OK, _OK),
+    (size.strategy_day_risk, _DENY, _OK, _OK),
     (size.consecutive_rejects, _DENY, _DENY, _OK),
     (size.orders_per_hour, _DENY, _OK, _OK),
     (size.open_orders, _DENY, _OK, _OK),

@@ -102,6 +102,7 @@ def size_entry(
     sizing: Sizing, *, price: Decimal, equity: Decimal, buying_power: Decimal, held_value: Decimal, limits: AccountLimits,
     strategy_limits: StrategyLimits, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, collar: Decimal,
     price_band: Decimal = DEFAULT_PRICE_BAND, average_day_volume: Decimal | None = None, recovering: bool = False,
+    day_risk_left: Decimal | None = None,
 ) -> EntryPlan | NoEntry:
     """Plan an entry, or say why there is none.
 
@@ -120,11 +121,14 @@ def size_entry(
         price_band: Fraction, see `marketable_limit`.
         average_day_volume: Shares; where given, `max_volume_share` of it is one of the sizes.
         recovering: After a losing streak: the entry is `recovery_size` of what it would have been (F5).
+        day_risk_left: USD that the entry may lose from its worst price to its stop, see `day_risk.risk_left`; None: the limit is off.
     """
     if not (price.is_finite() and price > 0):
         return NoEntry("no_price", f"{price} is no price")
     if not (equity.is_finite() and equity > 0 and buying_power.is_finite() and held_value.is_finite() and held_value >= 0):
         return NoEntry("no_equity", f"equity {equity}, buying power {buying_power} and holding {held_value} are not all usable")
+    if day_risk_left is not None and not (day_risk_left.is_finite() and day_risk_left > 0):
+        return NoEntry("no_day_risk", f"{day_risk_left:,.2f} USD of the day's risk are left beside its loss and what is at stake")
     if sizing.entry is Entry.PULLBACK:
         level = _nearest_below(price, sma20, support)
         if level is None:
@@ -157,6 +161,9 @@ def size_entry(
         most = average_day_volume * limits.max_volume_share
         because = f"{limits.max_volume_share:.2%} of {average_day_volume:,.0f} shares a day"
         sizes.append(Size("volume", _shares(most, Decimal(1)), because))
+    if day_risk_left is not None:
+        lost = worst if stop is None else worst - stop
+        sizes.append(Size("day_risk", _shares(day_risk_left, lost), f"{usd(day_risk_left)} left of the day's risk, at {usd(lost)} a share"))
 
     binding = min(sizes, key=lambda size: size.shares)
     quantity = binding.shares

@@ -15,7 +15,7 @@ AMOUNTS = frozenset(
     {
         "price", "commission", "commission_before", "limit_price", "stop_price", "reference", "amount", "cash", "equity", "market_value",
         "realised", "unrealised", "day_pnl", "total_pnl", "cost", "mark", "value", "estimated_value", "baseline_equity", "closing_equity",
-        "bought", "sold", "in_lieu", "ratio", "max_order_value", "max_position_value", "max_day_loss", "max_day_notional",
+        "bought", "sold", "in_lieu", "ratio", "max_order_value", "max_position_value", "max_day_loss", "max_day_risk", "max_day_notional",
         "max_concentration", "price_low", "price_high", "stop", "target", "confidence", "price_collar",
     }
 )

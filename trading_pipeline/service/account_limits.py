@@ -97,15 +97,18 @@ def confirm(desk: Desk, *, actor: str, confirmed: Sequence[str] = ()) -> Event:
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """What differs between two sets of encoded limits, with both values; a limit that only one version of the code knows is a change."""
     return [
-        f"{name} from {text(before.get(name))} to {text(after.get(name))}"
+        f"{name} from {told(before, name)} to {told(after, name)}"
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     ]
 
 
-def text(value: Any) -> str:
-    """An encoded limit for people."""
-    return (", ".join(value) if isinstance(value, list) else str(value or "")) or "none"
+def told(limits: Mapping[str, Any], name: str) -> str:
+    """An encoded limit for people; `none` where there is none of this name."""
+    value = limits.get(name, "")
+    if value is None:
+        return "off"
+    return (", ".join(value) if isinstance(value, list) else str(value)) or "none"
 
 
 def _set(desk: Desk, tx: Transaction, before: Standing, limits: AccountLimits, actor: str) -> Event:

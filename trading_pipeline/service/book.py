@@ -14,6 +14,7 @@ from typing import Any
 
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.codec import decode
+from trading_pipeline.domain.day_risk import at_stake_in, risk_left
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
@@ -26,6 +27,7 @@ from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, strategy_pnl
 from trading_pipeline.service.coverage import Coverage
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.open_risk import held_risk, working_risk
 from trading_pipeline.service.outside import Outside, look
 from trading_pipeline.service.track_record import TrackRecord, track_record
 
@@ -191,7 +193,34 @@ class Book:
             account_loss_granted=self.granted.get("account", ZERO), strategy_loss_granted=self.granted.get(f"strategy:{spec.name}", ZERO),
             round_trips=self.track.round_trips.get(spec.name, ()),
             last_losing_exit_at=self.track.losing_exits.get((spec.name, intent.symbol)), at_release=release,
+            account_open_risk=None if self.limits.max_day_risk is None else self._open_risk(intent.action_id, None),
+            strategy_open_risk=None if spec.limits.max_day_risk is None else self._open_risk(intent.action_id, spec.name),
         )
+
+    def day_risk_left(self, spec: StrategySpec, action_id: str) -> Decimal | None:
+        """USD that an entry may lose down to its stops (`max_day_risk`); None where no limit is set, or where nobody can tell."""
+        scopes = (
+            (self.limits.max_day_risk, "account", self.day_pnl, None),
+            (spec.limits.max_day_risk, f"strategy:{spec.name}", self.strategy_day_pnl(spec.name), spec.name),
+        )
+        left = [
+            risk_left(limit, self.granted.get(scope, ZERO), pnl, open_risk)
+            for limit, scope, pnl, name in scopes
+            if limit is not None and pnl is not None and (open_risk := self._open_risk(action_id, name)) is not None
+        ]
+        return min(left, default=None)
+
+    def _open_risk(self, action_id: str, strategy: str | None) -> Decimal | None:
+        """USD at stake in what is held, and in entries under way, one action's aside; None where nobody can tell."""
+        held = held_risk(self.portfolio, self.orders, self.coverage, strategy)
+        if held is None:
+            return None
+        admitted = (
+            (row["strategy"], at_stake_in(intent_of(row))) for row in self.actions
+            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != action_id
+        )
+        under_way = (*working_risk(self.orders, self.coverage, action_id), *admitted)
+        return held + sum((usd for name, usd in under_way if strategy in (None, name)), ZERO)
 
     def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
         """(strategy, symbol, USD at the worst price) of working and admitted entries, the intent's own action aside."""

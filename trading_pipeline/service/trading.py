@@ -178,6 +178,7 @@ def _entry(book: Book, spec: StrategySpec, row: Row, measured: Measured) -> Orde
         strategy_limits=spec.limits, atr=measured.atr, support=measured.support, sma20=measured.sma20, collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(row["symbol"]),
         recovering=recovering(book.track.round_trips.get(spec.name, ()), spec.limits.losing_streak),
+        day_risk_left=book.day_risk_left(spec, row["action_id"]),
     )
     if isinstance(plan, NoEntry):
         return plan

@@ -110,6 +110,11 @@ def halting(rule: str, passes: bool, measured: str, limit: str, detail: str = ""
     return Verdict(rule, ALLOW if passes is True else HALT, measured, limit, detail)
 
 
+def off(rule: str) -> Verdict:
+    """A rule that applies only where its limit is set."""
+    return Verdict(rule, NOT_APPLICABLE, "off", "off", "switched off in the limits")
+
+
 flagged = lru_cache(maxsize=4096, typed=True)(judged)
 """`judged` for rules whose measured value is one of a few words: the same value is not built twice."""
 

@@ -3,6 +3,7 @@
 
 from decimal import Decimal
 
+from trading_pipeline.domain.day_risk import at_stake_in
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import OrderIntent
 from trading_pipeline.domain.risk import RiskContext, Verdict
@@ -15,6 +16,7 @@ from trading_pipeline.domain.rules.readings import (
     halting,
     judged,
     number,
+    off,
     percent,
     positive,
     spaced,
@@ -101,6 +103,33 @@ def strategy_day_loss(intent: OrderIntent, context: RiskContext) -> Verdict:
     """36, D12: the strategy's loss of the day stays below the limit; at it, a person decides."""
     most, granted = context.strategy_limits.max_day_loss, context.strategy_loss_granted
     return _day_loss("strategy_day_loss", context.strategy_day_pnl, most, granted)
+
+
+def _day_risk(
+    rule: str, intent: OrderIntent, limit: Decimal | None, granted: Decimal, day_pnl: Decimal | None, open_risk: Decimal | None,
+) -> Verdict:
+    if limit is None:
+        return off(rule)
+    value_of(intent)
+    lost, own = max(ZERO, -number(day_pnl, "the day's profit or loss")), number(at_stake_in(intent), "what the order puts at stake")
+    held = amount(open_risk, "what is at stake already")
+    most = limit + amount(granted, "the granted loss")
+    detail = f"{dollars(lost)} lost, {dollars(held)} to the stops of what is held and under way, {dollars(own)} to those of this order"
+    if granted:
+        detail += f"; {dollars(limit)}, and {dollars(granted)} granted for this session"
+    return judged(rule, lost + held + own <= most, dollars(lost + held + own), dollars(most), detail)
+
+
+def account_day_risk(intent: OrderIntent, context: RiskContext) -> Verdict:
+    """36: were everything sold at its stop, the account's loss of the day would stay within the limit; off unless it is set."""
+    limit, granted = context.account_limits.max_day_risk, context.account_loss_granted
+    return _day_risk("account_day_risk", intent, limit, granted, context.account_day_pnl, context.account_open_risk)
+
+
+def strategy_day_risk(intent: OrderIntent, context: RiskContext) -> Verdict:
+    """36: the same of the strategy."""
+    limit, granted = context.strategy_limits.max_day_risk, context.strategy_loss_granted
+    return _day_risk("strategy_day_risk", intent, limit, granted, context.strategy_day_pnl, context.strategy_open_risk)
 
 
 def consecutive_rejects(intent: OrderIntent, context: RiskContext) -> Verdict:

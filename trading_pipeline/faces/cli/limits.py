@@ -102,12 +102,12 @@ def _grant(call: Invocation, desk: "Desk", text: str, strategy: str | None) -> N
 
 
 def _show(call: Invocation, standing: "Standing", grants: dict[str, str]) -> None:
-    from trading_pipeline.service.account_limits import text
+    from trading_pipeline.service.account_limits import told
 
     data = _as_json(standing)
     recorded, configured, effective = data["recorded"] or {}, data["configured"], data["effective"]
     columns = [Column("LIMIT"), *(Column(title, right=True) for title in ("RECORDED", "CONFIGURED", "IN FORCE"))]
-    call.output.table(columns, [[name, *(text(each.get(name)) for each in (recorded, configured, effective))] for name in effective])
+    call.output.table(columns, [[name, *(told(each, name) for each in (recorded, configured, effective))] for name in effective])
     for scope, amount in grants.items():
         whose = "The account" if scope == "account" else scope.removeprefix("strategy:")
         call.output.line(f"{whose} may lose ${Decimal(amount):,.2f} more than its limit, this session.")

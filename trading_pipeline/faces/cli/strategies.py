@@ -93,7 +93,9 @@ def show(call: Invocation, name: NameArgument) -> None:
         out.heading("Limits")
         out.pairs({
             "order": money(spec.limits.max_order_value), "position": money(spec.limits.max_position_value),
-            "day's loss": money(spec.limits.max_day_loss), "orders an hour": spec.limits.max_orders_per_hour,
+            "day's loss": money(spec.limits.max_day_loss),
+            "day's risk": "off" if spec.limits.max_day_risk is None else f"{money(spec.limits.max_day_risk)}, stops included",
+            "orders an hour": spec.limits.max_orders_per_hour,
             "price collar": f"{_share(spec.limits.price_collar)} of the price", **_discipline(spec.limits),
         })
         out.heading("Positions")
