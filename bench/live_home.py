@@ -1,7 +1,7 @@
-"""A home over a synthetic market with Dagster's page above it, whose market is moved by hand from session to session.
+"""A home over a synthetic market with Dagster's page above it, whose market is moved by hand from one bar's close to the next.
 
-What `trading up` starts, with sensors and schedules switched off: runs are begun over Dagster's GraphQL, as its page begins them,
-at the instant that the bench chooses.
+What `trading up` starts, the desk's process included, with sensors and schedules switched off: runs are begun over Dagster's GraphQL, as
+its page begins them, at the instant that the bench chooses.
 """
 
 import json
@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,22 +27,24 @@ from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.processes import Command, Supervisor
 from trading_pipeline.adapters.replay_file import Pace
 from trading_pipeline.bootstrap import open_desk
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.ports import Home
+from trading_pipeline.service import handover
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 from trading_pipeline.settings import Settings
 
-FIRST, LAST, START = date(2010, 1, 4), date(2012, 12, 31), date(2011, 1, 3)
 SETTINGS = """\
 environment = "demo"
 
 [market]
 clock = "replay"
 source = "synthetic"
+interval = "{interval}"
 symbols = {symbols}
 first = "{first}"
 last = "{last}"
 """
-SESSION_SECONDS = 390
 _LAUNCH = """
 mutation ($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
@@ -59,6 +61,28 @@ _RUN = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status startTim
 
 
 @dataclass(frozen=True, slots=True)
+class Market:
+    """Its bars, where its data begin and end, and the session of the first cycle."""
+
+    interval: Interval
+    first: date
+    start: date
+    last: date
+
+    def cycles(self, calendar: TradingCalendar) -> Iterator[datetime]:
+        """When its cycles are to run, one after another: right after each minute's close, or a minute after each session's open."""
+        for session in calendar.between(self.start, self.last):
+            if self.interval.daily:
+                yield session.open + timedelta(minutes=1)
+            else:
+                yield from (slot.end + timedelta(seconds=1) for slot in calendar.slots(session, self.interval))
+
+
+SESSIONS = Market(Interval.DAY1, date(2010, 1, 4), date(2011, 1, 3), date(2012, 12, 31))
+MINUTES = Market(Interval.MIN1, date(2012, 5, 30), date(2012, 6, 1), date(2012, 6, 29))
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """Seconds from just before the question: to the first step, to the end; and CPU seconds of all the home's processes."""
 
@@ -70,26 +94,26 @@ class Run:
 class LiveHome:
     """Make with `live_home`."""
 
-    def __init__(self, folder: Path, page: DagsterPage, supervisor: Supervisor, processes: set[int]) -> None:
+    def __init__(self, folder: Path, page: DagsterPage, supervisor: Supervisor, processes: set[int], cycles: Iterator[datetime]) -> None:
         """Over what runs already."""
         self.folder, self.page, self.supervisor = folder, page, supervisor
-        self._calendar = load_calendar(folder / "cache")
         self._before = processes
-        self._sessions = 0
+        self._cycles = cycles
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def run_cycle(self, most_seconds: float = 120, settle_seconds: float = 0.5) -> Run:
-        """Move the market to the next session and run its cycle to the end.
+        """Move the market to its next cycle and run it to the end.
 
         Args:
             settle_seconds: Until the run's process has ended, and its CPU counts as its parent's.
         """
         from assets.partitions import tags_of
 
-        self._sessions += 1
-        stand_at(self.folder, self._sessions)
+        stand_at(self.folder, next(self._cycles))
         with open_desk(Settings.load(self.folder)) as desk:
-            cycle = newest_cycle(desk, running_intervals(desk)[0])
+            running = running_intervals(desk)
+            assert running, [f"{row['name']} is {row['state']}: {row['reason']}" for row in desk.ledger.find("strategies")]
+            cycle = newest_cycle(desk, running[0])
             assert cycle is not None
             tags = tags_of(desk, cycle) | {"dagster/partition": cycle.session.isoformat()}
         params = {
@@ -151,8 +175,9 @@ class LiveHome:
 @contextmanager
 def live_home(
     folder: Path, port: int, *, launcher: str = "warm", symbols: int = 5, strategies: Sequence[tuple[str, str]] = (),
+    market: Market = SESSIONS,
 ) -> Iterator[LiveHome]:
-    """Prepare a home and start its code server, webserver, daemon and, if wanted, launcher; everything is gone afterwards.
+    """Prepare a home and start its code server, desk, webserver, daemon and, if wanted, launcher; everything is gone afterwards.
 
     Args:
         folder: Empty.
@@ -160,15 +185,20 @@ def live_home(
         launcher: warm or default.
         symbols: How many.
         strategies: Mode, and the TOML after `[agent]`, of each.
+        market: What is traded.
     """
-    names = json.dumps(symbol_names(symbols))
-    (folder / "trading.toml").write_text(SETTINGS.format(symbols=names, first=FIRST, last=LAST), "utf-8")
+    settings = {"symbols": json.dumps(symbol_names(symbols)), "interval": market.interval, "first": market.first, "last": market.last}
+    (folder / "trading.toml").write_text(SETTINGS.format(**settings), "utf-8")
+    calendar = load_calendar(folder / "cache")
     before = {process.pid for process in psutil.process_iter()}
     server = EmbeddedPostgres.start(Home(folder).database)
     try:
-        stand_at(folder, 0)
+        ReplayClock.create(
+            folder / "clock.json", market="synthetic", pace=Pace.INTRADAY, start=calendar.session(market.start).open,
+            end=calendar.session(market.last).close, calendar=calendar, running=False,
+        )
         with open_desk(Settings.load(folder)) as desk:
-            start_strategies(desk, symbols, strategies)
+            start_strategies(desk, symbols, strategies, market.interval)
         os.environ["TRADING_HOME"] = str(folder)
         rendered = render(folder, {"TRADING_LAUNCHER": launcher})
         said: list[str] = []
@@ -181,11 +211,14 @@ def live_home(
             if rendered.launcher is not None:
                 supervisor.start(Command("launcher", [*python, "resources.launcher.parent", str(rendered.launcher), module], 5))
             _until(supervisor, rendered.socket.exists)
+            supervisor.start(Command("desk", [sys.executable, "-P", "-m", "trading_pipeline.faces.cli", "--home", str(folder), "desk"], 5))
             arguments = ["-h", "127.0.0.1", "-p", str(port), "-w", str(rendered.workspace)]
             supervisor.start(Command("webserver", [*python, "resources.webserver", *arguments], 5))
             _until(supervisor, page.answers)
             _until(supervisor, lambda: rendered.launcher is None or rendered.launcher.exists())
-            home = LiveHome(folder, page, supervisor, before)
+            with open_desk(Settings.load(folder)) as desk:
+                _until(supervisor, lambda: handover.attended(desk))
+            home = LiveHome(folder, page, supervisor, before, market.cycles(calendar))
             home.stop_automation()
             supervisor.start(Command("daemon", [*python, "dagster._daemon", "run", "-w", str(rendered.workspace)], 5))
             yield home
@@ -195,18 +228,13 @@ def live_home(
         server.stop()
 
 
-def stand_at(folder: Path, sessions: int) -> None:
-    """Move the home's standing clock to a minute after the open, so many sessions after START."""
+def stand_at(folder: Path, instant: datetime) -> None:
+    """Move the home's standing clock."""
     path = folder / "clock.json"
-    if not path.exists():
-        calendar = load_calendar(folder / "cache")
-        ReplayClock.create(
-            path, market="synthetic", pace=Pace.DAILY, start=calendar.session(START).open, end=calendar.session(LAST).close,
-            calendar=calendar, session_seconds=SESSION_SECONDS, running=False,
-        )
-    stands = json.loads(path.read_text("utf-8")) | {"elapsed_ns": (sessions * SESSION_SECONDS + 1) * 1_000_000_000}
+    stands = json.loads(path.read_text("utf-8"))
+    elapsed = instant - datetime.fromisoformat(stands["start"])
     moved = path.with_suffix(".moved")
-    moved.write_text(json.dumps(stands), "utf-8")
+    moved.write_text(json.dumps(stands | {"elapsed_ns": elapsed // timedelta(microseconds=1) * 1_000}), "utf-8")
     moved.replace(path)
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from trading_pipeline.adapters.strategy_files import parse_strategy
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.service import controls
 from trading_pipeline.service.desk import Desk
 
@@ -11,8 +12,8 @@ STRATEGY = """
 name = "{name}"
 symbols = {symbols}
 mode = "{mode}"
-interval = "1d"
-lifetime = "open"
+interval = "{interval}"
+lifetime = "{lifetime}"
 min_confidence = 0.6
 
 [agent]
@@ -28,10 +29,12 @@ def symbol_names(count: int) -> list[str]:
     return [f"S{number:03d}" for number in range(count)]
 
 
-def start_strategies(desk: Desk, symbols: int, strategies: Sequence[tuple[str, str]]) -> None:
+def start_strategies(desk: Desk, symbols: int, strategies: Sequence[tuple[str, str]], interval: Interval = Interval.DAY1) -> None:
     """Create and start one for each mode and the TOML after its `[agent]`."""
     for number, (mode, agent) in enumerate(strategies):
-        text = STRATEGY.format(name=f"strategy-{number}", symbols=json.dumps(symbol_names(symbols)), mode=mode, agent=agent)
-        spec = parse_strategy(text)
+        spec = parse_strategy(STRATEGY.format(
+            name=f"strategy-{number}", symbols=json.dumps(symbol_names(symbols)), mode=mode, agent=agent, interval=interval.value,
+            lifetime="open" if interval.daily else "session",
+        ))
         controls.create(desk, spec, actor="demo:person")
         controls.start(desk, spec.name, actor="demo:person")
