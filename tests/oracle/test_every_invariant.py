@@ -173,6 +173,20 @@ CASES: dict[str, tuple[int, Forge]] = {
     "a verdict passes without a hard rule": (33, lambda f: f.find("risk.evaluated")["payload"]["verdicts"].pop(0)),
     "an order is larger than its strategy allows": (35, lambda f: strategy_limits(f, "buyer", max_order_value="5000")),
     "an entry goes out at the day's loss": (36, at_the_loss),
+    # 50 shares from $101.97 to $95 are $348.50; once they cost $5,002.50 they are $252.50, and 50 more from $103.95 are $447.50
+    "an entry puts more at stake than the account may lose": (36, lambda f: account_limits(f, max_day_risk="348.49")),
+    "two entries put more at stake than the account may lose": (36, lambda f: account_limits(f, max_day_risk="699.99")),
+    "an entry puts more at stake than its strategy may lose": (36, lambda f: strategy_limits(f, "buyer", max_day_risk="348.48")),
+    "an entry goes out beside shares without a stop": (
+        36,
+        lambda f: (
+            account_limits(f, max_day_risk="1000"),
+            f.add(
+                f.find("order.submitted", client_id=named(f, **ASKED_ENTRY)), "order.expired", "gone", before=True, actor="broker:paper",
+                client_id=named(f, part="stop-1"), action_id="", strategy="buyer", symbol="MSFT",
+            ),
+        ),
+    ),
     "more entries than an hour takes": (37, lambda f: strategy_limits(f, "buyer", max_orders_per_hour=1)),
     "a price off the tick": (38, lambda f: priced(f, limit_price="101.005")),
     "a limit beyond the collar": (38, lambda f: priced(f, limit_price="103.01")),
@@ -278,6 +292,8 @@ ALLOWED: dict[str, tuple[int, Forge]] = {
             positions=[{"strategy": "buyer", "before": 50, "quantity": 100, "in_lieu": "0"}], orders=[],
         ),
     ),
+    "entries that put at stake all that the account may lose": (36, lambda f: account_limits(f, max_day_risk="700.00")),
+    "an entry that puts at stake all that its strategy may lose": (36, lambda f: strategy_limits(f, "buyer", max_day_risk="348.50")),
     "a loss that a person granted": (
         36,
         lambda f: (

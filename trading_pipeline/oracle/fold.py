@@ -69,7 +69,8 @@ def _session_opened(state: State, fact: Fact) -> None:
     last = state.sessions.get(state.last_closed)
     goes_on = last is not None and not any(each.open for each in state.sessions.values())
     deposited = last.deposited if last is not None and goes_on else state.deposited
-    state.sessions[fact.data["session"]] = Session(True, money(fact.data["baseline_equity"]), deposited)
+    made = {name: money(usd) for name, usd in fact.data.get("strategy_pnl", {}).items()}
+    state.sessions[fact.data["session"]] = Session(True, money(fact.data["baseline_equity"]), deposited, made)
 
 
 def _session_closed(state: State, fact: Fact) -> None:

@@ -5,6 +5,7 @@ violation does not become a hundred.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
@@ -181,6 +182,8 @@ class Session:
     open: bool
     equity: Decimal
     deposited: Decimal
+    made: Mapping[str, Decimal] = field(default_factory=dict)
+    """USD that each strategy had made when it began."""
 
 
 @dataclass(slots=True)
