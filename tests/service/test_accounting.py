@@ -11,6 +11,7 @@ from trading_pipeline.adapters.brokers.paper_faults import ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Lifetime, Mode
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.service import controls
@@ -80,6 +81,36 @@ def test_a_halted_symbol_is_valued_at_its_newest_close(tmp_path):
     stage.cycle()
     silent = stage.restarted(market=market(bars(last=date(2024, 8, 27))))
     assert portfolio_of(silent.desk, silent.desk.ledger).marks == {"AAPL": Decimal(100)}
+
+
+class Choosy:
+    """A source that refuses to be asked about what it does not know, as Yahoo does."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def quotes(self, symbols, at):
+        if any(not self._source.intervals(symbol) for symbol in symbols):
+            raise MarketDataError("unknown")
+        return self._source.quotes(symbols, at)
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("symbol", ["ZZZZ", "AAPL  240920C00150000", "BRK B", "zz top; DROP"])
+def test_what_only_somebody_else_trades_stops_nothing_of_ours(tmp_path, symbol, side):
+    """28: valued at its last execution, by the book and by the paper broker; nobody else has a price."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle()
+    stage = replace(stage, desk=replace(stage.desk, market=Choosy(stage.desk.market)))
+    stage.go(OPEN + timedelta(minutes=1)).broker.trade_by_hand(symbol, side, 5, Decimal(10))
+    stage.go(at(9, 30, day=THURSDAY)).cycle()
+    assert (stage.row("positions", symbol="AAPL")["quantity"], compare_with_broker(stage.desk)) == (0, [])
+    assert portfolio_of(stage.desk, stage.desk.ledger).marks == {symbol: Decimal(10)}
+    assert stage.broker.account().equity == portfolio_of(stage.desk, stage.desk.ledger).equity
+    assert stage.verifies()
 
 
 # The session's close

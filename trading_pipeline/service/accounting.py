@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from trading_pipeline.domain.adjustments import split_adjusted
 from trading_pipeline.domain.bar_quality import believed
-from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.bars import SYMBOL, BarTable, Interval
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -91,13 +92,19 @@ def doubted_prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[s
 
 def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tuple[Decimal, str]]:
     """A price in shares of now for each symbol, and why it is not the present one; empty words where it is."""
-    quotes = desk.market.quotes(symbols, desk.now()) if symbols else {}
+    others = _of_others(reader)
+    quotes = dict(desk.market.quotes(ours, desk.now())) if (ours := [symbol for symbol in symbols if symbol not in others]) else {}
     most = standing(desk, reader).effective.max_bar_gap
     found = {}
     for symbol in symbols:
+        if symbol in others and SYMBOL.fullmatch(symbol):
+            # By itself: a source may refuse to be asked about what it does not know.
+            with suppress(MarketDataError):
+                quotes |= desk.market.quotes([symbol], desk.now())
         quote = quotes.get(symbol)
-        known = _closes(desk, symbol, desk.now() - RECENT if quote is not None else None)
-        if quote is None and not known and (last := _last_external(reader, symbol)) is not None:
+        known = _closes(desk, symbol, desk.now() - RECENT if quote is not None else None) if SYMBOL.fullmatch(symbol) else []
+        if quote is None and not known and symbol in others:
+            last = reader.find("fills", strategy=EXTERNAL, symbol=symbol, order_by="seq", descending=True, limit=1)[0]["price"]
             found[symbol] = last, f"{symbol}: no source of ours prices it, it is valued at its last execution, {last:f}"
             continue
         if quote is None and not known:
@@ -117,12 +124,10 @@ def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tup
     return found
 
 
-def _last_external(reader: Reader, symbol: str) -> Decimal | None:
-    """The last price somebody else paid for what only they hold: it need not be of a market that we follow."""
-    if any(row["quantity"] for row in reader.find("positions", symbol=symbol) if row["strategy"] != EXTERNAL):
-        return None
-    fills = reader.find("fills", strategy=EXTERNAL, symbol=symbol, order_by="seq", descending=True, limit=1)
-    return fills[0]["price"] if fills else None
+def _of_others(reader: Reader) -> set[str]:
+    """What only somebody else holds: it need not be of a market that we follow, nor its name be a symbol of ours (an option's is none)."""
+    held = [(row["symbol"], row["strategy"] == EXTERNAL) for row in reader.find("positions") if row["quantity"]]
+    return {symbol for symbol, external in held if external} - {symbol for symbol, external in held if not external}
 
 
 def _closes(desk: Desk, symbol: str, since: datetime | None) -> list[Decimal]:

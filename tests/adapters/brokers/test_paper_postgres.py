@@ -19,6 +19,7 @@ from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepa
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import BrokerStatus
 
@@ -52,6 +53,13 @@ def test_another_process_finds_the_account_as_it_was_left(book):
     assert second.order("T").status is BrokerStatus.FILLED
     with pytest.raises(BrokerRefused, match="duplicate"):
         second.submit(bracketed())
+
+
+def test_another_process_values_what_no_market_has_at_its_last_hand_trade(book):
+    here = on(book)
+    for price in ("10", "12"):
+        here.broker.trade_by_hand("ZZ Z", Side.BUY, 5, Decimal(price))
+    assert on(book, start=at(2)).broker.account().equity == Decimal(100_000) + 10 - 2
 
 
 def test_another_process_does_not_split_the_shares_again(book):

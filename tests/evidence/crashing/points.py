@@ -137,9 +137,11 @@ class CrashingBook(PostgresBook):
     """`submit` or `cancel` while one is being handled."""
 
     @contextmanager
-    def change(self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False) -> Iterator[Book]:
+    def change(
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, traded: Collection[str] = (),
+    ) -> Iterator[Book]:
         """As the book's own."""
-        with super().change(named=named, since=since, hidden=hidden) as book:
+        with super().change(named=named, since=since, hidden=hidden, traded=traded) as book:
             yield book
             if self.entry:
                 self.trap.at(f"{self.entry}: before the broker's commit")

@@ -6,7 +6,7 @@ only, buying power is cash, regular hours only; dividends, margin, short sales a
 """
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -33,7 +33,7 @@ from trading_pipeline.adapters.brokers.paper_faults import (
 )
 from trading_pipeline.adapters.brokers.paper_matching import Opening, commission, reserved
 from trading_pipeline.domain.adjustments import Split
-from trading_pipeline.domain.bars import Interval, instant_of
+from trading_pipeline.domain.bars import SYMBOL, Interval, instant_of
 from trading_pipeline.domain.money import ZERO, price_of
 from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
@@ -163,7 +163,7 @@ class PaperBroker:
         return {symbol: quantity for symbol, quantity in sorted(held.items()) if quantity}
 
     def account(self) -> BrokerAccount:
-        """Balances now, holdings at the quote's last price, or at the newest close without a quote.
+        """Balances now, holdings at the quote's last price, at the newest close without a quote, or at what a hand trade paid.
 
         Raises:
             BrokerNotReady: A held symbol has no price.
@@ -254,7 +254,7 @@ class PaperBroker:
 
         A source may learn of a split with the first price on the new scale, and never after it.
         """
-        self._market.quotes(sorted(book.positions.keys() - book.progress.keys()), now)
+        self._market.quotes(self._followed(book.positions.keys() - book.progress.keys()), now)
         met = []
         for symbol in sorted(book.symbols):
             since = book.scales.get(symbol, now)
@@ -331,12 +331,28 @@ class PaperBroker:
         )
 
     def _marks(self, symbols: list[str], now: datetime) -> dict[str, Decimal]:
-        marks = {symbol: quote.last for symbol, quote in self._market.quotes(symbols, now).items()} if symbols else {}
+        asked = self._followed(symbols)
+        marks = {symbol: quote.last for symbol, quote in self._market.quotes(asked, now).items()} if asked else {}
         for symbol in symbols:
             if symbol not in marks:
-                end, close = self._last_close(symbol, now - LOOK_BACK, now)
-                marks[symbol] = close / self._split_since(symbol, end, now)
+                marks[symbol] = self._paid_by_hand(symbol) or self._newest_close(symbol, now)
         return marks
+
+    def _followed(self, names: Iterable[str]) -> list[str]:
+        """Those that the market can be asked about: by hand anything is traded, such as options."""
+        return sorted(name for name in names if SYMBOL.fullmatch(name) and self._market.intervals(name))
+
+    def _newest_close(self, symbol: str, now: datetime) -> Decimal:
+        end, close = self._last_close(symbol, now - LOOK_BACK, now)
+        return close / self._split_since(symbol, end, now)
+
+    def _paid_by_hand(self, symbol: str) -> Decimal | None:
+        """The price of the newest execution of what no market has, and somebody else has brought into the account."""
+        if self._followed([symbol]):
+            return None
+        with self._book.change(traded=[symbol]) as book:
+            newest = [each.fill for each in book.executions if each.fill.symbol == symbol][-1]
+        return newest.price if newest.client_id.startswith(EXTERNAL) else None
 
     def _split_since(self, symbol: str, then: datetime, now: datetime) -> Decimal:
         """New shares for one of `then`: 1 when the symbol has not split since."""

@@ -240,7 +240,7 @@ class PaperBook(Protocol):
     """Keeps the account of a paper broker."""
 
     def change(
-        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False,
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, traded: Collection[str] = (),
     ) -> AbstractContextManager[Book]:
         """The account under its lock; what was changed is stored on leaving, nothing on an exception.
 
@@ -248,6 +248,7 @@ class PaperBook(Protocol):
             named: Client ids whose ended orders are wanted too.
             since: Executions from then on are wanted.
             hidden: Executions that have ever been invisible are wanted too.
+            traded: Symbols of which the newest execution is wanted too.
 
         Raises:
             BrokerNotReady: The store does not answer; nothing was changed.
@@ -266,8 +267,10 @@ class MemoryBook:
         self._book = Book(account, cash)
 
     @contextmanager
-    def change(self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False) -> Iterator[Book]:
+    def change(
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, traded: Collection[str] = (),
+    ) -> Iterator[Book]:
         """The one book, whole: it holds more than was asked for."""
-        del named, since, hidden
+        del named, since, hidden, traded
         with self._lock:
             yield self._book

@@ -114,14 +114,16 @@ class PostgresBook:
         self._engine.dispose()
 
     @contextmanager
-    def change(self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False) -> Iterator[Book]:
+    def change(
+        self, *, named: Collection[str] = (), since: datetime | None = None, hidden: bool = False, traded: Collection[str] = (),
+    ) -> Iterator[Book]:
         """The account with its row locked; see `PaperBook.change`."""
         with _not_ready():
             connection = self._engine.connect()
         try:
             with _not_ready():
                 account = self._locked(connection)
-                book = _load(connection, account, named, since, hidden)
+                book = _load(connection, account, named, since, hidden, traded)
             before = _contents(book)
             executed = book.executed
             yield book
@@ -182,7 +184,9 @@ class PostgresBook:
         return bool(orders or fills or touched)
 
 
-def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str], since: datetime | None, hidden: bool) -> Book:
+def _load(
+    connection: sa.Connection, account: sa.Row[Any], named: Collection[str], since: datetime | None, hidden: bool, traded: Collection[str],
+) -> Book:
     progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account.progress).items()}
     scales = {symbol: instant_from(text) for symbol, text in json.loads(account.scales).items()}
     splits = {
@@ -203,6 +207,10 @@ def _load(connection: sa.Connection, account: sa.Row[Any], named: Collection[str
         wanted_executions.append(_executions.c.at >= since)
     if hidden:
         wanted_executions.append(_executions.c.visible_at.is_not(None))
+    if traded:
+        of_them = _executions.c.account == account.account, _executions.c.symbol.in_(list(traded))
+        newest = sa.select(sa.func.max(_executions.c.number)).where(*of_them).group_by(_executions.c.symbol)
+        wanted_executions.append(_executions.c.number.in_(newest))
     if wanted_executions:
         rows = connection.execute(
             sa.select(_executions)
