@@ -13,9 +13,11 @@ from trading_pipeline.adapters.brokers.paper_faults import Correct, Overfill, Sl
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
-from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.orders import Side, client_id
+from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import orders as projection
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import approvals, emergency
 from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.settlement import news, settle
@@ -226,3 +228,72 @@ def test_an_order_that_arrives_after_it_was_given_up_is_cancelled_by_its_own_ans
     assert "order.late_found" in stage.types()
     assert stage.row("orders", part="entry")["state"] in ("canceled", "filled")
     assert stage.row("orders", part="entry")["filled_quantity"] == stage.broker.positions().get("AAPL", 0)
+
+
+class Strange(LatchedBroker):
+    """Tells of executions that make no sense besides those that do."""
+
+    def __init__(self, broker, latch, *executions):
+        super().__init__(broker, latch)
+        self.told = executions
+
+    def executions(self, since):
+        return [*super().executions(since), *self.told]
+
+
+NONSENSE = {
+    "a price of NaN": {"price": D("NaN")}, "a price of nothing": {"price": D(0)}, "an endless commission": {"commission": D("Infinity")},
+    "a price beyond all": {"price": D("1e40")}, "no shares": {"quantity": 0}, "shares below zero": {"quantity": -5},
+    "shares beyond all": {"quantity": 10**30}, "half a share": {"quantity": 0.5}, "a NUL": {"execution_id": "x\x00"},
+    "an endless name": {"execution_id": "x" * 250}, "a naive instant": {"at": OPEN.replace(tzinfo=None)}, "a float": {"price": 100.0},
+}
+
+
+@pytest.mark.parametrize("what", NONSENSE)
+@pytest.mark.parametrize("client_id", [NAME, "SOMEBODY"])
+def test_an_execution_that_makes_no_sense_is_refused_once_and_the_rest_goes_on(stage, what, client_id):
+    """18: it is a fact, and its order a person's; nothing of it reaches a position."""
+    stage.cycle()
+    sane = Fill("X-1", client_id, "AAPL", Side.BUY, 5, D(100), D(1), OPEN + timedelta(seconds=2))
+    stage = stage.restarted(broker=Strange(stage.broker, stage.desk.latch, (client_id, replace(sane, **NONSENSE[what]))))
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    stage.go(OPEN + timedelta(seconds=9)).release()
+    assert len(stage.events(E.EXECUTION_REFUSED)) == 1
+    assert stage.row("positions", strategy="buyer")["quantity"] == 50
+    assert (stage.row("orders", part="entry")["state"] == "quarantined") is (client_id == NAME)
+    assert stage.verifies()
+
+
+def test_of_one_instant_purchases_are_booked_before_sales(stage):
+    """A stop cannot have sold before its entry bought, whatever the line says first."""
+    stage.cycle()
+    stop = stage.row("orders", part="stop-1")["client_id"]
+    [bought] = stage.rows("fills")
+    sold = Fill("A-0", stop, "AAPL", Side.SELL, 50, D(95), D(1), bought["at"])
+    fresh = stage.restarted(broker=Strange(stage.broker, stage.desk.latch, (stop, sold)))
+    settle(fresh.desk, Tally("test", stage.due()))
+    assert [row["side"] for row in stage.rows("fills", order_by="seq")] == ["buy", "sell"]
+    assert stage.row("positions")["realised"] == D("95") * 50 - 1 - bought["quantity"] * bought["price"] - bought["commission"]
+
+
+class Deaf(Mishearing):
+    """Takes another order than was sent, and no cancel at first."""
+
+    ready = False
+
+    def cancel(self, client_id):
+        if not self.ready:
+            raise BrokerNotReady("busy")
+        super().cancel(client_id)
+
+
+def test_the_cancel_of_a_misheard_order_is_sent_until_it_gets_through(tmp_path):
+    """24, 53: it does not work on because one cancel was lost."""
+    stage = floor(tmp_path, market(bars(volume=3000)), OPEN, strategy(sizing=FractionSizing(fraction=D("0.05"))))
+    broker = Deaf(stage.broker, stage.desk.latch)
+    stage = stage.restarted(broker=broker)
+    stage.cycle()
+    assert stage.row("orders")["state"] == "quarantined"
+    broker.ready = True
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    assert stage.broker.orders() == []

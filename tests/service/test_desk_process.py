@@ -96,9 +96,10 @@ def test_what_the_desk_cannot_do_is_told_to_the_run_that_asked(tmp_path, monkeyp
         monkeypatch.setattr(stage.desk.market, "quotes", without_prices)
         with pytest.raises(ServiceError, match="AAPL has no price"):
             place_orders(stage.desk, cycle)
+        assert stage.events(E.ORDER_SUBMITTED) == []
         monkeypatch.undo()
+        assert place_orders(stage.desk, cycle).counts["accepted"] == 1, "asked again, it tries again"
     assert len(stage.events(E.ORDERS_REFUSED)) == 1
-    assert stage.events(E.ORDER_SUBMITTED) == []
 
 
 def test_the_desk_books_fills_and_protects_without_being_asked(tmp_path):

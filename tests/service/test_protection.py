@@ -244,3 +244,23 @@ def test_a_position_without_a_stop_of_its_own_is_nobodys_business(tmp_path):
     stage.go(at(10, 0)).release()
     assert stage.rows("orders", side="sell") == []
     assert stage.events(E.POSITION_UNPROTECTED) == []
+
+
+def test_an_exit_that_the_market_has_left_behind_gives_the_stops_place_back(tmp_path):
+    """C12: a limit above the market protects nothing."""
+    fallen = {at(10, minute): (90.0, 90.0, 90.0, 90.0) for minute in range(3, 30)}
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL)
+    stage = floor(tmp_path, minute_bars(at=fallen, volumes={at(10, 1): 60.0, at(10, 2): 60.0}), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    stage.go(at(10, 2, 30))
+    approved(stage)
+    stage.release()
+    assert 0 < stage.row("positions")["quantity"] < 50, "thin: only some has been sold"
+    for minute, second in ((3, 10), (3, 20), (3, 40), (4, 10), (5, 10)):
+        stage.go(at(10, minute, second)).release()
+    exits = {row["part"]: row["state"] for row in stage.rows("orders", side="sell") if row["submitted_at"]}
+    assert exits["exit"] == "canceled"
+    assert exits["stop-1.2"] in ("accepted", "partial", "filled")

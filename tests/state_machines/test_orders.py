@@ -27,11 +27,11 @@ FOLLOWS = {
     "cancel_pending": "canceled cancel_pending unknown late_found quarantined back",
     "not_placed": "late_found not_placed quarantined",
     "late_found": "cancel_pending quarantined",
-    "canceled": "canceled quarantined",
+    "canceled": "canceled late_found quarantined",
     "expired": "expired quarantined",
     "rejected": "quarantined",
     "filled": "quarantined",
-    "quarantined": "quarantined",
+    "quarantined": "canceled quarantined",
 }
 """What a fact other than a fill may make of an order (INVARIANTS 3.2); `back`: the broker refused the cancel."""
 FACTS = {

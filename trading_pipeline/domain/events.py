@@ -89,6 +89,8 @@ class EventType(StrEnum):
     ORDER_LATE_FOUND = "order.late_found"
     ORDER_QUARANTINED = "order.quarantined"
     ORDER_ADOPTED = "order.adopted"
+    ORDER_RELEASED = "order.released"
+    EXECUTION_REFUSED = "execution.refused"
     FILL_CORRECTED = "fill.corrected"
     EXTERNAL_FILLED = "external.filled"
     POSITION_UNPROTECTED = "position.unprotected"

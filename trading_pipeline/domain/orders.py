@@ -84,7 +84,7 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
     _S.EXPIRED: frozenset({_S.EXPIRED, _S.FILLED, _S.QUARANTINED}),
     _S.REJECTED: frozenset({_S.QUARANTINED}),
     _S.FILLED: frozenset({_S.QUARANTINED}),
-    _S.QUARANTINED: frozenset({_S.QUARANTINED}),
+    _S.QUARANTINED: frozenset({_S.QUARANTINED, _S.CANCELED}),
 }
 """INVARIANTS 3.2. A state to itself is a fact worth a line that moves nothing: a fill while partial or while a
 cancel is pending, a late fill of a dead order (invariant 19), a cancel sent again after a crash (C10), an

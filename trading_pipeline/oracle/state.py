@@ -23,6 +23,7 @@ ORDER_MOVES: dict[str, dict[str, str]] = {
     "unknown": {
         "order.accepted": "accepted", "order.canceled": "canceled", "order.rejected": "rejected", "order.expired": "expired",
         "order.not_placed": "not_placed", "order.unknown": "unknown", "order.cancel_requested": "cancel_pending",
+        "order.released": "canceled",
     },
     "not_placed": {"order.late_found": "late_found", "order.not_placed": "not_placed"},
     "accepted": {
@@ -35,7 +36,8 @@ ORDER_MOVES: dict[str, dict[str, str]] = {
     "cancel_pending": {
         "order.canceled": "canceled", "order.cancel_requested": "cancel_pending", "order.unknown": "unknown", "order.accepted": "before",
     },
-    "canceled": {"order.late_found": "late_found"}, "expired": {}, "denied": {}, "rejected": {}, "filled": {}, "quarantined": {},
+    "canceled": {"order.late_found": "late_found"}, "expired": {}, "denied": {}, "rejected": {}, "filled": {},
+    "quarantined": {"order.released": "canceled"},
 }
 """3.2, fills aside: an execution is booked in every state (invariant 19). `before`: a cancel was refused. Any state may be quarantined."""
 

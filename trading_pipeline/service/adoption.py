@@ -6,7 +6,9 @@ from before; the order is adopted and the account latched until a person has loo
 corrected, the position folded anew from every fill.
 """
 
+import hashlib
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -42,6 +44,53 @@ def since_funding(desk: Desk, reader: Reader, fill: Fill) -> bool:
     """Whether an execution came after the account's book began: what came before is in its opening balance."""
     funded = reader.event_by_key(f"account.funded:{desk.broker.account_id}")
     return funded is not None and fill.at > funded.at
+
+
+MOST_SHARES, MOST_PRICE, MOST_NAME = 10**9, Decimal(10) ** 7, 150
+
+
+def nonsense(client_id: str, fill: Fill) -> str:
+    """Why an execution cannot be booked as the broker tells it (invariant 18), in words; empty when it can."""
+    if not (_is_name(fill.execution_id) and _is_name(client_id) and _is_name(fill.symbol)):
+        return "a name that cannot be written down"
+    if type(fill.quantity) is not int or not 0 < fill.quantity <= MOST_SHARES:
+        return f"a quantity of {str(fill.quantity)[:40]}"
+    amounts: tuple[object, ...] = (fill.price, fill.commission)
+    if not all(isinstance(amount, Decimal) for amount in amounts):
+        return "a price that is no exact number"
+    if not fill.price.is_finite() or not 0 < fill.price < MOST_PRICE:
+        return f"a price of {str(fill.price)[:40]}"
+    if not fill.commission.is_finite() or abs(fill.commission) >= MOST_PRICE:
+        return f"a commission of {str(fill.commission)[:40]}"
+    return "" if fill.at.tzinfo is not None else "an instant without a time zone"
+
+
+def refusal_key(fill: Fill) -> str:
+    """Of the fact that an execution was refused: whatever its id is made of."""
+    told = repr((fill.execution_id, fill.quantity, fill.price, fill.commission))
+    return f"execution.refused:{hashlib.sha256(told.encode('utf-8', 'replace')).hexdigest()[:24]}"
+
+
+def refuse_nonsense(desk: Desk, executions: Iterable[tuple[str, Fill]], tally: Tally) -> None:
+    """Write down, once each, what cannot be booked; an order of ours is set aside, and everything else goes on."""
+    for client_id, fill in executions:
+        why = nonsense(client_id, fill)
+        if not why or desk.ledger.event_by_key(refusal_key(fill)) is not None:
+            continue
+        shown = {"execution_id": ascii(fill.execution_id)[:MOST_NAME], "client_id": ascii(client_id)[:MOST_NAME], "reason": why}
+        actor = f"broker:{desk.broker.name}"
+        with desk.ledger.transaction() as tx:
+            tally.saw(tx.append(NewEvent(EventType.EXECUTION_REFUSED, "account", refusal_key(fill), shown, desk.now(), actor)))
+            row = tx.get("orders", client_id) if _is_name(client_id) else None
+            if row is not None and row["state"] != OrderState.QUARANTINED.value:
+                named = {name: row[name] for name in ("client_id", "action_id", "strategy", "symbol")} | {"reason": f"executed with {why}"}
+                key, stream = f"order.quarantined:{refusal_key(fill)}", f"strategy:{row['strategy']}"
+                tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, named, desk.now(), actor, row["last_seq"])))
+        tally.notes.append(f"an execution is refused: {why}")
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= MOST_NAME and text.isprintable()
 
 
 def adopt_fill(desk: Desk, tx: Transaction, client_id: str, fill: Fill, tally: Tally) -> None:

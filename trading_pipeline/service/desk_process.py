@@ -21,10 +21,11 @@ from trading_pipeline.service.adoption import adopt_orders
 from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import place, recover, withdrawn
+from trading_pipeline.service.late_orders import cancel_what_is_over
 from trading_pipeline.service.protection import is_exposed, protect
 from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.settlement import cancel_what_is_over, news, settle, settled_mismatches
+from trading_pipeline.service.settlement import news, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
 
@@ -120,13 +121,13 @@ class _Attendance:
         """Requests at once, the rest when its time has come."""
         head = self.desk.ledger.head()[0]
         if head != self.seen:
-            for cycle in handover.requests(self.desk.ledger, self.seen):
+            for request in handover.requests(self.desk.ledger, self.seen):
                 try:
-                    place(self.desk, self.fence, cycle)
+                    place(self.desk, self.fence, request.cycle)
                 except (Fenced, LedgerError):
                     raise
                 except TradingError as error:
-                    handover.refuse(self.desk, cycle, error)
+                    handover.refuse(self.desk, request, error)
             self.seen = head
         self._now_and_then("settle", SETTLE_SECONDS, self._settled)
         self._now_and_then("review", REVIEW_SECONDS, self._review)
@@ -170,7 +171,7 @@ class _Attendance:
             # Left behind by an error on the way: nobody else is on the way while this process holds the lease.
             recover(self.desk, self.fence, tally)
         withdrawn(self.desk, tally)
-        if is_exposed(self.desk.ledger):
+        if is_exposed(self.desk):
             protect(self.desk, self.fence, tally)
         for note in tally.notes:
             self.say(note)

@@ -24,8 +24,10 @@ from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent
 from trading_pipeline.service.handover import answer, lease_name
+from trading_pipeline.service.late_orders import cancel_what_is_over
+from trading_pipeline.service.order_facts import doubt
 from trading_pipeline.service.protection import protect
-from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, cancel_what_is_over, doubt, settle, settled_mismatches
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.voiding import void
 

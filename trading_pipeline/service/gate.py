@@ -27,8 +27,10 @@ from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, t
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.late_orders import GIVEN_UP, found_late
+from trading_pipeline.service.order_facts import misheard, order_event
 from trading_pipeline.service.outside import look
-from trading_pipeline.service.settlement import GIVEN_UP, found_late, order_event, settled_mismatches
+from trading_pipeline.service.settlement import settled_mismatches
 from trading_pipeline.service.steps import Tally, spec_of
 
 PERMIT_SECONDS = 5.0
@@ -122,7 +124,6 @@ def _other_than_shown(shown: Mapping[str, Any], intent: OrderIntent) -> str:
     return f"another {', '.join(changed)} than was shown" if changed else ""
 
 
-_ECHOED = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
 _WHILE_DOUBTED = {
     (EventType.ORDER_REJECTED, OrderState.UNKNOWN.value): EventType.ORDER_REJECTED,
     (EventType.ORDER_REJECTED, OrderState.CANCEL_PENDING.value): EventType.ORDER_CANCELED,
@@ -135,7 +136,8 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
     try:
         order = desk.broker.submit(ticket, permit)
         facts = {"broker_order_id": order.broker_order_id}
-        wrong = _misheard(ticket, order.ticket)
+        row = desk.ledger.get("orders", ticket.client_id)
+        wrong = misheard(row, order.ticket) if row is not None else ""
         if wrong:
             type_, facts, heard = EventType.ORDER_QUARANTINED, facts | {"reason": wrong}, "quarantined"
     except (BrokerRefused, BrokerNotReady) as refusal:
@@ -161,12 +163,6 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
         # It is not wanted any more, or never was: an answer that comes after a stop finds its order working.
         with suppress(BrokerNotReady):
             desk.broker.cancel(ticket.client_id)
-
-
-def _misheard(sent: Ticket, echoed: Ticket) -> str:
-    """Where the broker's answer is about another order than was sent (invariant 24), in words; empty when it is the same."""
-    told = {name: (getattr(sent, name), getattr(echoed, name)) for name in _ECHOED}
-    return "; ".join(f"{name} {meant} was sent, {heard} was heard" for name, (meant, heard) in told.items() if meant != heard)
 
 
 def denial_ahead(desk: Desk, intent: OrderIntent, mismatched: Mapping[str, str], *, release: datetime | None = None) -> str:

@@ -5,6 +5,8 @@ takes its lease finds the request. A desk counts as there while its health row i
 """
 
 import time
+from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 from trading_pipeline import __version__
@@ -66,51 +68,71 @@ def present(desk: Desk) -> dict[str, Any]:
     return {"state": health.content["state"], "pid": health.content["pid"], "trouble": health.content["trouble"]}
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A cycle whose orders are to be placed; an attempt that was refused may be followed by another."""
+
+    cycle: Cycle
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """Of the fact that asks."""
+        return f"orders.requested:{self.cycle.cycle_id}:{self.attempt}"
+
+    @property
+    def refusal(self) -> str:
+        """Of the fact that refuses."""
+        return f"orders.refused:{self.cycle.cycle_id}:{self.attempt}"
+
+
 def answer(desk: Desk, cycle: Cycle) -> StepResult | None:
-    """Ask the desk's process to place a cycle's orders and wait for it; None when none is there, or it has gone meanwhile."""
+    """Ask the desk's process to place a cycle's orders and wait for it; None when none is there, or it has gone meanwhile.
+
+    Raises:
+        ServiceError: It could not; asked again, it tries again.
+    """
     if not attended(desk):
         return None
-    payload = {"cycle": cycle.cycle_id, "request": encode(cycle)}
+    request = next(each for number in count(1) if desk.ledger.event_by_key((each := Request(cycle, number)).refusal) is None)
+    payload = {"cycle": cycle.cycle_id, "attempt": request.attempt, "request": encode(cycle)}
     with desk.ledger.transaction() as tx:
-        tx.append(NewEvent(EventType.ORDERS_REQUESTED, "system", f"orders.requested:{cycle.cycle_id}", payload, desk.now(), "cycle"))
+        tx.append(NewEvent(EventType.ORDERS_REQUESTED, "system", request.key, payload, desk.now(), "cycle"))
     while attended(desk):
         looked_until = time.monotonic() + 1
         while time.monotonic() < looked_until:
             done = completed(desk.ledger, cycle, "orders")
             if done is not None:
                 return done
-            _raise_refusal(desk, cycle)
+            _raise_refusal(desk, request)
             time.sleep(_LOOK_SECONDS)
     return completed(desk.ledger, cycle, "orders")
 
 
-def refuse(desk: Desk, cycle: Cycle, error: TradingError) -> None:
+def refuse(desk: Desk, request: Request, error: TradingError) -> None:
     """Answer that a request could not be served; the run that asked fails with it, and may ask again."""
-    payload = {"cycle": cycle.cycle_id, "error": error.as_json()}
+    payload = {"cycle": request.cycle.cycle_id, "attempt": request.attempt, "error": error.as_json()}
     with desk.ledger.transaction() as tx:
-        tx.append(NewEvent(EventType.ORDERS_REFUSED, "system", _refusal(cycle), payload, desk.now(), "desk"))
+        tx.append(NewEvent(EventType.ORDERS_REFUSED, "system", request.refusal, payload, desk.now(), "desk"))
 
 
-def _raise_refusal(desk: Desk, cycle: Cycle) -> None:
-    event = desk.ledger.event_by_key(_refusal(cycle))
+def _raise_refusal(desk: Desk, request: Request) -> None:
+    event = desk.ledger.event_by_key(request.refusal)
     if event is not None:
         told = event.payload["error"]
         raise ServiceError(
-            f"The desk could not place the orders of {cycle.cycle_id}: {told['message']}", value=told["value"], rule=told["rule"],
+            f"The desk could not place the orders of {request.cycle.cycle_id}: {told['message']}", value=told["value"], rule=told["rule"],
             remedy=told["remedy"],
         )
 
 
-def requests(ledger: Ledger, after: int | None) -> list[Cycle]:
+def requests(ledger: Ledger, after: int | None) -> list[Request]:
     """Requests without an answer, in order.
 
     Args:
         after: seq of the last fact looked at; None looks back as far as a request can matter still.
     """
     first = max(0, ledger.head()[0] - _LOOK_BACK) if after is None else after
-    asked = (decode(Cycle, event.payload["request"]) for event in ledger.events(after=first, types=(EventType.ORDERS_REQUESTED,)))
-    return [cycle for cycle in asked if completed(ledger, cycle, "orders") is None and ledger.event_by_key(_refusal(cycle)) is None]
-
-
-def _refusal(cycle: Cycle) -> str:
-    return f"orders.refused:{cycle.cycle_id}"
+    facts = (event.payload for event in ledger.events(after=first, types=(EventType.ORDERS_REQUESTED,)))
+    asked = [Request(decode(Cycle, data["request"]), data["attempt"]) for data in facts]
+    return [each for each in asked if completed(ledger, each.cycle, "orders") is None and ledger.event_by_key(each.refusal) is None]

@@ -48,6 +48,8 @@ class Gap:
     """How many times they have been placed."""
     since_seq: int
     """The last fact about the position or these orders."""
+    position_seq: int
+    """The last fact about the position."""
     alone: tuple[Row, ...] = ()
     """Targets at work whose stops are not."""
 
@@ -117,7 +119,8 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
             target = targets[-1] if targets else None
             stopped = {row["oco"] for row in stops if row["state"] in _WORKS}
             alone = tuple(row for row in targets if row["state"] in _WORKS and row["oco"] not in stopped)
-            found.append(Gap(position["strategy"], position["symbol"], quantity, sent[-1], target, len(stops), last, alone))
+            place = position["strategy"], position["symbol"], quantity
+            found.append(Gap(*place, sent[-1], target, len(stops), last, position["last_seq"], alone))
     return found
 
 
@@ -131,9 +134,24 @@ def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
     return found
 
 
-def is_exposed(reader: Reader) -> bool:
+def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
-    return bool(gaps(reader) or _broken(reader))
+    return bool(gaps(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk))
+
+
+def _exits_in_its_place(desk: Desk) -> list[Row]:
+    """Exits that have worked for a while on a position whose stops were cancelled for them."""
+    exits = desk.ledger.find("orders", order_class=OrderClass.EXIT.value, state=(OrderState.ACCEPTED.value, OrderState.PARTIAL.value))
+    waiting = [row for row in exits if desk.now() >= row["submitted_at"] + _PATIENCE]
+    return [
+        row for row in waiting
+        if desk.ledger.find("orders", strategy=row["strategy"], symbol=row["symbol"], order_type=OrderType.STOP.value, state=_LOST, limit=1)
+    ]
+
+
+def _is_left_behind(desk: Desk, row: Row) -> bool:
+    quote = desk.market.quotes([row["symbol"]], desk.now()).get(row["symbol"])
+    return quote is not None and row["limit_price"] is not None and bool(quote.last < row["limit_price"])
 
 
 def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
@@ -145,6 +163,9 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     broken = _broken(desk.ledger)
     if broken:
         cancel(desk, broken, "its stop is gone while it is filling", "desk", tally)
+    idle = [row for row in _exits_in_its_place(desk) if _is_left_behind(desk, row)]
+    if idle:
+        cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
     for gap in gaps(desk.ledger):
         if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
             continue
@@ -209,7 +230,7 @@ def _alarm(desk: Desk, gap: Gap, reason: str, tally: Tally) -> None:
     payload = {
         "strategy": gap.strategy, "symbol": gap.symbol, "quantity": gap.quantity, "stop_price": gap.stop["stop_price"], "reason": reason,
     }
-    key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.since_seq}"
+    key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}"
     if desk.ledger.event_by_key(key) is not None:
         return
     stream = f"strategy:{gap.strategy}"

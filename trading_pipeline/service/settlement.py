@@ -9,19 +9,30 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.orders import OrderState, Side
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.adoption import adopt, adopt_fill, correct, fill_payload, is_ours, is_restated, since_funding
+from trading_pipeline.service.adoption import (
+    adopt,
+    adopt_fill,
+    correct,
+    fill_payload,
+    is_restated,
+    nonsense,
+    refusal_key,
+    refuse_nonsense,
+    since_funding,
+)
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.late_orders import GIVEN_UP, found_late
+from trading_pipeline.service.order_facts import again, doubt, misheard, order_event
 from trading_pipeline.service.steps import Tally
 
 OPEN_AT_BROKER = (
@@ -59,7 +70,10 @@ def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
 
 
 def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
-    executions = sorted(_stated(desk, _asked_since(desk, overlap)), key=lambda each: each[1].at)
+    stated = _stated(desk, _asked_since(desk, overlap))
+    refuse_nonsense(desk, stated, tally)
+    # Of one instant purchases come first: a stop cannot have sold before its entry bought.
+    executions = sorted((each for each in stated if not nonsense(*each)), key=lambda each: (each[1].at, each[1].side is Side.SELL))
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
@@ -102,7 +116,8 @@ def _split(desk: Desk, tx: Transaction, split: DueSplit, restated: Mapping[str, 
 
 def _learn(desk: Desk, tally: Tally) -> list[str]:
     """Write down what the broker states of open orders; returns those that still work though they are to be cancelled."""
-    open_rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
+    asked = [*desk.ledger.find("orders", state=(*OPEN_AT_BROKER, OrderState.QUARANTINED.value)), *_given_up(desk)]
+    open_rows = {row["client_id"]: row for row in asked}
     if not open_rows:
         return []
     stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())}
@@ -117,7 +132,7 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
             row = tx.get("orders", name)
             if row is not None:
                 _absent(desk, tx, row, held, tally)
-        cancelling = {row["client_id"] for row in tx.find("orders", state=OrderState.CANCEL_PENDING.value)}
+        cancelling = {row["client_id"] for row in tx.find("orders", state=(OrderState.CANCEL_PENDING.value, OrderState.QUARANTINED.value))}
     return [name for name, order in stated.items() if name in cancelling and order.status in _WORKS]
 
 
@@ -151,6 +166,9 @@ def news(desk: Desk) -> str:
     booked = {row["execution_id"]: row for row in desk.ledger.find("fills", since=("at", since))}
     heard = []
     for name, fill in _stated(desk, since):
+        if nonsense(name, fill):
+            heard += [refusal_key(fill)] if desk.ledger.event_by_key(refusal_key(fill)) is None else []
+            continue
         row = booked.get(fill.execution_id)
         if row is None:
             new = desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
@@ -208,12 +226,6 @@ def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tall
         settle(desk, tally)
 
 
-def order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime, actor: str, cause: int | None = None) -> NewEvent:
-    """A fact about an order, named by its type and the order: each can happen once under that name."""
-    payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
-    return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
-
-
 def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
     stored = tx.event_by_key(f"fill:{fill.execution_id}")
     if stored is not None:
@@ -248,16 +260,15 @@ _ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value
 """Of these, that the broker shows them working is something to act on."""
 
 
-def doubt(row: Row, at: datetime) -> NewEvent:
-    """A submission without an answer is UNKNOWN; appended with the submitter's lease only."""
-    reason = "no answer was recorded: found after a restart"
-    return order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, at, "recovery")
-
-
 def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
     """Write down a state that the broker states and the ledger does not have yet."""
     actor = f"broker:{desk.broker.name}"
-    if row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in (BrokerStatus.WORKING, BrokerStatus.HELD):
+    found = row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in _WORKS
+    wrong = misheard(row, order.ticket) if found else ""
+    if wrong:
+        tally.saw(tx.append(again(tx, order_event(EventType.ORDER_QUARANTINED, row, {"reason": wrong}, desk.now(), actor))))
+        tally.notes.append(f"the order {row['client_id']} is set aside: {wrong}")
+    elif found:
         event = order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
         tally.saw(tx.append(event))
         tally.count("accepted")
@@ -267,50 +278,8 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         type_, heard = _ENDED[order.status]
         if row["state"] == OrderState.CANCEL_PENDING.value:
             type_, heard = EventType.ORDER_CANCELED, "canceled"
-        tally.saw(tx.append(_again(tx, order_event(type_, row, {"reason": order.reason}, desk.now(), actor))))
+        tally.saw(tx.append(again(tx, order_event(type_, row, {"reason": order.reason}, desk.now(), actor))))
         tally.count(heard)
-
-
-GIVEN_UP = (OrderState.NOT_PLACED.value, OrderState.CANCELED.value)
-_OVER = (*GIVEN_UP, OrderState.REJECTED.value, OrderState.EXPIRED.value, OrderState.FILLED.value)
-
-
-def found_late(desk: Desk, tx: Transaction, row: Row, broker_order_id: str, tally: Tally) -> None:
-    """An order that was given up works at the broker after all: it is to be cancelled, and what it fills is booked."""
-    actor, found = f"broker:{desk.broker.name}", {"reason": f"it appeared while it was {row['state']}", "broker_order_id": broker_order_id}
-    tally.saw(tx.append(_again(tx, order_event(EventType.ORDER_LATE_FOUND, row, found, desk.now(), actor))))
-    request = order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), "recovery")
-    tally.saw(tx.append(_again(tx, request)))
-    tally.count("late_found")
-    tally.notes.append(f"the order {row['client_id']} of {row['symbol']} appeared late and is cancelled")
-
-
-def cancel_what_is_over(desk: Desk, tally: Tally) -> None:
-    """Cancel orders of ours that the broker shows at work though the ledger has them over: it came late, or it is a person's."""
-    over = {
-        order.client_id for order in desk.broker.orders()
-        if is_ours(order.client_id) and (row := desk.ledger.get("orders", order.client_id)) is not None and row["state"] in _OVER
-    }
-    # Asked again after the ledger was read: one that ended between the two looks is no surprise.
-    for order in desk.broker.orders(over) if over else []:
-        if order.status not in _WORKS:
-            continue
-        with desk.ledger.transaction() as tx:
-            row = tx.get("orders", order.client_id)
-            if row is None or row["state"] not in _OVER:
-                continue
-            if row["state"] in GIVEN_UP:
-                found_late(desk, tx, row, order.broker_order_id, tally)
-            else:
-                said = {"reason": f"it works at the broker and is {row['state']} in the ledger"}
-                actor = f"broker:{desk.broker.name}"
-                tally.saw(tx.append(_again(tx, order_event(EventType.ORDER_QUARANTINED, row, said, desk.now(), actor))))
-        desk.broker.cancel(order.client_id)
-
-
-def _again(tx: Transaction, event: NewEvent) -> NewEvent:
-    """The fact under a name of its own, where it has happened to the order before."""
-    return event if tx.event_by_key(event.key) is None else replace(event, key=f"{event.key}:{tx.head()[0]}")
 
 
 UNRESOLVED = timedelta(minutes=15)

@@ -21,7 +21,7 @@ from trading_pipeline.service import approvals
 from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import PERMIT_SECONDS, ticket_of
-from trading_pipeline.service.settlement import order_event
+from trading_pipeline.service.order_facts import order_event
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
 SEQUENCE = "control_orders"

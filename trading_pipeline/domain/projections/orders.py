@@ -206,6 +206,7 @@ HANDLERS: dict[EventType, Handler] = {
     EventType.ORDER_LATE_FOUND: _order_moves(OrderState.LATE_FOUND),
     EventType.ORDER_QUARANTINED: _order_moves(OrderState.QUARANTINED),
     EventType.ORDER_ADOPTED: _order_adopted,
+    EventType.ORDER_RELEASED: _order_moves(OrderState.CANCELED),
     EventType.FILL_CORRECTED: _fill_corrected,
     EventType.EXTERNAL_FILLED: _external_filled,
 }
