@@ -52,7 +52,7 @@ def test_a_purchase_covers_what_was_sold_short_and_the_rest_is_held_at_its_price
     """27, 28: 18 sold at 100 by somebody else, then 50 bought at 90 under the same name."""
     when = OPEN
     short = Position("EXTERNAL", "AAPL").after(fill("1", Side.SELL, 18, 100, when))
-    assert (short.quantity, short.cost, short.realised, short.opened_at) == (-18, 0, 1_799, when)
+    assert (short.quantity, short.cost, short.realised, short.opened_at) == (-18, -1_799, 0, when)
     later = when + timedelta(minutes=1)
     held = short.after(fill("2", Side.BUY, 50, 90, later))
     # Of $4,501 for 50 shares, 18 cost 1,620.36; 32 cost 2,880.64.

@@ -12,6 +12,9 @@ EXTERNAL = "EXTERNAL"
 """Whose the shares are that somebody else bought or sold in the account: no strategy can have this name (invariant 28)."""
 
 
+_FINE = Decimal("0.00000001")
+
+
 @dataclass(frozen=True, slots=True)
 class Fill:
     """One execution, as the broker reported it. Price in USD a share, commission in USD."""
@@ -32,6 +35,8 @@ class Position:
 
     `cost` is what the held shares cost, commissions of entries included; `realised` is USD earned on
     shares sold, commissions of exits deducted; `opened_at` is the first fill since the position was flat.
+    Below zero (an overfill, a sale told before its purchase, what somebody else sold) `cost` is what was
+    received for the shares owed, negative, and purchases earn the difference.
     """
 
     strategy: str
@@ -42,29 +47,19 @@ class Position:
     opened_at: datetime | None = None
 
     def after(self, fill: Fill) -> "Position":
-        """This position once the fill is booked; an overfill, or a sale told before its purchase, shows as negative."""
-        if fill.side is Side.BUY:
-            paid = fill.quantity * fill.price + fill.commission
-            # What is below zero was sold already, and its proceeds are realised: the shares that cover it are realised too.
-            covered = ZERO
-            if self.quantity < 0:
-                covered = (paid * min(fill.quantity, -self.quantity) / fill.quantity).quantize(Decimal("0.00000001"))
-            return replace(
-                self,
-                quantity=self.quantity + fill.quantity,
-                cost=self.cost + paid - covered,
-                realised=self.realised - covered,
-                opened_at=self._opened(self.quantity + fill.quantity, fill.at),
-            )
-        share = self.cost * fill.quantity / self.quantity if self.quantity > 0 else ZERO
-        left = self.quantity - fill.quantity
-        sold_cost = self.cost if left <= 0 else share.quantize(Decimal("0.00000001"))
+        """This position once the fill is booked, at average cost."""
+        change = fill.quantity if fill.side is Side.BUY else -fill.quantity
+        quantity = self.quantity + change
+        opened_at = self._opened(quantity, fill.at)
+        flow = -change * fill.price - fill.commission
+        if self.quantity * change >= 0:
+            return replace(self, quantity=quantity, cost=self.cost - flow, opened_at=opened_at)
+        # What closes the position realises its part of both; what goes beyond opens the other one.
+        closes = min(fill.quantity, abs(self.quantity))
+        closing = flow if closes == fill.quantity else (flow * closes / fill.quantity).quantize(_FINE)
+        gone = self.cost if closes == abs(self.quantity) else (self.cost * closes / abs(self.quantity)).quantize(_FINE)
         return replace(
-            self,
-            quantity=left,
-            cost=self.cost - sold_cost,
-            realised=self.realised + fill.quantity * fill.price - fill.commission - sold_cost,
-            opened_at=self._opened(left, fill.at),
+            self, quantity=quantity, cost=self.cost - gone - (flow - closing), realised=self.realised + closing - gone, opened_at=opened_at,
         )
 
     def _opened(self, quantity: int, at: datetime) -> datetime | None:
@@ -78,17 +73,15 @@ class Position:
 
         Args:
             quantity: Whole new shares, see `split_holdings.shared_out`.
-            paid: USD; negative where the position got a share for a fraction, which adds to its cost.
+            paid: USD for the fraction; negative where the position got a share for it, or owed it: then it adds to its cost, or closes.
         """
-        exact = exact_shares(self.quantity, ratio)
-        sold = ZERO
-        if quantity <= 0:
-            sold = self.cost
-        elif exact > quantity:
-            sold = (self.cost * (exact - quantity) / exact).quantize(Decimal("0.00000001"))
-        bought = -paid if exact < quantity else ZERO
+        exact, gone, added = exact_shares(self.quantity, ratio), ZERO, ZERO
+        if abs(quantity) < abs(exact):
+            gone = (self.cost * (exact - quantity) / exact).quantize(_FINE) if quantity else self.cost
+        elif abs(quantity) > abs(exact):
+            added = -paid
         return replace(
-            self, quantity=quantity, cost=self.cost - sold + bought, realised=self.realised + paid + bought - sold,
+            self, quantity=quantity, cost=self.cost - gone + added, realised=self.realised + paid + added - gone,
             opened_at=self.opened_at if quantity else None,
         )
 

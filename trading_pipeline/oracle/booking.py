@@ -48,24 +48,27 @@ def corrected(state: State, fact: Fact) -> None:
 
 def apply(position: Position, change: Execution | tuple[Decimal, int, Decimal]) -> None:
     """What an execution or a split does to shares, cost and realised profit: average cost, commissions within it."""
+    held = position.quantity
     if isinstance(change, tuple):
-        ratio, quantity, paid = change
-        exact = position.quantity * ratio
-        sold = position.cost if quantity <= 0 else position.cost * (exact - quantity) / exact if exact > quantity else ZERO
-        bought = -paid if exact < quantity else ZERO
-        position.quantity, position.cost = quantity, position.cost - sold + bought
-        position.realised += paid + bought - sold
-    elif change.side == "buy":
-        covers = min(change.quantity, max(0, -position.quantity))
-        worth = change.quantity * change.price + change.commission
-        position.realised -= worth * covers / change.quantity
-        position.cost += worth * (change.quantity - covers) / change.quantity
-        position.quantity += change.quantity
-    else:
-        left = position.quantity - change.quantity
-        sold = position.cost if left <= 0 else position.cost * change.quantity / position.quantity
-        position.quantity, position.cost = left, position.cost - sold
-        position.realised += change.quantity * change.price - change.commission - sold
+        ratio, position.quantity, paid = change
+        exact = held * ratio
+        if abs(position.quantity) > abs(exact):
+            position.cost -= paid
+            return
+        kept = position.cost * position.quantity / exact if position.quantity != exact else position.cost
+        position.realised += paid - (position.cost - kept)
+        position.cost = kept
+        return
+    traded = change.quantity if change.side == "buy" else -change.quantity
+    position.quantity = left = held + traded
+    cost, inflow = position.cost, flow(change)
+    if held * traded >= 0:
+        position.cost = cost - inflow
+        return
+    # Either something of the position is left, or something of the execution.
+    kept, opens = (cost * left / held, ZERO) if left * held > 0 else (ZERO, inflow * left / traded)
+    position.realised += inflow - opens - (cost - kept)
+    position.cost = kept - opens
 
 
 def split(state: State, fact: Fact) -> None:
