@@ -11,6 +11,7 @@ from tests.evidence.daysim import people, world
 from tests.evidence.daysim.stage import Stage, one_after_the_other
 from tests.evidence.daysim.watch import Watch
 from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import approvals, emergency, settlement
@@ -147,7 +148,9 @@ class Day(Stage):
         for event in self.ledger.events():
             if event.type.value == "account.latched" and event.actor == emergency.RECOVERY:
                 self.watch.say(f"latched by itself: {event.payload['reason']}", "the day's end")
+        alarms = [event.payload for event in self.ledger.events(types=(EventType.POSITION_UNPROTECTED,))]
+        told = {(alarm["strategy"], alarm["symbol"], alarm["quantity"]) for alarm in alarms}
         for gap in gaps(self.ledger):
-            if self.ledger.event_by_key(f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.since_seq}") is None:
+            if (gap.strategy, gap.symbol, gap.quantity) not in told:
                 self.watch.say(f"naked: {gap.quantity} {gap.symbol} of {gap.strategy} have no stop, and no alarm", "the day's end")
 
