@@ -37,7 +37,8 @@ _WITHDRAWN = tuple(
     )
 )
 _LIVE = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value)
-LEASE_WAIT_SECONDS = 15
+LEASE_WAIT_SECONDS = 45
+"""Longer than a lease outlives its holder: a desk that is frozen loses it meanwhile."""
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
 
@@ -125,9 +126,10 @@ def recover(desk: Desk, fence: Fence, tally: Tally) -> None:
     for row in desk.ledger.find("orders", state=OrderState.SUBMITTED.value):
         with desk.ledger.transaction() as tx:
             tally.saw(tx.append(doubt(row, desk.now())))
-    for row in desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None):
+    for row in desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None, order_by="intent_seq"):
         action = desk.ledger.get("actions", row["action_id"])
-        if action is None or desk.now() >= row["intent_at"] + APPROVED_TTL:
+        protects = row["order_class"] == OrderClass.PROTECTIVE.value
+        if action is None or (not protects and desk.now() >= row["intent_at"] + APPROVED_TTL):
             with desk.ledger.transaction() as tx:
                 tally.saw(tx.append(*denials(tx, row, "stale: the intent was never sent", desk.now())))
             tally.count("denied")

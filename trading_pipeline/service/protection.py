@@ -6,7 +6,7 @@ lease then places what the entry's record says, as protective orders of their ow
 strategy asked for no stop is nobody's business here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -20,10 +20,11 @@ from trading_pipeline.domain.rules.standing import PROTECTIVE_STATES
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.split_holdings import restated_price
 from trading_pipeline.ports import Fence, Reader
+from trading_pipeline.service.book import held_for
 from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
-from trading_pipeline.service.settlement import cancel, settled_mismatches
+from trading_pipeline.service.settlement import cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 
 _WORKS = tuple(state.value for state in WORKING)
@@ -52,6 +53,11 @@ class Gap:
     """The last fact about the position."""
     alone: tuple[Row, ...] = ()
     """Targets at work whose stops are not."""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Whose, of what, and which bracket of which entry."""
+        return self.strategy, self.symbol, f"{self.stop['action_id']}-{self.part}"
 
     @property
     def part(self) -> str:
@@ -95,7 +101,7 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
         stood: The stops and targets that the entries had, and those placed for them later, in order.
     """
     coverage = Coverage(reader, [*exits, *stood])
-    naked: int = position["quantity"]
+    naked = held_for(reader, position["strategy"], position["symbol"])
     for row in exits:
         if row["order_class"] != OrderClass.PROTECTIVE.value:
             naked -= row["quantity"] - row["filled_quantity"]
@@ -166,24 +172,40 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     idle = [row for row in _exits_in_its_place(desk) if _is_left_behind(desk, row)]
     if idle:
         cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
-    for gap in gaps(desk.ledger):
-        if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
-            continue
-        if gap.alone:
-            # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
-            cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
-            continue
-        [stop, *others] = orders_for(desk, desk.ledger, gap)
-        denied = denial_ahead(desk, stop, settled_mismatches(desk, tally))
-        if denied:
-            _alarm(desk, gap, denied, tally)
-            continue
-        if _place(desk, fence, stop, gap, tally):
-            tally.count("protected")
-            for other in others:
-                _place(desk, fence, other, gap, tally)
-        else:
+    if not gaps(desk.ledger):
+        return
+    # Whatever has filled or ended since is booked before anything is worked out of it.
+    settle(desk, tally)
+    mismatched = settled_mismatches(desk, tally)
+    tried: set[tuple[str, str, str]] = set()
+    while (gap := next((each for each in gaps(desk.ledger) if each.place not in tried), None)) is not None:
+        tried.add(gap.place)
+        _close(desk, fence, gap, mismatched, tally)
+
+
+def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], tally: Tally) -> None:
+    if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
+        return
+    if gap.alone:
+        # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
+        cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
+        return
+    orders = orders_for(desk, desk.ledger, gap)
+    denied = denial_ahead(desk, orders[0], mismatched)
+    if denied:
+        _alarm(desk, gap, denied, tally)
+        return
+    # Both in one commit: a crash in between leaves an intent, which whoever comes next gates.
+    with desk.ledger.transaction() as tx:
+        for order in orders:
+            tally.saw(tx.append(*intents_of(order, "protection", desk.today(), desk.now(), gap.since_seq)))
+    for order in orders:
+        sent = gate_and_submit(desk, fence, order, tally)
+        row = desk.ledger.get("orders", order.client_id)
+        if order is orders[0] and (not sent or row is None or row["state"] == OrderState.REJECTED.value):
             _alarm(desk, gap, "the broker or the gate did not take the stop", tally)
+        elif sent:
+            tally.count("protected")
 
 
 def _broken(reader: Reader) -> list[Row]:
@@ -215,15 +237,6 @@ def orders_for(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
         limit_price=restated_price(gap.target["limit_price"], scale_of(gap.target, splits), OrderType.LIMIT), stop_price=None,
     )
     return [stop, pair]
-
-
-def _place(desk: Desk, fence: Fence, intent: OrderIntent, gap: Gap, tally: Tally) -> bool:
-    with desk.ledger.transaction() as tx:
-        tally.saw(tx.append(*intents_of(intent, "protection", desk.today(), desk.now(), gap.since_seq)))
-    if not gate_and_submit(desk, fence, intent, tally):
-        return False
-    row = desk.ledger.get("orders", intent.client_id)
-    return row is not None and row["state"] != OrderState.REJECTED.value
 
 
 def _alarm(desk: Desk, gap: Gap, reason: str, tally: Tally) -> None:

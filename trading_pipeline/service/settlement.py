@@ -120,6 +120,7 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
     open_rows = {row["client_id"]: row for row in asked}
     if not open_rows:
         return []
+    asked_at = desk.now()
     stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())}
     absent = [name for name in open_rows.keys() - stated.keys() if open_rows[name]["state"] in _UNPROVEN]
     held = desk.broker.positions() if absent else {}
@@ -131,7 +132,7 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
         for name in sorted(absent):
             row = tx.get("orders", name)
             if row is not None:
-                _absent(desk, tx, row, held, tally)
+                _absent(desk, tx, row, held, asked_at, tally)
         cancelling = {row["client_id"] for row in tx.find("orders", state=(OrderState.CANCEL_PENDING.value, OrderState.QUARANTINED.value))}
     return [name for name, order in stated.items() if name in cancelling and order.status in _WORKS]
 
@@ -301,14 +302,15 @@ def _asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:
     return submitted + desk.broker.capabilities.visibility
 
 
-def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], tally: Tally) -> None:
+def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], asked_at: datetime, tally: Tally) -> None:
     """An order of ours that the broker does not know: in doubt until two looks after the visibility window found nothing.
 
     Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt.
     """
     booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
     window = desk.broker.capabilities.visibility.seconds
-    if row["state"] not in _UNPROVEN or desk.now() < _asked_again_at(desk, tx, row):
+    # Not when it is written down: an answer may have been long on its way.
+    if row["state"] not in _UNPROVEN or asked_at < _asked_again_at(desk, tx, row):
         return
     if held.get(row["symbol"], 0) != booked:
         _give_to_a_person(desk, tx, row, tally)
