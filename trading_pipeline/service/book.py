@@ -18,7 +18,7 @@ from trading_pipeline.domain.day_risk import at_stake_in, risk_left
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
-from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
+from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
@@ -332,7 +332,8 @@ def held_for(reader: Reader, strategy: str, symbol: str) -> int:
 
 def _held(positions: Iterable[tuple[str, str, int]], strategy: str, symbol: str) -> int:
     own = {name: quantity for name, held, quantity in positions if held == symbol}
-    return own.get(strategy, 0) + min(0, own.get(EXTERNAL, 0))
+    # What somebody else, or another strategy by an overfill, has sold beyond its own is not in the account any more.
+    return own.get(strategy, 0) + sum(min(0, many) for name, many in own.items() if name != strategy)
 
 
 def intent_of(row: Mapping[str, Any]) -> OrderIntent:
