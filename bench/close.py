@@ -19,6 +19,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from bench.live_home import free_port
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import ReplayClock
 from trading_pipeline.adapters.replay_file import Pace
@@ -56,6 +57,9 @@ min_confidence = {confidence}
 max_order_value = 2000
 max_position_value = 2000
 max_orders_per_hour = 500
+cool_off_minutes = "off"
+recovery_size = "off"
+revenge_wait_minutes = "off"
 """
 NEVER = 'form = "expression"\nenter_when = "close < 0"\nexit_when = "close < 0"'
 ALWAYS = 'form = "expression"\nenter_when = "close > 0"\nexit_when = "close > 0"'
@@ -119,11 +123,11 @@ class Watch:
 
 
 @contextmanager
-def _up(home: Path, port: int) -> Iterator[None]:
-    command = [str(TRADING), "--home", str(home), "up", "--port", str(port)]
+def _up(home: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [str(TRADING), "--home", str(home), "up", "--port", str(free_port())]
     with (home / "up.log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL) as process:
         try:
-            yield
+            yield process
         finally:
             process.terminate()
             process.wait(60)
@@ -145,9 +149,10 @@ def measure(home: Path, closes: int) -> dict[str, Any]:
             controls.start(desk, spec.name, actor="demo:person")
         watch = Watch(desk)
         begun = time.monotonic()
-        with _up(home, 3921):
+        with _up(home) as up:
             people: list[subprocess.Popen[bytes]] = []
             while min(len(watch.closes), len(watch.approvals)) < closes + WARM_UP:
+                assert up.poll() is None, (home / "up.log").read_text("utf-8")
                 people += [watch.approve(home, action) for action in watch.look()]
                 if time.monotonic() - begun > 60 * (closes + WARM_UP) * 1.5 + 180:
                     break

@@ -27,10 +27,10 @@ def main(rounds: int) -> int:
     found: dict[str, list[Run]] = {"warm": [], "default": []}
     with tempfile.TemporaryDirectory(prefix="trading-bench-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
         homes: dict[str, LiveHome] = {}
-        for number, launcher in enumerate(found):
+        for launcher in found:
             place = Path(folder) / launcher
             place.mkdir()
-            homes[launcher] = stack.enter_context(live_home(place, 3911 + number, launcher=launcher, strategies=STRATEGIES))
+            homes[launcher] = stack.enter_context(live_home(place, launcher=launcher, strategies=STRATEGIES))
         for turn in range(rounds + 1):
             for launcher, home in homes.items():
                 time.sleep(PAUSE_SECONDS)

@@ -6,6 +6,7 @@ its page begins them, at the instant that the bench chooses.
 
 import json
 import os
+import socket
 import sys
 import time
 import urllib.request
@@ -174,14 +175,13 @@ class LiveHome:
 
 @contextmanager
 def live_home(
-    folder: Path, port: int, *, launcher: str = "warm", symbols: int = 5, strategies: Sequence[tuple[str, str]] = (),
+    folder: Path, *, launcher: str = "warm", symbols: int = 5, strategies: Sequence[tuple[str, str]] = (),
     market: Market = SESSIONS,
 ) -> Iterator[LiveHome]:
     """Prepare a home and start its code server, desk, webserver, daemon and, if wanted, launcher; everything is gone afterwards.
 
     Args:
         folder: Empty.
-        port: Of the page.
         launcher: warm or default.
         symbols: How many.
         strategies: Mode, and the TOML after `[agent]`, of each.
@@ -205,6 +205,7 @@ def live_home(
         supervisor = Supervisor(folder / "logs", {**os.environ, **rendered.environment()}, said.append)
         python = [sys.executable, "-m"]
         module = "trading_pipeline.definitions"
+        port = free_port()
         page = DagsterPage(port)
         try:
             supervisor.start(Command("code-server", [*python, "dagster", "api", "grpc", "-s", str(rendered.socket), "-m", module], 5))
@@ -226,6 +227,13 @@ def live_home(
             supervisor.stop()
     finally:
         server.stop()
+
+
+def free_port() -> int:
+    """For a page, on the loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def stand_at(folder: Path, instant: datetime) -> None:

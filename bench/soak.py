@@ -35,8 +35,16 @@ NAMES = {
     "resources.launcher.parent": "launcher", "dagster._daemon": "daemon", "resources.webserver": "webserver", "grpc": "code_server",
     "trading_pipeline.faces.cli": "desk",
 }
-LIMITS = "\n[limits]\nmax_order_value = 2000\nmax_position_value = 2000\nmax_orders_per_hour = 500\n"
-"""What a strategy of minutes needs; the order value keeps it trading all day."""
+LIMITS = """
+[limits]
+max_order_value = 2000
+max_position_value = 2000
+max_orders_per_hour = 500
+cool_off_minutes = "off"
+recovery_size = "off"
+revenge_wait_minutes = "off"
+"""
+"""So that it trades all day."""
 STRATEGIES = (("autonomous", ANALYZER + CHART + LIMITS), ("approval", EXPRESSION + LIMITS))
 _SIZES = """
     SELECT relname, pg_total_relation_size(oid) FROM pg_class
@@ -110,7 +118,7 @@ def main(cycles: int) -> int:
     """Run the days and print the figures."""
     with (
         tempfile.TemporaryDirectory(prefix="trading-bench-", ignore_cleanup_errors=True) as folder,
-        live_home(Path(folder), 3941, strategies=STRATEGIES, market=MINUTES) as home,
+        live_home(Path(folder), strategies=STRATEGIES, market=MINUTES) as home,
     ):
         failed, seconds, purges = 0, [], []
         before = packed_mb(home.folder)

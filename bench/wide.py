@@ -16,11 +16,11 @@ from bench.strategies import ANALYZER, CHART
 ROUNDS = 3
 
 
-def wide(symbols: int, agent: str, port: int) -> Run:
+def wide(symbols: int, agent: str) -> Run:
     """The median run."""
     with (
         tempfile.TemporaryDirectory(prefix="trading-bench-", ignore_cleanup_errors=True) as folder,
-        live_home(Path(folder), port, symbols=symbols, strategies=(("autonomous", agent),)) as home,
+        live_home(Path(folder), symbols=symbols, strategies=(("autonomous", agent),)) as home,
     ):
         runs = [home.run_cycle() for _ in range(ROUNDS + 1)]
     print(f"{symbols} symbols: {runs}", file=sys.stderr)
@@ -29,7 +29,7 @@ def wide(symbols: int, agent: str, port: int) -> Run:
 
 def main() -> int:
     """Measure and print the figures."""
-    plain, charts = wide(500, ANALYZER, 3931), wide(100, ANALYZER + CHART, 3932)
+    plain, charts = wide(500, ANALYZER), wide(100, ANALYZER + CHART)
     figures = {
         "symbols500_s": plain.total_s, "symbols500_cpu_s": plain.cpu_s, "symbols100_charts_s": charts.total_s,
         "symbols100_charts_cpu_s": charts.cpu_s,
