@@ -1,15 +1,21 @@
 """`make hostile-sessions N=1000`: a policy that always asks for the worst, on falling and gapping markets, through the real service.
 
+So many sessions of each of two kinds: with the limits as they are by default, and with the day's loss bounded (`max_day_risk`).
+
 Every bar it answers every question with full confidence, as a JSON reply that the parser reads: it buys what fell, flips, wants
 everything at once, holds what loses and sells what wins; in some sessions its owner resumes it whenever it is paused. All ports are real,
 in memory, the clock stepped. `Watch` stands before the broker and reckons for itself, from executions and the market's prices alone.
 
-The day's loss is bounded by what stops entries, not by selling out (D12). No entry goes out at a loss of the limit or more, so
+By default the day's loss is bounded by what stops entries, not by selling out (D12). No entry goes out at a loss of the limit or more, so
 
     worst loss < limit + what the last entry lost + what was held beside it x (its price then - the lowest after) + commissions after
 
 where the last entry's loss is its shares x (fill price - the lowest price after), slippage and gaps included. Where one strategy holds
 one symbol, nothing is held beside it: the limit and what one order lost. The bound is checked to the cent in every session.
+
+With `max_day_risk` at the same amount the promise is another one, see `day_risk`: no entry goes out beside which the stops of everything
+leave more to lose than the limit, so the day loses at most the limit and what sales got below their stops. Every second of these markets
+does not jump: each bar opens where the last one closed, and falls through stops inside. There, that is an order's slippage each.
 """
 
 import json
@@ -26,8 +32,8 @@ from typing import Any
 import numpy as np
 
 from tests.desks import PERSON, calendar, floor, market
+from tests.evidence.day_risk import SETTINGS, Bound, lost_at_stops, standing_stops
 from tests.evidence.report import finish, progress, size
-from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.bar_quality import grid
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
@@ -51,7 +57,6 @@ DAY = date(2024, 8, 28)
 CASH = D(100_000)
 PERSONAS = ("falling", "flip", "everything", "hold losers", "dice")
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD", "TQQQ", "PNNY")
-SETTINGS = PaperSettings(spread=D("0.002"), slippage=D("0.002"), volume_share=D(1))
 
 
 class Hostile:
@@ -106,6 +111,20 @@ class Tally:
     """The largest loss as a multiple of its limit."""
     worst_share_one_order: Decimal = ZERO
     denials: Counter[str] = field(default_factory=Counter)
+    bounded: int = 0
+    """Sessions with the day's loss bounded, how many of them in markets that do not jump, and entries in them."""
+    steady: int = 0
+    bounded_entries: int = 0
+    over_limit: int = 0
+    """Of those in markets that do not jump: more was lost than the limit, and than the limit and one order's slippage, as where several
+    stops slip that stood beside each other."""
+    over_one_order: int = 0
+    worst_steady: Decimal = ZERO
+    """The largest loss as a multiple of its limit where prices do not jump, where they do, and that less the jumps."""
+    worst_jumping: Decimal = ZERO
+    worst_less_jumps: Decimal = ZERO
+    stake_at_entry: Decimal = ZERO
+    """The most that the stops left to lose when an entry went out, as a multiple of the limit: at most 1."""
 
 
 class Watch:
@@ -120,16 +139,27 @@ class Watch:
         self.last_entry: tuple[datetime, Ticket] | None = None
         self.loss_at_entry = ZERO
         """The most that had been lost when an entry went out, as a multiple of the account's limit."""
+        self.placed: dict[str, Ticket] = {}
+        self.bounds = [
+            Bound(limit, name)
+            for name, limit in ((None, desk.limits.max_day_risk), *((spec.name, spec.limits.max_day_risk) for spec in specs))
+            if limit is not None
+        ]
+        self.stake_at_entry = ZERO
+        self.jumped = ZERO
+        self.cost_of_one = ZERO
+        """The most that getting out of one position could cost below its stops, of those left after the last entry."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
         """Check, note, pass on."""
-        now = self._desk.now()
-        for wrong in self._wrong(ticket, permit.strategy, now):
+        now, family = self._desk.now(), (ticket, *ticket.children)
+        self.owner |= dict.fromkeys((each.client_id for each in family), permit.strategy)
+        self.placed |= {each.client_id: each for each in family}
+        for wrong in (*self._wrong(ticket, permit.strategy, now), *self._at_stake(ticket, permit.strategy, now)):
             self.breaches.append(f"{wrong}: {ticket} at {now}")
-        self.owner |= dict.fromkeys((ticket.client_id, *(child.client_id for child in ticket.children)), permit.strategy)
         self.sent.append((now, permit.strategy, ticket))
         if ticket.side is Side.BUY:
             self.last_entry = now, ticket
@@ -166,6 +196,41 @@ class Watch:
     def loss(self, at: datetime) -> Decimal:
         """Of the account."""
         return sum(self.losses(at).values(), ZERO)
+
+    def sampled(self) -> Decimal:
+        """The account's loss now; whatever of it, or of a strategy's, the bound does not explain is a breach."""
+        now = self._desk.now()
+        losses = self.losses(now)
+        lost = sum(losses.values(), ZERO)
+        if self.bounds:
+            shares, _ = self.holdings(now)
+            prices = {symbol: self.price(symbol, now) for _, symbol in shares}
+            standing = standing_stops(self._inner.orders(), self.owner)
+            executions = [each for each in self._inner.executions(self._session.open) if each[1].at <= now]
+            for bound in self.bounds:
+                most, slips = bound.explained(executions, self.owner, self.placed, shares, prices, standing)
+                loss = lost if bound.strategy is None else losses[bound.strategy]
+                if loss > most:
+                    self.breaches.append(f"{bound.strategy or 'the account'} lost {loss:.4f}, bounded to {most:.4f} at {now}")
+                if bound.strategy is None:
+                    self.jumped = max(self.jumped, slips.jumped + slips.held)
+                    self.cost_of_one = max(self.cost_of_one, *slips.costs.values(), ZERO)
+        return lost
+
+    def _at_stake(self, ticket: Ticket, name: str, now: datetime) -> list[str]:
+        """Where an entry leaves more to lose than a limit; it counts as the last one from here on."""
+        found = []
+        if ticket.side is Side.BUY and self.bounds:
+            shares, flows = self.holdings(now)
+            orders = self._inner.orders()
+            for bound in self.bounds:
+                if bound.strategy in (None, name):
+                    lost = lost_at_stops(flows, shares, orders, self.owner, ticket, bound.strategy)
+                    self.stake_at_entry = max(self.stake_at_entry, lost / bound.limit)
+                    if lost > bound.limit:
+                        found.append(f"{bound.strategy or 'the account'} may lose {lost} at its stops, at most {bound.limit}")
+                bound.entered(now, ticket, name, orders, self.owner)
+        return found
 
     def _wrong(self, ticket: Ticket, name: str, now: datetime) -> list[str]:
         spec, last = self.specs[name], self.price(ticket.symbol, now)
@@ -250,6 +315,8 @@ class Plan:
     """The share of its bars that dip by up to 20 % inside."""
     stubborn: bool
     """Whether the owner resumes whatever is paused."""
+    steady: bool = False
+    """Whether each bar of a session opens where the one before it closed."""
 
 
 def planned(seed: int) -> Plan:
@@ -276,6 +343,19 @@ def planned(seed: int) -> Plan:
     )
 
 
+def bounded(seed: int) -> Plan:
+    """The session of a seed with the day's loss bounded, of every second one in a market that does not jump."""
+    plan, rng = planned(seed), Random(f"bounded {seed}")
+    specs = []
+    for spec in plan.specs:
+        stopped = FractionSizing(fraction=D("0.09"), stop=D(rng.choice(("0.01", "0.03", "0.08"))))
+        sizing = rng.choice((stopped, stopped, RiskSizing(), RiskSizing(max_stop=D("0.10"), targets=(D(1), D(2), D(4))), spec.sizing))
+        loss = spec.limits.max_day_loss
+        specs.append(replace(spec, sizing=sizing, limits=replace(spec.limits, max_day_risk=rng.choice((loss, loss, None)))))
+    loss = plan.limits.max_day_loss
+    return replace(plan, specs=tuple(specs), limits=replace(plan.limits, max_day_risk=loss), steady=seed % 2 == 0)
+
+
 def falling(plan: Plan) -> dict[str, BarTable]:
     """Bars of quiet days and of one bad one: drifting, with gaps down, crashes inside a bar and false recoveries."""
     start, end = grid(calendar(), plan.interval, plan.first, DAY)
@@ -284,10 +364,14 @@ def falling(plan: Plan) -> dict[str, BarTable]:
     tables = {}
     for symbol in plan.symbols:
         moves = draw.normal(0, 0.002, many) + np.where(bad, draw.normal(plan.drift, 0.006, many), 0)
-        gaps = np.where(bad & (draw.random(many) < plan.gaps), -draw.uniform(0.01, 0.3, many), 0)
+        gaps = np.where(bad & (draw.random(many) < plan.gaps), -draw.uniform(0.01, 0.3, many), 0) * (not plan.steady)
         price = 0.9 if symbol == "PNNY" else draw.choice((12, 80, 300, 1_500))
         open_ = price * np.exp(np.cumsum(gaps + np.concatenate(([0], moves[:-1]))))
         close = open_ * np.exp(moves)
+        if plan.steady:
+            # Rounded before they are compared, so that one is exactly the other.
+            close = np.round(close, 4)
+            open_ = np.concatenate((open_[:1], close[:-1]))
         crash = bad & (draw.random(many) < plan.crashes)
         dips = np.where(crash, draw.uniform(0.02, 0.2, many), np.abs(draw.normal(0, 0.001, many)))
         low = np.minimum(open_, close) * (1 - dips)
@@ -312,18 +396,20 @@ def play(plan: Plan, tally: Tally) -> None:
             if plan.stubborn:
                 _resume(desk)
             stage.cycle(plan.interval)
-            worst = max(worst, watch.loss(desk.now()))
+            worst = max(worst, watch.sampled())
             until = min(slot.end + timedelta(minutes=plan.interval.minutes), session.close)
             while (instant := approvals.next_instant(desk)) is not None and instant < until:
                 stage.go(instant).release()
-                worst = max(worst, watch.loss(desk.now()))
+                worst = max(worst, watch.sampled())
         stage.go(max(session.close - timedelta(microseconds=1), desk.now()))
-        worst = max(worst, watch.loss(desk.now()))
+        worst = max(worst, watch.sampled())
         most = watch.bound(tables)
         stage.go(session.close)
         strategies = stage.rows("strategies")
         close_session(desk, session)
         wrong = [*watch.breaches, *(f"book and broker: {each}" for each in compare_with_broker(desk))]
+        if plan.steady and watch.jumped:
+            wrong.append(f"{watch.jumped} were lost below stops beyond an order's slippage, in a market that does not jump")
         if worst > most:
             wrong.append(f"lost {worst:.2f}, at most {most:.2f}")
         if any(many < 0 for many in watch.holdings(session.close)[0].values()):
@@ -337,10 +423,29 @@ def play(plan: Plan, tally: Tally) -> None:
     tally.denials.update(stage.denials())
     tally.halted += any("day_loss" in rule for rule in stage.denials()) or any(row["reason"].startswith("loss") for row in strategies)
     tally.loss_at_entry = max(tally.loss_at_entry, watch.loss_at_entry)
+    if watch.bounds:
+        _count(plan, watch, worst, tally)
+        return
     tally.worst_loss = max(tally.worst_loss, worst)
     tally.worst_share = max(tally.worst_share, worst / plan.limits.max_day_loss)
     if len(plan.symbols) == len(plan.specs) == 1:
         tally.worst_share_one_order = max(tally.worst_share_one_order, worst / plan.limits.max_day_loss)
+
+
+def _count(plan: Plan, watch: Watch, worst: Decimal, tally: Tally) -> None:
+    """A session with the day's loss bounded."""
+    limit = plan.limits.max_day_loss
+    tally.bounded += 1
+    tally.bounded_entries += sum(ticket.side is Side.BUY for _, _, ticket in watch.sent)
+    tally.stake_at_entry = max(tally.stake_at_entry, watch.stake_at_entry)
+    if plan.steady:
+        tally.steady += 1
+        tally.over_limit += worst > limit
+        tally.over_one_order += worst > limit + watch.cost_of_one
+        tally.worst_steady = max(tally.worst_steady, worst / limit)
+    else:
+        tally.worst_jumping = max(tally.worst_jumping, worst / limit)
+        tally.worst_less_jumps = max(tally.worst_less_jumps, (worst - watch.jumped) / limit)
 
 
 def _resume(desk: Desk) -> None:
@@ -353,29 +458,35 @@ def _resume(desk: Desk) -> None:
 
 
 def run(count: int, seed: int = 1) -> Tally:
-    """That many sessions."""
+    """That many sessions of each kind."""
     tally = Tally()
     for number in range(count):
-        play(planned(seed * 1_000_003 + number), tally)
+        for make in (planned, bounded):
+            play(make(seed * 1_000_003 + number), tally)
         if count > 50 and (number + 1) % 50 == 0:
-            progress(f"{number + 1:,} of {count:,} sessions: {len(tally.breaches)} breaches")
+            progress(f"{number + 1:,} of {count:,} sessions of each kind: {len(tally.breaches)} breaches")
     return tally
 
 
 def main() -> int:
     """Run and report."""
-    count = size(10)
+    count = size(5)
     tally = run(count, size(1, "SEED"))
     for each in tally.breaches[:10]:
         progress(each)
     finish(
         "hostile-sessions", "A policy that always asks for the worst",
         {
-            "sessions": tally.sessions, "breaches": len(tally.breaches), "orders": tally.orders, "fills": tally.fills,
-            "sessions_stopped_by_loss": tally.halted, "denials": tally.denials.total(),
+            "sessions": tally.sessions, "sessions_bounded": tally.bounded, "breaches": len(tally.breaches), "orders": tally.orders,
+            "fills": tally.fills, "sessions_stopped_by_loss": tally.halted, "denials": tally.denials.total(),
             "loss_at_entry_of_limit": round(float(tally.loss_at_entry), 4), "worst_loss_usd": float(tally.worst_loss),
             "worst_loss_of_limit": round(float(tally.worst_share), 3),
             "worst_loss_of_limit_one_order": round(float(tally.worst_share_one_order), 3),
+            "entries_bounded": tally.bounded_entries, "stake_at_entry_of_limit": round(float(tally.stake_at_entry), 6),
+            "sessions_steady": tally.steady, "over_limit": tally.over_limit, "over_limit_and_one_order": tally.over_one_order,
+            "worst_bounded_of_limit_steady": round(float(tally.worst_steady), 4),
+            "worst_bounded_of_limit_jumping": round(float(tally.worst_jumping), 3),
+            "worst_bounded_of_limit_less_jumps": round(float(tally.worst_less_jumps), 4),
         },
         {"breaches": tally.sessions},
         (
@@ -385,7 +496,15 @@ def main() -> int:
             "more. The limit stops entries and sells nothing (D12), so a day may lose more than it: at most the limit, what the last entry "
             "lost, what was held beside it x (its price then - the lowest price after), and commissions after; checked to the cent in "
             "every session. These markets gap by up to 30 % between two bars, through every stop; `worst_loss_of_limit_one_order` is the "
-            "same where one strategy trades one symbol, so that one order is all there is to lose.",
+            "same where one strategy trades one symbol, so that one order is all there is to lose. These figures are of the sessions with "
+            "default limits.",
+            "In `sessions_bounded` of them `max_day_risk` bounds the day's loss at the same amount. `stake_at_entry_of_limit` is the "
+            "most that the stops of everything, with slippage and commissions so far, left to lose when an entry went out: never above 1. "
+            "From there on every loss is explained, to the cent, by the limit, what each sale got below its stop, and commissions. In "
+            "`sessions_steady` of them no price jumps, so that a sale gets below its stop what a taking order costs (0.3 % here, and a "
+            "commission) and no more. `over_limit` of those lost more than the limit, `over_limit_and_one_order` more than the limit and "
+            "what getting out of one position costs: positions that are stopped out together pay that each. "
+            "`worst_bounded_of_limit_less_jumps` is the worst loss of the others, less what jumps through stops cost.",
         ),
         command=f"make hostile-sessions N={count}",
     )
