@@ -17,9 +17,10 @@ from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import orders as projection
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
-from trading_pipeline.errors import BrokerNotReady
+from trading_pipeline.errors import BrokerNotReady, Conflict, PermissionRequired
 from trading_pipeline.service import approvals, emergency
 from trading_pipeline.service.cycle import run_cycle
+from trading_pipeline.service.releasing import release
 from trading_pipeline.service.settlement import news, settle
 from trading_pipeline.service.steps import Tally
 
@@ -297,3 +298,23 @@ def test_the_cancel_of_a_misheard_order_is_sent_until_it_gets_through(tmp_path):
     broker.ready = True
     stage.go(OPEN + timedelta(seconds=5)).release()
     assert stage.broker.orders() == []
+
+
+def test_a_person_ends_a_quarantine_once_nothing_of_the_order_is_left(stage):
+    """17: only a person, by typing the symbol, and only when book and broker agree."""
+    stage = stage.restarted(broker=Mishearing(stage.broker, stage.desk.latch))
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    with pytest.raises(PermissionRequired):
+        release(stage.desk, NAME[:6], actor=PERSON, typed="MSFT")
+    with pytest.raises(PermissionRequired):
+        release(stage.desk, NAME, actor="cycle", typed="AAPL")
+    for row in stage.rows("orders", state="quarantined"):
+        release(stage.desk, row["client_id"], actor=PERSON, typed="AAPL")
+    assert stage.rows("orders", state="quarantined") == []
+    with pytest.raises(Conflict):
+        release(stage.desk, NAME, actor=PERSON, typed="AAPL")
+    stage = stage.restarted().go(OPEN + timedelta(seconds=40))
+    stage.release()
+    assert [row["state"] for row in stage.rows("orders", order_type="stop") if row["part"] != "stop-1"] == ["accepted"], "protected again"
+    assert stage.verifies()

@@ -150,6 +150,8 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.ORDER_LATE_FOUND: _named("found late"),
     EventType.ORDER_QUARANTINED: _named("set aside, its symbol is a person's"),
     EventType.ORDER_ADOPTED: lambda data: f"{data['symbol']} order {data['client_id']} taken over: this ledger never sent it",
+    EventType.ORDER_RELEASED: _named("released by a person"),
+    EventType.EXECUTION_REFUSED: lambda data: f"execution {data['execution_id']} is not booked: {data['reason']}",
     EventType.EXTERNAL_FILLED: lambda data: f"not ours: {_fill(data)}",
     EventType.FILL_CORRECTED: lambda data: f"fill {data['execution_id']} restated: {data['price_before']} is {data['price']}",
     EventType.POSITION_UNPROTECTED: lambda data: f"{data['quantity']} {data['symbol']} have no stop: {data['reason']}",

@@ -20,8 +20,8 @@ from trading_pipeline.errors import Conflict, LedgerUnavailable, PermissionRequi
 from trading_pipeline.ports import Reader, Stop, Transaction
 from trading_pipeline.service import anchoring, stop_orders
 from trading_pipeline.service.desk import Desk, is_person
+from trading_pipeline.service.order_facts import doubt, order_event
 from trading_pipeline.service.patience import within
-from trading_pipeline.service.settlement import doubt, order_event
 from trading_pipeline.service.stop_orders import IN_JOURNAL, IN_LEDGER, OPEN_ORDERS, Report, withheld
 from trading_pipeline.service.voiding import void_open
 

@@ -11,7 +11,19 @@ from typing import Annotated, Any
 import typer
 
 from trading_pipeline.errors import InputError
-from trading_pipeline.faces.cli import approvals, bars, doctor, limits, record, replay_session, running, status, stopping, strategies
+from trading_pipeline.faces.cli import (
+    approvals,
+    bars,
+    doctor,
+    limits,
+    orders,
+    record,
+    replay_session,
+    running,
+    status,
+    stopping,
+    strategies,
+)
 from trading_pipeline.faces.cli.invocation import INTERRUPTED, HomeOption, JsonOption, QuietOption
 from trading_pipeline.faces.cli.output import Output
 
@@ -24,6 +36,7 @@ app = typer.Typer(
 app.add_typer(strategies.app, name="strategy", rich_help_panel="Trading")
 status.register(app, "Trading")
 approvals.register(app, "Trading")
+orders.register(app, "Trading")
 limits.register(app, "Trading")
 stopping.register(app, "Trading")
 running.register(app, "Running")
