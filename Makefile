@@ -67,7 +67,7 @@ bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 fuzz-replies: setup ## hostile model replies through parser, sizing and rulebook: N=1000000, SEED=1, JOBS=1
 	@N=$(or $(N),1000000) $(PYTHON) -m tests.evidence.fuzz_replies
 
-hostile-sessions: setup ## a policy that always asks for the worst: N=1000 sessions
+hostile-sessions: setup ## a policy that always asks for the worst, with and without a bound on the day: N=1000 sessions of each kind
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.hostile
 
 tamper: setup ## single mutations of a real record, each to be found by verification: N=10000
