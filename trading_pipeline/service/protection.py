@@ -24,6 +24,7 @@ from trading_pipeline.service.book import held_for
 from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
+from trading_pipeline.service.oversized import call_back, oversized
 from trading_pipeline.service.settlement import cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 
@@ -142,7 +143,7 @@ def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
 
 def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
-    return bool(gaps(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk))
+    return bool(gaps(desk.ledger) or oversized(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk))
 
 
 def _exits_in_its_place(desk: Desk) -> list[Row]:
@@ -172,11 +173,12 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     idle = [row for row in _exits_in_its_place(desk) if _is_left_behind(desk, row)]
     if idle:
         cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
-    if not gaps(desk.ledger):
+    if not (gaps(desk.ledger) or oversized(desk.ledger)):
         return
     # Whatever has filled or ended since is booked before anything is worked out of it.
     settle(desk, tally)
     mismatched = settled_mismatches(desk, tally)
+    call_back(desk, mismatched, tally)
     tried: set[tuple[str, str, str]] = set()
     while (gap := next((each for each in gaps(desk.ledger) if each.place not in tried), None)) is not None:
         tried.add(gap.place)

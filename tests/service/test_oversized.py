@@ -1,0 +1,76 @@
+"""26, 28, fault 22: what somebody else sells of a position, its stops and targets no longer sell."""
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import PERSON, at, floor
+from tests.service.minutes import bracketed, minute_bars
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.service import emergency
+from trading_pipeline.service.oversized import oversized
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """Fifty shares under a stop and a target."""
+    made = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    made.cycle(Interval.MIN1)
+    return made
+
+
+def sell(stage, quantity, when=None):
+    stage.go(when or at(10, 1, 0)).broker.trade_by_hand("AAPL", Side.SELL, quantity, Decimal(100))
+    for _ in range(2):
+        stage.release()
+        stage.go(stage.clock.now() + timedelta(seconds=5))
+
+
+def resting(stage):
+    return sorted((order.ticket.order_type.value, order.ticket.quantity) for order in stage.broker.orders())
+
+
+def test_they_are_placed_again_for_what_is_left(stage):
+    sell(stage, 20)
+    assert resting(stage) == [("limit", 30), ("stop", 30)]
+    assert stage.events(EventType.POSITION_UNPROTECTED) == []
+    assert oversized(stage.desk.ledger) == {}
+    sent = stage.rows("orders")
+    stage.release()
+    assert stage.rows("orders") == sent
+    assert stage.verifies()
+
+
+def test_nothing_rests_for_shares_that_are_all_gone(stage):
+    sell(stage, 50)
+    assert resting(stage) == []
+
+
+def test_what_others_hold_of_their_own_they_may_sell(stage):
+    stage.go(at(10, 0, 30)).broker.trade_by_hand("AAPL", Side.BUY, 20, Decimal(100))
+    sell(stage, 20)
+    assert resting(stage) == [("limit", 50), ("stop", 50)]
+
+
+def test_under_a_stop_nothing_is_called_back(stage):
+    """56: what the settings keep stays, for it could not be placed again."""
+    kept = replace(stage, desk=replace(stage.desk, keep_protective_stops=True))
+    emergency.stop(kept.desk, reason="enough", actor=PERSON)
+    sell(kept, 20)
+    assert ("stop", 50) in resting(kept)
+
+
+@pytest.mark.parametrize(("sold", "left"), [(20, [30, 50]), (60, [50]), (100, [])])
+def test_whose_shares_are_gone_nobody_can_tell_and_what_is_left_stays_covered(tmp_path, sold, left):
+    """Of two strategies' 50 each: the newest bracket gives way, and none whose shares could not be covered again."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(), bracketed(name="other"))
+    stage.cycle(Interval.MIN1)
+    for second in (20, 40):
+        stage.go(at(10, 0, second)).release()
+    assert resting(stage) == [("limit", 50), ("limit", 50), ("stop", 50), ("stop", 50)]
+    sell(stage, sold, at(10, 2, 30))
+    assert [many for kind, many in resting(stage) if kind == "stop"] == left
