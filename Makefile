@@ -103,6 +103,13 @@ state-machines: setup ## random walks through six state machines: EXAMPLES=10000
 stop-drill: setup ## the emergency stop's times, and every fault of it: N=100 orders to cancel, ONLY=61 for some faults
 	@N=$(or $(N),100) $(PYTHON) -m tests.evidence.stop_drill
 
+.PHONY: evidence
+evidence: ## all of it, with its pages: hours
+	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check
+	REPORT=1 $(MAKE) crash-sweep N=10000
+	REPORT=1 $(MAKE) days N=10000
+	$(MAKE) evidence-map
+
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
