@@ -134,6 +134,26 @@ def test_two_strategies_each_within_the_limit_pause_when_they_lose_too_much_toge
     assert (paused(stage, "one"), paused(stage, "two")) == (("paused_risk", "loss"), ("paused_risk", "loss"))
 
 
+def test_a_sale_that_is_booked_while_the_review_reads_is_no_loss(tmp_path, monkeypatch):
+    """36: by cash as it was before a sale, and shares as they are after it."""
+    stage = holding(tmp_path, None, strategy(**MINUTES, agent=ExpressionAgent("close > 0", exit_when="close > 0")))
+    stage.go(at(10, 1, 1))
+    ledger = stage.desk.ledger
+    read = ledger.get
+
+    def then_sold(table, key):
+        row = read(table, key)
+        if table == "cash":
+            monkeypatch.undo()
+            stage.cycle(Interval.MIN1)
+        return row
+
+    monkeypatch.setattr(ledger, "get", then_sold)
+    assert review(stage.desk) == []
+    assert [row["quantity"] for row in stage.rows("positions")] == [0]
+    assert states(stage) == {"buyer": "running"}
+
+
 def test_one_strategys_limit_pauses_that_one_alone(tmp_path):
     first, last = date(2024, 8, 27), DAY
     source = market(bars("AAPL", Interval.MIN1, first, last), bars("IBM", Interval.MIN1, first, last))

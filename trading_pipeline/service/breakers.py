@@ -87,8 +87,13 @@ def _ready(desk: Desk, rows: list[Row]) -> list[str]:
 def _paused(desk: Desk, rows: list[Row]) -> list[str]:
     running = [row for row in rows if row["state"] in RUNNING]
     book = book_of(desk, desk.ledger) if running else None
+    suspects = [row for row in running if book is not None and cause_of(desk, book, row) is not None]
+    if suspects:
+        # That book was read piece by piece, and a sale booked meanwhile looks like a loss: once more, while nobody can write.
+        with desk.ledger.transaction() as tx:
+            book = book_of(desk, tx)
     said = []
-    for row in running:
+    for row in suspects:
         cause = cause_of(desk, book, row) if book is not None else None
         if cause is None:
             continue
