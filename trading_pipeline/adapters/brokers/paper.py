@@ -151,7 +151,7 @@ class PaperBroker:
         if isinstance(self._call(Call.EXECUTIONS), Empty):
             return []
         with self._moved(since=since) as (book, now):
-            visible = [each for each in book.since(since) if not _hidden(each, now)]
+            visible = [each for each in book.since(since) if not each.hidden(now)]
         return [(each.fill.client_id, each.fill) for each in self._faults.delivered(visible)]
 
     def positions(self) -> dict[str, int]:
@@ -159,7 +159,7 @@ class PaperBroker:
         if isinstance(self._call(Call.POSITIONS), Empty):
             return {}
         with self._moved(hidden=True) as (book, now):
-            held = _visible(book, now)
+            held = book.visible(now)
         return {symbol: quantity for symbol, quantity in sorted(held.items()) if quantity}
 
     def account(self) -> BrokerAccount:
@@ -170,8 +170,8 @@ class PaperBroker:
         """
         self._call(Call.ACCOUNT)
         with self._moved(hidden=True) as (book, now):
-            cash, held = book.cash, _visible(book, now)
-            for fill in (each.fill for each in book.executions if _hidden(each, now)):
+            cash, held = book.cash, book.visible(now)
+            for fill in (each.fill for each in book.executions if each.hidden(now)):
                 cash += (fill.quantity if fill.side is Side.BUY else -fill.quantity) * fill.price + fill.commission
             bound = sum((reserved(order, self._settings) for order in book.open.values()), ZERO)
         with _market_errors():
@@ -371,18 +371,6 @@ class PaperBroker:
                 remedy="check the market data source",
             )
         return newest
-
-
-def _visible(book: Book, now: datetime) -> dict[str, int]:
-    """Shares a symbol without what is hidden still, zero included."""
-    held = dict(book.positions)
-    for fill in (each.fill for each in book.executions if _hidden(each, now)):
-        held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
-    return held
-
-
-def _hidden(execution: Execution, now: datetime) -> bool:
-    return execution.visible_at is not None and execution.visible_at > now
 
 
 def _not_ready() -> BrokerNotReady:

@@ -136,6 +136,10 @@ class Execution:
         """Order of time."""
         return self.fill.at, self.number
 
+    def hidden(self, now: datetime) -> bool:
+        """Whether nobody can see it yet."""
+        return self.visible_at is not None and self.visible_at > now
+
 
 @dataclass(slots=True)
 class Progress:
@@ -220,6 +224,13 @@ class Book:
     def symbols(self) -> set[str]:
         """What is held or has open orders."""
         return {*self.positions, *(order.ticket.symbol for order in self.open.values())}
+
+    def visible(self, now: datetime) -> dict[str, int]:
+        """Shares a symbol without what is hidden still, zero included."""
+        held = dict(self.positions)
+        for fill in (each.fill for each in self.executions if each.hidden(now)):
+            held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
+        return held
 
     def next_order(self) -> int:
         """The next order's number."""
