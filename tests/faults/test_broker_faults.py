@@ -104,7 +104,8 @@ def test_absence_is_proven_by_two_queries_so_that_one_empty_answer_proves_nothin
 def test_one_empty_answer_after_the_window_leaves_an_unknown_order_unknown(stage):
     stage.faults.on_submit(NAME, DropReply())
     stage.faults.on_call(Call.ORDERS, Empty())
-    stage.faults.on_call(Call.EXECUTIONS, Empty())
+    # Once for the opening balance, once after the order.
+    stage.faults.on_call(Call.EXECUTIONS, Empty(), Empty())
     stage.cycle()
     assert entry(stage)["state"] == "unknown"
     stage.faults.on_call(Call.ORDERS, Empty())

@@ -83,6 +83,21 @@ def test_a_halted_symbol_is_valued_at_its_newest_close(tmp_path):
     assert portfolio_of(silent.desk, silent.desk.ledger).marks == {"AAPL": Decimal(100)}
 
 
+@pytest.mark.parametrize("before", [True, False])
+def test_a_trade_at_the_very_instant_of_the_opening_balance_is_booked_once(tmp_path, before):
+    """28: what the balance has already, or what came after it; on a clock that stands still both are of one instant."""
+    stage = floor(tmp_path, market(bars(), bars("IBM")), OPEN, strategy(agent=ExpressionAgent(NEVER, NEVER)))
+    if before:
+        stage.broker.trade_by_hand("IBM", Side.BUY, 5, Decimal(100))
+        stage.broker.trade_by_hand("IBM", Side.SELL, 5, Decimal(100))
+    stage.cycle()
+    if not before:
+        stage.broker.trade_by_hand("IBM", Side.BUY, 5, Decimal(100))
+    stage.go(OPEN + timedelta(minutes=1)).release()
+    assert compare_with_broker(stage.desk) == []
+    assert [row["quantity"] for row in stage.rows("positions")] == ([] if before else [5])
+
+
 class Choosy:
     """A source that refuses to be asked about what it does not know, as Yahoo does."""
 

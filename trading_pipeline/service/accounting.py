@@ -208,8 +208,11 @@ def open_session(desk: Desk, tx: Transaction, session: date) -> None:
     """Fix the day's baseline once (invariant 30), funding the account's book from the broker the first time."""
     account = desk.broker.account_id
     if tx.get("cash", account) is None:
-        stated = desk.broker.account()
-        payload = {"account": account, "amount": stated.cash, "source": f"broker:{desk.broker.name}"}
+        # Of this very instant: what the balance has already, see `adoption.since_funding`.
+        executed = sorted({fill.execution_id for _, fill in desk.broker.executions(desk.now())})
+        payload = {
+            "account": account, "amount": desk.broker.account().cash, "source": f"broker:{desk.broker.name}", "executed": executed,
+        }
         key = f"account.funded:{account}"
         tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}"))
     if tx.get("sessions", session.isoformat()) is None:

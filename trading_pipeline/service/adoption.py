@@ -43,7 +43,9 @@ def fill_payload(desk: Desk, client_id: str, strategy: str, fill: Fill) -> dict[
 def since_funding(desk: Desk, reader: Reader, fill: Fill) -> bool:
     """Whether an execution came after the account's book began: what came before is in its opening balance."""
     funded = reader.event_by_key(f"account.funded:{desk.broker.account_id}")
-    return funded is not None and fill.at > funded.at
+    if funded is None or fill.at < funded.at:
+        return False
+    return fill.at > funded.at or fill.execution_id not in funded.payload.get("executed", ())
 
 
 MOST_SHARES, MOST_PRICE, MOST_NAME = 10**9, Decimal(10) ** 7, 150
