@@ -14,7 +14,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import Mode, StrategyState
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import controls
-from trading_pipeline.service.causes import SESSION, book_of, cause_of, clears_by_itself, headed
+from trading_pipeline.service.causes import SESSION, cause_of, clears_by_itself, headed, whole_book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import settled_mismatches
 from trading_pipeline.service.steps import RUNNING, Tally, spec_of
@@ -86,14 +86,9 @@ def _ready(desk: Desk, rows: list[Row]) -> list[str]:
 
 def _paused(desk: Desk, rows: list[Row]) -> list[str]:
     running = [row for row in rows if row["state"] in RUNNING]
-    book = book_of(desk, desk.ledger) if running else None
-    suspects = [row for row in running if book is not None and cause_of(desk, book, row) is not None]
-    if suspects:
-        # That book was read piece by piece, and a sale booked meanwhile looks like a loss: once more, while nobody can write.
-        with desk.ledger.transaction() as tx:
-            book = book_of(desk, tx)
+    book = whole_book(desk) if running else None
     said = []
-    for row in suspects:
+    for row in running:
         cause = cause_of(desk, book, row) if book is not None else None
         if cause is None:
             continue
@@ -105,7 +100,7 @@ def _paused(desk: Desk, rows: list[Row]) -> list[str]:
 def _cleared(desk: Desk, rows: list[Row]) -> list[str]:
     """Let go on whatever waited for a cause that is gone, when nothing else would pause it at once."""
     waiting = [row for row in rows if row["state"] == StrategyState.PAUSED_RISK.value]
-    book = book_of(desk, desk.ledger) if waiting else None
+    book = whole_book(desk) if waiting else None
     freed = [row for row in waiting if book is not None and cause_of(desk, book, row) is None]
     if not freed or _differs(desk):
         return []

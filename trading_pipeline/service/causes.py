@@ -57,6 +57,12 @@ def book_of(desk: Desk, reader: Reader) -> Book:
     return Book.read(desk, reader, look(desk, reader, ()))
 
 
+def whole_book(desk: Desk) -> Book:
+    """`book_of` while nobody can write: half of a sale looks like a loss, half of a purchase like a holding without a price."""
+    with desk.ledger.transaction() as tx:
+        return book_of(desk, tx)
+
+
 def cause_of(desk: Desk, book: Book, row: Row) -> Cause | None:
     """The first thing that keeps a strategy from going on, the gravest first."""
     return next((cause for measure in _MEASURES if (cause := measure(desk, book, row)) is not None), None)

@@ -18,7 +18,7 @@ from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service import emergency, settlement
-from trading_pipeline.service.causes import book_of, cause_of
+from trading_pipeline.service.causes import cause_of, whole_book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
@@ -134,7 +134,7 @@ def resume(desk: Desk, name: str, *, actor: str) -> None:
             f"{name} cannot resume: {differences[0]}.", value=name, rule="book and broker agree before a strategy trades (invariant 27)",
             remedy="settle the difference with the broker first",
         )
-    cause = cause_of(desk, book_of(desk, desk.ledger), row) if desk.calendar.at(desk.now()) is not None else None
+    cause = cause_of(desk, whole_book(desk), row) if desk.calendar.at(desk.now()) is not None else None
     if cause is not None and cause.why is not PauseReason.REJECTS:
         raise StrategyError(
             f"{name} cannot resume: {cause.words}.", value=cause.measured, rule=f"it is {cause.limit} before a strategy goes on",
