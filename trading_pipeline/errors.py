@@ -8,6 +8,7 @@ world is broken, and its class says who must act:
     │   ├── SettingsError             settings, environment, trading.toml
     │   ├── StrategyError             a strategy file or its values
     │   ├── ExpressionError           a trigger or rule expression
+    │   ├── PromptError               a prompt's file, its variables or what fills them
     │   ├── UnknownName               symbol, indicator, interval, strategy, order ... that does not exist
     │   ├── BarsError                 a bars file that cannot be used as it is
     │   ├── CalendarError             an instant or date outside the trading calendar
@@ -86,6 +87,10 @@ class StrategyError(InputError):
 
 class ExpressionError(InputError):
     """An expression does not parse or names something unknown."""
+
+
+class PromptError(InputError):
+    """A prompt's file is refused, or a variable is missing or too many."""
 
 
 class UnknownName(InputError):

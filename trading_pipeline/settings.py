@@ -10,14 +10,15 @@ from datetime import date, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from trading_pipeline.current_home import current_home
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.models import CassetteMode, ModelBudget, Provider
 from trading_pipeline.errors import SettingsError, StorageError
 
 
@@ -118,6 +119,48 @@ class MarketSettings(_Section):
     decision_seconds: float = Field(60, ge=0, le=600, description="real time a session that a daily replay waits for a person; 0: none")
 
 
+class AnthropicSettings(_Section):
+    """Anthropic's Messages API, `[model.anthropic]`."""
+
+    base_url: str | None = None
+
+
+class OpenAISettings(_Section):
+    """OpenAI, or whoever speaks its API, `[model.openai]`."""
+
+    base_url: str | None = None
+    api: Literal["auto", "responses", "chat"] = "auto"
+    """`auto`: Responses, and chat completions where a server has none."""
+    key_required: bool = True
+    """False for servers of one's own (Ollama, vLLM)."""
+
+
+class ClaudeCodeSettings(_Section):
+    """Claude Code without a terminal, `[model.claude_code]`."""
+
+    command: tuple[str, ...] = ("claude",)
+    max_cost_per_call: Decimal = Field(Decimal("0.25"), gt=0, description="USD; what a call reserves, and what it is told to stop at")
+
+
+class ModelSettings(_Section):
+    """Models and what may be spent on them, `[model]` in trading.toml. USD a day of New York."""
+
+    budget_per_day: Decimal = Field(ModelBudget().per_day, gt=0, le=10_000)
+    budget_per_provider: dict[Provider, Decimal] = {}
+    calls_per_hour: int = Field(ModelBudget().calls_per_hour, ge=1, le=100_000)
+    concurrency: int = Field(ModelBudget().concurrency, ge=1, le=64)
+    timeout_seconds: float = Field(ModelBudget().timeout_seconds, gt=0, le=600)
+    cassette: CassetteMode = CassetteMode.RECORD
+    anthropic: AnthropicSettings = AnthropicSettings()
+    openai: OpenAISettings = OpenAISettings()
+    claude_code: ClaudeCodeSettings = ClaudeCodeSettings()
+
+    def budget(self) -> ModelBudget:
+        """As a domain value."""
+        providers = tuple(sorted(self.budget_per_provider.items()))
+        return ModelBudget(self.budget_per_day, providers, self.calls_per_hour, self.concurrency, self.timeout_seconds)
+
+
 class WatchdogSettings(_Section):
     """What the watchdog allows, `[watchdog]` in trading.toml; real seconds, which a replay at another speed stretches."""
 
@@ -157,6 +200,9 @@ class Settings(BaseSettings):
     alert_command: tuple[str, ...] = ()
     """A program and its arguments, run with each alarm as JSON on its standard input; shown by `doctor`, so no secret in it."""
     watchdog: WatchdogSettings = WatchdogSettings()
+    anthropic_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("TRADING_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"))
+    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("TRADING_OPENAI_API_KEY", "OPENAI_API_KEY"))
+    model: ModelSettings = ModelSettings()
     limits: LimitSettings = LimitSettings()
     paper: PaperBrokerSettings = PaperBrokerSettings()
     market: MarketSettings = MarketSettings()
@@ -209,7 +255,7 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """All settings for people, secrets as `set` or `not set`."""
         values = self.model_dump(mode="json")
-        for name in ("database_url", "owner_database_url", "dagster_database_url"):
+        for name in ("database_url", "owner_database_url", "dagster_database_url", "anthropic_api_key", "openai_api_key"):
             values[name] = "set" if getattr(self, name) is not None else "not set"
         return values
 

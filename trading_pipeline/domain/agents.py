@@ -16,12 +16,14 @@ from trading_pipeline.domain import analyzer
 from trading_pipeline.domain.bars import BarTable, Floats
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.expressions import Expression, evaluate_at, indicators_of, names, parse
-from trading_pipeline.domain.indicators import IndicatorSpec, column, price_columns, text_of, warm_up
+from trading_pipeline.domain.indicators import IndicatorSpec, column, indicator, price_columns, text_of, warm_up
 from trading_pipeline.domain.signals import Abstain, Action, Decision, Signal
-from trading_pipeline.domain.strategies import Agent, AnalyzerAgent, ExpressionAgent
+from trading_pipeline.domain.strategies import Agent, AnalyzerAgent, ExpressionAgent, ModelAgent
 from trading_pipeline.errors import InputError
 
 CERTAIN = Decimal(1)
+MODEL_INDICATORS = ("rsi_14", "macd", "atr_14", "sma_20", "sma_50", "bbands_20", "volume_sma_20")
+"""What a model is told of every symbol, beside what its strategy lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ def required_indicators(agent: Agent) -> tuple[IndicatorSpec, ...]:
         case ExpressionAgent(enter_when=enter_when, exit_when=exit_when):
             texts = [text for text in (enter_when, exit_when) if text.strip()]
             return tuple(dict.fromkeys(spec for text in texts for spec in indicators_of(parse(text))))
+        case ModelAgent(trigger=trigger, trigger_held=trigger_held):
+            triggers = [text for text in (trigger, trigger_held) if text.strip()]
+            asked = [spec for text in triggers for spec in indicators_of(parse(text))]
+            return tuple(dict.fromkeys([*asked, *(indicator(text) for text in MODEL_INDICATORS)]))
         case _:
             assert_never(agent)
 
@@ -61,6 +67,8 @@ def rule(agent: Agent, bars: BarTable, columns: Mapping[str, Floats], bars_held:
             return _analyze(bars, table, bars_held is not None)
         case ExpressionAgent():
             return _express(agent, bars, table, bars_held)
+        case ModelAgent():
+            raise TypeError("the rules agent answers for no model")
         case _:
             assert_never(agent)
 

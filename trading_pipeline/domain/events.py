@@ -60,6 +60,8 @@ class EventType(StrEnum):
     LLM_ACTION_GENERATED = "llm.action_generated"
     LLM_ABSTAINED = "llm.abstained"
     LLM_DISCARDED = "llm.discarded"
+    LLM_SKIPPED = "llm.skipped"
+    LLM_LOST = "llm.lost"
     SIGNAL_MISSED = "signal.missed"
 
     RISK_EVALUATED = "risk.evaluated"

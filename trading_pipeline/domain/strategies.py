@@ -13,6 +13,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.limits import StrategyLimits
+from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.errors import StrategyError
 
 DEFAULT_PRICE_BAND = Decimal("0.01")
@@ -114,7 +115,29 @@ class ExpressionAgent:
     max_bars: int = 0
 
 
-Agent = AnalyzerAgent | ExpressionAgent
+@dataclass(frozen=True, slots=True)
+class ModelAgent:
+    """A model asked with a prompt (D1, D2).
+
+    `trigger` is an expression (D8): a flat symbol is asked about only where it holds; empty: at every bar. `trigger_held` is the same
+    for a symbol that is held. A figure the reply cites that is off by more than `citation_abstain` makes it an Abstain (invariant 61);
+    None: it is shown and no more.
+    """
+
+    provider: Provider
+    model: str
+    prompt: str
+    """`analyst/v1`: a published version of a prompt, never edited."""
+    sight: Sight = Sight.NUMBERS
+    trigger: str = ""
+    trigger_held: str = ""
+    max_tokens: int = 1_024
+    temperature: Decimal | None = None
+    masks: frozenset[Mask] = frozenset()
+    citation_abstain: Decimal | None = None
+
+
+Agent = AnalyzerAgent | ExpressionAgent | ModelAgent
 
 
 @dataclass(frozen=True, slots=True)

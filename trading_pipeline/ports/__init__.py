@@ -16,6 +16,7 @@ from trading_pipeline.ports.broker import (
 from trading_pipeline.ports.decisions import Answer, DecisionMaker, Question
 from trading_pipeline.ports.home import Home
 from trading_pipeline.ports.market import Appended, BarArchive, ChartRenderer, Clock, MarketData, ObjectStore
+from trading_pipeline.ports.models import LLM, OutsideTexts, Price, Prices, Prompts, PromptVersion, Rendered
 from trading_pipeline.ports.record import LEASE_SECONDS, Fence, Health, Ledger, Past, Reader, Transaction
 from trading_pipeline.ports.safety import Anchor, Anchors, Latch, Stop
 
@@ -37,14 +38,21 @@ __all__ = [
     "Health",
     "Home",
     "LEASE_SECONDS",
+    "LLM",
     "Latch",
     "Ledger",
     "MarketData",
     "ObjectStore",
+    "OutsideTexts",
     "Past",
     "Permit",
+    "Price",
+    "Prices",
+    "PromptVersion",
+    "Prompts",
     "Question",
     "Reader",
+    "Rendered",
     "Stop",
     "Ticket",
     "Transaction",

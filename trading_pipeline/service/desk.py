@@ -6,12 +6,39 @@ from datetime import date, datetime
 
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
-from trading_pipeline.ports import Anchors, BarArchive, Broker, ChartRenderer, Clock, DecisionMaker, Latch, Ledger, MarketData, ObjectStore
+from trading_pipeline.ports import (
+    LLM,
+    Anchors,
+    BarArchive,
+    Broker,
+    ChartRenderer,
+    Clock,
+    DecisionMaker,
+    Latch,
+    Ledger,
+    MarketData,
+    ObjectStore,
+    OutsideTexts,
+    Prices,
+    Prompts,
+)
 from trading_pipeline.service.actors import is_person as is_person
 from trading_pipeline.service.actors import user_actor as user_actor
 from trading_pipeline.service.journal import Journal, NoJournal
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What it takes to ask models: who, in which words, for how much."""
+
+    llms: Mapping[Provider, LLM]
+    prompts: Prompts
+    prices: Prices
+    texts: OutsideTexts
+    budget: ModelBudget = field(default_factory=ModelBudget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +63,8 @@ class Desk:
     anchors: Anchors
     journal: Journal = field(default_factory=NoJournal)
     """Takes the facts of an emergency while the ledger takes none."""
+    models: Models | None = None
+    """None: nobody is asked but the rules agent."""
     keep_protective_stops: bool = False
     """An emergency stop leaves working orders that protect a position where they are (D9)."""
 

@@ -2,7 +2,7 @@
 
 What is shown is the proposal as it was hashed, and the hash goes back with the approval; so nobody approves anything else than what
 they saw (invariant 45). Of the rules it shows those that failed or were passed only just, and all of them on request. There is no
-approval of several at once (T12).
+approval of several at once (T12), and outside the demo none without a terminal: a script is no person (D17).
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from trading_pipeline.errors import StorageError
+from trading_pipeline.errors import PermissionRequired, StorageError
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, countdown, duration, in_new_york, money, new_york, plain, price, word
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
 
 IdArgument = Annotated[str, typer.Argument(help="The proposal's id, or a beginning that only it has.", metavar="ID")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Outside environment demo a terminal is needed all the same.")]
 ChecksOption = Annotated[bool, typer.Option("--all-checks", help="Every rule with its numbers, passed or not.")]
 
 CLOSE_CALL = Decimal("0.9")
@@ -71,14 +71,16 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_
     from trading_pipeline.service.desk import user_actor
 
     with call.desk() as desk:
-        row = _find(call, desk, proposal)
+        row, actor = _find(call, desk, proposal), user_actor()
         if row["state"] == "pending" and row["seconds_left"] > 0:
             if not call.output.as_json:
                 _show(call, desk, row, all_checks=all_checks)
+            if not call.output.attended:
+                actor = _script(desk, row)
             if not _agreed(call, yes=yes):
                 call.output.note("Not approved; it still waits. Reject it with: trading reject ", row["short_id"])
                 raise typer.Exit(1)
-        event = service.approve(desk, row["action_id"], actor=user_actor(), shown_hash=row["hash"])
+        event = service.approve(desk, row["action_id"], actor=actor, shown_hash=row["hash"])
     release, over = event.payload["not_before"], event.payload["expires_at"]
     sent = f"It may be sent from {new_york(release, date=False)} until {new_york(over, date=False)} New York"
     call.output.answer(
@@ -89,6 +91,19 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_
         lambda: call.output.line(Text("Approved", "green"), f" by {event.actor}. {sent}, and every rule is judged again then."),
     )
     call.output.note(f"`trading up` sends it; without it, `trading run` does. What became of it: trading why {row['short_id']}")
+
+
+def _script(desk: "Desk", row: dict[str, Any]) -> str:
+    """Who approves where nobody is at a terminal: the demo's person in the demo, elsewhere nobody."""
+    from trading_pipeline.service.approvals import DEMO_PERSON
+
+    if desk.environment == "demo":
+        return DEMO_PERSON
+    raise PermissionRequired(
+        f"Nobody at a terminal approves {row['short_id']}.", value="no terminal",
+        rule="a person approves at a terminal, as the user that the operating system names; scripts approve in environment demo only (D17)",
+        remedy=f"run `trading approve {row['short_id']}` at a terminal, or reject it; nothing was decided",
+    )
 
 
 def _agreed(call: Invocation, *, yes: bool) -> bool:

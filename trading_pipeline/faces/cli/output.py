@@ -276,6 +276,11 @@ class Output:
         """Whether a person can be asked: input and error output are terminals."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
+    @property
+    def attended(self) -> bool:
+        """Whether somebody is there: input is a terminal, wherever error output goes."""
+        return sys.stdin.isatty()
+
     def ask(self, question: str) -> str:
         """What the person types, without surrounding space."""
         self.err.print(Text(f"{plain(question)} ", "bold"), end="", soft_wrap=True)
