@@ -88,6 +88,16 @@ class Shell:
         captured = self._capture.readouterr()
         return Said(code, captured.out, captured.err)
 
+    def attended(self, *arguments: object) -> Said:
+        """Run `trading` in this process with a pseudo-terminal as its input: somebody is there, and is not asked."""
+        keeper, terminal = pty.openpty()
+        with pytest.MonkeyPatch.context() as monkeypatch, os.fdopen(terminal, encoding="utf-8") as stdin:
+            monkeypatch.setattr(sys, "stdin", stdin)
+            try:
+                return self(*arguments)
+            finally:
+                os.close(keeper)
+
     def strategy(self, text: str | None = None, *, mode: str = "approval", order: int = 10_000) -> Path:
         """A strategy file."""
         path = self.project / "strategy.toml"

@@ -24,7 +24,7 @@ def decided(trading: Shell, type_: EventType) -> list[str]:
 
 def test_an_approved_proposal_is_sent_by_the_next_run_and_why_tells_its_story(asked: Shell) -> None:
     action = pending(asked)["GOOG"]
-    done = asked("approve", action, "--yes", "--json").json()
+    done = asked.attended("approve", action, "--yes", "--json").json()
     assert (done["action_id"], done["state"]) == (action, "approved")
     [approved] = [event for event in asked.events() if event.type is EventType.APPROVAL_APPROVED]
     assert approved.payload["hash"] == done["hash"]
@@ -67,11 +67,30 @@ def test_a_replay_that_stands_tells_market_time(asked: Shell) -> None:
     assert "00:05:00" in asked("approvals").out
 
 
-def test_without_a_terminal_approving_needs_yes(asked: Shell) -> None:
-    refused = asked("approve", pending(asked)["GOOG"])
-    assert refused.code == 2
-    assert "--yes" in refused.err
+def test_without_a_terminal_nobody_approves_whatever_they_add(asked: Shell) -> None:
+    """49, D17: a script, a timer or a program of the person's own is no person."""
+    action = pending(asked)["GOOG"]
+    for added in ([], ["--yes"], ["--yes", "--json"]):
+        refused = asked("approve", action, *added)
+        assert refused.code == 2
+        assert "at a terminal" in refused.err
+        assert "--yes" not in refused.err.partition("Remedy")[2]
+    assert refused.error()["error"] == "PermissionRequired"
     assert decided(asked, EventType.APPROVAL_APPROVED) == []
+    assert pending(asked)["GOOG"] == action, "it still waits"
+
+
+def test_in_the_demo_a_script_approves_as_the_demos_person(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D17."""
+    monkeypatch.setenv("TRADING_ENVIRONMENT", "demo")
+    for arguments in (["strategy", "create", trading.strategy()], ["strategy", "start", "steady"], ["run"]):
+        assert trading(*arguments).code == 0
+    action = pending(trading)["GOOG"]
+    unsaid = trading("approve", action, "--json")
+    assert (unsaid.code, unsaid.error()["error"]) == (2, "PermissionRequired")
+    assert "--yes" in unsaid.error()["remedy"]
+    assert trading("approve", action, "--yes", "--json").json()["actor"] == "demo:person"
+    assert trading.attended("approve", pending(trading)["FB"], "--yes", "--json").json()["actor"].startswith("user:")
 
 
 def test_the_person_sees_first_what_would_be_sent_and_then_only_the_rules_that_came_close(asked: Shell) -> None:
@@ -170,7 +189,7 @@ def test_at_a_terminal_only_yes_approves(asked: Shell) -> None:
 def test_a_rejected_proposal_stays_rejected(asked: Shell) -> None:
     action = pending(asked)["GOOG"]
     assert asked("reject", action, "--reason", "too dear").code == 0
-    late = asked("approve", action, "--yes", "--json")
+    late = asked.attended("approve", action, "--yes", "--json")
     assert (late.code, late.error()["error"]) == (3, "Conflict")
     assert decided(asked, EventType.APPROVAL_APPROVED) == []
     [row] = [row for row in asked("approvals", "--all", "--json").json() if row["action_id"] == action]
@@ -180,7 +199,7 @@ def test_a_rejected_proposal_stays_rejected(asked: Shell) -> None:
 def test_a_proposal_cannot_be_approved_at_the_instant_it_expires(asked: Shell) -> None:
     action = pending(asked)["GOOG"]
     asked.at("2012-10-15T09:35:05")
-    late = asked("approve", action, "--yes")
+    late = asked.attended("approve", action, "--yes")
     assert late.code == 3
     assert "expired" in late.err
     asked("run")
@@ -219,7 +238,7 @@ def test_status_knows_the_next_session_and_a_cycle_that_is_overdue(trading: Shel
 def test_the_person_is_who_the_operating_system_says_not_who_they_say(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "mallory")
     monkeypatch.setenv("USER", "mallory")
-    done = asked("approve", pending(asked)["GOOG"], "--yes", "--json").json()
+    done = asked.attended("approve", pending(asked)["GOOG"], "--yes", "--json").json()
     assert done["actor"] == f"user:{pwd.getpwuid(os.getuid()).pw_name}"
 
 

@@ -53,7 +53,7 @@ def test_an_imported_symbol_that_the_source_does_not_know_can_be_traded(trading:
     assert trading("run").code == 0
     [asked] = [row for row in trading("approvals", "--json").json() if row["symbol"] == "GOOD"]
     assert asked["shown"]["reference"].startswith("10"), "the open of the bar that contains now, and no later price"
-    assert trading("approve", asked["action_id"], "--yes").code == 0
+    assert trading.attended("approve", asked["action_id"], "--yes").code == 0
     trading.at("2012-10-15T09:30:15")
     trading("run")
     assert [each["symbol"] for each in trading("status", "--json").json()["positions"]] == ["GOOD"]

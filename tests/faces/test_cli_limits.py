@@ -34,7 +34,7 @@ def test_a_limit_that_is_off_is_switched_on_by_a_setting_and_off_again_by_a_pers
     assert [shown[each]["max_day_risk"] for each in ("recorded", "configured", "effective")] == [None, "400", "400"]
     assert shown["unconfirmed"] == []
     waiting = asked("approvals", "--json").json()
-    assert asked("approve", waiting[0]["action_id"], "--yes").code != 0, "what was asked under other limits is void"
+    assert asked.attended("approve", waiting[0]["action_id"], "--yes").code != 0, "what was asked under other limits is void"
     monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_RISK", "off")
     assert "max_day_risk from 400 to off" in asked("limits").out
     assert asked("limits", "confirm").code == 2
@@ -50,7 +50,7 @@ def test_a_looser_setting_is_told_and_voids_nothing(asked: Shell, monkeypatch: p
     assert (found["state"], found["found"]) == ("warn", f"{told}: max_day_loss from 1000 to 5000")
     assert "max_day_loss from 1000 to 5000" in asked("limits").out
     waiting = asked("approvals", "--json").json()
-    assert asked("approve", waiting[0]["action_id"], "--yes").code == 0
+    assert asked.attended("approve", waiting[0]["action_id"], "--yes").code == 0
     assert limits_set(asked) == [(1, "settings")]
 
 

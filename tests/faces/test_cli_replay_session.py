@@ -18,7 +18,7 @@ SESSION = ("replay", "--session", "2012-10-15")
 def traded(asked: Shell) -> Shell:
     """Two proposals, one approved and sent, one rejected."""
     first, second = [row["action_id"] for row in asked("approvals", "--json").json()]
-    assert asked("approve", first, "--yes").code == 0
+    assert asked.attended("approve", first, "--yes").code == 0
     assert asked("reject", second).code == 0
     asked.at("2012-10-15T09:30:20")
     assert asked("run").code == 0

@@ -19,7 +19,7 @@ def test_no_secret_is_found_in_anything_that_a_day_leaves_behind(asked: Shell, m
         monkeypatch.setenv(name, value)
     password = asked.environment["TRADING_DATABASE_URL"].split("://")[1].split("@")[0].split(":")[1]
     said = [
-        asked(*command)
+        asked.attended(*command)
         for command in (
             ["approvals"], ["approve", asked("approvals", "--json").json()[0]["action_id"], "--yes"], ["run"], ["status"],
             ["events", "--json"], ["doctor"], ["verify", "--invariants"], ["limits"], ["why", "nothing-of-that-name"],
