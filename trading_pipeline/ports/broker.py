@@ -82,6 +82,8 @@ class Permit:
     strategy: str
     good_until: float
     """By this process's monotonic clock, seconds: a submission that was held up is not sent."""
+    good_until_wall: float
+    """By the machine's wall clock, seconds since 1970: the monotonic clock may stand still while a machine sleeps."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         submitted = tally.saw(
             tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
         )
-        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, time.monotonic() + PERMIT_SECONDS)
+        good_until = (time.monotonic() + PERMIT_SECONDS, time.time() + PERMIT_SECONDS)
+        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, *good_until)
     tally.count("submitted")
     _send(desk, ticket, permit, tally)
     return True

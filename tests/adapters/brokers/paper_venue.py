@@ -86,7 +86,7 @@ def bracketed(quantity: int = 100, limit: str = "101.00", low: str = "98.00", hi
 
 def permit_for(ticket: Ticket, now: datetime = OPEN) -> Permit:
     """Leave for exactly this ticket, as the gate gives it."""
-    return Permit(ticket.client_id, ticket_digest(ticket), now, 1, "buyer", math.inf)
+    return Permit(ticket.client_id, ticket_digest(ticket), now, 1, "buyer", math.inf, math.inf)
 
 
 @dataclass

@@ -33,6 +33,7 @@ class Recording:
 def permit(strategy: str = "dips") -> Permit:
     return Permit(
         client_id="A" * 20, digest="", granted_at=OPEN, submitted_seq=1, strategy=strategy, good_until=time.monotonic() + 60,
+        good_until_wall=time.time() + 60,
     )
 
 
@@ -48,6 +49,17 @@ def test_nothing_is_sent_under_a_stop_and_the_refusal_is_definite(latch, scope) 
     latch.stop(Stop(scope, STOP.reason, STOP.actor, STOP.at))
     with pytest.raises(BrokerRefused, match="emergency stop"):
         LatchedBroker(inner, latch).submit(TICKET, permit())
+    assert inner.calls == []
+
+
+@pytest.mark.parametrize("clock", ["monotonic", "time"])
+def test_a_permit_lapses_by_whichever_clock_went_on_while_the_other_stood_still(latch, monkeypatch, clock) -> None:
+    """32, fault 26: a laptop that slept between the commit and the sending; its monotonic clock stood still, or its wall clock was set."""
+    inner, granted = Recording(), permit()
+    asleep = getattr(time, clock)() + 3600
+    monkeypatch.setattr(f"trading_pipeline.adapters.brokers.latched.time.{clock}", lambda: asleep)
+    with pytest.raises(BrokerRefused, match="lapsed"):
+        LatchedBroker(inner, latch).submit(TICKET, granted)
     assert inner.calls == []
 
 

@@ -85,8 +85,8 @@ def _send(desk: Desk, cycle: Cycle, action: str, numbers: URL, tally: Tally) -> 
         [number] = cursor.fetchone() or [0]
     intent = replace(intent_of(row), brackets=())
     ticket = replace(ticket_of(intent), client_id=f"SEQ{number:017}")
-    good_until = time.monotonic() + PERMIT_SECONDS
-    permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy, good_until)
+    good_until = (time.monotonic() + PERMIT_SECONDS, time.time() + PERMIT_SECONDS)
+    permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy, *good_until)
     try:
         desk.broker.submit(ticket, permit)
         heard = EventType.ORDER_ACCEPTED

@@ -34,7 +34,8 @@ class LatchedBroker:
 
     def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
         """Place an order, unless a stop stands or the submission has been held up."""
-        if time.monotonic() > permit.good_until:
+        # By both clocks: monotonic time cannot be set, and wall time goes on while a laptop sleeps (fault 26).
+        if time.monotonic() > permit.good_until or time.time() > permit.good_until_wall:
             raise BrokerRefused(
                 f"Not sent: the permit for {ticket.client_id} has lapsed.", value=ticket.client_id,
                 rule="what was judged is sent within seconds, or not at all", remedy="nothing: the next signal is judged anew",
