@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from trading_pipeline.domain import expressions, indicators
+from trading_pipeline.adapters.strategy_agents import AgentSection, agent_of
+from trading_pipeline.domain import indicators
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, AccountLimits, StrategyLimits, effective_collar
 from trading_pipeline.domain.strategies import (
-    AnalyzerAgent,
     Entry,
-    ExpressionAgent,
     FractionSizing,
     Lifetime,
     Mode,
@@ -43,16 +42,6 @@ Minutes = Annotated[int, Field(ge=1, le=390)]
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AgentSection(_Section):
-    """`[agent]`: who decides. Providers other than `rules` do not exist yet."""
-
-    provider: Literal["rules"] = "rules"
-    form: Literal["analyzer", "expression"]
-    enter_when: str = ""
-    exit_when: str = ""
-    max_bars: int = Field(0, ge=0, le=100_000)
 
 
 class SizingSection(_Section):
@@ -179,9 +168,7 @@ def parse_strategy(text: str, source: str = "the text") -> StrategySpec:
 
 
 def _spec(file: StrategyFile) -> StrategySpec:
-    said = file.agent
-    agent = AnalyzerAgent() if said.form == "analyzer" else ExpressionAgent(said.enter_when, said.exit_when, said.max_bars)
-    _check_agent(file)
+    agent = agent_of(file.agent, file.mode, pictured=file.chart is not None)
     timeout = timedelta(seconds=file.approval_timeout_seconds)
     if timeout > MAX_APPROVAL_TIMEOUT:
         raise StrategyError(
@@ -209,23 +196,6 @@ def _spec(file: StrategyFile) -> StrategySpec:
         min_confidence=least if file.min_confidence is None else file.min_confidence, price_band=file.price_band,
         description=file.description,
     )
-
-
-def _check_agent(file: StrategyFile) -> None:
-    agent = file.agent
-    if agent.form == "analyzer" and (agent.enter_when or agent.exit_when or agent.max_bars):
-        raise StrategyError(
-            "The analyzer takes no expressions.", value=agent.enter_when or agent.exit_when or agent.max_bars,
-            rule="enter_when, exit_when and max_bars belong to form = \"expression\"", remedy="remove them, or set form = \"expression\"",
-        )
-    if agent.form == "expression":
-        if not agent.enter_when:
-            raise StrategyError(
-                "The expression agent has no enter_when.", value="", rule="an expression agent says when it enters",
-                remedy='add enter_when = "rsi_14 < 30"',
-            )
-        for text in filter(None, (agent.enter_when, agent.exit_when)):
-            expressions.indicators_of(expressions.parse(text))
 
 
 def _sizing(section: SizingSection) -> RiskSizing | FractionSizing:
