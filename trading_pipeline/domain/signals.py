@@ -46,6 +46,8 @@ class Signal:
     label: str = ""
     figures: tuple[Figure, ...] = ()
     hints: Hints = Hints()
+    flags: tuple[str, ...] = ()
+    """Figures that it says and that are not ours, in words (invariant 61)."""
 
 
 @dataclass(frozen=True, slots=True)

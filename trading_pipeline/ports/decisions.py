@@ -1,9 +1,9 @@
 """Decisions: what a model, or the rules agent, is asked and what it answers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from trading_pipeline.domain.bars import BarTable, Floats
 from trading_pipeline.domain.indicators import IndicatorSpec
@@ -39,6 +39,8 @@ class Answer:
     tokens_in: int = 0
     tokens_out: int = 0
     cost: Decimal = Decimal(0)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else `llm.responded` keeps of a model's reply, in JSON values."""
 
 
 class DecisionMaker(Protocol):
