@@ -63,6 +63,9 @@ class EventType(StrEnum):
     LLM_SKIPPED = "llm.skipped"
     LLM_LOST = "llm.lost"
     SIGNAL_MISSED = "signal.missed"
+    SIGNAL_OUTCOME = "signal.outcome"
+    SHADOW_CLOSED = "shadow.closed"
+    OUTCOMES_MEASURED = "outcomes.measured"
 
     RISK_EVALUATED = "risk.evaluated"
     ACTION_READY = "action.ready"

@@ -113,6 +113,17 @@ def _fill(data: Mapping[str, Any]) -> str:
     return f"{order}, commission {_money(data['commission'])}, fill {data['execution_id']}"
 
 
+def _outcome(data: Mapping[str, Any]) -> str:
+    told = {True: ", right", False: ", wrong", None: ""}[data["right"]]
+    return f"{data['action'].upper()} {data['symbol']}, {data['horizon'].replace('_', ' ')} later: {Decimal(data['moved']):+.2%}{told}"
+
+
+def _shadow(data: Mapping[str, Any]) -> str:
+    if not data["fills"]:
+        return f"{data['state']} {data['side'].upper()} {data['symbol']}: its order would not have filled"
+    return f"{data['state']} {data['side'].upper()} {data['quantity']} {data['symbol']}: would have made {_money(data['result'])}"
+
+
 _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.BAR_RECEIVED: _bar,
     EventType.INDICATORS_COMPUTED: _indicators,
@@ -123,6 +134,9 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     ),
     EventType.LLM_ACTION_GENERATED: _signal,
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
+    EventType.SIGNAL_OUTCOME: _outcome,
+    EventType.SHADOW_CLOSED: _shadow,
+    EventType.OUTCOMES_MEASURED: lambda data: f"{_many(data['outcomes'], 'outcomes')} and {_many(data['shadows'], 'shadow trades')} measured",
     EventType.RISK_EVALUATED: _verdict,
     EventType.ACTION_READY: lambda data: f"ready, to be sent from {_clock(data['not_before'])}",
     EventType.APPROVAL_REQUESTED: lambda data: (

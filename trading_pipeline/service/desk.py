@@ -9,6 +9,7 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
+from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.ports import (
     LLM,
     Anchors,
@@ -65,6 +66,8 @@ class Desk:
     """Takes the facts of an emergency while the ledger takes none."""
     models: Models | None = None
     """None: nobody is asked but the rules agent."""
+    costs: FillCosts = field(default_factory=FillCosts)
+    """What trades that were never made would have cost (E7)."""
     keep_protective_stops: bool = False
     """An emergency stop leaves working orders that protect a position where they are (D9)."""
 
