@@ -181,7 +181,8 @@ class Book:
             average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
             position=self.held(spec.name, intent.symbol),
             open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None, pairs_with=intent.oco),
-            symbol_exposure=self._exposure(intent, None), strategy_symbol_exposure=self._exposure(intent, spec.name),
+            symbol_exposure=self.exposure(intent.symbol, other_than=intent.action_id),
+            strategy_symbol_exposure=self.exposure(intent.symbol, spec.name, other_than=intent.action_id),
             sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id),
             last_action_at=self._last_action(intent),
             last_account_order_at=self.last_account_order(intent.action_id),
@@ -222,35 +223,32 @@ class Book:
         under_way = (*working_risk(self.orders, self.coverage, action_id), *admitted)
         return held + sum((usd for name, usd in under_way if strategy in (None, name)), ZERO)
 
-    def _entries(self, intent: OrderIntent) -> list[tuple[str, str, Decimal]]:
-        """(strategy, symbol, USD at the worst price) of working and admitted entries, the intent's own action aside."""
+    def exposure(self, symbol: str, strategy: str | None = None, *, other_than: str | None = None) -> Decimal:
+        """USD held and under way in a symbol, entries at their worst price: the account's, or one strategy's; one action's aside."""
+        mark = self.portfolio.marks.get(symbol)
+        held: int = sum(
+            p.quantity for p in self.portfolio.positions if p.symbol == symbol and (strategy is None or p.strategy == strategy)
+        )
+        working = sum(
+            (value for name, of, value in self._entries(other_than) if of == symbol and (strategy is None or name == strategy)), ZERO,
+        )
+        return working + (held * mark if held and mark is not None else ZERO)
+
+    def _entries(self, other_than: str | None) -> list[tuple[str, str, Decimal]]:
+        """(strategy, symbol, USD at the worst price) of working and admitted entries, one action's aside."""
         found = [
             (row["strategy"], row["symbol"], (row["quantity"] - row["filled_quantity"]) * max(row["reference"], row["limit_price"] or ZERO))
             for row in self.orders
-            if row["side"] == Side.BUY.value and row["action_id"] != intent.action_id
+            if row["side"] == Side.BUY.value and row["action_id"] != other_than
         ]
         for row in self.actions:
-            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != intent.action_id:
+            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != other_than:
                 admitted = intent_of(row)
                 found.append((row["strategy"], row["symbol"], admitted.value))
         return found
 
     def _reserved(self, intent: OrderIntent) -> Decimal:
-        return sum((value for _, _, value in self._entries(intent)), ZERO)
-
-    def _exposure(self, intent: OrderIntent, strategy: str | None) -> Decimal:
-        mark = self.portfolio.marks.get(intent.symbol)
-        held: int = sum(
-            p.quantity for p in self.portfolio.positions if p.symbol == intent.symbol and (strategy is None or p.strategy == strategy)
-        )
-        working = sum(
-            (
-                value for name, symbol, value in self._entries(intent)
-                if symbol == intent.symbol and (strategy is None or name == strategy)
-            ),
-            ZERO,
-        )
-        return working + (held * mark if held and mark is not None else ZERO)
+        return sum((value for _, _, value in self._entries(intent.action_id)), ZERO)
 
     def _last_action(self, intent: OrderIntent) -> datetime | None:
         return max(
