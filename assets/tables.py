@@ -4,42 +4,25 @@ What a trader decides by stands in the first columns, ids in the last; prices an
 and broker text goes into table cells and JSON, never into Markdown: it is data from outside.
 """
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 import dagster as dg
 
-from trading_pipeline.adapters.chart_png import thumbnail
+from assets.model_tables import conversations
+from assets.presenting import MOST_PICTURES, picture_sheet, present, table
 from trading_pipeline.domain.events import Event, EventType, instant_from
 from trading_pipeline.domain.lineage import sentence
 from trading_pipeline.domain.money import usd
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.service.desk import Desk
 
-MOST_ROWS = 200
-MOST_PICTURES = 10
-
-Cells = Mapping[str, str | int | float | bool]
-
 
 def details(desk: Desk, step: str, events: Sequence[Event]) -> dict[str, Any]:
     """Metadata of one step, by the names under which the UI shows them."""
     show = _SHOWN.get(step)
     return show(desk, events) if show is not None else {}
-
-
-def _table(rows: Sequence[Cells]) -> dg.TableMetadataValue | None:
-    if not rows:
-        return None
-    kinds = {str: "string", int: "int", float: "float", bool: "bool"}
-    columns = [dg.TableColumn(name, kinds[type(value)]) for name, value in rows[0].items()]
-    return dg.MetadataValue.table([dg.TableRecord(dict(row)) for row in rows[:MOST_ROWS]], dg.TableSchema(columns))
-
-
-def _present(**tables: Any) -> dict[str, Any]:
-    return {name: value for name, value in tables.items() if value is not None}
 
 
 def _of(events: Sequence[Event], *types: EventType) -> list[Mapping[str, Any]]:
@@ -59,7 +42,7 @@ def _bars(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         {"symbol": bar["symbol"], "reason": bar["reason"], "start (New York)": _new_york(bar["start"])[:16]}
         for bar in _of(events, EventType.BAR_DROPPED)
     ]
-    return _present(bars=_table(rows), dropped_bars=_table(dropped))
+    return present(bars=table(rows), dropped_bars=table(dropped))
 
 
 def _new_york(text: str) -> str:
@@ -81,7 +64,7 @@ def _indicators(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         {"symbol": data["symbol"], "bars": data["bars"]} | {name: _number(data["values"].get(name)) for name in names}
         for data in found
     ]
-    return _present(values=_table(rows))
+    return present(values=table(rows))
 
 
 def _number(text: str | None) -> str:
@@ -90,19 +73,13 @@ def _number(text: str | None) -> str:
 
 def _charts(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     """All pictures on one sheet, and where each file is."""
-    pictures: list[str] = []
-    files = []
-    for data in _of(events, EventType.CHART_RENDERED):
-        strategies = ", ".join(data["strategies"])
-        files.append({"symbol": data["symbol"], "strategies": strategies, "file": desk.objects.locate(data["sha256"])})
-        if len(pictures) < MOST_PICTURES:
-            picture = base64.b64encode(thumbnail(desk.objects.get(data["sha256"]))).decode()
-            pictures.append(f"{data['symbol']} for {strategies}\n\n![{data['symbol']}](data:image/png;base64,{picture})")
-    sheet = dg.MetadataValue.md("\n\n".join(pictures)) if pictures else None
-    return _present(pictures=sheet, files=_table(files))
+    found = [(data, ", ".join(data["strategies"])) for data in _of(events, EventType.CHART_RENDERED)]
+    files = [{"symbol": data["symbol"], "strategies": names, "file": desk.objects.locate(data["sha256"])} for data, names in found]
+    sheet = picture_sheet(desk, [(f"{data['symbol']} for {names}", data["sha256"]) for data, names in found[:MOST_PICTURES]])
+    return present(pictures=sheet, files=table(files))
 
 
-def _signals(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
+def _signals(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     rows = [
         {
             "symbol": data["symbol"], "action": data["action"].upper(), "confidence": float(data["confidence"]), "label": data["label"],
@@ -115,7 +92,7 @@ def _signals(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         for data in _of(events, EventType.LLM_ABSTAINED)
     ]
     cost = sum((Decimal(data["cost"]) for data in _of(events, EventType.LLM_RESPONDED)), Decimal(0))
-    return _present(signals=_table(rows), abstained=_table(silent)) | {"model_cost_usd": float(cost)}
+    return present(signals=table(rows), abstained=table(silent)) | {"model_cost_usd": float(cost)} | conversations(desk, events)
 
 
 def _verdicts(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
@@ -143,7 +120,7 @@ def _verdicts(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         }
         for data in _of(events, EventType.APPROVAL_REQUESTED)
     ]
-    return _present(judgements=_table(outcome), verdicts=_table(rows), waiting_for_a_person=_table(asked))
+    return present(judgements=table(outcome), verdicts=table(rows), waiting_for_a_person=table(asked))
 
 
 def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
@@ -160,7 +137,7 @@ def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         for event in events
         if event.type.value.startswith(("order.", "action.", "approval."))
     ]
-    return _present(orders=_table(intents), story=_table(story))
+    return present(orders=table(intents), story=table(story))
 
 
 def _fills(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
@@ -174,7 +151,7 @@ def _fills(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         for data in filled
     ]
     value = sum(int(data["quantity"]) * Decimal(data["price"]) for data in filled)
-    return _present(fills=_table(rows)) | {"traded_usd": float(value)}
+    return present(fills=table(rows)) | {"traded_usd": float(value)}
 
 
 def _snapshots(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
@@ -188,7 +165,7 @@ def _snapshots(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
             }
             for row in data["positions"]["held"]
         ]
-        shown |= _present(positions=_table(held))
+        shown |= present(positions=table(held))
     for data in _of(events, EventType.RECONCILED):
         shown["book_equals_broker"] = dg.MetadataValue.bool(bool(data["agrees"]))
     return shown
