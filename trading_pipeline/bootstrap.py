@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
+from datetime import timedelta
 
 from sqlalchemy import URL, make_url
 
@@ -13,9 +14,10 @@ from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepare_paper_schema
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
-from trading_pipeline.adapters.clocks import ReplayClock, SystemClock
+from trading_pipeline.adapters.clocks import ReplayClock, SteppedClock, SystemClock
 from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.adapters.ledger.at_hand import read_at_hand
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
@@ -32,7 +34,7 @@ from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.errors import SettingsError, StorageError
+from trading_pipeline.errors import CalendarError, SettingsError, StorageError
 from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.past_desk import Record
@@ -41,7 +43,9 @@ from trading_pipeline.settings import Environment, Market, Settings, Source
 
 
 @contextmanager
-def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool = True, emergency: bool = False) -> Iterator[Desk]:
+def open_desk(
+    settings: Settings, clock: Clock | None = None, *, leaving: bool = True, emergency: bool = False, doubts: list[str] | None = None,
+) -> Iterator[Desk]:
     """Open every port of a home and close them on leaving; the last one to leave the embedded server stops it.
 
     An emergency stop that is not done is gone on with before anything else, one round.
@@ -50,6 +54,8 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
         clock: Handed in by whoever steps time: the demo, tests. None: as the settings say.
         leaving: False where the process goes on with the home on another desk: the embedded server is not left.
         emergency: For the stop itself: the ledger is opened when it is asked for, and nothing else is resumed.
+        doubts: Of an emergency: what could not be read of the settings. Where there is something, or the market clock cannot be read
+            either, which is added, the database says what is this home's.
 
     Raises:
         SettingsError, StorageError, LedgerError, MarketDataError: As each port refuses.
@@ -61,11 +67,19 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
         )
     home = Home(settings.home)
     calendar = load_calendar(home.root / "cache")
-    clock = clock or market_clock(settings, calendar)
+    if not emergency:
+        clock = clock or market_clock(settings, calendar)
     with ExitStack() as stack:
+        if doubts and settings.database_url is None and (not home.database.exists() or any("database_url" in each for each in doubts)):
+            raise SettingsError(
+                f"Which database is that of {home.root} cannot be read from its settings.", value=str(home.root),
+                rule="an emergency asks the home's own database and makes no new one", remedy="correct the settings, and press again",
+            )
         database = _database(settings)
         if leaving and database.leave is not None:
             stack.callback(database.leave)
+        if clock is None:
+            settings, clock = _at_hand(settings, database, calendar, [] if doubts is None else doubts)
         late = LateLedger(lambda: _ledger(settings, database, clock))
         ledger: Ledger = stack.enter_context(closing(late if emergency else _ledger(settings, database, clock)))
         archive = ParquetArchive(home.archive)
@@ -97,6 +111,39 @@ def open_desk(settings: Settings, clock: Clock | None = None, *, leaving: bool =
                 keep_reserve(home.stops)
             resume_stop(desk)
         yield desk
+
+
+def _at_hand(settings: Settings, database: "_Database", calendar: TradingCalendar, doubts: list[str]) -> tuple[Settings, Clock]:
+    """Settings and clock of an emergency; what is in doubt as the database has it.
+
+    Raises:
+        SettingsError: It has several accounts, and none of them is the one that is set.
+        LedgerError: It cannot be asked.
+    """
+    clock: Clock | None = None
+    try:
+        clock = market_clock(settings, calendar)
+    except (StorageError, SettingsError, CalendarError) as error:
+        doubts.append(error.message)
+    if not doubts:
+        assert clock is not None
+        return settings, clock
+    known = read_at_hand(database.app, database.revive)
+    account = settings.paper.account
+    if known.accounts and account not in known.accounts:
+        if len(known.accounts) > 1:
+            raise SettingsError(
+                f"The account {account} is none of {', '.join(known.accounts)}.", value=account,
+                rule="what cannot be read of the settings must not name another account", remedy="correct the settings, and press again",
+            )
+        [account] = known.accounts
+    if clock is None:
+        # Facts of a live market are recorded as they happen. A replay stands where it was: later, other orders would have filled.
+        at, recorded_at = known.newest or (None, None)
+        live = at is None or recorded_at is None or abs(recorded_at - at) < timedelta(minutes=1)
+        clock = SystemClock() if live or at is None else SteppedClock(at)
+    found = {"paper": settings.paper.model_copy(update={"account": account})}
+    return settings.model_copy(update=found | ({"environment": Environment(known.environment)} if known.environment else {})), clock
 
 
 @contextmanager

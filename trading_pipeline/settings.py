@@ -240,7 +240,7 @@ class Settings(BaseSettings):
                 rule="settings are those that `trading doctor` lists" if unknown else "each setting has a type and bounds",
                 remedy=f"correct {name} in trading.toml, .env or the environment",
             ) from None
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(
                 f"trading.toml is no TOML: {error}.", value=str(home or current_home()),
                 rule="settings are written as TOML", remedy="correct the line it names",

@@ -10,21 +10,27 @@ import pytest
 from tests.conftest import connect
 from tests.faces.conftest import Shell
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.errors import SettingsError
 from trading_pipeline.service.desk import user_actor
 
 
-@pytest.fixture
-def holding(asked: Shell) -> Shell:
-    """One proposal approved and filled, under its stop."""
-    path = asked.project / "protected.toml"
+def buy(shell: Shell) -> None:
+    """Let a strategy of its own buy; a stop and a target rest."""
+    path = shell.project / "protected.toml"
     path.write_text(
         'name = "guarded"\nsymbols = ["GOOG"]\nmode = "autonomous"\ninterval = "1d"\n[agent]\nform = "expression"\n'
         'enter_when = "close > 0"\n'
         '[sizing]\nmethod = "fraction"\nfraction = 0.05\nstop = 0.03\ntarget = 0.05\n'
     )
-    asked.at("2012-10-16T09:30:05")
+    shell.at("2012-10-16T09:30:05")
     for arguments in (["strategy", "create", str(path)], ["strategy", "start", "guarded"], ["run"]):
-        assert asked(*arguments).code == 0
+        assert shell(*arguments).code == 0
+
+
+@pytest.fixture
+def holding(asked: Shell) -> Shell:
+    """Proposals that waited, and an order that filled, under its stop."""
+    buy(asked)
     return asked
 
 
@@ -109,10 +115,74 @@ def test_a_database_that_is_gone_leaves_the_latch_and_says_that_nothing_was_canc
     assert of_type(holding, EventType.STOP_REPORTED)[-1]["clean"] is True
 
 
-def test_the_latch_is_on_the_disk_before_the_settings_are_read(asked: Shell) -> None:
-    (asked.home / "trading.toml").write_text("this is no TOML")
-    assert asked("stop", "--yes", "--wait", "0").code == 1
-    assert json.loads((asked.home / "stops" / "ACCOUNT.json").read_text())["actor"] == user_actor()
+def test_the_latch_is_on_the_disk_before_the_settings_are_read(asked: Shell, monkeypatch) -> None:
+    def unreadable(home: object) -> None:
+        latched = json.loads((asked.home / "stops" / "ACCOUNT.json").read_text())
+        assert latched["actor"] == user_actor()
+        raise SettingsError("nobody reads them")
+
+    monkeypatch.setattr("trading_pipeline.emergency_settings.settings_at_hand", unreadable)
+    assert asked("stop", "--yes", "--wait", "0").code == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ("nonsense = 1\n", "nonsense of the settings"), ("keep_protective_stops = yes and no\n", "trading.toml, line 1"),
+        ('[market]\nclock = "sundial"\n', "market.clock of the settings"), ("[limits]\nmax_order_value = 200000\n", "hard limit"),
+        ("[paper\naccount = \"PAPER-1\"\n", "trading.toml, line 1"), (b"\xff\xfe\x00", "trading.toml, line 1"),
+    ],
+    ids=["an unknown key", "no TOML", "a wrong value", "above a hard limit", "a broken heading", "no text at all"],
+)
+def test_settings_that_nobody_can_read_keep_no_cancel(holding: Shell, settings: str | bytes, told: str) -> None:
+    """55: everything else refuses them."""
+    (holding.home / "trading.toml").write_bytes(settings if isinstance(settings, bytes) else settings.encode())
+    said = holding("stop", "--yes", "--json")
+    answer = said.json()
+    assert (said.code, answer["latched"], answer["clean"], answer["record"]) == (0, True, True, "ledger"), said.err
+    assert {line["state"] for line in answer["ended"]} == {"canceled"}
+    assert any(told in left_out for left_out in answer["left_out"])
+    assert holding("status").code == 2
+
+
+def test_an_account_whose_name_cannot_be_read_is_the_one_that_the_database_has(trading: Shell, monkeypatch) -> None:
+    """55: and never another one, which would have no orders and look clean."""
+    buy(trading)
+    monkeypatch.delenv("TRADING_PAPER__ACCOUNT")
+    (trading.home / "trading.toml").write_text('[paper]\naccount = "PAPER-7\n')
+    answer = trading("stop", "--yes", "--json").json()
+    assert (answer["clean"], {line["state"] for line in answer["ended"]}) == (True, {"canceled"})
+    [latched] = of_type(trading, EventType.ACCOUNT_LATCHED)
+    assert latched["account"] == trading.environment["TRADING_PAPER__ACCOUNT"]
+
+
+def test_a_database_of_ones_own_that_cannot_be_read_is_not_taken_for_a_new_one(holding: Shell, monkeypatch) -> None:
+    """55: an empty one would have no orders and look clean."""
+    for name in ("TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL"):
+        monkeypatch.delenv(name)
+    (holding.home / "trading.toml").write_text('database_url = "postgresql://app@db/ledger\n')
+    said = holding("stop", "--yes", "--wait", "0")
+    assert (said.code, "NO CANCEL WAS SENT" in said.out) == (1, True)
+    assert "Which database" in said.out
+    assert not (holding.home / "postgres").exists()
+    (holding.home / "postgres").mkdir()
+    assert "Which database" in holding("stop", "--yes", "--wait", "0").out, "one that was left behind is no better"
+
+
+def test_a_replay_clock_that_cannot_be_read_stands_where_the_record_ends(holding: Shell) -> None:
+    """55: and does not run on to today, filling what rests on the way."""
+    last = holding.events()[-1].at
+    clock = holding.home / "clock.json"
+    whole = clock.read_bytes()
+    clock.write_bytes(b"{" + whole[:20])
+    said = holding("stop", "--yes", "--json")
+    assert (said.code, said.json()["clean"]) == (0, True), said.err
+    [left_out] = said.json()["left_out"]
+    assert "clock.json is damaged" in left_out
+    assert left_out[:40] in holding("stop", "--status").out
+    assert {event.at for event in holding.events() if event.type is EventType.ORDER_CANCELED} == {last}
+    clock.write_bytes(whole)
+    assert holding("verify").code == 0
 
 
 def test_it_latches_while_the_rest_has_not_begun(asked: Shell) -> None:

@@ -84,8 +84,14 @@ def _stop(call: Invocation, strategy: str | None, *, yes: bool, wait: float, rea
         call.output.error(error)
         call.output.note("NOT LATCHED on this disk. Going on with the ledger and the broker.", style="bold red")
     call.say_home()
-    report, trouble = _carry_out(call, strategy, reason, actor, at, wait)
-    call.output.answer(_as_json(call, strategy, report, trouble, latched=failed is None), lambda: _show(call, report, trouble))
+    report, trouble, doubts = _carry_out(call, strategy, reason, actor, at, wait)
+    data = _as_json(call, strategy, report, trouble, latched=failed is None) | {"left_out": doubts}
+
+    def text() -> None:
+        _say_doubts(call, doubts)
+        _show(call, report, trouble)
+
+    call.output.answer(data, text)
     if failed is not None:
         raise typer.Exit(failed.exit_code)
     if report is None or not report.clean:
@@ -103,26 +109,34 @@ def _require_home(call: Invocation) -> None:
 
 def _carry_out(
     call: Invocation, strategy: str | None, reason: str, actor: str, at: datetime, wait: float,
-) -> "tuple[Report | None, TradingError | None]":
-    """Everything after the latch, tried again until it is done or the time is over; what there is of it."""
+) -> "tuple[Report | None, TradingError | None, list[str]]":
+    """Everything after the latch, tried again until it is done or the time is over; what there is of it, and what could not be read."""
     from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.emergency_settings import settings_at_hand
     from trading_pipeline.ports import Stop
     from trading_pipeline.service.emergency import carry_out
 
+    settings, doubts = settings_at_hand(call.home)
     rounds: list[Report] = []
     deadline = time.monotonic() + wait
     pressed = Stop(strategy, reason, actor, at)
     while True:
         try:
-            with open_desk(call.settings(), emergency=True) as desk:
-                return carry_out(desk, pressed, wait_seconds=max(0.0, deadline - time.monotonic()), told=rounds.append), None
+            with open_desk(settings, emergency=True, doubts=(found := list(doubts))) as desk:
+                left = max(0.0, deadline - time.monotonic())
+                return carry_out(desk, pressed, wait_seconds=left, told=rounds.append), None, found
         except UnknownName:
             raise
         except TradingError as error:
             # The last round counts, even where leaving the home failed after it.
             if rounds or time.monotonic() + AGAIN_SECONDS > deadline:
-                return (rounds[-1] if rounds else None), error
+                return (rounds[-1] if rounds else None), error, found
             time.sleep(AGAIN_SECONDS)
+
+
+def _say_doubts(call: Invocation, doubts: list[str]) -> None:
+    for doubt in doubts:
+        call.output.line(Text(f"Not read, and gone on without: {doubt}", "yellow"))
 
 
 def _as_json(call: Invocation, strategy: str | None, report: "Report | None", trouble: TradingError | None, *, latched: bool) -> Any:
@@ -182,22 +196,26 @@ def _status(call: Invocation) -> None:
     """The files always; what the ledger adds to them if it answers."""
     from trading_pipeline.adapters.latch_files import LatchFiles
     from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.emergency_settings import settings_at_hand
     from trading_pipeline.service.emergency import last_report
     from trading_pipeline.service.patience import within
     from trading_pipeline.service.stop_review import stops
 
-    found, reports, trouble = LatchFiles(call.home / "stops").stops(), {}, ""
+    found, reports, trouble, doubts = LatchFiles(call.home / "stops").stops(), {}, "", list[str]()
     try:
-        with open_desk(call.settings(), emergency=True) as desk:
+        settings, doubts = settings_at_hand(call.home)
+        with open_desk(settings, emergency=True, doubts=doubts) as desk:
             found = within(_ASKED_SECONDS, lambda: stops(desk), _silent)
             reports = {stop.strategy: within(_ASKED_SECONDS, lambda stop=stop: last_report(desk, stop.strategy), _silent) for stop in found}  # type: ignore[misc]
     except TradingError as error:
         trouble = error.message
     data = {
         "stops": [_stop_json(stop) | {"report": reports.get(stop.strategy)} for stop in found], "ledger": trouble or "read",
+        "left_out": doubts,
     }
 
     def text() -> None:
+        _say_doubts(call, doubts)
         call.output.table(
             [Column("STOPPED"), Column("SINCE"), Column("BY"), Column("REASON", wrap=True), Column("ORDERS")],
             [
