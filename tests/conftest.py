@@ -15,6 +15,7 @@ import psycopg2.extensions
 import pytest
 import sqlalchemy as sa
 
+from tests.network_guard import only_loopback as only_loopback
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.domain.projections import TABLES
