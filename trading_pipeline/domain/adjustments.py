@@ -62,6 +62,24 @@ def split_adjusted(table: BarTable, splits: Iterable[Split], as_of: date) -> Bar
     return replace(_scaled(table, 1 / factor), volume=table.volume * factor)
 
 
+def on_scale_of(table: BarTable, splits: Iterable[Split], session: date) -> BarTable:
+    """The table with prices as if every split had happened as it had by `session`: those before it divided, those after it multiplied.
+
+    For looking back at a decision: its own prices stay as they were traded, and what came later can be compared with them.
+    """
+    mine = [split for split in splits if split.symbol == table.symbol]
+    if not mine or not len(table):
+        return table
+    days, factor = table.session_days, np.ones(len(table))
+    for split in mine:
+        after = days >= np.datetime64(split.session)
+        if split.session <= session:
+            factor[~after] /= float(split.ratio)
+        else:
+            factor[after] *= float(split.ratio)
+    return table if (factor == 1).all() else replace(_scaled(table, factor), volume=table.volume / factor)
+
+
 def dividend_adjusted(table: BarTable, dividends: Iterable[Dividend], as_of: date) -> BarTable:
     """The table with prices before each ex-date lowered so that holding through it shows no loss; volumes stay.
 

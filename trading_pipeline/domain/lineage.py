@@ -136,7 +136,7 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
     EventType.SIGNAL_OUTCOME: _outcome,
     EventType.SHADOW_CLOSED: _shadow,
-    EventType.OUTCOMES_MEASURED: lambda data: f"{_many(data['outcomes'], 'outcomes')} and {_many(data['shadows'], 'shadow trades')} measured",
+    EventType.OUTCOMES_MEASURED: lambda data: f"measured {_many(data['outcomes'], 'outcomes')}, {data['shadows']:,} of trades never made",
     EventType.RISK_EVALUATED: _verdict,
     EventType.ACTION_READY: lambda data: f"ready, to be sent from {_clock(data['not_before'])}",
     EventType.APPROVAL_REQUESTED: lambda data: (
