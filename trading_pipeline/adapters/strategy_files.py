@@ -91,6 +91,7 @@ class LimitsSection(_Section):
     cool_off_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
     recovery_size: Annotated[Fraction | None, BeforeValidator(_unless_off)] = _D.recovery_size
     revenge_wait_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
+    max_day_model_cost: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _D.max_day_model_cost
 
     def limits(self) -> StrategyLimits:
         """As a domain value."""

@@ -108,6 +108,8 @@ class StrategyLimits:
     """The fraction of its size that an entry has after such a streak, until a round trip wins or the session ends."""
     revenge_wait: timedelta | None = timedelta(minutes=30)
     """No entry in a symbol for so long after it was sold at a loss."""
+    max_day_model_cost: Decimal | None = None
+    """USD that models may cost in a day of New York, for this strategy; None: only the budgets of the settings hold."""
 
     def __post_init__(self) -> None:
         check_positive(self, "strategy limits")

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from enum import StrEnum
+from typing import Final
 
 
 class Provider(StrEnum):
@@ -164,6 +165,8 @@ class Trouble(StrEnum):
     """An answer that is none of the API's."""
     NOT_RECORDED = "not_recorded"
     """A replay without a recording."""
+    CASSETTE = "cassette"
+    """Recordings cannot be read, or a reply could not be kept: nobody was asked."""
 
 
 PASSING = frozenset({Trouble.RATE_LIMITED, Trouble.OVERLOADED, Trouble.SERVER_ERROR, Trouble.CONNECTION})
@@ -180,6 +183,10 @@ class ModelFailure:
     retry_after: float | None = None
     """Seconds, as the provider asks."""
     seconds: float = 0.0
+
+
+MAX_CALLS: Final = 2
+"""A question is asked once, and once more after a passing trouble or to repair a reply: both are reserved for (invariant 63)."""
 
 
 @dataclass(frozen=True, slots=True)

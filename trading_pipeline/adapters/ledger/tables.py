@@ -96,6 +96,9 @@ INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("fills_client_id", "fills", ("client_id",)),
     ("fills_strategy_at", "fills", ("strategy", "at")),
     ("snapshots_session", "snapshots", ("session",)),
+    ("model_calls_asked_at", "model_calls", ("asked_at",)),
+    ("model_calls_day", "model_calls", ("day",)),
+    ("model_calls_state", "model_calls", ("state",)),
 )
 for _name, _table, _columns in INDEXES:
     sa.Index(_name, *(PROJECTIONS[_table].c[column] for column in _columns))

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from trading_pipeline.domain.events import Event, EventType
-from trading_pipeline.domain.projections import accounts, actions, orders, strategies
+from trading_pipeline.domain.projections import accounts, actions, models, orders, strategies
 from trading_pipeline.domain.projections.rows import Handler, Touched
 from trading_pipeline.domain.projections.tables import Key, Tables
 
-_FAMILIES = (accounts, strategies, actions, orders)
+_FAMILIES = (accounts, strategies, actions, orders, models)
 _HANDLERS: dict[EventType, Handler] = {type_: handler for family in _FAMILIES for type_, handler in family.HANDLERS.items()}
 _TOUCHED: dict[EventType, Touched] = {type_: keys for family in _FAMILIES for type_, keys in family.TOUCHED.items()}
 

@@ -101,6 +101,22 @@ TABLES: dict[str, Table] = {
                 "last_seq": N,
             },
         ),
+        Table(
+            "model_calls", ("cycle", "strategy", "symbol"),
+            {
+                "cycle": T, "strategy": T, "symbol": T, "state": T, "day": T, "provider": T, "model": T, "prompt": T, "reserved": M,
+                "cost": M, "calls": N, "input_tokens": N, "output_tokens": N, "cached_tokens": N, "cache_write_tokens": N, "replayed": F,
+                "outcome": T, "asked_at": AT, "answered_at": AT, "requested_seq": N, "last_seq": N,
+            },
+        ),
+        Table(
+            "model_spend", ("day", "strategy", "provider"),
+            {
+                "day": T, "strategy": T, "provider": T, "reserved": M, "spent": M, "asked": N, "answered": N, "failed": N, "lost": N,
+                "discarded": N, "calls": N, "replayed": N, "tokens_in": N, "tokens_out": N, "skipped": J, "saved": M, "wanted": M,
+                "last_seq": N,
+            },
+        ),
     )
 }
 

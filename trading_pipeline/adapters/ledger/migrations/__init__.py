@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, HEALTH, LEASES, PROJECTIONS
 from trading_pipeline.errors import LedgerCorrupt
 
-REVISION = "0002"
+REVISION = "0003"
 VERSION_TABLE = "alembic_version"
 
 
