@@ -125,6 +125,12 @@ def date_ticks(bars: BarTable, most: int) -> list[tuple[int, str]]:
     return [(0, _label(starts[0], starts[0], _DAY))]
 
 
+def count_ticks(count: int, most: int) -> list[tuple[int, str]]:
+    """At most `most` round numbers of bars back from the newest, which is 0, oldest first."""
+    step = next(step for power in range(6) for step in (10**power, 2 * 10**power, 5 * 10**power) if (count - 1) // step < most)
+    return [(count - 1 - back, str(-back)) for back in range((count - 1) // step * step, -1, -step)]
+
+
 def _label(at: datetime, before: datetime, form: str) -> str:
     if form is _DAY or (form is _HOUR and at.date() != before.date()):
         return f"{at:%b} {at.day}"

@@ -16,6 +16,7 @@ import numpy as np
 
 from trading_pipeline.adapters.chart_layout import (
     Pane,
+    count_ticks,
     date_ticks,
     price_text,
     round_ticks,
@@ -49,13 +50,14 @@ _FEWEST_SLOTS = 24
 class PngCharts:
     """The chart renderer; needs no settings."""
 
-    def render(self, spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> bytes:
+    def render(self, spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats], *, dated: bool = True) -> bytes:
         """A PNG of the newest `spec.bars` bars.
 
         Args:
             spec: What to show, and the size in pixels.
             bars: Closed bars, two or more.
             columns: The overlays' and panels' columns, aligned with `bars`; NaN leaves a gap.
+            dated: Whether the chart says when; otherwise it counts the bars back from the newest.
 
         Raises:
             InputError: Fewer than two bars, or a column that is absent or not aligned.
@@ -75,7 +77,7 @@ class PngCharts:
                         rule="a chart's overlays and panels are computed before it", remedy="compute them over the same bars",
                     )
                 cut[name] = columns[name][-shown:]
-        return _draw(spec, bars.tail(shown), cut).png()
+        return _draw(spec, bars.tail(shown), cut, dated).png()
 
 
 def thumbnail(png: bytes, width: int = 500, limit: int = 40_000) -> bytes:
@@ -94,14 +96,14 @@ def thumbnail(png: bytes, width: int = 500, limit: int = 40_000) -> bytes:
     return content
 
 
-def _draw(spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> Sheet:
+def _draw(spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats], dated: bool) -> Sheet:
     scale = min(spec.width / 1000, spec.height / 700)
     sheet = Sheet(spec.width, spec.height)
     small = 19 * scale
     pad = 12 * scale
     over_price = [item for item in spec.overlay_indicators if not item.name.startswith("volume_")]
     over_volume = [item for item in spec.overlay_indicators if item.name.startswith("volume_")]
-    top = _title(sheet, spec, bars, scale)
+    top = _title(sheet, spec, bars, scale, dated)
     top = _legend(sheet, over_price, columns, top, pad, spec.width - pad, small)
     highest = price_text(float(bars.high.max()))
     right = spec.width - max(sheet.width(highest, small, bold=True) + small * 0.9, 84 * scale)
@@ -110,7 +112,8 @@ def _draw(spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> She
     )
     slots = max(len(bars), _FEWEST_SLOTS)
     x: Floats = pad + (np.arange(len(bars), dtype=np.float64) + 0.5) * ((right - pad) / slots)
-    ticks = date_ticks(bars, max(2, int((x[-1] - pad) / (100 * scale))))
+    most = max(2, int((x[-1] - pad) / (100 * scale)))
+    ticks = date_ticks(bars, most) if dated else count_ticks(len(bars), most)
     for pane in (price, volume, *panels):
         _frame(sheet, pane, x[[index for index, _ in ticks]])
     free = 0.0
@@ -128,7 +131,7 @@ def _draw(spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> She
     return sheet
 
 
-def _title(sheet: Sheet, spec: ChartSpec, bars: BarTable, scale: float) -> float:
+def _title(sheet: Sheet, spec: ChartSpec, bars: BarTable, scale: float, dated: bool) -> float:
     """Symbol, interval, newest price and its change on the left, when the newest bar closed on the right."""
     base, left = spec.height - 34 * scale, 12 * scale
     last, before = float(bars.close[-1]), float(bars.close[-2])
@@ -142,8 +145,9 @@ def _title(sheet: Sheet, spec: ChartSpec, bars: BarTable, scale: float) -> float
     ):
         sheet.text(left, base, words, size, color, bold=bold)
         left += sheet.width(words, size, bold=bold) + 16 * scale
-    closed = f"{bars.last_end.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York"
-    sheet.text(spec.width - 12 * scale, base, closed, 20 * scale, MUTED, anchor="rs")
+    if dated:
+        closed = f"{bars.last_end.astimezone(NEW_YORK):%Y-%m-%d %H:%M} New York"
+        sheet.text(spec.width - 12 * scale, base, closed, 20 * scale, MUTED, anchor="rs")
     return base - 12 * scale
 
 

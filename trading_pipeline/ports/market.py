@@ -89,5 +89,5 @@ class ObjectStore(Protocol):
 class ChartRenderer(Protocol):
     """Makes the picture of a chart."""
 
-    def render(self, spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats]) -> bytes:
-        """A PNG of the newest `spec.bars` bars; `columns` are aligned with `bars`."""
+    def render(self, spec: ChartSpec, bars: BarTable, columns: Mapping[str, Floats], *, dated: bool = True) -> bytes:
+        """A PNG of the newest `spec.bars` bars; `columns` are aligned with `bars`. Not `dated`: bars are counted back, no date is drawn."""
