@@ -9,10 +9,12 @@ from assets.materialize import materialize
 from assets.missed import when_missed
 from assets.partitions import SESSIONS
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.versions import Kind
 
 
 @dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars], group_name="analysis", kinds={"talib"}, owners=["team:desk"],
+    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars, Kind.INDICATORS.value], group_name="analysis", kinds={"talib"},
+    owners=["team:desk"],
     **when_missed("indicators"),
 )
 def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
@@ -21,7 +23,8 @@ def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) 
 
 
 @dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators], group_name="analysis", kinds={"matplotlib"}, owners=["team:desk"],
+    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators, Kind.CHARTS.value], group_name="analysis", kinds={"matplotlib"},
+    owners=["team:desk"],
     **when_missed("charts"),
 )
 def charts(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:

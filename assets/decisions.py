@@ -10,10 +10,12 @@ from assets.materialize import materialize
 from assets.missed import when_missed
 from assets.partitions import SESSIONS
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.versions import Kind
 
 
 @dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[charts], group_name="decisions", kinds={"rules"}, owners=["team:desk"],
+    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[charts, Kind.DECISIONS.value], group_name="decisions", kinds={"llm"},
+    owners=["team:desk"],
     **when_missed("signals"),
 )
 def signals(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:

@@ -2,17 +2,17 @@
 
 import dagster as dg
 
-from assets import analysis, checks, decisions, market, trading
+from assets import analysis, checks, decisions, market, settings, trading
 from resources.desk import desk_resource
-from sensors import approvals, bar_close, jobs, orders, retention, safety, session_close, watchdog
+from sensors import approvals, bar_close, jobs, orders, retention, safety, session_close, versions, watchdog
 
 defs = dg.Definitions(
-    assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading]), watchdog.WATCHED],
+    assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading]), *settings.SPECS, watchdog.WATCHED],
     asset_checks=dg.load_asset_checks_from_modules([checks, watchdog]),
     jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, retention.retention],
     sensors=[
         bar_close.bar_close, approvals.approvals, orders.orders, session_close.session_close, safety.safety, safety.lost_runs,
-        watchdog.watchdog,
+        versions.versions, watchdog.watchdog,
     ],
     schedules=[bar_close.bar_close_by_the_minute, retention.retention_nightly],
     resources={"desk": desk_resource},

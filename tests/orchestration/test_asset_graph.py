@@ -2,12 +2,15 @@
 
 import base64
 import itertools
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 import dagster as dg
 import numpy as np
 import pytest
+from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
+from dagster._core.loader import LoadingContextForTest
 
 from tests.desks import DAY, OPEN, PERSON, bars, calendar, floor, market, strategy
 from trading_pipeline.adapters.market_data.parquet_archive import write_table
@@ -17,8 +20,8 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import Side
-from trading_pipeline.domain.strategies import Mode
-from trading_pipeline.service import approvals, trading
+from trading_pipeline.domain.strategies import ExpressionAgent, Mode
+from trading_pipeline.service import approvals, controls, trading
 from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
 
 E = EventType
@@ -26,6 +29,8 @@ GROUPS = {
     "bars": "market", "indicators": "analysis", "charts": "analysis", "signals": "decisions", "verdicts": "trading", "orders": "trading",
     "fills": "trading", "portfolio_snapshots": "trading",
 }
+SETTINGS = {"indicators": {"indicator_settings"}, "charts": {"chart_settings"}, "signals": {"agents_and_prompts"}}
+"""What people decide, as assets that nothing materialises."""
 SEEN = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
 
 
@@ -51,7 +56,7 @@ def test_the_graph_is_one_chain_in_four_groups(repository):
     assert {name: node.group_name for name, node in nodes.items()} == GROUPS
     chain = list(GROUPS)
     for before, after in itertools.pairwise(chain):
-        assert {key.to_user_string() for key in nodes[after].parent_keys} == {before}
+        assert {key.to_user_string() for key in nodes[after].parent_keys} == {before} | SETTINGS.get(after, set())
     assert chain == list(STEPS), "an asset for each step, in order"
 
 
@@ -292,3 +297,36 @@ def test_each_asset_shows_what_becomes_of_its_missed_work(repository):
         "orders": "never_late", "fills": "caught_up", "portfolio_snapshots": "as_of_now",
     }
     assert all(node.metadata["when_missed"].startswith(node.tags["when_missed"] + ": ") for node in nodes)
+
+
+# What people change
+
+
+def test_a_changed_rule_marks_the_signals_stale_and_nothing_that_came_before_them(house, repository, instance, tmp_path):
+    """A6."""
+    stage = floor(tmp_path, source(), OPEN, strategy("alone", chart=SEEN))
+    observe(house, stage)
+    assert cycle_run(house, stage).success
+    assert stale(repository, instance) == set()
+    spec = replace(strategy("alone", chart=SEEN), agent=ExpressionAgent("close > 1", "close < 1"))
+    controls.revise(stage.desk, spec, actor=PERSON)
+    observe(house, stage)
+    assert stale(repository, instance) == {"signals"}
+    controls.revise(stage.desk, replace(spec, chart=replace(SEEN, overlays=("sma_50",))), actor=PERSON)
+    observe(house, stage)
+    assert stale(repository, instance) == {"indicators", "charts", "signals"}, "the chart draws another indicator"
+
+
+def observe(house, stage):
+    sensor = house.repository.get_sensor_def("versions")
+    with dg.build_sensor_context(instance=house.instance, repository_def=house.repository, resources={"desk": stage.desk}) as context:
+        for event in sensor.evaluate_tick(context).asset_events:
+            house.instance.report_runless_asset_event(event)
+
+
+def stale(repository, instance):
+    resolver = CachingStaleStatusResolver(
+        instance=instance, asset_graph=repository.asset_graph, loading_context=LoadingContextForTest(instance),
+    )
+
+    return {name for name in GROUPS if resolver.get_status(dg.AssetKey(name), DAY.isoformat()) is StaleStatus.STALE}
