@@ -21,6 +21,11 @@ class Home:
         return self.root / "objects"
 
     @property
+    def cassette(self) -> Path:
+        """Recorded replies of models."""
+        return self.root / "cassette" / "replies.sqlite3"
+
+    @property
     def database(self) -> Path:
         """The embedded PostgreSQL's data folder."""
         return self.root / "postgres"
