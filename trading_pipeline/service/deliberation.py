@@ -4,23 +4,22 @@ The request is committed before anybody is asked, the reply before anything foll
 module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HOLD is a valid answer.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from trading_pipeline.domain.bar_quality import gap
-from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
-from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.cycles import Cycle, CycleKind
+from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.risk import Quote
-from trading_pipeline.domain.signals import Abstain, Signal
-from trading_pipeline.domain.strategies import StrategySpec
-from trading_pipeline.ports import Answer, Question, Reader, Stop
-from trading_pipeline.service import emergency, market
+from trading_pipeline.domain.signals import Abstain
+from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
+from trading_pipeline.ports import Answer, Question, Reader
+from trading_pipeline.service import conversations, emergency, market
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.breakers import review
+from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
 from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
@@ -40,6 +39,10 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     # Once more, now that the bars are there: nobody is asked for a strategy that may not go on.
     tally = Tally("signals", cycle, notes=review(desk))
     seen = market.views(desk, cycle, specs)
+    # Put in words before the ledger is locked; whom a stop or a fill has overtaken meanwhile, the transaction sees.
+    considered = questions(desk, desk.ledger, cycle, specs, seen)
+    doubts = _doubts(desk, cycle, considered)
+    drafts = conversations.draft(desk, cycle, [each for each in considered if place(each) not in doubts])
     with desk.ledger.transaction() as tx:
         held_back = {spec.name: why for spec in specs if (why := _held_back(desk, tx, spec))}
         for spec in specs:
@@ -47,22 +50,30 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
                 tally.saw(tx.append(_miss(desk, cycle, spec, held_back[spec.name])))
                 tally.count("missed")
         asked = questions(desk, tx, cycle, [spec for spec in specs if spec.name not in held_back], seen)
-        requested = tally.saw(tx.append(*_requests(desk, cycle, asked)))
-    doubts = _doubts(desk, cycle, asked)
-    answerable = [question for question in asked if _place(question) not in doubts]
-    answers = dict(zip(map(_place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
-    answers.update(doubts)
+        of_models = [question for question in asked if isinstance(question.agent, ModelAgent)]
+        asked = [question for question in asked if not isinstance(question.agent, ModelAgent)]
+        talks = conversations.begin(desk, tx, cycle, of_models, drafts, doubts, tally)
+        requested = tally.saw(tx.append(*requests(desk, cycle, asked)))
+    answerable = [question for question in asked if place(question) not in doubts]
+    answers = doubts | dict(zip(map(place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
+    replies = conversations.carry_on(desk, cycle, talks, tally)
     with desk.ledger.transaction() as tx:
-        stops = {name: emergency.in_force(desk, tx, name) for name in sorted({question.strategy for question in asked})}
+        if (done := completed(tx, cycle, "signals")) is not None:
+            # Another run of this cycle was quicker: what it decided stands.
+            return done
+        stops = {spec.name: emergency.in_force(desk, tx, spec.name) for spec in specs}
+        heard: list[Reply] = []
         for question, request in zip(asked, requested, strict=True):
-            if (stop := stops[question.strategy]) is not None:
-                tally.saw(tx.append(_discarded(desk, cycle, question, answers[_place(question)], request, stop)))
+            answer, stop = answers[place(question)], stops[question.strategy]
+            if stop is not None:
+                tally.saw(tx.append(discarded(desk, cycle, question, answer, request, stopped_meanwhile(stop))))
                 tally.count("discarded")
-        heard = [(question, request) for question, request in zip(asked, requested, strict=True) if stops[question.strategy] is None]
-        asked, requested = [question for question, _ in heard], [request for _, request in heard]
-        ordered = [answers[_place(question)] for question in asked]
-        responded = tally.saw(tx.append(*_responses(desk, cycle, asked, ordered, requested)))
-        decided = tally.saw(tx.append(*decisions(cycle, asked, ordered, responded, desk.now())))
+            else:
+                heard.append(Reply(question, answer, request))
+        said = tally.saw(tx.append(*(responded(desk, cycle, *each) for each in heard)))
+        heard = [each._replace(cause=event) for each, event in zip(heard, said, strict=True)]
+        heard += [each for each in replies if stops[each.question.strategy] is None]
+        decided = tally.saw(tx.append(*decisions(cycle, heard, desk.now())))
         for event in decided:
             tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
         return tally.complete(tx, desk.now())
@@ -137,11 +148,11 @@ def _doubts(desk: Desk, cycle: Cycle, questions: list[Question]) -> dict[str, An
     doubts = {}
     for question in questions:
         if not len(question.bars) or question.bars.last_end != cycle.bar_end:
-            doubts[_place(question)] = _no_bar(question, cycle)
+            doubts[place(question)] = _no_bar(question, cycle)
         elif (quote := quotes.get(question.symbol)) is None:
-            doubts[_place(question)] = _no_quote(question, desk.now())
+            doubts[place(question)] = _no_quote(question, desk.now())
         elif gap(close := price_of(question.bars.close[-1]), quote.last) > most:
-            doubts[_place(question)] = _bad_print(most, question, close, quote)
+            doubts[place(question)] = _bad_print(most, question, close, quote)
     return doubts
 
 
@@ -162,82 +173,3 @@ def _no_bar(question: Question, cycle: Cycle) -> Answer:
     newest = f"the newest closed at {question.bars.last_end:%Y-%m-%d %H:%M} UTC" if len(question.bars) else "there is none"
     detail = f"no bar of {question.symbol} closed at {cycle.bar_end:%Y-%m-%d %H:%M} UTC; {newest}"
     return Answer(Abstain(question.symbol, "no_bar", detail), "none", "none", "")
-
-
-def _place(question: Question) -> str:
-    return f"{question.strategy}:{question.symbol}"
-
-
-def _requests(desk: Desk, cycle: Cycle, questions: list[Question]) -> list[NewEvent]:
-    computed = {
-        event.payload["symbol"]: event.seq for event in market.events_of(desk, completed(desk.ledger, cycle, "indicators"))
-    }
-    charts = {
-        event.payload["sha256"]: event.seq for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
-    }
-    events = []
-    for question in questions:
-        payload = {
-            "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": "rules",
-            "agent": encode(question.agent), "bars": len(question.bars), "bars_held": question.bars_held,
-            "bar_end": question.bars.last_end if len(question.bars) else None, "chart": question.chart,
-            "indicators_seq": computed.get(question.symbol),
-        }
-        cause = charts.get(question.chart or "") or computed.get(question.symbol)
-        events.append(
-            NewEvent(
-                EventType.LLM_REQUESTED, f"strategy:{question.strategy}", f"llm.requested:{cycle.cycle_id}:{_place(question)}", payload,
-                desk.now(), "cycle", cause,
-            )
-        )
-    return events
-
-
-def _discarded(desk: Desk, cycle: Cycle, question: Question, answer: Answer, request: Event, stop: Stop) -> NewEvent:
-    """A reply that came after an emergency stop: kept with its cost, and nothing follows from it."""
-    payload = _replied(cycle, question, answer) | {"reason": f"{stop.strategy or 'the account'} was stopped meanwhile"}
-    key = f"llm.discarded:{cycle.cycle_id}:{_place(question)}"
-    actor = f"model:{answer.provider}"
-    return NewEvent(EventType.LLM_DISCARDED, f"strategy:{question.strategy}", key, payload, desk.now(), actor, request.seq)
-
-
-def _replied(cycle: Cycle, question: Question, answer: Answer) -> dict[str, Any]:
-    return {
-        "cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "provider": answer.provider,
-        "model": answer.model, "raw": answer.raw, "tokens_in": answer.tokens_in, "tokens_out": answer.tokens_out, "cost": answer.cost,
-    }
-
-
-def _responses(desk: Desk, cycle: Cycle, questions: list[Question], answers: list[Answer], requested: list[Event]) -> list[NewEvent]:
-    return [
-        NewEvent(
-            EventType.LLM_RESPONDED, f"strategy:{question.strategy}", f"llm.responded:{cycle.cycle_id}:{_place(question)}",
-            _replied(cycle, question, answer), desk.now(), f"model:{answer.provider}", request.seq,
-        )
-        for question, answer, request in zip(questions, answers, requested, strict=True)
-    ]
-
-
-def decisions(
-    cycle: Cycle, asked: Sequence[Question], answers: Sequence[Answer], responded: Sequence[Event], at: datetime,
-) -> list[NewEvent]:
-    """What follows from each answer: `llm.action_generated`, or `llm.abstained`."""
-    events = []
-    for question, answer, response in zip(asked, answers, responded, strict=True):
-        common = {"cycle": cycle.cycle_id, "strategy": question.strategy, "symbol": question.symbol, "session": cycle.session}
-        stream = f"strategy:{question.strategy}"
-        match answer.decision:
-            case Abstain() as abstain:
-                payload = common | {"reason": abstain.reason, "detail": abstain.detail}
-                key = f"llm.abstained:{cycle.cycle_id}:{_place(question)}"
-                events.append(NewEvent(EventType.LLM_ABSTAINED, stream, key, payload, at, f"model:{answer.provider}", response.seq))
-            case Signal() as signal:
-                payload = common | {
-                    "action_id": action_id(question.strategy, cycle.cycle_id, question.symbol), "action": signal.action.value,
-                    "confidence": signal.confidence, "rationale": signal.rationale, "score": signal.score, "label": signal.label,
-                    "bar_end": cycle.bar_end, "close": format(float(question.bars.close[-1]), ".10g"), "chart": question.chart,
-                }
-                key = f"llm.action_generated:{cycle.cycle_id}:{_place(question)}"
-                actor = f"model:{answer.provider}"
-                events.append(NewEvent(EventType.LLM_ACTION_GENERATED, stream, key, payload, at, actor, response.seq))
-    return events

@@ -6,7 +6,6 @@ A crash in between leaves a question that `settlement` asks the broker; nothing 
 """
 
 import json
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -23,7 +22,7 @@ from trading_pipeline.domain.risk import Judgement, Outcome, Quote, Verdict
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused
-from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, ticket_digest
+from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, lapses_in, ticket_digest
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
@@ -75,8 +74,7 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         submitted = tally.saw(
             tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
         )
-        good_until = (time.monotonic() + PERMIT_SECONDS, time.time() + PERMIT_SECONDS)
-        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, *good_until)
+        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, *lapses_in(PERMIT_SECONDS))
     tally.count("submitted")
     _send(desk, ticket, permit, tally)
     return True

@@ -16,7 +16,7 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
-from trading_pipeline.service import corporate_actions
+from trading_pipeline.service import corporate_actions, overfills
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.adoption import (
     adopt,
@@ -90,6 +90,7 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
         desk.broker.cancel(name)
     if stuck:
         _learn(desk, tally)
+    overfills.set_aside(desk, tally)
 
 
 def _restated(desk: Desk, resting: Sequence[Row]) -> dict[str, BrokerOrder]:
@@ -181,6 +182,7 @@ def news(desk: Desk) -> str:
     heard += [f"intent:{row['client_id']}" for row in left if desk.now() >= row["intent_at"] + SECOND_LOOK]
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     heard += _unsnapshotted(desk)
+    heard += [f"overfill:{order['client_id']}:{position['last_seq']}" for position, order in overfills.unexplained(desk)]
     rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]

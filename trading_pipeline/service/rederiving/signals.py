@@ -10,10 +10,15 @@ from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.derivation import Difference
 from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload
-from trading_pipeline.domain.strategies import StrategySpec
-from trading_pipeline.ports import Question
+from trading_pipeline.domain.replies import PARSER_VERSION
+from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
+from trading_pipeline.ports import Answer, Question
 from trading_pipeline.service import deliberation, market
+from trading_pipeline.service.asking import reading
+from trading_pipeline.service.briefing import disguise
+from trading_pipeline.service.decision_facts import Reply, decisions
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.inquiries import untriggered
 from trading_pipeline.service.rederiving.then import RULE, Finding, Then, compared, place
 from trading_pipeline.service.steps import due_strategies
 
@@ -40,7 +45,8 @@ class Signals:
         """What is derived here."""
         return {
             EventType.INDICATORS_COMPUTED: self._indicators, EventType.LLM_REQUESTED: self._question,
-            EventType.LLM_RESPONDED: self._reply, EventType.LLM_ACTION_GENERATED: self._signal, EventType.LLM_ABSTAINED: self._signal,
+            EventType.LLM_SKIPPED: self._skipped, EventType.LLM_RESPONDED: self._reply,
+            EventType.LLM_ACTION_GENERATED: self._signal, EventType.LLM_ABSTAINED: self._signal,
         }
 
     def _indicators(self, event: Event) -> Iterator[Finding]:
@@ -63,14 +69,7 @@ class Signals:
 
     def _question(self, event: Event) -> Iterator[Finding]:
         data = event.payload
-        cycle = self._then.cycle(data["cycle"], event.at)
-        assert cycle is not None
-        if cycle.cycle_id != self._asked[0]:
-            desk = self._then.desk(event.at)
-            specs = due_strategies(desk, cycle)
-            asked = deliberation.questions(desk, self._then.past, cycle, specs, self._views(desk, cycle, specs))
-            self._asked = cycle.cycle_id, {f"{each.strategy}:{each.symbol}": each for each in asked}
-        asked_of = self._asked[1][place(data)]
+        asked_of = self._question_of(event)
         if data["indicators_seq"] is None and len(asked_of.bars):
             # There were no bars then, so there is no digest either.
             self._other_bars.add((data["cycle"], data["symbol"]))
@@ -85,17 +84,46 @@ class Signals:
             },
         )
 
+    def _question_of(self, event: Event) -> Question:
+        """The question as it was put, of its cycle's."""
+        cycle = self._then.cycle(event.payload["cycle"], event.at)
+        assert cycle is not None
+        if cycle.cycle_id != self._asked[0]:
+            desk = self._then.desk(event.at)
+            specs = due_strategies(desk, cycle)
+            asked = deliberation.questions(desk, self._then.past, cycle, specs, self._views(desk, cycle, specs))
+            self._asked = cycle.cycle_id, {f"{each.strategy}:{each.symbol}": each for each in asked}
+        return self._asked[1][place(event.payload)]
+
+    def _skipped(self, event: Event) -> Iterator[Finding]:
+        """A model that was not asked because of its trigger; what money or doubts had to say is not derived."""
+        data = event.payload
+        if data["reason"] != "trigger":
+            return
+        question = self._question_of(event)
+        if (data["cycle"], data["symbol"]) in self._other_bars:
+            yield Finding("triggers", underivable=OTHER_BARS)
+            return
+        yield compared("triggers", event, {**data, "detail": untriggered(question)[:500]})
+
     def _reply(self, event: Event) -> Iterator[Finding]:
         data = event.payload
         question = self._asked[1].get(place(data)) if self._asked[0] == data["cycle"] else None
         decider = self._then.deciders.get(data["provider"])
-        if question is None or decider is None or (data["cycle"], data["symbol"]) in self._other_bars:
+        of_model = question is not None and isinstance(question.agent, ModelAgent)
+        if question is None or (decider is None and not of_model) or (data["cycle"], data["symbol"]) in self._other_bars:
             yield Finding("replies", underivable=UNASKED if data["provider"] == "none" else MODEL if decider is None else OTHER_BARS)
             return
-        [answer] = decider.decide([question])
         cycle = self._then.cycle(data["cycle"], event.at)
         assert cycle is not None
-        self._expected.update((each.key, each) for each in deliberation.decisions(cycle, [question], [answer], [event], event.at))
+        if decider is None:
+            yield Finding("replies", underivable=MODEL)
+            if data["parser"] == PARSER_VERSION:
+                answer = Answer(reading(data, question, disguise(question)), data["provider"], data["model"], data["raw"])
+                self._expect(cycle, question, answer, event)
+            return
+        [answer] = decider.decide([question])
+        self._expect(cycle, question, answer, event)
         yield compared(
             "replies", event,
             {
@@ -103,6 +131,9 @@ class Signals:
                 "tokens_out": answer.tokens_out, "cost": answer.cost,
             },
         )
+
+    def _expect(self, cycle: Cycle, question: Question, answer: Answer, event: Event) -> None:
+        self._expected.update((each.key, each) for each in decisions(cycle, [Reply(question, answer, event)], event.at))
 
     def _signal(self, event: Event) -> Iterator[Finding]:
         """Nothing where the reply was not derived: that has been told."""

@@ -1,0 +1,149 @@
+"""Models asked: several at once, each at most twice, every way it can end an `Answer`.
+
+A second call is made for a passing trouble, or to repair a reply that cannot be read: the same prompt and one sentence more that
+names the flaw, never the reply itself (invariant 63). What is waited for when an emergency stop falls is given up.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field, replace
+from decimal import Decimal
+from typing import Any, Final
+
+from trading_pipeline.domain.citations import misquotes
+from trading_pipeline.domain.events import storable
+from trading_pipeline.domain.masking import Disguise
+from trading_pipeline.domain.models import PASSING, Ending, ModelFailure, ModelReply, ModelRequest, Usage
+from trading_pipeline.domain.replies import MAX_REPLY, PARSER_VERSION, parse_reply
+from trading_pipeline.domain.signals import Abstain, Signal
+from trading_pipeline.domain.strategies import ModelAgent
+from trading_pipeline.ports import LLM, Answer, Question
+from trading_pipeline.service.desk import Models
+from trading_pipeline.service.inquiries import Inquiry
+
+LONGEST_WAIT: Final = 15.0
+"""Seconds between two calls, whatever the provider asks for."""
+_LOOK_SECONDS: Final = 0.25
+"""Between two looks at the latch while replies are waited for."""
+REPAIR: Final = (
+    "\n\nYour previous reply to this could not be used: {flaw}. Reply again, with exactly one JSON object as described above "
+    "and nothing before or after it."
+)
+
+
+def ask_all(
+    models: Models, inquiries: Sequence[Inquiry], stopped: Callable[[Inquiry], bool],
+) -> Iterator[list[tuple[Inquiry, Answer]]]:
+    """The answers in batches, as they come; what is given up because of a stop is in none of them."""
+    if not inquiries:
+        return
+    pool = ThreadPoolExecutor(min(models.budget.concurrency, len(inquiries)), thread_name_prefix="model")
+    try:
+        open_calls: dict[Future[Answer], Inquiry] = {pool.submit(_ask, models, each): each for each in inquiries}
+        while open_calls:
+            done, _ = wait(open_calls, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
+            if done:
+                yield [(open_calls.pop(future), future.result()) for future in done]
+            for future in [future for future, inquiry in open_calls.items() if stopped(inquiry)]:
+                future.cancel()
+                del open_calls[future]
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+@dataclass(slots=True)
+class _Calls:
+    """What the calls of one question amount to."""
+
+    count: int = 0
+    cost: Decimal = Decimal(0)
+    usage: Usage = field(default_factory=Usage)
+    seconds: float = 0.0
+
+    def add(self, models: Models, inquiry: Inquiry, came: ModelReply | ModelFailure, recorded: bool) -> None:
+        self.count += 1
+        self.seconds += came.seconds
+        worst = inquiry.worst or Decimal(0)
+        if isinstance(came, ModelFailure):
+            # Who does not know whether it was paid for takes it as paid.
+            self.cost += Decimal(0) if came.free else worst
+            return
+        was, now = asdict(self.usage), asdict(came.usage)
+        self.usage = Usage(**{name: was[name] + now[name] for name in was})
+        if not recorded:
+            request = inquiry.request
+            priced = came.cost if came.cost is not None else models.prices.cost(request.provider, request.model, came.usage, inquiry.on)
+            self.cost += worst if priced is None else priced
+
+
+def _ask(models: Models, inquiry: Inquiry) -> Answer:
+    llm, request, calls = models.llms[inquiry.request.provider], inquiry.request, _Calls()
+    came = _call(models, llm, inquiry, request, calls)
+    flaw: Abstain | None = None
+    if isinstance(came, ModelFailure):
+        if came.trouble in PASSING:
+            time.sleep(min(LONGEST_WAIT, max(0.0, came.retry_after if came.retry_after is not None else 1.0)))
+            came = _call(models, llm, inquiry, request, calls)
+    elif came.ending is Ending.COMPLETE:
+        read = parse_reply(kept_text(came.text), inquiry.briefing.symbol, (inquiry.briefing.symbol,))
+        again = replace(request, text=request.text + REPAIR.format(flaw=read.reason)) if isinstance(read, Abstain) else None
+        # A recorded question has nothing reserved: it is repaired from the records or not at all.
+        if again is not None and isinstance(read, Abstain) and (not inquiry.recorded or llm.recorded(again)):
+            flaw, came = read, _call(models, llm, inquiry, again, calls)
+    return _answer(inquiry, came, flaw, calls)
+
+
+def _call(models: Models, llm: LLM, inquiry: Inquiry, request: ModelRequest, calls: _Calls) -> ModelReply | ModelFailure:
+    recorded = llm.recorded(request)
+    came = llm.ask(request, models.budget.timeout_seconds)
+    calls.add(models, inquiry, came, recorded)
+    return came
+
+
+def kept_text(text: str) -> str:
+    """A reply as every ledger takes it: one character more than is read of one that is too long."""
+    return storable(text, MAX_REPLY + 1)
+
+
+def _answer(inquiry: Inquiry, came: ModelReply | ModelFailure, flaw: Abstain | None, calls: _Calls) -> Answer:
+    details: dict[str, Any] = {
+        "asked_model": inquiry.request.model, "calls": calls.count, "usage": asdict(calls.usage), "seconds": round(calls.seconds, 3),
+        "replayed": inquiry.recorded, "day": inquiry.on, "parser": PARSER_VERSION,
+    }
+    if flaw is not None:
+        details["repaired"] = {"flaw": flaw.reason, "detail": flaw.detail}
+    match came:
+        case ModelFailure():
+            raw, model = "", inquiry.request.model
+            details |= {"trouble": came.trouble.value, "detail": storable(came.detail, 500)}
+        case ModelReply():
+            raw, model = kept_text(came.text), storable(came.model, 100)
+            details |= {
+                "ending": came.ending.value, "request_id": storable(came.request_id, 100), "fingerprint": storable(came.fingerprint, 100),
+            }
+    decision = reading(details | {"raw": raw, "model": model}, inquiry.question, inquiry.briefing.disguise)
+    usage = calls.usage
+    return Answer(
+        decision, inquiry.request.provider.value, model, raw, tokens_in=usage.total_in, tokens_out=usage.output_tokens, cost=calls.cost,
+        details=details,
+    )
+
+
+def reading(responded: Mapping[str, Any], question: Question, disguise: Disguise) -> Signal | Abstain:
+    """What follows from `llm.responded`, the same whenever it is read: the decision, or why there is none."""
+    agent = question.agent
+    assert isinstance(agent, ModelAgent)
+    symbol = question.symbol
+    if responded.get("trouble"):
+        return Abstain(symbol, responded["trouble"], responded.get("detail", ""))
+    if responded["ending"] != Ending.COMPLETE.value:
+        return Abstain(symbol, responded["ending"], f"the reply of {responded['model']} is {responded['ending']}")
+    parsed = parse_reply(responded["raw"], disguise.symbol, (disguise.symbol,))
+    if isinstance(parsed, Abstain):
+        return Abstain(symbol, parsed.reason, parsed.detail)
+    signal = disguise.unmasked(parsed)
+    wrong = misquotes(signal.figures, question.bars, question.columns)
+    if agent.citation_abstain is not None and wrong.worst is not None and wrong.worst > agent.citation_abstain:
+        return Abstain(symbol, "misquoted", "; ".join(wrong.words)[:500])
+    return replace(signal, flags=wrong.words)

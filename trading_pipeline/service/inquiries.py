@@ -1,0 +1,96 @@
+"""Questions put in words: whether a model is asked at all, what is sent to it, and what that can cost at most.
+
+The trigger decides before anything is rendered (D8). Everything that goes into a request is the cycle's own: the same facts give the
+same request, byte for byte, so that a cassette finds its reply again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from functools import lru_cache
+
+from trading_pipeline.domain.cycles import Cycle
+from trading_pipeline.domain.events import canonical_payload
+from trading_pipeline.domain.expressions import evaluate_at, names, parse
+from trading_pipeline.domain.indicators import price_columns
+from trading_pipeline.domain.models import MAX_CALLS, ModelRequest, Picture, Sampling, Sight
+from trading_pipeline.domain.replies import reply_schema
+from trading_pipeline.domain.strategies import ModelAgent
+from trading_pipeline.ports import Question, Reader, Rendered
+from trading_pipeline.service.book import Book
+from trading_pipeline.service.briefing import Briefing, brief, surroundings
+from trading_pipeline.service.desk import Desk, Models
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """A question as it is sent. `worst` is what one call can cost, USD: None where nobody knows the price, 0 where it is recorded."""
+
+    question: Question
+    agent: ModelAgent
+    briefing: Briefing
+    rendered: Rendered
+    request: ModelRequest
+    worst: Decimal | None
+    recorded: bool
+    text_digest: str
+    """Of the rendered text in the object store."""
+    on: date
+    """The day whose prices and budget it counts for."""
+
+    @property
+    def reserved(self) -> Decimal:
+        """For all its calls."""
+        return MAX_CALLS * (self.worst or Decimal(0))
+
+
+def untriggered(question: Question) -> str:
+    """Why the model need not be asked about a symbol, in words; empty when it is to be."""
+    agent = question.agent
+    assert isinstance(agent, ModelAgent)
+    which, text = ("trigger", agent.trigger) if question.bars_held is None else ("trigger_held", agent.trigger_held)
+    if not text.strip():
+        return ""
+    expression = parse(text)
+    columns = {**question.columns, **price_columns(question.bars)}
+    if evaluate_at(expression, columns, -1):
+        return ""
+    figures = ", ".join(f"{name} {columns[name][-1]:,.6g}" for name in names(expression))
+    return f"{which} does not hold: {expression.text} ({figures})"
+
+
+def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions: Iterable[Question], on: date) -> list[Inquiry]:
+    """Each question as it would be sent; held symbols first, because what is left of a budget goes to exits before entries."""
+    ordered = sorted(questions, key=lambda question: question.bars_held is None)
+    book = surroundings(desk, reader, sorted({question.symbol for question in ordered}))
+    return [_inquiry(desk, models, reader, cycle, question, book, on) for question in ordered]
+
+
+def _inquiry(desk: Desk, models: Models, reader: Reader, cycle: Cycle, question: Question, book: Book, on: date) -> Inquiry:
+    agent = question.agent
+    assert isinstance(agent, ModelAgent)
+    briefing = brief(desk, reader, cycle, question, book)
+    rendered = models.prompts.render(agent.prompt, briefing.values)
+    request = ModelRequest(
+        agent.provider, agent.model, rendered.system, rendered.text, _schema(briefing.symbol), _pictures(desk, agent, briefing),
+        Sampling(agent.max_tokens, agent.temperature),
+    )
+    recorded = models.llms[agent.provider].recorded(request)
+    worst = Decimal(0) if recorded else models.prices.worst(request, on)
+    kept = desk.objects.put(f"{rendered.system}\n\n{rendered.text}".encode(), ".txt")
+    return Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on)
+
+
+@lru_cache(maxsize=1_024)
+def _schema(symbol: str) -> str:
+    return canonical_payload(reply_schema(symbol))
+
+
+def _pictures(desk: Desk, agent: ModelAgent, briefing: Briefing) -> tuple[Picture, ...]:
+    if agent.sight is Sight.NUMBERS or briefing.chart is None:
+        return ()
+    content = desk.objects.get(briefing.chart)
+    # The size stands in the first chunk of a PNG (W3C PNG, section 11.2.1).
+    width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
+    return (Picture(briefing.chart, content, width, height),)
