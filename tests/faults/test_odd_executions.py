@@ -9,7 +9,7 @@ import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
-from trading_pipeline.adapters.brokers.paper_faults import Correct, Overfill, Slow, Withhold
+from trading_pipeline.adapters.brokers.paper_faults import CancelAfter, Correct, Overfill, Slow, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
@@ -23,6 +23,7 @@ from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.releasing import release
 from trading_pipeline.service.settlement import news, settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.verification import judge
 
 D = Decimal
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -59,6 +60,30 @@ def test_more_shares_than_ordered_are_booked_as_they_are_and_block_the_symbol(st
     assert stage.row("positions")["quantity"] == stage.broker.positions()["AAPL"] == 53
     stage.run(strategy("other")).go(NEXT_OPEN).cycle()
     assert set(stage.denials()) == {"unknown_order"}
+    assert stage.verifies()
+
+
+def test_a_stop_that_sells_more_than_its_entry_has_bought_blocks_the_symbol_until_a_person_has_looked(tmp_path):
+    """18, fault 18: the entry bought 30 of 50; its stop, written for 50, sold 33, of which 3 nobody held."""
+    fallen = {NEXT_OPEN: (94.0,) * 4}
+    sizing = FractionSizing(fraction=D("0.05"), stop=D("0.05"))
+    stage = floor(tmp_path, market(bars(at=fallen)), OPEN, strategy(agent=ExpressionAgent("close > 0"), sizing=sizing))
+    stage.faults.on_submit(NAME, CancelAfter(30))
+    stop = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "stop-1")
+    stage.faults.on_submit(stop, Overfill(3))
+    stage.cycle()
+    stage.go(NEXT_OPEN + timedelta(minutes=1)).release()
+    assert stage.row("positions")["quantity"] == stage.broker.positions()["AAPL"] == -3
+    row = stage.row("orders", client_id=stop)
+    assert (row["state"], row["quantity"], row["filled_quantity"]) == ("quarantined", 50, 33)
+    assert "-3 shares of AAPL" in row["reason"]
+    sent = len(stage.events(E.ORDER_SUBMITTED))
+    stage.run(strategy("other")).cycle()
+    assert (len(stage.events(E.ORDER_SUBMITTED)), news(stage.desk)) == (sent, "")
+    release(stage.desk, stop, actor=PERSON, typed="AAPL")
+    stage.go(NEXT_OPEN + timedelta(minutes=2)).release()
+    assert stage.row("orders", client_id=stop)["state"] == "canceled", "it is said once"
+    assert judge(stage.desk.ledger).violations == ()
     assert stage.verifies()
 
 

@@ -197,8 +197,14 @@ def _no_oversell(state: State, fact: Fact) -> Iterator[str]:
     # What exceeds the order is the broker's doing: it is booked, and quarantines (18).
     quantity = min(whole(fact.data["quantity"]), order.left)
     # A child's execution may be told before its parent's (19): what that may have filled it may have sold.
-    parent = state.open.get(order.parent or "")
-    if quantity > held + (parent.left if parent is not None else 0):
+    parent, parent_at_work = state.orders.get(order.parent or ""), state.open.get(order.parent or "")
+    to_come = parent_at_work.left if parent_at_work is not None else 0
+    ours = quantity
+    if parent is not None:
+        # What a child sells beyond what its parent has bought is the broker's doing, too.
+        sold = sum(child.filled for child in state.children.get(parent.client_id, ()))
+        ours = min(quantity, max(0, parent.filled + to_come - sold))
+    if ours > held + to_come:
         yield f"{order.client_id} sold {quantity} {order.symbol} of {order.strategy}, which held {held}"
     done = _sold_by_pair(state, order) + quantity
     if order.oco is not None and done > order.quantity:

@@ -11,6 +11,7 @@ from trading_pipeline.ports.broker import (
     Capabilities,
     Permit,
     Ticket,
+    lapses_in,
     ticket_digest,
 )
 from trading_pipeline.ports.decisions import Answer, DecisionMaker, Question
@@ -56,5 +57,6 @@ __all__ = [
     "Stop",
     "Ticket",
     "Transaction",
+    "lapses_in",
     "ticket_digest",
 ]

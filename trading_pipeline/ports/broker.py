@@ -1,6 +1,7 @@
 """Brokers: tickets, the leave to submit one, and what an account says of itself."""
 
 import hashlib
+import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,6 +85,10 @@ class Permit:
     """By this process's monotonic clock, seconds: a submission that was held up is not sent."""
     good_until_wall: float
     """By the machine's wall clock, seconds since 1970: the monotonic clock may stand still while a machine sleeps."""
+
+def lapses_in(seconds: float) -> tuple[float, float]:
+    """`good_until` and `good_until_wall` of a permit that is granted now."""
+    return time.monotonic() + seconds, time.time() + seconds
 
 
 @dataclass(frozen=True, slots=True)

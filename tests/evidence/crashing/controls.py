@@ -4,7 +4,6 @@ Two stand between the desk and the broker, as adapters do that mean well; the th
 else, from the market to the oracle, is what the real order path is tried with.
 """
 
-import time
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from tests.conftest import connect
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.errors import BrokerRefused, OutcomeUnknown
-from trading_pipeline.ports import Broker, BrokerOrder, Permit, Ticket, ticket_digest
+from trading_pipeline.ports import Broker, BrokerOrder, Permit, Ticket, lapses_in, ticket_digest
 from trading_pipeline.service import approvals
 from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.desk import Desk
@@ -85,7 +84,7 @@ def _send(desk: Desk, cycle: Cycle, action: str, numbers: URL, tally: Tally) -> 
         [number] = cursor.fetchone() or [0]
     intent = replace(intent_of(row), brackets=())
     ticket = replace(ticket_of(intent), client_id=f"SEQ{number:017}")
-    good_until = (time.monotonic() + PERMIT_SECONDS, time.time() + PERMIT_SECONDS)
+    good_until = lapses_in(PERMIT_SECONDS)
     permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy, *good_until)
     try:
         desk.broker.submit(ticket, permit)

@@ -24,7 +24,6 @@ from trading_pipeline.adapters.brokers.paper_faults import (
 )
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import EXTERNAL
-from trading_pipeline.domain.strategies import FractionSizing
 
 D = Decimal
 
@@ -39,15 +38,13 @@ def weather(stage: Stage) -> None:
         kind = dice.random()
         if kind < 0.55:
             late = ShowLate(timedelta(seconds=dice.choice((3, 30, 59, 70, 150))))
-            fault = dice.choice(
+            stage.line.on_every_submit(dice.choice(
                 (
                     LoseRequest(), DropReply(), DropReply(), Refuse("not today"), NotReady(), late, late,
                     RejectLater(timedelta(seconds=dice.choice((0, 5, 90)))), CancelAfter(dice.randint(1, 40)),
                     Overfill(dice.randint(1, 5)),
                 )
-            )
-            # A child that sells beyond what its parent bought is told from a smaller fill by nobody yet.
-            stage.line.on_every_submit(DropReply() if isinstance(fault, Overfill) and _bracketed(stage) else fault)
+            ))
         elif kind < 0.85:
             call = dice.choice(tuple(Call))
             fault = NotReady() if call in (Call.CANCEL, Call.ACCOUNT, Call.SUBMIT) else dice.choice((NotReady(), Empty()))
@@ -56,10 +53,6 @@ def weather(stage: Stage) -> None:
             with stage.floor.book.change() as book:
                 names = [execution.fill.client_id for execution in book.executions]
             stage.line.on_executions(dice.choice((Repeat(), Reverse(), Withhold(dice.choice(names)) if names else Repeat())))
-
-
-def _bracketed(stage: Stage) -> bool:
-    return any(not isinstance(spec.sizing, FractionSizing) or spec.sizing.stop is not None for spec in stage.plan.specs)
 
 
 def others(stage: Stage) -> None:
