@@ -9,9 +9,9 @@ reply that was acted on is in the ledger.
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -48,20 +48,18 @@ class Taken(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What is recorded of one model on one day of New York, and what replaying it saved, USD as the provider reported it.
-
-    Tokens of recordings without a reported cost stand in `unpriced` and `unpriced_saved`: the price table knows what they come to.
-    """
+    """What is recorded of one model in one month of New York, and what replaying it saved. USD."""
 
     provider: Provider
     model: str
-    day: date
+    month: str
+    """As `2026-11`."""
     recordings: int = 0
     replays: int = 0
     cost: Decimal = Decimal(0)
     saved: Decimal = Decimal(0)
-    unpriced: Usage = field(default_factory=Usage)
-    unpriced_saved: Usage = field(default_factory=Usage)
+    unpriced: int = 0
+    """Recordings whose cost nobody knows; it is missing in `cost` and `saved`."""
 
 
 class CassetteStore:
@@ -159,17 +157,26 @@ class CassetteStore:
                 # As a script: `execute` would free a single page.
                 connection.executescript("PRAGMA incremental_vacuum; PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def tallies(self) -> list[Tally]:
-        """By provider, model and day."""
+    def tallies(self, priced: Callable[[Provider, str, Usage, date], Decimal | None]) -> list[Tally]:
+        """By provider, model and month.
+
+        Args:
+            priced: USD of tokens on a day, for what was recorded without the provider's own word on its cost.
+        """
         self._write_replays()
-        tallies: dict[tuple[str, str, date], Tally] = {}
+        tallies: dict[tuple[str, str, str], Tally] = {}
         with self._file.reading() as connection:
             query = "SELECT provider, model, replays, digest, recorded_at, seal, reply FROM recordings"
             for provider, model, replays, digest, at, seal, text in connection.execute(query) if connection is not None else ():
-                self._verify(digest.hex(), at, seal, text)
+                reply = self._reply(digest.hex(), at, seal, text)
                 day = instant_from(at).astimezone(NEW_YORK).date()
-                tally = tallies.get((provider, model, day)) or Tally(Provider(provider), model, day)
-                tallies[provider, model, day] = _added(tally, replays, json.loads(text))
+                cost = reply.cost if reply.cost is not None else priced(Provider(provider), model, reply.usage, day)
+                key = (provider, model, f"{day:%Y-%m}")
+                tally = tallies.get(key) or Tally(Provider(provider), *key[1:])
+                tallies[key] = replace(
+                    tally, recordings=tally.recordings + 1, replays=tally.replays + replays, cost=tally.cost + (cost or 0),
+                    saved=tally.saved + (cost or 0) * replays, unpriced=tally.unpriced + (cost is None),
+                )
         return [tallies[key] for key in sorted(tallies)]
 
     @property
@@ -197,12 +204,9 @@ class CassetteStore:
 
     # What is read back
 
-    def _verify(self, digest: str, at: str, seal: bytes, text: str) -> None:
+    def _reply(self, digest: str, at: str, seal: bytes, text: str) -> ModelReply:
         if seal != seal_of(digest, at, text):
             raise self._file.damaged(f"the reply to {digest} is not what was kept")
-
-    def _reply(self, digest: str, at: str, seal: bytes, text: str) -> ModelReply:
-        self._verify(digest, at, seal, text)
         try:
             return reply_from(json.loads(text))
         except (InputError, ValueError) as error:
@@ -223,20 +227,6 @@ def _row(recording: Recording) -> tuple[Any, ...]:
     question = zlib.compress(json.dumps(request_data(recording.request)).encode())
     request = recording.request
     return bytes.fromhex(digest), request.provider.value, request.model, at, seal_of(digest, at, text), text, question
-
-
-def _added(tally: Tally, replays: int, reply: dict[str, Any]) -> Tally:
-    more = replace(tally, recordings=tally.recordings + 1, replays=tally.replays + replays)
-    if reply["cost"] is not None:
-        cost = Decimal(reply["cost"])
-        return replace(more, cost=tally.cost + cost, saved=tally.saved + cost * replays)
-    usage = Usage(**{name: value for name, value in reply["usage"].items() if name != "type"})
-    return replace(more, unpriced=_plus(tally.unpriced, usage), unpriced_saved=_plus(tally.unpriced_saved, usage, replays))
-
-
-def _plus(total: Usage, usage: Usage, times: int = 1) -> Usage:
-    more = asdict(usage)
-    return Usage(**{name: value + more[name] * times for name, value in asdict(total).items()})
 
 
 def _where(before: datetime | None, model: str | None) -> tuple[str, tuple[str, ...]]:

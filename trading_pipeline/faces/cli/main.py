@@ -14,6 +14,7 @@ from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli import (
     approvals,
     bars,
+    cassettes,
     doctor,
     limits,
     orders,
@@ -44,6 +45,7 @@ doctor.register(app, "Running")
 record.register(app, "Record")
 replay_session.register(app, "Record")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
+app.add_typer(cassettes.app, name="cassette", rich_help_panel="Models")
 
 
 def _version(wanted: bool) -> None:
