@@ -134,11 +134,16 @@ class PromptFiles:
         """Put a new version into one's own folder.
 
         Raises:
-            PromptError: No folder of one's own, or the text is no prompt.
+            PromptError: No folder of one's own, no name for a prompt, one that is taken, or the text is no prompt.
             StorageError: It cannot be written.
         """
         if self._own is None:
             raise PromptError("There is no folder for prompts of one's own.", value=name, rule="they lie in a home", remedy="name a home")
+        if not NAME.fullmatch(name) or name.startswith(f"{PERSONAS}/"):
+            raise PromptError(
+                f"{name!r} cannot name a prompt.", value=name, rule="a prompt is named name/vN, in small letters, digits and dashes",
+                remedy="choose a name such as my-analyst",
+            )
         if name in self.names():
             raise PromptError(
                 f"The prompt {name} exists already.", value=name, rule="a published version is never edited",

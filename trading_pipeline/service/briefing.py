@@ -88,14 +88,20 @@ def brief(desk: Desk, reader: Reader, cycle: Cycle, question: Question, book: Bo
         UnknownName, PromptError: The strategy's prompt is not there, or its file is wrong.
         StorageError: A masked picture cannot be stored.
     """
-    agent, models, row = question.agent, desk.models, reader.get("strategies", question.strategy)
+    assert isinstance(question.agent, ModelAgent)
+    assert desk.models is not None
+    return tell(desk, reader, cycle, question, desk.models.prompts.get(question.agent.prompt), desk.models.texts, book)
+
+
+def tell(
+    desk: Desk, reader: Reader, cycle: Cycle, question: Question, prompt: PromptVersion, texts: OutsideTexts, book: Book | None = None,
+) -> Briefing:
+    """`brief`, with any prompt and any texts."""
+    agent, row = question.agent, reader.get("strategies", question.strategy)
     assert isinstance(agent, ModelAgent)
-    assert models is not None
     assert row is not None
-    prompt = models.prompts.get(agent.prompt)
     book = book or surroundings(desk, reader, [question.symbol])
-    telling = _Telling(desk, cycle, question, agent, spec_of(row), disguise(question), book)
-    return telling.briefing(prompt, models.texts)
+    return _Telling(desk, cycle, question, agent, spec_of(row), disguise(question), book).briefing(prompt, texts)
 
 
 def surroundings(desk: Desk, reader: Reader, symbols: list[str]) -> Book:
@@ -288,7 +294,7 @@ class _Telling:
     def _texts(self, texts: OutsideTexts) -> str:
         if self.disguise.symbol != self.question.symbol or not self.disguise.dated:
             return ""
-        return outside_texts(texts, self.question.symbol, self.cycle.due_at)
+        return outside_texts(texts, self.question.symbol, min(self.cycle.due_at, self.desk.now()))
 
 
 def outside_texts(texts: OutsideTexts, symbol: str, until: datetime) -> str:

@@ -18,6 +18,7 @@ from trading_pipeline.faces.cli import (
     doctor,
     limits,
     orders,
+    prompts,
     record,
     replay_session,
     running,
@@ -45,6 +46,7 @@ doctor.register(app, "Running")
 record.register(app, "Record")
 replay_session.register(app, "Record")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
+app.add_typer(prompts.app, name="prompt", rich_help_panel="Models")
 app.add_typer(cassettes.app, name="cassette", rich_help_panel="Models")
 
 

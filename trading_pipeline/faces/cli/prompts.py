@@ -1,0 +1,158 @@
+"""`trading prompt ...`: the words that models are asked with. How a prompt's file is written: docs/prompts.md."""
+
+import difflib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_pipeline.current_home import made_at
+from trading_pipeline.errors import PromptError
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column, new_york
+
+if TYPE_CHECKING:
+    from trading_pipeline.adapters.prompt_files import PromptFiles
+    from trading_pipeline.service.prompts import Use
+
+app = typer.Typer(help="See the prompts that models are asked with, try them on a bar, write new versions.", no_args_is_help=True)
+
+PromptArgument = Annotated[str, typer.Argument(help="A prompt's version, such as analyst/v1.", metavar="PROMPT")]
+
+
+@command(app, "list")
+def list_(call: Invocation) -> None:
+    """Every prompt: whose it is, what it asks for, when it was used last."""
+    prompts = _prompts(call)
+    uses = _uses(call, prompts.names())
+    data: list[dict[str, Any]] = []
+    rows: list[list[object]] = []
+    for name in prompts.names():
+        try:
+            version = prompts.get(name)
+        except PromptError as error:
+            data.append({"name": name, "error": error.as_json()})
+            rows.append([name, "", "", "", "", error.message])
+            continue
+        use = uses.get(name)
+        changed = use is not None and use.digest != version.digest
+        data.append({
+            "name": name, "source": version.source, "schema": version.schema, "personas": list(version.personas),
+            "variables": list(version.variables), "description": version.description, "digest": version.digest,
+            "used": None if use is None else use.at.isoformat(), "changed_since": changed,
+        })
+        said = "CHANGED since it was used: write a new version instead. " if changed else ""
+        used = "" if use is None else new_york(use.at)
+        rows.append([name, version.source, version.schema, ", ".join(version.personas), used, f"{said}{version.description}"])
+    columns = [
+        Column("PROMPT"), Column("SOURCE", spare=1), Column("ASKS FOR"), Column("PERSONAS", spare=3), Column("USED (NEW YORK)", spare=2),
+        Column("DESCRIPTION", wrap=True),
+    ]
+    call.output.answer(data, lambda: call.output.table(columns, rows))
+
+
+@command(app, "show")
+def show(call: Invocation, prompt: PromptArgument) -> None:
+    """A prompt's file, word for word."""
+    prompts = _prompts(call)
+    version, source = prompts.get(prompt), prompts.source(prompt)
+    data = {
+        "name": version.name, "source": version.source, "path": str(prompts.path(prompt)), "schema": version.schema,
+        "personas": list(version.personas), "variables": list(version.variables), "description": version.description,
+        "digest": version.digest, "text": source,
+    }
+
+    def text() -> None:
+        call.output.verbatim(str(prompts.path(prompt)))
+        call.output.line(f"{version.source}, digest {version.digest}")
+        call.output.line()
+        _verbatim(call, source)
+
+    call.output.answer(data, text)
+
+
+@command(app, "render")
+def render(
+    call: Invocation, prompt: PromptArgument,
+    strategy: Annotated[str, typer.Option("--strategy", help="Whose bars, indicators, limits and masks.")],
+    symbol: Annotated[str, typer.Option("--symbol", help="One of its symbols.")],
+) -> None:
+    """What a model would be told about a symbol's newest bar; nobody is asked."""
+    from trading_pipeline.adapters.text_files import TextFiles
+    from trading_pipeline.service.prompts import preview
+
+    texts = TextFiles(call.home / "texts")
+    with call.desk() as desk:
+        briefing, rendered = preview(desk, _prompts(call), texts, prompt, strategy, symbol)
+    size = len(rendered.system.encode()) + len(rendered.text.encode())
+    left_out = texts.left_out(symbol)
+    data = {
+        "prompt": prompt, "prompt_digest": rendered.prompt.digest, "digest": rendered.digest, "bytes": size, "system": rendered.system,
+        "user": rendered.text, "picture": briefing.chart, "left_out": left_out,
+    }
+
+    def text() -> None:
+        call.output.heading("System")
+        _verbatim(call, rendered.system)
+        call.output.heading("User")
+        _verbatim(call, rendered.text)
+        call.output.line()
+        call.output.line(f"{size:,} bytes, digest {rendered.digest}", style="dim")
+
+    call.output.answer(data, text)
+    for why in left_out:
+        call.output.note(f"Left out: {why}.")
+
+
+@command(app, "diff")
+def diff(call: Invocation, before: PromptArgument, after: PromptArgument) -> None:
+    """What two versions say differently."""
+    prompts = _prompts(call)
+    one, other = prompts.source(before).splitlines(), prompts.source(after).splitlines()
+    lines = list(difflib.unified_diff(one, other, before, after, lineterm=""))
+    styles = {"+": "green", "-": "red", "@": "dim"}
+
+    def text() -> None:
+        for line in lines:
+            call.output.line(line, style=styles.get(line[:1], ""))
+        if not lines:
+            call.output.line(f"{before} and {after} say the same.")
+
+    call.output.answer({"before": before, "after": after, "diff": lines}, text)
+
+
+@command(app, "new")
+def new(
+    call: Invocation, name: Annotated[str, typer.Argument(help="A prompt's name, without a version.", metavar="NAME")],
+    source: Annotated[str, typer.Option("--from", help="The version to begin with; by default its own newest, or analyst/v1.")] = "",
+) -> None:
+    """Write the next version of a prompt into the home's own folder, to be edited before it is used."""
+    prompts = _prompts(call)
+    versions = [int(known.partition("/v")[2]) for known in prompts.names() if known.partition("/")[0] == name]
+    version = f"{name}/v{max(versions, default=0) + 1}"
+    origin = source or (f"{name}/v{max(versions)}" if versions else "analyst/v1")
+    path = prompts.write(version, prompts.source(origin))
+    call.output.answer(
+        {"name": version, "from": origin, "path": str(path)}, lambda: call.output.line(f"{version} is {origin}, to be edited: {path}")
+    )
+    call.output.note(f"Try it with: trading prompt render {version} --strategy NAME --symbol SYMBOL")
+
+
+def _prompts(call: Invocation) -> "PromptFiles":
+    from trading_pipeline.adapters.prompt_files import PromptFiles
+
+    return PromptFiles(call.home / "prompts")
+
+
+def _uses(call: Invocation, names: list[str]) -> "dict[str, Use]":
+    """When each was used; nothing where there is no home yet."""
+    from trading_pipeline.service.prompts import last_uses
+
+    if call.settings().database_url is None and made_at(call.home) is None:
+        return {}
+    with call.record() as record:
+        return last_uses(record.ledger, names)
+
+
+def _verbatim(call: Invocation, text: str) -> None:
+    for line in text.splitlines():
+        call.output.verbatim(line)
