@@ -33,7 +33,8 @@ def answered(
 
 
 def lost(cycle: str, symbol: str = "AAPL", strategy: str = "trend", day: str = "2026-11-20") -> NewEvent:
-    return of_model(E.LLM_LOST, cycle, symbol, strategy, {"provider": "anthropic", "model": "claude-haiku-4-5", "day": day, "reserved": "0"})
+    payload = {"provider": "anthropic", "model": "claude-haiku-4-5", "day": day, "reserved": "0"}
+    return of_model(E.LLM_LOST, cycle, symbol, strategy, payload)
 
 
 def skipped(cycle: str, reason: str, saved: str | None = None, symbol: str = "AAPL", strategy: str = "trend", day: str = "2026-11-20"

@@ -95,8 +95,8 @@ def test_a_call_that_failed_is_settled_as_well(ledger):
 def test_what_was_skipped_is_counted_by_reason(ledger):
     """Saved by the trigger: $0.02 and $0.03. The cheapest question there was no money for: $0.04."""
     write(
-        ledger, skipped("c1", "trigger", "0.02"), skipped("c2", "trigger", "0.03"), skipped("c3", "trigger"), skipped("c4", "budget", "0.05"),
-        skipped("c5", "strategy_budget", "0.04"), skipped("c6", "rate", "0.01"),
+        ledger, skipped("c1", "trigger", "0.02"), skipped("c2", "trigger", "0.03"), skipped("c3", "trigger"),
+        skipped("c4", "budget", "0.05"), skipped("c5", "strategy_budget", "0.04"), skipped("c6", "rate", "0.01"),
     )
     assert spend(ledger, "skipped", "saved", "wanted") == ('{"budget":1,"rate":1,"strategy_budget":1,"trigger":3}', D("0.05"), D("0.04"))
 

@@ -1,26 +1,31 @@
 """36, 37, 40, 43: breakers: strategies pause by figures and go on by figures, whoever looks and however often (F4, D12, D13, D15)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 
 from tests.desks import ALWAYS, DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.model_facts import skipped
 from tests.service.minutes import MINUTES, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import Call, Empty, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
+from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.orders import client_id
-from trading_pipeline.domain.strategies import ExpressionAgent, Mode, PauseReason
+from trading_pipeline.domain.strategies import ExpressionAgent, Mode, ModelAgent, PauseReason
 from trading_pipeline.errors import Conflict, InputError, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.service import controls
 from trading_pipeline.service.breakers import review
 from trading_pipeline.service.causes import book_of
 from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.desk import Models
 from trading_pipeline.service.grants import grant_loss
+from trading_pipeline.service.purse import budget_day
 from trading_pipeline.service.timetable import due_cycles
 
 E, D = EventType, Decimal
@@ -378,15 +383,78 @@ def test_a_pause_cancels_and_voids_like_a_persons(tmp_path):
     assert not controls.pause_by_itself(stage.desk, "buyer", PauseReason.BUDGET, "spent"), "it does not run any more"
 
 
+# A model's budget, D18
+
+
+ANALYST = ModelAgent(Provider.ANTHROPIC, "claude-haiku-4-5", "analyst/v1")
+
+
+def unpaid(stage, day, saved="3.00", reason="budget"):
+    """A question that there was no money for: one call of it can cost $3.00, and it may take two."""
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(skipped(f"c{day}{reason}", reason, saved, strategy="buyer", day=day.isoformat()))
+
+
+def spending(tmp_path, per_day="5", **limits):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES | {"agent": ANALYST}, limits=StrategyLimits(**limits)))
+    stage.desk = with_budget(stage.desk, per_day)
+    return stage
+
+
+def with_budget(desk, per_day):
+    """A desk that may ask models for so much; nobody is asked here."""
+    return replace(desk, models=Models({}, None, None, None, ModelBudget(per_day=D(per_day))))
+
+
+def test_a_strategy_that_cannot_pay_for_a_question_pauses(tmp_path):
+    """3.3, D18, fault 44: $6.00 for two calls, of $5."""
+    stage = spending(tmp_path)
+    assert (review(stage.desk), paused(stage)) == ([], ("running", "")), "nothing was asked yet"
+    unpaid(stage, budget_day())
+    review(stage.desk)
+    assert paused(stage) == ("paused_risk", "budget")
+    assert "this question may cost $6.00" in stage.row("strategies", name="buyer")["reason"]
+    assert review(stage.desk) == [], "and stays so"
+
+
 def test_a_spent_budget_is_a_days(tmp_path):
-    """3.3: BUDGET, next day."""
-    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    """3.3: BUDGET, next day: what there was no money for yesterday is yesterday's."""
+    stage = spending(tmp_path)
+    unpaid(stage, budget_day() - timedelta(days=1))
     controls.pause_by_itself(stage.desk, "buyer", PauseReason.BUDGET, "spent")
-    stage.go(at(15, 59))
-    assert (review(stage.desk), paused(stage)) == ([], ("paused_risk", "budget"))
-    stage.go(at(9, 31, 1, day=date(2024, 8, 29)))
     review(stage.desk)
     assert states(stage) == {"buyer": "running"}
+
+
+def test_a_raised_budget_lets_it_go_on(tmp_path):
+    stage = spending(tmp_path)
+    unpaid(stage, budget_day())
+    review(stage.desk)
+    review(with_budget(stage.desk, "5.99"))
+    assert states(stage) == {"buyer": "paused_risk"}
+    review(with_budget(stage.desk, "6.00"))
+    assert states(stage) == {"buyer": "running"}
+
+
+def test_a_strategys_own_budget_pauses_it_as_well(tmp_path):
+    stage = spending(tmp_path, per_day="100", max_day_model_cost=D("5.99"))
+    unpaid(stage, budget_day(), reason="strategy_budget")
+    review(stage.desk)
+    assert paused(stage) == ("paused_risk", "budget")
+
+
+def test_the_cheapest_question_without_money_decides(tmp_path):
+    """One for $6.00 and one for $4.00: of $5, the second can be paid."""
+    stage = spending(tmp_path)
+    unpaid(stage, budget_day())
+    unpaid(stage, budget_day(), "2.00", "provider_budget")
+    assert (review(stage.desk), paused(stage)) == ([], ("running", ""))
+
+
+def test_too_many_calls_an_hour_are_no_spent_budget(tmp_path):
+    stage = spending(tmp_path)
+    unpaid(stage, budget_day(), reason="rate")
+    assert (review(stage.desk), paused(stage)) == ([], ("running", ""))
 
 
 @pytest.mark.parametrize("why", [PauseReason.LOSS, PauseReason.REJECTS, PauseReason.MODEL, PauseReason.RUN_FAILED])

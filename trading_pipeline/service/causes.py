@@ -13,12 +13,13 @@ from typing import Final
 from trading_pipeline.domain.bar_quality import bars_behind
 from trading_pipeline.domain.money import ZERO, usd
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.strategies import PauseReason, StrategyState
+from trading_pipeline.domain.strategies import ModelAgent, PauseReason, StrategyState
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.outside import look
+from trading_pipeline.service.purse import Purse
 from trading_pipeline.service.steps import spec_of
 
 CLEARING: Final = frozenset({PauseReason.RATE, PauseReason.DATA, PauseReason.BUDGET})
@@ -128,13 +129,13 @@ def _offered(desk: Desk, row: Row, now: datetime, newest: datetime | None) -> da
     return max((table.last_end for table in tables.values() if len(table)), default=newest)
 
 
-def _budget(desk: Desk, book: Book, row: Row) -> Cause | None:
-    """A budget is a day's (D18): who reserves it says that it is spent, and a new session has a new one."""
-    session = desk.calendar.at(book.now)
-    paused = row["state"] == StrategyState.PAUSED_RISK.value and headed(row) == PauseReason.BUDGET.value
-    if not paused or session is None or row["state_since"] < session.open:
+def _budget(desk: Desk, book: Book, row: Row) -> Cause | None:  # noqa: ARG001
+    """There was no money for a question, and there is none now: until the next day of New York, or until the budget is raised (D18)."""
+    spec = spec_of(row)
+    if desk.models is None or not isinstance(spec.agent, ModelAgent):
         return None
-    return Cause(PauseReason.BUDGET, "spent", "a day's", "the day's budget is spent")
+    refusal = Purse.open(desk, desk.ledger).unaffordable(spec, spec.agent.provider, spec.agent.model)
+    return None if refusal is None else Cause(PauseReason.BUDGET, refusal.reason, "one question more", refusal.detail)
 
 
 _MEASURES: Final[tuple[Callable[[Desk, Book, Row], Cause | None], ...]] = (_account_loss, _strategy_loss, _rejects, _rate, _data, _budget)

@@ -14,7 +14,7 @@ from typing import Final
 from trading_pipeline.domain.models import MAX_CALLS, ModelBudget, Provider
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.projections.models import CALLS, SPEND, CallState
+from trading_pipeline.domain.projections.models import CALLS, OF_A_BUDGET, SPEND, CallState
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Reader
@@ -47,7 +47,8 @@ class Purse:
         self._budget = budget
         self._now = now
         self._committed: dict[tuple[str, str], Decimal] | None = None
-        self._calls = 0
+        self._wanted: dict[tuple[str, str], Decimal] = {}
+        self._calls: int | None = None
 
     @classmethod
     def open(cls, desk: Desk, reader: Reader, now: datetime | None = None) -> "Purse":
@@ -83,13 +84,20 @@ class Purse:
             return Refusal("rate", f"{told}; this question may make {calls}")
         return None
 
+    def unaffordable(self, spec: StrategySpec, provider: Provider, model: str) -> Refusal | None:
+        """Why a strategy could not pay today for the cheapest question that it had no money for; None while it had money for all."""
+        self._read()
+        wanted = self._wanted.get((spec.name, provider.value))
+        refusal = None if wanted is None else self.refusal(spec, provider, model, wanted)
+        return refusal if refusal is not None and refusal.reason in OF_A_BUDGET else None
+
     def take(self, strategy: str, provider: Provider, amount: Decimal, *, recorded: bool = False, calls: int = MAX_CALLS) -> None:
         """Count what is reserved for a question, for those that follow in the same transaction."""
         if recorded:
             return
         committed = self._read()
         committed[strategy, provider.value] = committed.get((strategy, provider.value), ZERO) + amount
-        self._calls += calls
+        self._calls = self.calls_last_hour() + calls
 
     def committed(self, strategy: str | None = None, provider: Provider | None = None) -> Decimal:
         """USD spent and reserved today: of everybody, or of one strategy, or provider."""
@@ -102,7 +110,9 @@ class Purse:
 
     def calls_last_hour(self) -> int:
         """Calls made within 60 minutes or that may yet be made, over all strategies and providers."""
-        self._read()
+        if self._calls is None:
+            asked = self._reader.find(CALLS, since=("asked_at", self._now - LOOK_BACK), replayed=(None, False))
+            self._calls = sum(self._calls_of(row) for row in asked)
         return self._calls
 
     def _budgets(self, spec: StrategySpec, provider: Provider) -> Iterable[tuple[str, str, Decimal, Decimal | None]]:
@@ -115,8 +125,7 @@ class Purse:
         if self._committed is None:
             rows = self._reader.find(SPEND, day=self.day.isoformat())
             self._committed = {(row["strategy"], row["provider"]): row["spent"] + row["reserved"] for row in rows}
-            asked = self._reader.find(CALLS, since=("asked_at", self._now - LOOK_BACK), replayed=(None, False))
-            self._calls = sum(self._calls_of(row) for row in asked)
+            self._wanted = {(row["strategy"], row["provider"]): row["wanted"] for row in rows if row["wanted"] is not None}
         return self._committed
 
     def _calls_of(self, row: Row) -> int:
