@@ -357,3 +357,27 @@ def test_a_run_with_a_cycle_that_the_timetable_does_not_make_does_nothing(house,
         tags[".dagster/trading_cycle"] = json.dumps(forged)
         assert not house.run("cycle", stage, tags, request.partition_key).success
     assert stage.events(E.STEP_COMPLETED, E.BAR_RECEIVED) == []
+
+
+def test_an_approval_is_seen_while_the_sensor_waits_for_it(house, asking, monkeypatch):
+    monkeypatch.setattr("sensors.bar_close.minutes_coincide", lambda _desk: True)
+    chosen = asking.row("approvals", symbol="IBM")["action_id"]
+    looks = []
+
+    def person(_seconds):
+        looks.append(asking.row("approvals", symbol="IBM")["state"])
+        if len(looks) == 3:
+            approvals.approve(asking.desk, chosen, actor=PERSON)
+
+    monkeypatch.setattr("sensors.approvals.time.sleep", person)
+    [request] = house.tick("approvals", asking)
+    assert chosen in request.tags["reason"]
+    assert looks == ["pending"] * 3
+
+
+def test_nobody_is_waited_for_when_nobody_is_asked(house, asking, monkeypatch):
+    monkeypatch.setattr("sensors.bar_close.minutes_coincide", lambda _desk: True)
+    for row in asking.rows("approvals"):
+        approvals.reject(asking.desk, row["action_id"], actor=PERSON)
+    monkeypatch.setattr("sensors.approvals.time.sleep", lambda _seconds: pytest.fail("it waits"))
+    assert house.tick("approvals", asking) == []

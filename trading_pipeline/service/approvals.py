@@ -103,10 +103,14 @@ def reject(desk: Desk, action_id: str, *, actor: str, reason: str = "") -> Event
         return event
 
 
+WAITING = (ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value)
+"""States of an action that waits for a person, or for its time."""
+
+
 def due(desk: Desk) -> Due:
     """Which actions may go out now, and whose time is over."""
     now = desk.now()
-    rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
+    rows = desk.ledger.find("actions", state=WAITING)
     overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
     admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue]
     waiting = [row for row in admitted if row["not_before"] is not None and row["not_before"] <= now]
@@ -148,7 +152,7 @@ def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:
 def next_instant(desk: Desk) -> datetime | None:
     """When the next release or expiry is due: the instants a stepped clock goes through."""
     now = desk.now()
-    rows = desk.ledger.find("actions", state=(ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value))
+    rows = desk.ledger.find("actions", state=WAITING)
     times = [at for row in rows for at in (row["not_before"], row["expires_at"]) if at is not None and at > now]
     if due(desk).released:
         times.append(now + standing(desk, desk.ledger).effective.min_order_gap)
