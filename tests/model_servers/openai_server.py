@@ -8,6 +8,7 @@ By hand: `python -m tests.model_servers.openai_server --port 8124 --reply reply.
 
 import base64
 import binascii
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -155,12 +156,13 @@ class OpenAIServer(ModelServer):
 
     def _check_model(self, request: Any, effort: str | None) -> None:
         reasons = request.model.startswith(REASONING)
+        model = re.sub(r"-\d{4}-\d{2}-\d{2}$", "", request.model)
         if effort is not None and request.model.startswith("gpt-4"):
             said = "Unsupported parameter: 'reasoning.effort' is not supported with this model."
             raise ApiError(400, "invalid_request_error", said, "reasoning.effort", "unsupported_parameter")
-        if effort == "none" and request.model in NO_EFFORT_NONE:
+        if effort == "none" and model in NO_EFFORT_NONE:
             raise ApiError(400, "invalid_request_error", "Unsupported value: 'none'.", "reasoning.effort", "unsupported_value")
-        if effort == "minimal" and request.model not in {"gpt-5", "gpt-5-mini", "gpt-5-nano"}:
+        if effort == "minimal" and model not in {"gpt-5", "gpt-5-mini", "gpt-5-nano"}:
             raise ApiError(400, "invalid_request_error", "Unsupported value: 'minimal'.", "reasoning.effort", "unsupported_value")
         if reasons and request.temperature is not None:
             said = "Unsupported parameter: 'temperature' is not supported with this model."
