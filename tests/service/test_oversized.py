@@ -74,3 +74,21 @@ def test_whose_shares_are_gone_nobody_can_tell_and_what_is_left_stays_covered(tm
     assert resting(stage) == [("limit", 50), ("limit", 50), ("stop", 50), ("stop", 50)]
     sell(stage, sold, at(10, 2, 30))
     assert [many for kind, many in resting(stage) if kind == "stop"] == left
+
+
+def test_what_is_left_of_two_strategies_shares_is_told_for_the_account_when_its_stop_is_gone(tmp_path):
+    """27, 28, 85: of 100 shares 60 were sold by somebody else, which is more than either strategy has."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(), bracketed(name="other"))
+    stage.cycle(Interval.MIN1)
+    for second in (20, 40):
+        stage.go(at(10, 0, second)).release()
+    sell(stage, 60, at(10, 2, 30))
+    assert stage.events(EventType.POSITION_UNPROTECTED) == []
+    for order in stage.broker.orders():
+        stage.broker.cancel(order.client_id)
+    for second in (0, 5, 40):
+        stage.go(at(10, 4, second)).release()
+    [told] = stage.events(EventType.POSITION_UNPROTECTED)
+    assert (told.stream, told.payload["strategy"], told.payload["symbol"], told.payload["quantity"]) == ("account", "EXTERNAL", "AAPL", 40)
+    assert "nobody can tell" in told.payload["reason"]
+    assert stage.verifies()

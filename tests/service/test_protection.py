@@ -16,6 +16,7 @@ from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import approvals
+from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_follow_up
 from trading_pipeline.service.settlement import news
 
@@ -236,6 +237,31 @@ def test_what_cannot_be_protected_is_a_fact_once(tmp_path):
     assert [(event.payload["symbol"], event.payload["quantity"]) for event in told] == [("AAPL", 50)]
     stage.go(at(10, 2, 0)).release()
     assert [part for part, *_ in stops(stage)] == ["stop-1", "stop-1.2", "stop-1.3"], "asked again after half a minute, not at once"
+
+
+def test_an_exit_that_expires_in_part_with_nobody_at_the_desk_is_told_at_the_close(tmp_path):
+    """C12: its stop was cancelled for it, and nothing is placed before the next session: a person must know, all night."""
+    thin = {at(15, minute): 60.0 for minute in range(54, 60)}
+    spec = bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL)
+    stage = floor(tmp_path, minute_bars(volumes=thin), at(15, 50, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(15, 56, 1)).cycle(Interval.MIN1)
+    stage.go(at(15, 56, 30))
+    approved(stage)
+    stage.release()
+    session = calendar().session(date(2024, 8, 28))
+    stage.go(session.close)
+    close_session(stage.desk, session)
+    left = stage.row("positions")["quantity"]
+    assert 0 < left < 50
+    [told] = stage.events(E.POSITION_UNPROTECTED)
+    assert (told.payload["strategy"], told.payload["symbol"], told.payload["quantity"]) == ("buyer", "AAPL", left)
+    stage.go(at(9, 30, 40, day=date(2024, 8, 29))).release()
+    assert stops(stage)[-1] == ("stop-1.2", "accepted", left, Decimal(95))
+    assert len(stage.events(E.POSITION_UNPROTECTED)) == 1
+    assert stage.verifies()
 
 
 def test_a_position_without_a_stop_of_its_own_is_nobodys_business(tmp_path):

@@ -16,6 +16,7 @@ from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of, strategy_pnl
 from trading_pipeline.service.anchoring import anchor
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.protection import tell_unprotected
 from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
 
@@ -48,7 +49,9 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
             controls.finish(desk, row["name"], actor="clock", reason=f"the session {session.day} closed")
         else:
             controls.withdraw(desk, row["name"], f"the session {session.day} closed", "clock", until=session.day)
-    settle(desk, Tally("session_close", follow_up((), session.day, desk.now(), "close")))
+    tally = Tally("session_close", follow_up((), session.day, desk.now(), "close"))
+    settle(desk, tally)
+    tell_unprotected(desk, f"the session {session.day} closed over it", tally)
     report = session_report(desk, session, running)
     with desk.ledger.transaction() as tx:
         for name, figures in report["strategies"].items():

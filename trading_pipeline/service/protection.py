@@ -6,7 +6,7 @@ lease then places what the entry's record says, as protective orders of their ow
 strategy asked for no stop is nobody's business here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -66,9 +66,46 @@ class Gap:
         return bracket_of(self.stop)
 
 
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """Shares that are left of what others have sold of: without a stop, and whose they are nobody can tell."""
+
+    symbol: str
+    quantity: int
+    since_seq: int
+    """The last fact about a position in the symbol."""
+
+
 def gaps(reader: Reader) -> list[Gap]:
     """Every position, or part of one, that had a stop and has none, while no exit for it works."""
-    found: list[Gap] = []
+    return [gap for family in _families(reader) for gap in _gaps_of(reader, *family)]
+
+
+def shortages(reader: Reader) -> list[Shortage]:
+    """What the account has left of shares that stood under stops, where others have sold of them, less what is covered and the gaps."""
+    short = {row["symbol"]: row for row in reader.find("positions", strategy=EXTERNAL) if row["quantity"] < 0}
+    if not short:
+        return []
+    found, families = [], [family for family in _families(reader) if family[0]["symbol"] in short]
+    for symbol, external in short.items():
+        own = [family for family in families if family[0]["symbol"] == symbol]
+        stood = [row for *_, rows in own for row in rows if row["order_type"] == OrderType.STOP.value and row["submitted_at"] is not None]
+        protected = {row["strategy"] for row in stood}
+        held = sum(max(0, row["quantity"]) for row in reader.find("positions", symbol=symbol) if row["strategy"] != EXTERNAL)
+        wanted = sum(position["quantity"] for position, *_ in own if position["strategy"] in protected)
+        covered = sum(_covering(Coverage(reader, [*exits, *rows]), exits) for _, _, exits, rows in own)
+        told = sum(gap.quantity for family in own for gap in _gaps_of(reader, *family))
+        naked = min(wanted, held + external["quantity"]) - covered - told
+        if naked > 0:
+            found.append(Shortage(symbol, naked, max([external["last_seq"], *(position["last_seq"] for position, *_ in own)])))
+    return found
+
+
+_Family = tuple[Row, list[Row], list[Row], list[Row]]
+"""A position, the entries that bought it, what sells of it now, and the stops and targets that it had, in order."""
+
+
+def _families(reader: Reader) -> Iterator[_Family]:
     for position in reader.find("positions"):
         if position["quantity"] <= 0 or position["strategy"] == EXTERNAL:
             continue
@@ -81,8 +118,7 @@ def gaps(reader: Reader) -> list[Gap]:
             actions = {entry["action_id"] for entry in entries}
             exits = reader.find("orders", side=Side.SELL.value, state=_WORKS, **place)
             stood = reader.find("orders", action_id=actions, order_class=OrderClass.PROTECTIVE.value, order_by="intent_seq", **place)
-            found += _gaps_of(reader, position, entries, exits, stood)
-    return found
+            yield position, entries, exits, stood
 
 
 def _bought_by(reader: Reader, position: Row) -> set[str]:
@@ -102,12 +138,7 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
         stood: The stops and targets that the entries had, and those placed for them later, in order.
     """
     coverage = Coverage(reader, [*exits, *stood])
-    naked = held_for(reader, position["strategy"], position["symbol"])
-    for row in exits:
-        if row["order_class"] != OrderClass.PROTECTIVE.value:
-            naked -= row["quantity"] - row["filled_quantity"]
-        elif row["order_type"] == OrderType.STOP.value:
-            naked -= coverage.left(row)
+    naked = held_for(reader, position["strategy"], position["symbol"]) - _covering(coverage, exits)
     # Shares and prices from before a split are not those of now: then the newest bracket stands for all that is naked.
     split = any(each.effective_at > position["opened_at"] for each in booked_splits(reader, position["symbol"]))
     found = []
@@ -131,6 +162,17 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
     return found
 
 
+def _covering(coverage: Coverage, exits: Sequence[Row]) -> int:
+    """Shares that exits at work can still sell at a stop, or are selling."""
+    left = 0
+    for row in exits:
+        if row["order_class"] != OrderClass.PROTECTIVE.value:
+            left += row["quantity"] - row["filled_quantity"]
+        elif row["order_type"] == OrderType.STOP.value:
+            left += coverage.left(row)
+    return left
+
+
 def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
     """Stops and targets by entry and bracket, the newest entry first: what is left of a position is what was bought last."""
     newest_first = sorted(entries, key=lambda row: row["intent_seq"], reverse=True)
@@ -143,7 +185,8 @@ def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
 
 def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
-    return bool(gaps(desk.ledger) or oversized(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk))
+    untold = (each for each in shortages(desk.ledger) if desk.ledger.event_by_key(_shortage_key(each)) is None)
+    return bool(gaps(desk.ledger) or oversized(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk) or next(untold, None))
 
 
 def _exits_in_its_place(desk: Desk) -> list[Row]:
@@ -174,6 +217,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     if idle:
         cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
     if not (gaps(desk.ledger) or oversized(desk.ledger)):
+        _tell_shortages(desk, tally)
         return
     # Whatever has filled or ended since is booked before anything is worked out of it.
     settle(desk, tally)
@@ -183,6 +227,14 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     while (gap := next((each for each in gaps(desk.ledger) if each.place not in tried), None)) is not None:
         tried.add(gap.place)
         _close(desk, fence, gap, mismatched, tally)
+    _tell_shortages(desk, tally)
+
+
+def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
+    """Say of everything that has no stop now that it has none, once each; places nothing and needs no lease."""
+    for gap in gaps(desk.ledger):
+        _alarm(desk, gap, why, tally)
+    _tell_shortages(desk, tally)
 
 
 def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], tally: Tally) -> None:
@@ -246,10 +298,28 @@ def _alarm(desk: Desk, gap: Gap, reason: str, tally: Tally) -> None:
         "strategy": gap.strategy, "symbol": gap.symbol, "quantity": gap.quantity, "stop_price": gap.stop["stop_price"], "reason": reason,
     }
     key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}"
-    if desk.ledger.event_by_key(key) is not None:
-        return
     stream = f"strategy:{gap.strategy}"
+    _tell(desk, NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq), tally)
+
+
+def _tell_shortages(desk: Desk, tally: Tally) -> None:
+    reason = "others have sold of these shares, and whose are left nobody can tell: a person decides"
+    for each in shortages(desk.ledger):
+        payload = {"strategy": EXTERNAL, "symbol": each.symbol, "quantity": each.quantity, "stop_price": None, "reason": reason}
+        key = _shortage_key(each)
+        _tell(desk, NewEvent(EventType.POSITION_UNPROTECTED, "account", key, payload, desk.now(), "desk", each.since_seq), tally)
+
+
+def _shortage_key(shortage: Shortage) -> str:
+    return f"position.unprotected:{EXTERNAL}:{shortage.symbol}:{shortage.since_seq}:{shortage.quantity}"
+
+
+def _tell(desk: Desk, alarm: NewEvent, tally: Tally) -> None:
+    if desk.ledger.event_by_key(alarm.key) is not None:
+        return
     with desk.ledger.transaction() as tx:
-        tally.saw(tx.append(NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq)))
+        tally.saw(tx.append(alarm))
+    told = alarm.payload
     tally.count("unprotected")
-    tally.notes.append(f"{gap.quantity} shares of {gap.symbol} held by {gap.strategy} have no stop: {reason}")
+    whose = "the account" if told["strategy"] == EXTERNAL else told["strategy"]
+    tally.notes.append(f"{told['quantity']} shares of {told['symbol']} held by {whose} have no stop: {told['reason']}")

@@ -12,13 +12,14 @@ from tests.evidence.daysim.stage import Stage, one_after_the_other
 from tests.evidence.daysim.watch import Watch
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import approvals, emergency, settlement
 from trading_pipeline.service.anchoring import restored
 from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
-from trading_pipeline.service.protection import gaps
+from trading_pipeline.service.protection import gaps, shortages
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.timetable import due_cycles, record_missed
 
@@ -153,4 +154,7 @@ class Day(Stage):
         for gap in gaps(self.ledger):
             if (gap.strategy, gap.symbol, gap.quantity) not in told:
                 self.watch.say(f"naked: {gap.quantity} {gap.symbol} of {gap.strategy} have no stop, and no alarm", "the day's end")
+        for short in shortages(self.ledger):
+            if (EXTERNAL, short.symbol, short.quantity) not in told:
+                self.watch.say(f"naked: {short.quantity} {short.symbol} of the account have no stop, and no alarm", "the day's end")
 
