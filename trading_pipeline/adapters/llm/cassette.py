@@ -105,7 +105,8 @@ class Cassette:
         try:
             self._keep()
         except StorageError as error:
-            _log.error("%d replies were handed out and not recorded. %s", len(self._unkept), error)
+            many = len(self._unkept)
+            _log.error("%d %s handed out and not recorded. %s", many, "reply was" if many == 1 else "replies were", error)
         if self._llm is not None:
             self._llm.close()
         self._store.close()
