@@ -189,6 +189,15 @@ MAX_CALLS: Final = 2
 """A question is asked once, and once more after a passing trouble or to repair a reply: both are reserved for (invariant 63)."""
 
 
+class CostsBy(StrEnum):
+    """What costs are summed up by; each is a column of the table of calls."""
+
+    STRATEGY = "strategy"
+    PROVIDER = "provider"
+    MODEL = "model"
+    PROMPT = "prompt"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelBudget:
     """What may be spent on models: USD a day of New York, calls in 60 minutes, calls at once, seconds a call."""

@@ -18,7 +18,7 @@ from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.ports import Reader
-from trading_pipeline.service import handover
+from trading_pipeline.service import costs, handover
 from trading_pipeline.service.accounting import day_pnl, portfolio_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER
@@ -63,7 +63,7 @@ def status(desk: Desk) -> dict[str, Any]:
             }
             for p in portfolio.positions if p.quantity
         ],
-        "model_cost_today": _text(ZERO),
+        "models": costs.today(desk),
         "missed_today": _missed(desk),
         "next_cycle": _next_cycle(desk),
         "ledger_seq": desk.ledger.head()[0],

@@ -15,6 +15,7 @@ from trading_pipeline.faces.cli import (
     approvals,
     bars,
     cassettes,
+    costs,
     doctor,
     limits,
     orders,
@@ -40,6 +41,7 @@ status.register(app, "Trading")
 approvals.register(app, "Trading")
 orders.register(app, "Trading")
 limits.register(app, "Trading")
+costs.register(app, "Trading")
 stopping.register(app, "Trading")
 running.register(app, "Running")
 doctor.register(app, "Running")

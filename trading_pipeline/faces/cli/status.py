@@ -7,6 +7,7 @@ from typing import Any
 import typer
 from rich.text import Text
 
+from trading_pipeline.faces.cli.costs import told_budget
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.limits import UNCONFIRMED
 from trading_pipeline.faces.cli.output import Column, counted, gain, in_new_york, money, new_york, price, word
@@ -48,7 +49,8 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         "next cycle": _next(data),
         "equity": Text.assemble(money(data["equity"]), pnl) if booked else None,
         "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
-        "today": f"{activity}, model {money(data['model_cost_today'])}",
+        "today": activity,
+        "models": told_budget(data["models"]),
         "ledger": f"{data['ledger_seq']:,} events",
         "desk": _desk(data["desk"]),
     })
