@@ -130,6 +130,7 @@ class AnthropicLLM:
                 from trading_pipeline.adapters.llm.bounded_http import BoundedClient
                 self._client = anthropic.Anthropic(
                     api_key=key.get_secret_value(), base_url=self._base_url, max_retries=0, http_client=BoundedClient.open(),
+                    open_telemetry=False,
                 )
             return self._client
 
