@@ -228,7 +228,8 @@ def _refused(path: Path, error: ValidationError) -> SettingsError:
     first: Mapping[str, Any] = error.errors()[0]
     where = ".".join(f"no. {part + 1}" if isinstance(part, int) else str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        known = {"model": _Model, "images": _Pictures}.get(str(first["loc"][0]), _File).model_fields
+        sections: dict[str, type[_Section]] = {"model": _Model, "images": _Pictures}
+        known = sections.get(str(first["loc"][0]), _File).model_fields
         return SettingsError(
             f"{path} has the unknown key {where}.", value=where, rule="unknown keys are refused",
             remedy=f"remove it; known keys are {', '.join(known)}",
