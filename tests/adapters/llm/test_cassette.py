@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from tests.adapters.llm.recorded import NOON, PICTURE, Model, reply, request
+from tests.contracts.llm import AS_IT_CAME, CANARY, LLMContract, a_request
+from tests.model_servers.anthropic_server import AnthropicServer
+from tests.model_servers.worlds import ServedWorld
+from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.adapters.llm.cassette import Cassette
 from trading_pipeline.adapters.llm.cassette_store import CassetteStore
 from trading_pipeline.adapters.llm.recordings import Recording
@@ -310,3 +315,36 @@ def test_a_forked_process_uses_no_connection_of_its_parent(cassette: Make, store
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     replay.ask(request(3), 5)
     assert len(kept(store)) == 3
+
+
+# Around a real provider
+
+
+class TestAroundClaude(LLMContract):
+    """A cassette that records is as good a provider as the one that it records."""
+
+    model = "claude-sonnet-5-5"
+
+    @pytest.fixture
+    def server(self) -> Iterator[AnthropicServer]:
+        with AnthropicServer(key=CANARY) as server:
+            yield server
+
+    @pytest.fixture
+    def world(self, server: AnthropicServer) -> ServedWorld:
+        return ServedWorld(server, 529, CANARY)
+
+    @pytest.fixture
+    def llm(self, cassette: Make, server: AnthropicServer) -> Cassette:
+        return cassette(CassetteMode.RECORD, AnthropicLLM(SecretStr(CANARY), server.base_url))
+
+    def test_what_it_recorded_is_replayed_without_the_server(
+        self, cassette: Make, llm: Cassette, world: ServedWorld, server: AnthropicServer,
+    ):
+        world.replies(AS_IT_CAME)
+        asked = a_request(llm.provider, self.model, pictures=1)
+        said = llm.ask(asked, self.timeout)
+        assert isinstance(said, ModelReply)
+        before = world.asked()
+        assert cassette(CassetteMode.REPLAY_OR_FAIL, provider=Provider.ANTHROPIC).ask(asked, 0) == replace(said, cost=FREE)
+        assert world.asked() == before
