@@ -21,11 +21,25 @@ from trading_pipeline.adapters.clocks import market_pace
 from trading_pipeline.domain.events import instant_from, instant_text
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, heartbeat, look_at_bars, look_at_beats, report
+from trading_pipeline.service.watchdog import (
+    Alarms,
+    Beat,
+    Kind,
+    Look,
+    as_message,
+    heartbeat,
+    look_at_bars,
+    look_at_beats,
+    look_at_calendar,
+    report,
+)
 from trading_pipeline.settings import Settings, WatchdogSettings
 
 CHECKS = {
-    "bars_are_on_time": (frozenset({Kind.BARS}), "The newest bar is the one the calendar expects at this instant of the market clock."),
+    "bars_are_on_time": (
+        frozenset({Kind.BARS, Kind.CALENDAR}),
+        "The newest bar is the one the calendar expects at this instant of the market clock, and the calendar reaches on.",
+    ),
     "schedules_and_sensors_tick": (
         frozenset({Kind.TICK, Kind.WATCHDOG}), "Every schedule and sensor that is switched on has ticked when it should.",
     ),
@@ -119,7 +133,7 @@ def _look(
     since = datetime.fromtimestamp(memory.wall, UTC)
     beats = [*_ticks(instance, repository, timedelta(seconds=allowed.tick_seconds), since)]
     beats += _heartbeats(instance, timedelta(seconds=allowed.heartbeat_seconds))
-    look = look_at_beats({Kind.TICK, Kind.DAEMON}, beats, now, since)
+    look = look_at_beats({Kind.TICK, Kind.DAEMON}, beats, now, since) | look_at_calendar(desk)
     pace = market_pace(desk.clock)
     return look | look_at_bars(desk, allowed.bars(pace), instant_from(memory.market)) if pace else look
 

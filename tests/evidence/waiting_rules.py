@@ -45,7 +45,6 @@ LATER: Final = {
     "39": "contract ids, with the adapters of real brokers",
     "40": "price bands and market-wide halts, with a source that states them",
     "62": "text that is sent to a model, with its providers",
-    "70": "an alert when the calendar ends within thirty days",
     "72": "an offset measured against a broker or a time server, with the adapters of real brokers",
     "75": "the console; what stands is Dagster's own page",
     "78": "credentials that only the desk's process reads: none exists yet",

@@ -277,6 +277,32 @@ def test_stale_data_pause_and_fresh_ones_let_go_on(tmp_path):
     assert states(stage) == {"buyer": "running"}
 
 
+def test_a_feed_that_repeats_its_last_price_pauses_until_somebody_trades_again(tmp_path):
+    """73, fault 51: no share trades from 10:05 to 10:19, and every minute has its bar; the tenth of them closes at 10:15."""
+    silent = {at(10, minute): 0.0 for minute in range(5, 20)}
+    spec = strategy(**MINUTES)
+    stage = floor(tmp_path, minute_bars(volumes=silent), at(10, 4, 1), spec)
+    stage.cycle(Interval.MIN1)
+    for minute, state in ((8, "running"), (14, "running"), (15, "paused_risk"), (20, "paused_risk"), (21, "running")):
+        stage.go(at(10, minute, 1)).cycle(Interval.MIN1)
+        stage.go(at(10, minute, 2))
+        review(stage.desk)
+        assert states(stage) == {"buyer": state}, minute
+    event = stage.events(E.STRATEGY_PAUSED)[-1]
+    assert (event.payload["measured"], event.payload["limit"]) == ("10 bars and more at one price, without volume", "below 10")
+    assert event.payload["reason"].endswith("of AAPL, up to 2024-08-28 14:15 UTC")
+
+
+@pytest.mark.parametrize("price", [(100.0, 100.01, 100.0, 100.0), (99.0, 99.0, 99.0, 99.0)])
+def test_prices_that_move_without_volume_are_a_sources_way_and_no_frozen_feed(tmp_path, price):
+    """73, fault 51: some sources state no volume at all."""
+    silent = {at(10, minute): 0.0 for minute in range(5, 20)}
+    stage = floor(tmp_path, minute_bars(volumes=silent, at={at(10, 12): price}), at(10, 4, 1), strategy(**MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 16, 1)).cycle(Interval.MIN1)
+    assert states(stage) == {"buyer": "running"}
+
+
 def test_one_stale_symbol_of_several_is_the_rulebooks_business(tmp_path):
     first, last = date(2024, 8, 27), DAY
     gone = [at(10, minute) for minute in range(5, 30)]

@@ -4,11 +4,22 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.service import controls
-from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, look_at_bars, look_at_beats, open_alarms, report
+from trading_pipeline.service.watchdog import (
+    Alarms,
+    Beat,
+    Kind,
+    Look,
+    as_message,
+    look_at_bars,
+    look_at_beats,
+    look_at_calendar,
+    open_alarms,
+    report,
+)
 
 MINUTE = timedelta(minutes=1)
 NOW = datetime(2026, 1, 5, 15, 0, tzinfo=UTC)
@@ -97,6 +108,19 @@ def test_a_feed_that_stops_is_overdue_though_cycles_go_on(tmp_path):
         stage.go(at(9, minute, 3))
         stage.cycle(Interval.MIN5)
     assert overdue(stage) == [("bars:5min", timedelta(minutes=10, seconds=3), timedelta(minutes=6))]
+
+
+def test_a_calendar_that_ends_within_thirty_days_is_told_before_it_does(tmp_path):
+    """70: where it ends every day is closed."""
+    known = calendar()
+    horizon = known.horizon.close
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    assert look_at_calendar(stage.go(horizon - timedelta(days=30)).desk).symptoms == []
+    [symptom] = look_at_calendar(stage.go(horizon - timedelta(days=29)).desk).symptoms
+    assert (symptom.name, symptom.measured, symptom.limit) == ("calendar:XNYS", timedelta(days=1), timedelta(0))
+    assert f"ends with {known.horizon.day}" in symptom.says
+    [raised] = report(stage.desk, Alarms(), look_at_calendar(stage.desk), "supervisor")
+    assert (raised.type, raised.payload["name"]) == (EventType.WATCHDOG_ALARM, "calendar:XNYS")
 
 
 def test_bars_that_are_in_the_archive_but_had_no_cycle_have_not_come(minutely):

@@ -201,6 +201,14 @@ def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date)
     return starts, np.minimum(starts + step, np.repeat(closes, counts))
 
 
+def repeats_one_price(table: BarTable, bars: int) -> bool:
+    """Whether the newest bars, so many of them, hold one price and no volume: a feed that repeats what it last heard makes such bars."""
+    newest = slice(len(table) - bars, None)
+    if len(table) < bars or bool(table.volume[newest].any()):
+        return False
+    return all(bool((column[newest] == table.close[-1]).all()) for column in (table.open, table.high, table.low, table.close))
+
+
 def bars_behind(newest_end: datetime | None, interval: Interval, calendar: TradingCalendar, now: datetime, at_most: int = 1000) -> int:
     """How many bars have closed since the newest one held; 0 is fresh, `at_most` stands for more and for none held.
 

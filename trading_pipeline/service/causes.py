@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
-from trading_pipeline.domain.bar_quality import bars_behind
+from trading_pipeline.domain.bar_quality import bars_behind, repeats_one_price
+from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.money import ZERO, usd
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import ModelAgent, PauseReason, StrategyState
@@ -28,6 +29,8 @@ SESSION: Final = "session"
 """At the head of the reason of NOT_READY: the broker's session was lost while the strategy ran."""
 MOST_BEHIND: Final = 2
 """Bars that the newest one may be behind (invariant 73)."""
+REPEATED: Final = 10
+"""So many bars in a row at one price and without volume, in every symbol of a strategy, are a feed that has frozen (fault 51)."""
 _LOOK_BACK = timedelta(days=14)
 
 
@@ -103,30 +106,36 @@ def _rate(desk: Desk, book: Book, row: Row) -> Cause | None:  # noqa: ARG001
 
 
 def _data(desk: Desk, book: Book, row: Row) -> Cause | None:
-    """No symbol of the strategy has a bar that is fresh enough, neither in the archive nor at the source."""
+    """No symbol of the strategy has a bar that is fresh enough, or that says anything new, neither in the archive nor at the source."""
     spec = spec_of(row)
-    tables = desk.archive.read_many(spec.symbols, spec.interval, until=book.now, count=1)
-    newest = max((table.last_end for table in tables.values() if len(table)), default=None)
+    tables = [table for table in desk.archive.read_many(spec.symbols, spec.interval, until=book.now, count=REPEATED).values() if len(table)]
+    newest = max((table.last_end for table in tables), default=None)
     behind = bars_behind(newest, spec.interval, desk.calendar, book.now)
-    if behind <= MOST_BEHIND:
+    repeats = bool(tables) and all(repeats_one_price(table, REPEATED) for table in tables)
+    if behind <= MOST_BEHIND and not repeats:
         return None
     offered = _offered(desk, row, book.now, newest)
-    behind = bars_behind(offered, spec.interval, desk.calendar, book.now)
-    if behind <= MOST_BEHIND:
+    newest = max((table.last_end for table in offered), default=newest)
+    behind = bars_behind(newest, spec.interval, desk.calendar, book.now)
+    if behind > MOST_BEHIND:
+        told = f"{behind} bars behind" if newest is not None else "no bar at all"
+        last = f"the newest closed at {newest:%Y-%m-%d %H:%M} UTC" if newest is not None else "there is none"
+        return Cause(PauseReason.DATA, told, f"at most {MOST_BEHIND}", f"the data are {told}: of {', '.join(spec.symbols[:5])} {last}")
+    if not repeats or not all(repeats_one_price(table, len(table)) for table in offered):
         return None
-    told = f"{behind} bars behind" if offered is not None else "no bar at all"
-    last = f"the newest closed at {offered:%Y-%m-%d %H:%M} UTC" if offered is not None else "there is none"
-    return Cause(PauseReason.DATA, told, f"at most {MOST_BEHIND}", f"the data are {told}: of {', '.join(spec.symbols[:5])} {last}")
+    told = f"{REPEATED} bars and more at one price, without volume"
+    words = f"the data repeat themselves: {told}, of {', '.join(spec.symbols[:5])}, up to {newest:%Y-%m-%d %H:%M} UTC"
+    return Cause(PauseReason.DATA, told, f"below {REPEATED}", words)
 
 
-def _offered(desk: Desk, row: Row, now: datetime, newest: datetime | None) -> datetime | None:
-    """When the newest bar closed that the source has; a source that cannot be asked has none."""
+def _offered(desk: Desk, row: Row, now: datetime, newest: datetime | None) -> list[BarTable]:
+    """The bars that the source has after the newest one held; a source that cannot be asked has none."""
     spec = spec_of(row)
     try:
         tables = desk.market.closed_bars(spec.symbols, spec.interval, newest or now - _LOOK_BACK, now)
     except MarketDataError:
-        return newest
-    return max((table.last_end for table in tables.values() if len(table)), default=newest)
+        return []
+    return [table for table in tables.values() if len(table)]
 
 
 def _budget(desk: Desk, book: Book, row: Row) -> Cause | None:  # noqa: ARG001

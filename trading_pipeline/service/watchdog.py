@@ -23,6 +23,8 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import spec_of, step_key
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 
+CALENDAR_AHEAD = timedelta(days=30)
+"""The least that the trading calendar reaches ahead."""
 STREAM = "watchdog"
 """The alarms' own story, so that reading it costs nothing of the rest."""
 
@@ -34,6 +36,7 @@ class Kind(StrEnum):
     TICK = "tick"
     DAEMON = "daemon"
     PAGE = "page"
+    CALENDAR = "calendar"
     WATCHDOG = "watchdog"
     """The sensor that watches the others: only the supervisor can say that it has stopped."""
 
@@ -153,6 +156,17 @@ def look_at_bars(desk: Desk, allowed: timedelta, watching_since: datetime) -> Lo
             newest = f"the daily bar before {session.day} has not come"
         says = f"{newest}: {_seconds(measured)} by the market clock, {_seconds(limit)} are allowed"
         look.symptoms.append(Symptom(name, last or begun, measured, limit, says))
+    return look
+
+
+def look_at_calendar(desk: Desk) -> Look:
+    """Whether the trading calendar reaches far enough beyond the market clock; where it ends, every day is closed (invariant 70)."""
+    look, horizon = Look(frozenset({Kind.CALENDAR})), desk.calendar.horizon
+    since = horizon.close - CALENDAR_AHEAD
+    measured = desk.now() - since
+    if measured > timedelta(0):
+        says = f"the trading calendar ends with {horizon.day}, less than {CALENDAR_AHEAD.days} days ahead: update exchange_calendars"
+        look.symptoms.append(Symptom(f"{Kind.CALENDAR}:XNYS", since, measured, timedelta(0), says))
     return look
 
 

@@ -18,7 +18,18 @@ from trading_pipeline.adapters.dagster_page import DagsterPage, Heard
 from trading_pipeline.domain.events import Event
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.watchdog import Alarms, Beat, Kind, Look, as_message, heartbeat, look_at_bars, look_at_beats, report
+from trading_pipeline.service.watchdog import (
+    Alarms,
+    Beat,
+    Kind,
+    Look,
+    as_message,
+    heartbeat,
+    look_at_bars,
+    look_at_beats,
+    look_at_calendar,
+    report,
+)
 from trading_pipeline.settings import Settings
 
 Say = Callable[[str], None]
@@ -60,6 +71,7 @@ class Watcher:
             return
         try:
             pace = market_pace(desk.clock)
+            seen |= look_at_calendar(desk)
             if pace:
                 seen |= look_at_bars(desk, self.settings.watchdog.bars(pace), self._market)
             news = report(desk, self._alarms, seen, "supervisor")
