@@ -132,7 +132,7 @@ class OpenAISettings(_Section):
     api: Literal["auto", "responses", "chat"] = "auto"
     """`auto`: Responses, and chat completions where a server has none."""
     key_required: bool = True
-    """False for servers of one's own (Ollama, vLLM)."""
+    """False for servers of one's own (Ollama, vLLM): then none is sent."""
 
 
 class ClaudeCodeSettings(_Section):

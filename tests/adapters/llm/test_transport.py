@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
@@ -124,10 +125,26 @@ def test_the_words_of_an_error_are_kept_and_pages_are_not(server, ask):
     assert ask().detail == "502: without an error of the API"
 
 
-@pytest.mark.parametrize("error", [{"error": "plain"}, {"error": {"message": 7, "code": 8}}, {"error": None}, [], "text", 7, None])
+@pytest.mark.parametrize("error", [
+    {"error": "plain"}, {"error": {"message": 7, "code": 8}}, {"error": None}, [], "text", 7, None, {"error": {"details": 7}},
+    {"error": {"type": [], "details": {"error_code": ["spent"]}, "param": {}}},
+])
 def test_an_error_of_any_shape_is_a_failure(server, ask, error):
     server.script(Behaviour(status=500, body=json.dumps(error).encode()))
     assert ask().trouble is Trouble.SERVER_ERROR
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"\xff\xfe", b"", b"{"])
+def test_an_error_that_is_no_json_is_a_failure(server, ask, body):
+    server.script(Behaviour(status=500, body=body))
+    assert ask().trouble is Trouble.SERVER_ERROR
+
+
+@pytest.mark.parametrize("broken", [{"text": "a lone surrogate \ud800"}, {"schema": "no JSON"}])
+def test_a_question_that_cannot_be_sent_is_a_failure_too(provider, server, llm, broken):
+    failure = llm.ask(replace(a_request(provider, KINDS[provider][2]), **broken), 10)
+    assert failure.trouble is Trouble.BAD_REQUEST
+    assert server.asked == []
 
 
 def test_connections_are_kept(server, ask):

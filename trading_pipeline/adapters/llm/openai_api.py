@@ -118,15 +118,14 @@ class OpenAILLM:
         client = self._opened()
         if client is None:
             return ModelFailure(Trouble.CONNECTION, "the client is closed", True)
-        began = time.monotonic()
-        chat = client.chat.completions.with_raw_response.create
+        ends = time.monotonic() + timeout
+        chat, responses = client.chat.completions.with_raw_response.create, client.responses.with_raw_response.create
         if self._api == "chat":
-            return self._call(chat, self._chat(request), read_chat, timeout, began)[0]
-        answer, missing = self._call(client.responses.with_raw_response.create, _responses(request), read_response, timeout, began)
+            return self._call(chat, self._chat, read_chat, request, ends)[0]
+        answer, missing = self._call(responses, _responses, read_response, request, ends)
         if self._api == "responses" or not missing:
             return answer
-        left = timeout - (time.monotonic() - began)
-        answer, _ = self._call(chat, self._chat(request), read_chat, left, began)
+        answer, _ = self._call(chat, self._chat, read_chat, request, ends)
         if isinstance(answer, ModelReply):
             self._api = "chat"
         return answer
@@ -151,16 +150,17 @@ class OpenAILLM:
             return self._client
 
     def _call(
-        self, create: Callable[..., Any], parameters: dict[str, Any], read: Reader, timeout: float, began: float,
+        self, create: Callable[..., Any], arguments: Callable[[ModelRequest], dict[str, Any]], read: Reader, request: ModelRequest,
+        ends: float,
     ) -> tuple[ModelReply | ModelFailure, bool]:
         """The answer, and whether the server turned out not to have this API."""
         import openai
 
         from trading_pipeline.adapters.llm.bounded_http import LIBRARY_ERRORS, transport_failure
-        if self._key is None:
-            parameters["extra_headers"] = {"Authorization": openai.omit}
+        headers = {} if self._key is not None else {"extra_headers": {"Authorization": openai.omit}}
+        began = time.monotonic()
         try:
-            response = create(**parameters, timeout=timeout).http_response
+            response = create(**arguments(request), **headers, timeout=ends - began).http_response
         except openai.APIStatusError as error:
             said, code = _said(error.body)
             failure = status_failure(
