@@ -49,3 +49,23 @@ class Home:
     def dagster(self) -> Path:
         """DAGSTER_HOME."""
         return self.root / "dagster"
+
+    @property
+    def prompts(self) -> Path:
+        """The user's own prompts."""
+        return self.root / "prompts"
+
+    @property
+    def texts(self) -> Path:
+        """Words from outside, by symbol."""
+        return self.root / "texts"
+
+    @property
+    def prices(self) -> Path:
+        """The user's own prices of models."""
+        return self.root / "prices.toml"
+
+    @property
+    def calls(self) -> Path:
+        """A line of every call to a model, a file a day."""
+        return self.root / "logs" / "llm"

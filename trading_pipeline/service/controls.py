@@ -18,6 +18,7 @@ from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service import emergency, settlement
+from trading_pipeline.service.askable import require_askable
 from trading_pipeline.service.causes import cause_of, whole_book
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.handover import lease_name
@@ -46,7 +47,8 @@ def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:
 
 
 def check(desk: Desk, spec: StrategySpec) -> None:
-    """Refuse a strategy that could not run here: symbols or intervals that the market does not have."""
+    """Refuse a strategy that could not run here: a model that cannot be asked, symbols or intervals that the market does not have."""
+    require_askable(desk, spec)
     for symbol in spec.symbols:
         known = desk.market.intervals(symbol)
         archived = desk.archive.read(symbol, spec.interval, until=desk.now(), count=1)

@@ -40,10 +40,12 @@ class Talks:
 
 def draft(desk: Desk, cycle: Cycle, questions: Sequence[Question]) -> dict[str, Inquiry]:
     """What would be sent for each question to a model whose trigger holds, by place."""
-    wanted = [each for each in questions if isinstance(each.agent, ModelAgent) and not untriggered(each)]
+    wanted = [each for each in questions if isinstance(each.agent, ModelAgent)]
     if not wanted:
         return {}
-    return {place(each.question): each for each in inquire(desk, _models(desk), desk.ledger, cycle, wanted, budget_day())}
+    models = _models(desk)
+    wanted = [each for each in wanted if not _nobody(models, each) and not untriggered(each)]
+    return {place(each.question): each for each in inquire(desk, models, desk.ledger, cycle, wanted, budget_day())} if wanted else {}
 
 
 def begin(
@@ -63,6 +65,8 @@ def begin(
         elif (doubt := doubts.get(place(question))) is not None:
             assert isinstance(doubt.decision, Abstain)
             _skip(desk, tx, cycle, question, doubt.decision.reason, doubt.decision.detail, None, purse, tally)
+        elif nobody := _nobody(models, question):
+            _skip(desk, tx, cycle, question, "no_provider", nobody, None, purse, tally)
         elif why := untriggered(question):
             _skip(desk, tx, cycle, question, "trigger", why, None, purse, tally)
         else:
@@ -169,6 +173,13 @@ def _taken_up(desk: Desk, tx: Transaction, question: Question, earlier: tuple[Ev
         nothing = Abstain(question.symbol, "lost", "the reply was lost with the process that had asked")
         talks.answered.append(Reply(question, Answer(nothing, request.payload["provider"], request.payload["model"], ""), outcome))
     return [request, outcome]
+
+
+def _nobody(models: Models, question: Question) -> str:
+    """Why there is nobody to ask, in words: a key that was there when the strategy was created is gone."""
+    assert isinstance(question.agent, ModelAgent)
+    provider = question.agent.provider
+    return "" if provider in models.llms else f"{provider} has no key, or its program is gone: nobody is asked"
 
 
 def _skip(

@@ -1,0 +1,276 @@
+"""Models asked within a cycle: facts before and after, money, repair, loss, stops."""
+
+import json
+import time
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+
+from tests.desks import OPEN, PERSON, bars, crashing, floor, market
+from tests.model_desks import CLAUDE, GENEROUS, asking, models
+from tests.model_servers.anthropic_server import AnthropicServer
+from tests.model_servers.plumbing import Behaviour, End, Tokens, rate_limited
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.models import Mask, Sight
+from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.service import conversations, deliberation, emergency
+
+E = EventType
+
+
+def reply(action="BUY", symbol="AAPL", confidence=0.9, figures=(), **more):
+    return json.dumps({
+        "action": action, "symbol": symbol, "confidence": confidence, "rationale": "Because it rises.",
+        "figures": [{"name": name, "value": value} for name, value in figures], "limit": None, "stop": None, "targets": [], **more,
+    })
+
+
+def ran(floor_):
+    floor_.cycle()
+    return floor_
+
+
+@pytest.fixture
+def server():
+    with AnthropicServer() as server:
+        yield server
+
+
+@pytest.fixture
+def stage(tmp_path, server):
+    opened = []
+
+    def made(*specs, source=None, budget=GENEROUS, **changes):
+        opened.append(models(tmp_path, server, budget=budget))
+        changes["models"] = opened[-1]
+        return floor(tmp_path, source or market(bars("AAPL"), bars("IBM"), bars("MSFT")), OPEN, *(specs or (asking(),)), **changes)
+
+    yield made
+    for each in opened:
+        for llm in each.llms.values():
+            llm.close()
+
+
+def test_a_model_that_says_buy_buys_and_every_word_and_cent_is_kept(stage, server):
+    server.script(Behaviour(reply=reply(), tokens=Tokens(1_000, 200)))
+    floor_ = ran(stage())
+    [requested], [responded], [signal] = (floor_.events(kind) for kind in (E.LLM_REQUESTED, E.LLM_RESPONDED, E.LLM_ACTION_GENERATED))
+    assert requested.payload["prompt"] == "analyst/v1"
+    assert floor_.desk.objects.get(requested.payload["rendered"]).decode().endswith(server.asked[0].texts[-1])
+    assert responded.cause == requested.seq
+    assert signal.cause == responded.seq
+    assert responded.payload["raw"] == reply()
+    # USD 1 and 5 for a million tokens. Source: prices.toml.
+    assert Decimal(responded.payload["cost"]) == Decimal("0.002")
+    assert Decimal(requested.payload["reserved"]) > Decimal("0.002")
+    assert floor_.row("model_spend")["spent"] == Decimal("0.002")
+    assert floor_.row("model_spend")["reserved"] == 0
+    assert floor_.row("fills")["side"] == "buy"
+    assert floor_.verifies()
+
+
+def test_a_strategy_shows_the_model_its_chart_when_it_has_one(stage, server):
+    floor_ = ran(stage(asking(agent={"sight": Sight.BOTH}, chart=ChartSpec(bars=40, overlays=("sma_20",), panels=()))))
+    assert server.asked[0].images == 1
+    [rendered] = floor_.events(E.CHART_RENDERED)
+    [requested] = floor_.events(E.LLM_REQUESTED)
+    assert requested.payload["picture"] == rendered.payload["sha256"]
+    assert "Bars, oldest first" in server.asked[0].texts[-1], "the numbers go along with the picture"
+
+
+def test_a_reply_that_cannot_be_read_is_asked_for_once_more_without_its_text(stage, server):
+    tokens = Tokens(1_000, 100)
+    server.script(Behaviour(reply="I would BUY, with confidence 9000", tokens=tokens), Behaviour(reply=reply(), tokens=tokens))
+    floor_ = ran(stage())
+    first, second = (asked.texts[-1] for asked in server.asked)
+    assert second.startswith(first)
+    assert "9000" not in second
+    [responded] = floor_.events(E.LLM_RESPONDED)
+    assert responded.payload["repaired"]["flaw"] == "surrounded"
+    assert Decimal(responded.payload["cost"]) == Decimal("0.003"), "both calls are paid"
+    assert [event.payload["action"] for event in floor_.events(E.LLM_ACTION_GENERATED)] == ["buy"]
+
+
+@pytest.mark.parametrize("symbol", ["GOOG", "ＡＡＰＬ"])
+def test_a_model_that_speaks_of_another_symbol_twice_abstains(stage, server, symbol):
+    server.script(Behaviour(reply=reply(symbol=symbol)), Behaviour(reply=reply(symbol=symbol)))
+    floor_ = ran(stage())
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["wrong_symbol"]
+    assert floor_.events(E.ORDER_INTENT) == []
+    assert len(server.asked) == 2
+
+
+ENDINGS = {End.REFUSAL: "refused", End.MAX_TOKENS: "truncated", End.EMPTY: "empty", End.PAUSE: "paused"}
+
+
+@pytest.mark.parametrize(("end", "reason"), ENDINGS.items())
+def test_an_imperfect_ending_abstains_and_is_paid(stage, server, end, reason):
+    server.script(Behaviour(end=end, tokens=Tokens(1_000, 0)))
+    floor_ = ran(stage())
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == [reason]
+    assert floor_.row("model_spend")["spent"] >= Decimal("0.001")
+    assert len(server.asked) == 1, "a refusal is no flaw to repair"
+
+
+def test_a_passing_trouble_is_tried_once_more(stage, server):
+    server.script(rate_limited("0"), Behaviour(reply=reply()))
+    floor_ = ran(stage())
+    [responded] = floor_.events(E.LLM_RESPONDED)
+    assert responded.payload["calls"] == 2
+    assert floor_.events(E.LLM_ACTION_GENERATED)
+
+
+def test_two_troubles_are_an_abstention_that_cost_nothing(stage, server):
+    server.script(rate_limited("0"), rate_limited("0"))
+    floor_ = ran(stage())
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["rate_limited"]
+    assert floor_.row("model_spend")["spent"] == 0
+
+
+def test_what_may_have_been_paid_counts_as_paid(stage, server):
+    server.script(Behaviour(status=500), Behaviour(status=500))
+    floor_ = ran(stage())
+    [requested], [responded] = floor_.events(E.LLM_REQUESTED), floor_.events(E.LLM_RESPONDED)
+    assert Decimal(responded.payload["cost"]) == Decimal(requested.payload["reserved"])
+
+
+def test_the_trigger_decides_whether_anybody_is_asked(stage, server):
+    floor_ = ran(stage(asking(agent={"trigger": "close < 50"})))
+    [skipped] = floor_.events(E.LLM_SKIPPED)
+    assert skipped.payload["reason"] == "trigger"
+    assert "close 100" in skipped.payload["detail"]
+    assert server.asked == []
+
+
+def test_a_spent_budget_asks_nobody_and_says_so(stage, server):
+    floor_ = ran(stage(budget=replace(GENEROUS, per_day=Decimal("0.0001"))))
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["budget"]
+    assert server.asked == []
+
+
+def test_calls_beyond_the_hourly_rate_are_skipped(stage, server):
+    floor_ = ran(stage(asking(symbols=("AAPL", "IBM", "MSFT")), budget=replace(GENEROUS, calls_per_hour=4)))
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["rate"]
+    assert len(server.asked) == 2
+
+
+def test_several_symbols_are_asked_about_side_by_side(stage, server):
+    server.delay = 0.3
+    ran(stage(asking(symbols=("AAPL", "IBM", "MSFT"))))
+    assert server.most_at_once == 3
+
+
+def test_a_misquoted_figure_is_shown(stage, server):
+    said = reply(figures=[("close", 250.0), ("rsi_99", 3.0)])
+    server.script(Behaviour(reply=said))
+    floor_ = ran(stage(asking(mode=Mode.APPROVAL)))
+    [signal] = floor_.events(E.LLM_ACTION_GENERATED)
+    assert len(signal.payload["flags"]) == 2
+    assert "250" in signal.payload["flags"][0]
+
+
+def test_a_misquote_beyond_the_limit_abstains(stage, server):
+    server.script(Behaviour(reply=reply(figures=[("close", 103.0)])))
+    floor_ = ran(stage(asking(agent={"citation_abstain": Decimal("0.02")})))
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["misquoted"]
+
+
+def test_a_masked_symbol_is_told_under_another_name_and_the_signal_is_about_ours(stage, server):
+    server.script(Behaviour(reply=reply(symbol="ASSET", stop=95.0)))
+    floor_ = ran(stage(asking(agent={"masks": frozenset(Mask)}), source=market(bars("AAPL", price=50.0))))
+    assert "AAPL" not in server.asked[0].raw.decode()
+    [signal] = floor_.events(E.LLM_ACTION_GENERATED)
+    assert signal.payload["symbol"] == "AAPL"
+    assert Decimal(signal.payload["hints"]["stop"]) == Decimal("47.5")
+
+
+# A process that dies
+
+
+def test_a_request_whose_process_died_is_lost_paid_and_never_sent_again(stage, server):
+    floor_ = stage()
+    with crashing(conversations, "ask_all"), pytest.raises(BaseException, match="ask_all"):
+        floor_.cycle()
+    assert server.asked == []
+    after = ran(floor_.restarted())
+    assert [event.payload["reason"] for event in after.events(E.LLM_ABSTAINED)] == ["lost"]
+    assert server.asked == [], "nobody knows what became of the call"
+    [requested] = after.events(E.LLM_REQUESTED)
+    assert after.row("model_spend")["spent"] == Decimal(requested.payload["reserved"])
+    assert after.verifies()
+
+
+def test_a_reply_whose_process_died_before_it_decided_is_read_again(stage, server):
+    server.script(Behaviour(reply=reply()))
+    floor_ = stage()
+    with crashing(deliberation, "decisions"), pytest.raises(BaseException, match="decisions"):
+        floor_.cycle()
+    after = ran(floor_.restarted())
+    assert [event.payload["action"] for event in after.events(E.LLM_ACTION_GENERATED)] == ["buy"]
+    assert len(server.asked) == 1
+    assert after.verifies()
+
+
+def test_a_cycle_run_twice_at_once_asks_once_and_decides_once(stage, server):
+    floor_ = stage()
+
+    def another_run(_asked):
+        server.respond = lambda _: None
+        floor_.cycle()
+        return Behaviour(reply=reply())
+
+    server.respond = another_run
+    floor_.cycle()
+    assert len(server.asked) == 1
+    [decision] = floor_.events(E.LLM_ACTION_GENERATED, E.LLM_ABSTAINED)
+    assert decision.payload["reason"] == "lost", "the second run could not know that the first one lived"
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_DISCARDED)] == ["it was given up before it came"]
+    assert floor_.row("model_spend")["spent"] == Decimal(floor_.events(E.LLM_DISCARDED)[0].payload["cost"]), "what it cost is known now"
+    assert floor_.verifies()
+
+
+# A stop
+
+
+def test_a_reply_that_comes_after_a_stop_is_paid_and_discarded(stage, server):
+    floor_ = stage()
+
+    def stopping(_asked):
+        emergency.stop(floor_.desk, reason="enough", actor=PERSON)
+        return Behaviour(reply=reply())
+
+    server.respond = stopping
+    floor_.cycle()
+    ends = floor_.events(E.LLM_DISCARDED, E.LLM_LOST)
+    assert len(ends) == 1
+    assert floor_.events(E.LLM_ACTION_GENERATED, E.LLM_ABSTAINED, E.ORDER_INTENT) == []
+    assert floor_.row("model_spend")["reserved"] == 0
+    assert floor_.verifies()
+
+
+def test_a_stop_waits_for_no_model(stage, server):
+    floor_ = stage()
+
+    def stopping(_asked):
+        emergency.stop(floor_.desk, reason="enough", actor=PERSON)
+        return Behaviour(reply=reply(), delay=5.0)
+
+    server.respond = stopping
+    before = time.monotonic()
+    floor_.cycle()
+    assert time.monotonic() - before < 5.0, "no longer than the model would have taken"
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_LOST)] == ["given up for an emergency stop"]
+
+
+# Secrets
+
+
+def test_no_key_is_in_the_ledger_or_the_objects(stage, server, tmp_path):
+    server.script(Behaviour(status=401), Behaviour(reply=reply()))
+    floor_ = ran(stage())
+    kept = "".join(event.payload_text for event in floor_.desk.ledger.events())
+    kept += "".join(path.read_bytes().decode("latin-1") for path in (tmp_path / "objects").rglob("*") if path.is_file())
+    assert "canary" not in kept
+    assert CLAUDE in kept
