@@ -120,6 +120,22 @@ def test_a_marketable_entry_reaches_to_the_collar_and_rounds_into_it() -> None:
     assert found.entry == D("99.99")
 
 
+@pytest.mark.parametrize(
+    ("side", "price", "collar", "band", "limit"),
+    [
+        (Side.BUY, "100", "0.05", "0.01", "103.95"),  # 105 x 0.99
+        (Side.BUY, "100", "0.005", "0.01", "100.00"),  # the band is the wider: never below the price itself
+        (Side.SELL, "100", "0.05", "0.01", "95.95"),  # 95 x 1.01
+        (Side.SELL, "100", "0.005", "0.01", "100.00"),
+        (Side.SELL, "99.99", "0.05", "0", "95.00"),  # 94.9905 rounded up, into the collar
+    ],
+)
+def test_a_marketable_limit_reaches_the_collar_less_the_band_in_the_direction_that_costs(
+    side: Side, price: str, collar: str, band: str, limit: str
+) -> None:
+    assert marketable_limit(side, D(price), D(collar), D(band)) == D(limit)
+
+
 def test_an_entry_on_pullback_waits_at_the_nearer_of_sma20_and_support() -> None:
     sizing = RiskSizing(entry=Entry.PULLBACK)
     at_support = plan(sizing)
@@ -148,6 +164,11 @@ def test_an_entry_on_pullback_waits_at_the_nearer_of_sma20_and_support() -> None
         ({"sizing": RiskSizing(entry=Entry.PULLBACK), "sma20": None, "support": D(101)}, "no_pullback_level"),
         ({"sizing": RiskSizing(entry=Entry.PULLBACK), "price": D("0.0002"), "sma20": D("0.00009"), "support": None}, "no_pullback_level"),
         ({"price": D("0.0001"), "support": None, "atr": None}, "no_stop"),
+        ({"sizing": FractionSizing(D("0.10"), stop=D("0.5")), "price": D("0.0001")}, "no_stop"),
+        # little is not nothing
+        ({"equity": D("0.80")}, "below_one_share"),
+        ({"day_risk_left": D("0.80")}, "below_one_share"),
+        ({"recovering": True, "buying_power": D("105.00")}, "below_one_share"),
     ],
 )
 def test_no_entry_says_why(changes: dict[str, Any], reason: str) -> None:
@@ -170,6 +191,32 @@ def test_without_a_stop_the_whole_price_is_at_risk() -> None:
 
 def test_the_days_risk_is_a_cap_that_no_multiplier_lifts() -> None:
     assert plan(RiskSizing(exposure_multiplier=D(3)), day_risk_left=D("65.00")).quantity == 10
+
+
+def test_after_a_losing_streak_an_entry_is_half_of_what_it_would_have_been() -> None:
+    found = plan(recovering=True)
+    assert (found.quantity, found.binding) == (47, "recovery")  # half of 95, rounded down
+    assert [size.shares for size in found.sizes if size.name == "recovery"] == [47]
+    assert found.brackets == (Bracket(24, D("98.50"), D("102.25")), Bracket(23, D("98.50"), D("103.75")))
+    assert plan(recovering=True, strategy_limits=StrategyLimits(recovery_size=None)).quantity == 95
+
+
+def test_a_size_says_how_it_was_reckoned() -> None:
+    [fraction, *_] = plan(FractionSizing(D("0.10"))).sizes
+    assert fraction.because == "10.00% of $100,000.00 at $100.00"
+    [*_, recovery] = plan(recovering=True).sizes
+    assert recovery.because == "50.00% of 95 shares after a losing streak"
+
+
+def test_a_share_below_a_dollar_is_sized_like_any_other() -> None:
+    """Whether it may be bought is the rulebook's business."""
+    on_pullback = plan(RiskSizing(entry=Entry.PULLBACK), price=D("1.05"), sma20=D("0.95"), support=None, atr=None)
+    assert (on_pullback.limit_price, on_pullback.stop) == (D("0.95"), D("0.9215"))
+    assert plan(FractionSizing(D("0.10"), stop=D("0.1")), price=D("0.90")).stop == D("0.81")
+
+
+def test_a_fraction_with_a_stop_and_no_target_has_one_bracket() -> None:
+    assert plan(FractionSizing(D("0.10"), stop=D("0.02"))).brackets == (Bracket(100, D("98.00"), None),)
 
 
 def test_a_fraction_may_carry_a_stop_and_a_target() -> None:
