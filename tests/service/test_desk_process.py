@@ -4,6 +4,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -13,6 +15,8 @@ from trading_pipeline import __version__
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.risk import World
+from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import MarketDataError, ServiceError
 from trading_pipeline.service import handover
 from trading_pipeline.service.cycle import STEPS
@@ -84,6 +88,24 @@ def test_a_request_that_nobody_answered_is_found_by_the_next_desk(tmp_path):
         asking.join(20)
     assert stage.row("orders")["filled_quantity"] > 0
     assert len(stage.events(E.ORDER_SUBMITTED)) == 1
+
+
+@pytest.mark.parametrize(("jump", "state"), [(-3600, "voided"), (-4, "pending"), (4, "pending"), (3600, "expired")])
+def test_after_a_jump_of_the_machines_clock_no_approval_lives_longer_than_it_was_given(tmp_path, monkeypatch, jump, state):
+    """72, D11, fault 45: five minutes were given; nobody can tell how many are left once the clock has gone back."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL))
+    decided(stage)
+    stage = replace(stage, desk=replace(stage.desk, world=World.LIVE))
+    assert stage.row("approvals")["state"] == "pending"
+    with attended(stage) as said:
+        if jump > 0:
+            stage.go(OPEN + timedelta(seconds=jump))
+        wall = time.time
+        monkeypatch.setattr("trading_pipeline.service.desk_process.time.time", lambda: wall() + jump)
+        if abs(jump) > 5:
+            until(lambda: any(f"jumped by {jump:+}" in each for each in said), "the jump is noticed")
+        until(lambda: stage.row("approvals")["state"] == state, "its deadline is looked at anew")
+        assert sum("jumped" in each for each in said) == (abs(jump) > 5)
 
 
 def test_what_the_desk_cannot_do_is_told_to_the_run_that_asked(tmp_path, monkeypatch):

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.risk import World
 from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
 from trading_pipeline.ports import Fence
-from trading_pipeline.service import breakers, handover
+from trading_pipeline.service import approvals, breakers, handover
 from trading_pipeline.service.accounting import reconciled
 from trading_pipeline.service.adoption import adopt_orders
 from trading_pipeline.service.anchoring import anchor
@@ -28,12 +29,15 @@ from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.service.settlement import news, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
+from trading_pipeline.service.voiding import void_open
 
 TURN_SECONDS = 0.04
 SETTLE_SECONDS = 0.5
 REVIEW_SECONDS = 2.0
 RECONCILE_SECONDS = 60.0
 """Also how often the chain's head is anchored (invariant 4)."""
+JUMP_SECONDS = 5.0
+"""Between wall clock and monotonic clock, within one turn: the machine slept, or somebody set its clock (invariant 72)."""
 WAIT_SECONDS = 3600.0
 """How long it waits for a lease that another desk holds."""
 AGAIN_SECONDS = 2.0
@@ -71,6 +75,8 @@ class _Attendance:
     trouble: dict[str, str] = field(default_factory=dict)
     """What last kept it from doing so."""
     differences: list[str] | None = None
+    ahead: float | None = None
+    """How far the wall clock is ahead of the monotonic one, seconds."""
 
     def run(self, stopped: Callable[[], bool]) -> None:
         desk = self.desk
@@ -119,6 +125,7 @@ class _Attendance:
 
     def turn(self) -> None:
         """Requests at once, the rest when its time has come."""
+        self._check_clock()
         head = self.desk.ledger.head()[0]
         if head != self.seen:
             for request in handover.requests(self.desk.ledger, self.seen):
@@ -132,6 +139,22 @@ class _Attendance:
         self._now_and_then("settle", SETTLE_SECONDS, self._settled)
         self._now_and_then("review", REVIEW_SECONDS, self._review)
         self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
+
+    def _check_clock(self) -> None:
+        """After a jump of the clock every deadline is looked at anew, before anything is sent.
+
+        Where live time went back, nobody can tell how long what waits has waited, and no jump lengthens it (D11): it is void.
+        """
+        ahead = time.time() - time.monotonic()
+        jump, self.ahead = ahead - (ahead if self.ahead is None else self.ahead), ahead
+        if abs(jump) <= JUMP_SECONDS:
+            return
+        self.say(f"The clock jumped by {jump:+.0f} s: every deadline is looked at anew.")
+        if jump < 0 and self.desk.world is World.LIVE:
+            with self.desk.ledger.transaction() as tx:
+                void_open(tx, f"the machine's clock went back by {-jump:.0f} s", self.desk.now(), "desk")
+        approvals.expire(self.desk, approvals.due(self.desk).overdue)
+        self.due.clear()
 
     def _now_and_then(self, what: str, every: float, work: Callable[[], None]) -> None:
         """Do it when it is due. What fails is said once and done again at its next time: the desk goes on with everything else."""
