@@ -2,17 +2,19 @@
 
 import dagster as dg
 
-from assets import analysis, checks, decisions, market, settings, trading
+from assets import analysis, checks, decisions, evidence, market, settings, trading
 from resources.desk import desk_resource
 from sensors import approvals, bar_close, jobs, orders, retention, safety, session_close, versions, watchdog
+from sensors.evidence import evidence as evidence_sensor
+from sensors.evidence import evidence_job
 
 defs = dg.Definitions(
-    assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading]), *settings.SPECS, watchdog.WATCHED],
+    assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading, evidence]), *settings.SPECS, watchdog.WATCHED],
     asset_checks=dg.load_asset_checks_from_modules([checks, watchdog]),
-    jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, retention.retention],
+    jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, evidence_job, retention.retention],
     sensors=[
         bar_close.bar_close, approvals.approvals, orders.orders, session_close.session_close, safety.safety, safety.lost_runs,
-        versions.versions, watchdog.watchdog,
+        versions.versions, watchdog.watchdog, evidence_sensor,
     ],
     schedules=[bar_close.bar_close_by_the_minute, retention.retention_nightly],
     resources={"desk": desk_resource},

@@ -29,6 +29,8 @@ GROUPS = {
     "bars": "market", "indicators": "analysis", "charts": "analysis", "signals": "decisions", "verdicts": "trading", "orders": "trading",
     "fills": "trading", "portfolio_snapshots": "trading",
 }
+EVIDENCE = {"outcomes": "evidence", "model_report": "evidence"}
+"""After the session's close, in a run of their own."""
 SETTINGS = {"indicators": {"indicator_settings"}, "charts": {"chart_settings"}, "signals": {"agents_and_prompts"}}
 """What people decide, as assets that nothing materialises."""
 SEEN = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
@@ -50,14 +52,14 @@ def cycle_run(house, stage):
 # What is in it
 
 
-def test_the_graph_is_one_chain_in_four_groups(repository):
+def test_the_graph_is_one_chain_in_five_groups(repository):
     graph = repository.asset_graph
     nodes = {key.to_user_string(): graph.get(key) for key in graph.materializable_asset_keys}
-    assert {name: node.group_name for name, node in nodes.items()} == GROUPS
-    chain = list(GROUPS)
+    assert {name: node.group_name for name, node in nodes.items()} == GROUPS | EVIDENCE
+    chain = [*GROUPS, *EVIDENCE]
     for before, after in itertools.pairwise(chain):
         assert {key.to_user_string() for key in nodes[after].parent_keys} == {before} | SETTINGS.get(after, set())
-    assert chain == list(STEPS), "an asset for each step, in order"
+    assert list(GROUPS) == list(STEPS), "an asset for each step, in order"
 
 
 def test_every_asset_is_partitioned_by_session_and_backfilled_in_one_run(repository):
@@ -91,7 +93,7 @@ def test_checks_guard_bars_charts_and_the_ledger_and_only_insane_bars_block(repo
     checks = {key.name: key.asset_key.to_user_string() for key in graph.asset_check_keys}
     assert checks == {
         "bars_are_sane": "bars", "bars_have_no_gaps": "bars", "bars_are_fresh": "bars", "charts_are_whole": "charts",
-        "ledger_verifies": "portfolio_snapshots", "book_equals_broker": "portfolio_snapshots",
+        "ledger_verifies": "portfolio_snapshots", "book_equals_broker": "portfolio_snapshots", "outcomes_are_there": "outcomes",
         "bars_are_on_time": "watchdog", "schedules_and_sensors_tick": "watchdog", "daemons_are_alive": "watchdog",
     }
     blocking = [key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
@@ -290,11 +292,12 @@ def test_a_run_that_somebody_launches_by_hand_without_tags_cannot_trade(house, t
 
 def test_each_asset_shows_what_becomes_of_its_missed_work(repository):
     """A7."""
-    nodes = [repository.asset_graph.get(dg.AssetKey(name)) for name in GROUPS]
+    nodes = [repository.asset_graph.get(dg.AssetKey(name)) for name in GROUPS | EVIDENCE]
     shown = {node.key.to_user_string(): node.tags["when_missed"] for node in nodes}
     assert shown == {
         "bars": "refilled", "indicators": "refilled", "charts": "refilled", "signals": "skipped", "verdicts": "skipped",
         "orders": "never_late", "fills": "caught_up", "portfolio_snapshots": "as_of_now",
+        "outcomes": "caught_up", "model_report": "as_of_now",
     }
     assert all(node.metadata["when_missed"].startswith(node.tags["when_missed"] + ": ") for node in nodes)
 

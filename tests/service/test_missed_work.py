@@ -37,7 +37,7 @@ def bars_are_complete(stage: Floor, interval: Interval, symbols: tuple[str, ...]
 
 
 def test_every_step_has_a_policy_and_the_policies_are_those_of_the_product():
-    assert tuple(MISSED_WORK) == tuple(STEPS)
+    assert tuple(MISSED_WORK) == (*STEPS, "outcomes", "model_report")
     assert treated(WhenMissed.REFILLED) == ("bars", "indicators", "charts")
     assert treated(WhenMissed.SKIPPED) == ("signals", "verdicts")
     assert treated(WhenMissed.NEVER_LATE) == ("orders",)

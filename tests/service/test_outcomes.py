@@ -119,9 +119,9 @@ def test_bars_that_are_missing_are_waited_for_and_then_given_up(tmp_path):
     stage = asked(tmp_path)
     stage = stage.restarted(market=market(bars(last=date(2024, 8, 27))))
     waiting = measure(stage.go(close_of(date(2024, 9, 26))).desk, date(2024, 9, 26))
-    assert (waiting.outcomes, waiting.waiting, waiting.unmeasurable) == (0, 4, 0)
+    assert (waiting.outcomes, waiting.waiting, waiting.without_bars, waiting.unmeasurable) == (0, 0, 4, 0)
     late = measure(stage.go(close_of(date(2024, 11, 1))).desk, date(2024, 11, 1))
-    assert (late.outcomes, late.waiting, late.unmeasurable) == (0, 0, 4)
+    assert (late.outcomes, late.waiting, late.without_bars, late.unmeasurable) == (0, 0, 0, 4)
     assert measure(stage.desk).unmeasurable == 0, "what was given up is looked at no more"
 
 

@@ -50,6 +50,8 @@ MISSED_WORK: Mapping[str, MissedWork] = MappingProxyType({
     ),
     "fills": MissedWork(WhenMissed.CAUGHT_UP, "Executions that happened meanwhile are asked for and booked, each once, at their own time."),
     "portfolio_snapshots": MissedWork(WhenMissed.AS_OF_NOW, "One snapshot of what is held now; none is made up for the time between."),
+    "outcomes": MissedWork(WhenMissed.CAUGHT_UP, "Measured from closed bars, by the next close's run at the latest, and the same then."),
+    "model_report": MissedWork(WhenMissed.AS_OF_NOW, "One report on everything that is known now."),
 })
 """By asset, in the order of the chain."""
 

@@ -19,7 +19,6 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.signals import Action
 from trading_pipeline.ports import Reader
 
-_PAID = (EventType.LLM_RESPONDED, EventType.LLM_DISCARDED, EventType.LLM_LOST)
 _DECIDED = (EventType.LLM_ACTION_GENERATED, EventType.LLM_ABSTAINED)
 _Place = tuple[str, str, str]
 
@@ -101,13 +100,10 @@ class Selection:
 def judged(reader: Reader, selection: Selection | None = None) -> list[Judged]:
     """Every decision of the ledger that the selection takes, in order of time."""
     asked: dict[_Place, Mapping[str, Any]] = {}
-    paid: dict[_Place, Decimal] = {}
     outcomes: dict[str, dict[str, Outcome]] = {}
     for event in reader.events(types=(EventType.LLM_REQUESTED,)):
         asked[_place(event.payload)] = event.payload
-    for event in reader.events(types=_PAID):
-        spent = event.payload["reserved"] if event.type is EventType.LLM_LOST else event.payload["cost"]
-        paid[_place(event.payload)] = paid.get(_place(event.payload), ZERO) + Decimal(spent)
+    paid = {_place(row): row["cost"] or ZERO for row in reader.find("model_calls")}
     for event in reader.events(types=(EventType.SIGNAL_OUTCOME,)):
         data = event.payload
         outcomes.setdefault(data["action_id"], {})[data["horizon"]] = Outcome(

@@ -76,6 +76,11 @@ class Assessment:
     timeline: tuple[tuple[date, float], ...]
     """Sum of the net results up to each session, as fractions of an equal stake on each signal."""
 
+    @property
+    def title(self) -> str:
+        """The version, and which of its bars are meant."""
+        return self.version.label if self.basis is Period.ALL else f"{self.version.label} ({self.basis})"
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:

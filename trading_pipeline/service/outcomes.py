@@ -50,9 +50,13 @@ class Measured:
     outcomes: int = 0
     shadows: int = 0
     waiting: int = 0
-    """Of both: a horizon that has not ended, or whose bars are not there yet."""
+    """Of both: the horizon has not ended."""
+    without_bars: int = 0
+    """It has ended, and its bars are not there yet."""
     unmeasurable: int = 0
     """No bar between decision and horizon, or none for `GIVEN_UP`."""
+    seqs: list[int] = field(default_factory=list)
+    """The new facts."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -86,7 +90,7 @@ def measure(desk: Desk, session: date | None = None) -> Measured:
             if desk.now() - each.ends > GIVEN_UP:
                 found.unmeasurable += 1
             else:
-                found.waiting += 1
+                found.without_bars += 1
                 open_from = min(open_from, each.seq)
             continue
         first, last = _rows(table, each)
@@ -100,11 +104,11 @@ def measure(desk: Desk, session: date | None = None) -> Measured:
             found.shadows += 1
     for batch in _batches(facts):
         with desk.ledger.transaction() as tx:
-            tx.append(*batch)
+            found.seqs.extend(event.seq for event in tx.append(*batch))
     if session is not None:
         payload = {
             "session": session, "outcomes": found.outcomes, "shadows": found.shadows, "waiting": found.waiting,
-            "unmeasurable": found.unmeasurable, "resume_after": open_from - 1,
+            "without_bars": found.without_bars, "unmeasurable": found.unmeasurable, "resume_after": open_from - 1,
         }
         with desk.ledger.transaction() as tx:
             tx.append(NewEvent(EventType.OUTCOMES_MEASURED, "system", marker(session), payload, desk.now(), "evidence"))
