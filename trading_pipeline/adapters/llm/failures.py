@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from trading_pipeline.domain.models import ModelFailure, Trouble
 from trading_pipeline.domain.outside_text import one_line
+from trading_pipeline.domain.scrubbing import REMOVED, Scrubber
 from trading_pipeline.errors import SettingsError
 
 MAX_DETAIL: Final = 240
@@ -37,12 +38,15 @@ _TROUBLES: Final = {
     400: Trouble.BAD_REQUEST, 401: Trouble.UNAUTHORIZED, 402: Trouble.UNAUTHORIZED, 403: Trouble.UNAUTHORIZED, 408: Trouble.TIMEOUT,
     429: Trouble.RATE_LIMITED, 503: Trouble.OVERLOADED, 529: Trouble.OVERLOADED,
 }
-_CREDENTIAL = re.compile(
+_MAX_READ: Final = 20 * MAX_DETAIL
+"""Characters of foreign words that are looked at: far enough behind the cut that no key is cut in two, too few to cost time."""
+_LOOKS_SECRET: Final = re.compile(
     r"(?i)\b(?:bearer|basic)\s+\S+"
     r"|\b(?:sk|pk|rk|key)-[\w*.\-]{4,}"
-    r"|\S*\*{3,}\S*"  # A key that is shown in part.
+    r"|[^\s*]{0,64}\*{3,}\S{0,64}"  # A key that is shown in part.
     r"|(?<=//)[^/\s@]+@",
 )
+"""A detail loses an innocent word rather than keeps half a key, so this goes further than what is taken from logs."""
 
 
 def status_failure(
@@ -92,11 +96,8 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 def scrubbed(text: str, key: SecretStr | None) -> str:
     """Foreign words on one line of bounded length, without the key and whatever else looks like a credential."""
-    # Cut first, so that no pattern runs over megabytes; far enough behind the end that no key is cut in two.
-    text = text[: 20 * MAX_DETAIL]
-    if key is not None and (value := key.get_secret_value()):
-        text = text.replace(value, "[key]")
-    return one_line(_CREDENTIAL.sub("[credential]", text), MAX_DETAIL)
+    scrub = Scrubber(() if key is None else (key.get_secret_value(),))
+    return one_line(_LOOKS_SECRET.sub(REMOVED, scrub(text[:_MAX_READ])), MAX_DETAIL)
 
 
 def checked_key(key: SecretStr | None, name: str) -> SecretStr | None:
