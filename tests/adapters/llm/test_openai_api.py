@@ -204,8 +204,9 @@ def test_a_temperature_is_refused_before_anything_is_sent_for_a_model_that_reaso
     ("qwen3-vl:8b", True, True, True), ("llama3.3:70b", True, False, True), ("gpt-6-luna", True, True, False),
 ])
 def test_abilities(model, own, images, sampling):
-    abilities = OpenAILLM(None, "http://127.0.0.1:1/v1" if own else None).abilities(model)
-    assert (abilities.schema, abilities.images, abilities.sampling) == (True, images, sampling)
+    for base_url in ("http://127.0.0.1:1/v1",) if own else (None, "https://api.openai.com/v1/"):
+        abilities = OpenAILLM(None, base_url).abilities(model)
+        assert (abilities.schema, abilities.images, abilities.sampling) == (True, images, sampling)
 
 
 def test_a_response_that_failed_says_so_and_may_have_cost_something(llm, server):

@@ -90,8 +90,8 @@ class OpenAILLM:
         """
         self._key = checked_key(api_key, "OPENAI_API_KEY") if key_required else None
         self._key_required = key_required
-        self._own = base_url is not None
         self._base_url = checked_base_url(base_url or BASE_URL, "model.openai.base_url")
+        self._own = self._base_url.rstrip("/") != BASE_URL
         self._api = api
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
