@@ -44,7 +44,8 @@ def says(
     if isinstance(agent, ModelAgent):
         asked |= {"prompt": agent.prompt, "reserved": "0.05", "day": day.isoformat(), "request": "0" * 64}
         usage = {"input_tokens": 900, "output_tokens": 90, "cached_tokens": 0, "cache_write_tokens": 0}
-        answered |= {"calls": 1, "replayed": False, "day": day.isoformat(), "asked_model": agent.model, "ending": "complete", "usage": usage}
+        answered |= {"calls": 1, "replayed": False, "day": day.isoformat(), "asked_model": agent.model, "ending": "complete"}
+        answered |= {"usage": usage}
     with stage.desk.ledger.transaction() as tx:
         [request] = tx.append(NewEvent(E.LLM_REQUESTED, stream, f"llm.requested:{name}", asked, at, "cycle"))
         [reply] = tx.append(NewEvent(E.LLM_RESPONDED, stream, f"llm.responded:{name}", answered, at, "model:test", request.seq))
@@ -54,8 +55,8 @@ def says(
             tx.append(NewEvent(E.LLM_ABSTAINED, stream, f"llm.abstained:{name}", decided, at, "model:test", reply.seq))
             return
         decided |= {
-            "action_id": action_id(strategy, cycle.cycle_id, symbol), "action": action, "confidence": Decimal(confidence), "rationale": "so",
-            "score": None, "label": "", "bar_end": cycle.bar_end, "close": "100", "chart": None,
+            "action_id": action_id(strategy, cycle.cycle_id, symbol), "action": action, "confidence": Decimal(confidence),
+            "rationale": "so", "score": None, "label": "", "bar_end": cycle.bar_end, "close": "100", "chart": None,
         }
         tx.append(NewEvent(E.LLM_ACTION_GENERATED, stream, f"llm.action_generated:{name}", decided, at, "model:test", reply.seq))
 

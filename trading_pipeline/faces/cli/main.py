@@ -22,6 +22,7 @@ from trading_pipeline.faces.cli import (
     prompts,
     record,
     replay_session,
+    report,
     running,
     status,
     stopping,
@@ -50,6 +51,7 @@ replay_session.register(app, "Record")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
 app.add_typer(prompts.app, name="prompt", rich_help_panel="Models")
 app.add_typer(cassettes.app, name="cassette", rich_help_panel="Models")
+app.add_typer(report.app, name="report", rich_help_panel="Models")
 
 
 def _version(wanted: bool) -> None:
