@@ -103,6 +103,10 @@ state-machines: setup ## random walks through six state machines: EXAMPLES=10000
 stop-drill: setup ## the emergency stop's times, and every fault of it: N=100 orders to cancel, ONLY=61 for some faults
 	@N=$(or $(N),100) $(PYTHON) -m tests.evidence.stop_drill
 
+.PHONY: smoke-llm
+smoke-llm: setup ## one small real question to each provider with a key, after asking: ARGS="--yes --provider anthropic"
+	@$(VENV)/bin/trading try-models $(ARGS)
+
 .PHONY: evidence
 evidence: ## all of it, with its pages: hours
 	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check

@@ -27,6 +27,7 @@ from trading_pipeline.faces.cli import (
     status,
     stopping,
     strategies,
+    trying,
 )
 from trading_pipeline.faces.cli.invocation import INTERRUPTED, HomeOption, JsonOption, QuietOption
 from trading_pipeline.faces.cli.output import Output
@@ -46,6 +47,7 @@ costs.register(app, "Trading")
 stopping.register(app, "Trading")
 running.register(app, "Running")
 doctor.register(app, "Running")
+trying.register(app, "Running")
 record.register(app, "Record")
 replay_session.register(app, "Record")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
