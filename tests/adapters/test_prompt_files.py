@@ -103,7 +103,7 @@ def test_text_is_not_escaped_as_html(own):
     (PLAIN.removeprefix("---\n"), 1, "no front matter"),
     (changed("description: Says it plainly.", "description: [unclosed"), 3, "no YAML"),
     (changed("description: Says it plainly.\n", ""), 2, "the key description is missing"),
-    (changed("schema: signal", "schema: poem"), 3, "no schema 'poem'"),
+    (changed("schema: signal", "schema: poem"), 3, "no schema poem"),
     (changed("schema: signal", "schema: signal\nmodel: gpt"), 4, "the key model is unknown"),
     (changed("schema: signal", "schema: signal\npersonas: [nobody/v1]"), 4, "no persona 'nobody/v1'"),
     (changed("[symbol, bars, outside]", "[symbol, bars, outside, mood]"), 4, "no variable 'mood'"),

@@ -116,6 +116,13 @@ def test_a_field_that_stands_there_twice_is_refused_whichever_would_win(again):
     assert flaw(f"{text()[:-1]}, {again}}}") is Flaw.DUPLICATE_KEY
 
 
+def test_every_column_of_ours_can_be_cited():
+    # A length that is no whole number stands in the name as it is written.
+    assert [figure.name for figure in parse_reply(
+        text(figures=[{"name": name, "value": 1} for name in ("bbands_20_2.5_upper", "macd_hist")]), "AAPL", UNIVERSE,
+    ).figures] == ["bbands_20_2.5_upper", "macd_hist"]
+
+
 def test_a_field_twice_inside_a_figure_is_refused():
     assert flaw(text(figures="@").replace('"@"', '[{"name": "close", "name": "open", "value": 1}]')) is Flaw.DUPLICATE_KEY
 
@@ -234,7 +241,7 @@ def test_the_schema_names_exactly_the_fields_that_are_read():
     assert set(schema["properties"]) == set(GOOD) == set(schema["required"])
     assert schema["properties"]["symbol"]["enum"] == ["AAPL"]
     assert schema["additionalProperties"] is False
-    read = {field.name for field in fields(Signal)} - {"score", "label", "hints"} | {field.name for field in fields(Hints)}
+    read = {field.name for field in fields(Signal)} - {"score", "label", "hints", "flags"} | {field.name for field in fields(Hints)}
     assert read == set(GOOD)
 
 

@@ -327,9 +327,9 @@ def _front_matter(file: _File, text: str) -> _FrontMatter:
             case "missing":
                 raise _refused(file, 2, f"the key {key} is missing", rule, f"add {key}") from None
             case "enum":
-                known = ", ".join(Schema)
+                said = first["input"] if isinstance(first["input"], str) else "of that kind"
                 raise _refused(
-                    file, line, f"there is no schema {first['input']!r}", f"a schema is one of {known}", "use one of them"
+                    file, line, f"there is no schema {said}", f"a schema is one of {', '.join(Schema)}", "use one of them"
                 ) from None
         raise _refused(file, line, f"{key}: {first['msg'].lower()}", rule, f"correct {key}") from None
 

@@ -35,7 +35,7 @@ MAX_RATIONALE: Final = 1_000
 MAX_FIGURES: Final = 32
 MAX_TARGETS: Final = 4
 _SHOWN = 60
-_FIGURE_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
+_FIGURE_NAME = re.compile(r"[a-z][a-z0-9_.]{0,39}", re.ASCII)
 
 
 class Flaw(StrEnum):
