@@ -24,19 +24,23 @@ from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.ledger.late import LateLedger
 from trading_pipeline.adapters.ledger.past import PastLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
+from trading_pipeline.adapters.llm.providers import open_providers
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.adapters.market_data.splits import SplitsBySymbol, load_splits, sample_splits
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
+from trading_pipeline.adapters.prices import load_prices
+from trading_pipeline.adapters.prompt_files import PromptFiles
 from trading_pipeline.adapters.stop_files import keep_reserve
+from trading_pipeline.adapters.text_files import TextFiles
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.errors import CalendarError, SettingsError, StorageError
 from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
-from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.past_desk import Record
 from trading_pipeline.service.recovery import resume_stop
 from trading_pipeline.settings import Environment, Market, Settings, Source
@@ -104,6 +108,7 @@ def open_desk(
             anchors=AnchorFile(home.anchors),
             journal=JournalFile(home.journal),
             keep_protective_stops=settings.keep_protective_stops,
+            models=None if emergency else _models(settings, home, stack),
         )
         if not emergency:
             # A disk that is full already has no room for a reserve; what works without goes on.
@@ -111,6 +116,15 @@ def open_desk(
                 keep_reserve(home.stops)
             resume_stop(desk)
         yield desk
+
+
+def _models(settings: Settings, home: Home, stack: ExitStack) -> Models:
+    """Who can be asked, in which words, and for how much."""
+    llms = open_providers(settings, home)
+    for llm in llms.values():
+        stack.callback(llm.close)
+    prices = load_prices(home.root, settings.model.claude_code.max_cost_per_call)
+    return Models(llms, PromptFiles(home.prompts), prices, TextFiles(home.texts), settings.model.budget())
 
 
 def _at_hand(settings: Settings, database: "_Database", calendar: TradingCalendar, doubts: list[str]) -> tuple[Settings, Clock]:

@@ -7,15 +7,16 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import OPEN, PERSON, bars, crashing, floor, market
+from tests.desks import DAY, OPEN, PERSON, at, bars, crashing, floor, market
 from tests.model_desks import CLAUDE, GENEROUS, asking, models
 from tests.model_servers.anthropic_server import AnthropicServer
 from tests.model_servers.plumbing import Behaviour, End, Tokens, rate_limited
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Mask, Sight
 from trading_pipeline.domain.strategies import Mode
-from trading_pipeline.service import conversations, deliberation, emergency
+from trading_pipeline.service import controls, conversations, deliberation, emergency
 
 E = EventType
 
@@ -42,10 +43,10 @@ def server():
 def stage(tmp_path, server):
     opened = []
 
-    def made(*specs, source=None, budget=GENEROUS, **changes):
+    def made(*specs, source=None, now=OPEN, budget=GENEROUS, **changes):
         opened.append(models(tmp_path, server, budget=budget))
         changes["models"] = opened[-1]
-        return floor(tmp_path, source or market(bars("AAPL"), bars("IBM"), bars("MSFT")), OPEN, *(specs or (asking(),)), **changes)
+        return floor(tmp_path, source or market(bars("AAPL"), bars("IBM"), bars("MSFT")), now, *(specs or (asking(),)), **changes)
 
     yield made
     for each in opened:
@@ -274,3 +275,41 @@ def test_no_key_is_in_the_ledger_or_the_objects(stage, server, tmp_path):
     kept += "".join(path.read_bytes().decode("latin-1") for path in (tmp_path / "objects").rglob("*") if path.is_file())
     assert "canary" not in kept
     assert CLAUDE in kept
+
+
+# Another model than was asked
+
+
+def test_another_model_than_was_asked_is_not_believed_and_a_person_looks(stage, server):
+    """Invariant 64, fault 43."""
+    server.script(Behaviour(reply=reply(), model="claude-sonnet-9"))
+    floor_ = ran(stage())
+    [abstained] = floor_.events(E.LLM_ABSTAINED)
+    assert abstained.payload["reason"] == "other_model"
+    assert "claude-sonnet-9 answered" in abstained.payload["detail"]
+    assert floor_.row("strategies")["state"] == "paused_risk"
+    assert floor_.row("strategies")["reason"].startswith("model: ")
+
+
+def test_an_alias_that_means_another_version_now_waits_for_a_person(stage, server):
+    """Invariant 64, fault 43."""
+    alias = asking(agent={"model": "claude-haiku-4-5"}, interval=Interval.MIN5)
+    server.script(
+        *(Behaviour(reply=reply(action="HOLD"), model=f"claude-haiku-4-5-{date}") for date in (20251001, 20251001, 20261101, 20261101))
+    )
+    floor_ = stage(alias, source=market(bars("AAPL", Interval.MIN5, DAY, DAY)), now=at(9, 35))
+    for minutes in (35, 40, 45):
+        floor_.clock.advance_to(at(9, minutes))
+        floor_.cycle(Interval.MIN5)
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["other_model"]
+    assert floor_.row("strategies")["state"] == "paused_risk"
+    controls.resume(floor_.desk, "asker", actor=PERSON)
+    floor_.clock.advance_to(at(9, 50))
+    floor_.cycle(Interval.MIN5)
+    assert len(floor_.events(E.LLM_ACTION_GENERATED)) == 3, "a person has looked"
+
+
+def test_a_model_that_is_gone_waits_for_a_person(stage, server):
+    server.script(Behaviour(status=404, message=f"model: {CLAUDE}"))
+    floor_ = ran(stage())
+    assert floor_.row("strategies")["state"] == "paused_risk"

@@ -14,7 +14,7 @@ from typing import Any, Final
 from trading_pipeline.domain.citations import misquotes
 from trading_pipeline.domain.events import storable
 from trading_pipeline.domain.masking import Disguise
-from trading_pipeline.domain.models import PASSING, Ending, ModelFailure, ModelReply, ModelRequest, Usage
+from trading_pipeline.domain.models import PASSING, Ending, ModelFailure, ModelReply, ModelRequest, Provider, Usage
 from trading_pipeline.domain.replies import MAX_REPLY, PARSER_VERSION, parse_reply
 from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.strategies import ModelAgent
@@ -22,6 +22,8 @@ from trading_pipeline.ports import LLM, Answer, Question
 from trading_pipeline.service.desk import Models
 from trading_pipeline.service.inquiries import Inquiry
 
+OTHER_MODEL: Final = "other_model"
+"""The reason of an abstention that pauses its strategy for a person."""
 LONGEST_WAIT: Final = 15.0
 """Seconds between two calls, whatever the provider asks for."""
 _LOOK_SECONDS: Final = 0.25
@@ -110,6 +112,7 @@ def _answer(inquiry: Inquiry, came: ModelReply | ModelFailure, flaw: Abstain | N
     details: dict[str, Any] = {
         "asked_model": inquiry.request.model, "calls": calls.count, "usage": asdict(calls.usage), "seconds": round(calls.seconds, 3),
         "replayed": inquiry.recorded, "day": inquiry.on, "parser": PARSER_VERSION,
+        "expected_model": inquiry.expected,
     }
     if flaw is not None:
         details["repaired"] = {"flaw": flaw.reason, "detail": flaw.detail}
@@ -122,7 +125,8 @@ def _answer(inquiry: Inquiry, came: ModelReply | ModelFailure, flaw: Abstain | N
             details |= {
                 "ending": came.ending.value, "request_id": storable(came.request_id, 100), "fingerprint": storable(came.fingerprint, 100),
             }
-    decision = reading(details | {"raw": raw, "model": model}, inquiry.question, inquiry.briefing.disguise)
+    responded = details | {"raw": raw, "model": model, "symbol": inquiry.question.symbol}
+    decision = reading(responded, inquiry.question, inquiry.briefing.disguise)
     usage = calls.usage
     return Answer(
         decision, inquiry.request.provider.value, model, raw, tokens_in=usage.total_in, tokens_out=usage.output_tokens, cost=calls.cost,
@@ -139,6 +143,8 @@ def reading(responded: Mapping[str, Any], question: Question, disguise: Disguise
         return Abstain(symbol, responded["trouble"], responded.get("detail", ""))
     if responded["ending"] != Ending.COMPLETE.value:
         return Abstain(symbol, responded["ending"], f"the reply of {responded['model']} is {responded['ending']}")
+    if (other := another_model(agent, responded)) is not None:
+        return other
     parsed = parse_reply(responded["raw"], disguise.symbol, (disguise.symbol,))
     if isinstance(parsed, Abstain):
         return Abstain(symbol, parsed.reason, parsed.detail)
@@ -147,3 +153,13 @@ def reading(responded: Mapping[str, Any], question: Question, disguise: Disguise
     if agent.citation_abstain is not None and wrong.worst is not None and wrong.worst > agent.citation_abstain:
         return Abstain(symbol, "misquoted", "; ".join(wrong.words)[:500])
     return replace(signal, flags=wrong.words)
+
+
+def another_model(agent: ModelAgent, responded: Mapping[str, Any]) -> Abstain | None:
+    """The abstention for a model that is not the one asked, or no longer the version that answered last (invariant 64)."""
+    asked, answered, expected = responded["asked_model"], responded["model"], responded["expected_model"]
+    if agent.provider is not Provider.CLAUDE_CODE and not answered.startswith(asked.removesuffix("-latest")):
+        return Abstain(responded["symbol"], OTHER_MODEL, f"{answered} answered, {asked} was asked")
+    if expected is not None and answered != expected:
+        return Abstain(responded["symbol"], OTHER_MODEL, f"{asked} is {answered} now, and was {expected}")
+    return None

@@ -4,20 +4,22 @@ The request is committed before anybody is asked, the reply before anything foll
 module nothing knows who decided. A reply becomes a `Signal` or an `Abstain`; HOLD is a valid answer.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.domain.bar_quality import gap
 from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.models import Trouble
 from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.signals import Abstain
-from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
+from trading_pipeline.domain.strategies import ModelAgent, PauseReason, StrategySpec
 from trading_pipeline.ports import Answer, Question, Reader
-from trading_pipeline.service import conversations, emergency, market
+from trading_pipeline.service import controls, conversations, emergency, market
 from trading_pipeline.service.account_limits import standing
+from trading_pipeline.service.asking import OTHER_MODEL
 from trading_pipeline.service.breakers import review
 from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
@@ -57,6 +59,7 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     answerable = [question for question in asked if place(question) not in doubts]
     answers = doubts | dict(zip(map(place, answerable), desk.deciders["rules"].decide(answerable), strict=True))
     replies = conversations.carry_on(desk, cycle, talks, tally)
+    tally.notes.extend(_paused_for_models(desk, replies))
     with desk.ledger.transaction() as tx:
         if (done := completed(tx, cycle, "signals")) is not None:
             # Another run of this cycle was quicker: what it decided stands.
@@ -77,6 +80,17 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
         for event in decided:
             tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
         return tally.complete(tx, desk.now())
+
+
+def _paused_for_models(desk: Desk, replies: Sequence[Reply]) -> list[str]:
+    """A strategy whose model is another one, or gone, waits for a person (invariant 64)."""
+    said = []
+    for question, answer, _ in replies:
+        match answer.decision:
+            case Abstain(_, reason, why) if reason in (OTHER_MODEL, Trouble.NO_SUCH_MODEL.value):
+                if controls.pause_by_itself(desk, question.strategy, PauseReason.MODEL, why):
+                    said.append(f"{question.strategy} paused: {why}")
+    return said
 
 
 def _held_back(desk: Desk, reader: Reader, spec: StrategySpec) -> str:

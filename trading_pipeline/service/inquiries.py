@@ -38,6 +38,8 @@ class Inquiry:
     """Of the rendered text in the object store."""
     on: date
     """The day whose prices and budget it counts for."""
+    expected: str | None
+    """The version of the model that answered last; None where none ever did (invariant 64)."""
 
     @property
     def reserved(self) -> Decimal:
@@ -79,7 +81,13 @@ def _inquiry(desk: Desk, models: Models, reader: Reader, cycle: Cycle, question:
     recorded = models.llms[agent.provider].recorded(request)
     worst = Decimal(0) if recorded else models.prices.worst(request, on)
     kept = desk.objects.put(f"{rendered.system}\n\n{rendered.text}".encode(), ".txt")
-    return Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on)
+    return Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on, answered_last(reader, agent))
+
+
+def answered_last(reader: Reader, agent: ModelAgent) -> str | None:
+    """Which version answered the newest question to a model."""
+    rows = reader.find("model_calls", provider=agent.provider.value, model=agent.model, order_by="last_seq", descending=True, limit=20)
+    return next((row["answered_by"] for row in rows if row["answered_by"] is not None), None)
 
 
 @lru_cache(maxsize=1_024)

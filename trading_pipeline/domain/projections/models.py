@@ -82,7 +82,8 @@ def _settled(target: CallState) -> Handler:
         outcome = data.get("trouble") or data["ending"]
         calls = 0 if replayed else int(data["calls"])
         row.update(
-            cost=cost, calls=calls, replayed=replayed, outcome=outcome, answered_at=event.recorded_at, **tokens,
+            cost=cost, calls=calls, replayed=replayed, outcome=outcome,
+            answered_by=None if data.get("trouble") else data["model"], answered_at=event.recorded_at, **tokens,
         )
         spend["spent"] += cost
         spend["calls"] += calls

@@ -106,7 +106,7 @@ TABLES: dict[str, Table] = {
             {
                 "cycle": T, "strategy": T, "symbol": T, "state": T, "day": T, "provider": T, "model": T, "prompt": T, "reserved": M,
                 "cost": M, "calls": N, "input_tokens": N, "output_tokens": N, "cached_tokens": N, "cache_write_tokens": N, "replayed": F,
-                "outcome": T, "asked_at": AT, "answered_at": AT, "requested_seq": N, "last_seq": N,
+                "outcome": T, "answered_by": T, "asked_at": AT, "answered_at": AT, "requested_seq": N, "last_seq": N,
             },
         ),
         Table(

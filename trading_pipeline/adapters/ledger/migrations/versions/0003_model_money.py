@@ -29,7 +29,7 @@ def upgrade() -> None:
     op.create_table(
         "model_calls", *_key("cycle", "strategy", "symbol"), *_columns(TEXT, "state day provider model prompt"),
         *_columns(MONEY, "reserved cost"), *_columns(INTEGER, "calls input_tokens output_tokens cached_tokens cache_write_tokens"),
-        sa.Column("replayed", sa.Boolean()), *_columns(TEXT, "outcome"), *_columns(INSTANT, "asked_at answered_at"),
+        sa.Column("replayed", sa.Boolean()), *_columns(TEXT, "outcome answered_by"), *_columns(INSTANT, "asked_at answered_at"),
         *_columns(INTEGER, "requested_seq last_seq"),
     )
     for column in ("asked_at", "day", "state"):

@@ -1,0 +1,44 @@
+"""Who can be asked in a home: each provider whose key or program is there, its calls logged, its replies kept.
+
+A cassette stands around the log and the log around the provider, so that a replayed reply is no call. Nothing is connected to here, and no
+SDK imported: that costs a second, which only a run that asks somebody pays.
+"""
+
+import shutil
+from collections.abc import Iterator
+
+from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
+from trading_pipeline.adapters.llm.call_log import CallLog
+from trading_pipeline.adapters.llm.cassette import Cassette
+from trading_pipeline.adapters.llm.cassette_store import CassetteStore
+from trading_pipeline.adapters.llm.claude_code import ClaudeCodeLLM
+from trading_pipeline.adapters.llm.openai_api import OpenAILLM
+from trading_pipeline.domain.models import CassetteMode, Provider
+from trading_pipeline.domain.scrubbing import Scrubber
+from trading_pipeline.ports import LLM, Home
+from trading_pipeline.settings import Settings
+
+OF_MODELS = tuple(provider for provider in Provider if provider is not Provider.RULES)
+
+
+def open_providers(settings: Settings, home: Home) -> dict[Provider, LLM]:
+    """By name; replaying without asking needs no key and has them all.
+
+    Raises:
+        SettingsError: A key, base URL or command that cannot be one.
+    """
+    store, mode = CassetteStore(home.cassette), settings.model.cassette
+    if mode is CassetteMode.REPLAY_OR_FAIL:
+        return {provider: Cassette(store, mode, provider=provider) for provider in OF_MODELS}
+    scrub = Scrubber(key.get_secret_value() for key in (settings.anthropic_api_key, settings.openai_api_key) if key is not None)
+    return {llm.provider: Cassette(store, mode, CallLog(llm, home.calls, scrub)) for llm in _set_up(settings)}
+
+
+def _set_up(settings: Settings) -> Iterator[LLM]:
+    wanted = settings.model
+    if settings.anthropic_api_key is not None:
+        yield AnthropicLLM(settings.anthropic_api_key, wanted.anthropic.base_url)
+    if settings.openai_api_key is not None or not wanted.openai.key_required:
+        yield OpenAILLM(settings.openai_api_key, wanted.openai.base_url, wanted.openai.api, wanted.openai.key_required)
+    if shutil.which(wanted.claude_code.command[0]) is not None:
+        yield ClaudeCodeLLM(wanted.claude_code.command, wanted.claude_code.max_cost_per_call)
