@@ -107,9 +107,13 @@ stop-drill: setup ## the emergency stop's times, and every fault of it: N=100 or
 smoke-llm: setup ## one small real question to each provider with a key, after asking: ARGS="--yes --provider anthropic"
 	@$(VENV)/bin/trading try-models $(ARGS)
 
+.PHONY: budget-drill
+budget-drill: setup ## fifty threads and kill -9 against one model budget: N=1000 runs, SEED=1
+	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.budget_drill
+
 .PHONY: evidence
 evidence: ## all of it, with its pages: hours
-	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check
+	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check budget-drill
 	REPORT=1 $(MAKE) crash-sweep N=10000
 	REPORT=1 $(MAKE) days N=10000
 	$(MAKE) evidence-map

@@ -24,9 +24,10 @@ from trading_pipeline.ports import Price
 OWN: Final = "prices.toml"
 """The file of a home."""
 OVERHEAD: Final = 2_000
-"""Tokens a request has besides its words and pictures: the frame of a conversation, and what a provider adds to hold a reply to a schema.
+"""Tokens a request has besides its words and pictures: the frame of a conversation, what a provider adds to hold a reply to a schema,
+and the sentence that asks for a repair.
 
-Source: Anthropic documents up to about 800 for tool use, and OpenAI a few for each message; twice that and more is taken.
+Source: Anthropic documents up to about 800 for tool use, OpenAI a few for each message; more than twice that is taken.
 """
 SHIPPED: Final = Path(__file__).with_name("prices.toml")
 _MILLION = 6
