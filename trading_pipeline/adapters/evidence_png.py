@@ -205,7 +205,8 @@ def _plain(name: str) -> str:
     """A name as it may stand in a picture: no mathematics, no letter that the font may lack, not too long."""
     kept = "".join(letter if " " <= letter <= "~" or letter in "·–" else "?" for letter in name)
     kept = kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 3]}..."
-    return kept.replace("$", r"\$")
+    # matplotlib leaves names that begin with an underscore out of a legend, and empty ones too.
+    return f" {kept}".replace("$", r"\$") if kept[:1] in ("", "_") else kept.replace("$", r"\$")
 
 
 def _png(figure: "Figure") -> bytes:
