@@ -99,6 +99,7 @@ INDEXES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("model_calls_asked_at", "model_calls", ("asked_at",)),
     ("model_calls_day", "model_calls", ("day",)),
     ("model_calls_state", "model_calls", ("state",)),
+    ("model_calls_model_last_seq", "model_calls", ("model", "last_seq")),
 )
 for _name, _table, _columns in INDEXES:
     sa.Index(_name, *(PROJECTIONS[_table].c[column] for column in _columns))

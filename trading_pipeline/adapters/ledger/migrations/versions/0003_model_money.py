@@ -34,6 +34,7 @@ def upgrade() -> None:
     )
     for column in ("asked_at", "day", "state"):
         op.create_index(f"model_calls_{column}", "model_calls", [column])
+    op.create_index("model_calls_model_last_seq", "model_calls", ["model", "last_seq"])
     op.create_table(
         "model_spend", *_key("day", "strategy", "provider"), *_columns(MONEY, "reserved spent"),
         *_columns(INTEGER, "asked answered failed lost discarded calls replayed tokens_in tokens_out"), *_columns(TEXT, "skipped"),
