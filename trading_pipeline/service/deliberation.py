@@ -76,6 +76,9 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
         said = tally.saw(tx.append(*(responded(desk, cycle, *each) for each in heard)))
         heard = [each._replace(cause=event) for each, event in zip(heard, said, strict=True)]
         heard += [each for each in replies if stops[each.question.strategy] is None]
+        # In the order of asking, not of answering: which model was quicker must not decide who gets the money.
+        turn = {place(question): number for number, question in enumerate(considered)}
+        heard.sort(key=lambda each: turn[place(each.question)])
         decided = tally.saw(tx.append(*decisions(cycle, heard, desk.now())))
         for event in decided:
             tally.count("abstained" if event.type is EventType.LLM_ABSTAINED else event.payload["action"])
