@@ -23,15 +23,15 @@ DAYS = [session.day for session in calendar().between(date(2023, 7, 3), date(202
 """106 sessions in which decisions are taken."""
 
 
-def rising_every_fifth(symbol="AAPL"):
-    """Constant at 100, but each bar's close is 101: from the next open to any close later it is always 1 % up."""
-    return bars(symbol, first=FIRST, last=LAST, at={
-        session.open: (100.0, 101.0, 100.0, 101.0) for session in calendar().between(FIRST, LAST)
-    })
+def rising(symbol="AAPL", by=1.0):
+    """Each bar opens at 100 and closes at 101: from any open to any close later it is always 1 % up. Or as much down."""
+    close = 100.0 + by
+    prices = (100.0, max(100.0, close), min(100.0, close), close)
+    return bars(symbol, first=FIRST, last=LAST, at={session.open: prices for session in calendar().between(FIRST, LAST)})
 
 
 def stage_of(tmp_path, *tables, cutoffs=None):
-    stage = floor(tmp_path, market(*(tables or (rising_every_fifth(),))), calendar().session(DAYS[0]).open)
+    stage = floor(tmp_path, market(*(tables or (rising(),))), calendar().session(DAYS[0]).open)
     models = Models({}, None, Cutoffs(cutoffs if cutoffs is not None else {"claude-x": date(2023, 1, 1)}), None)
     return replace(stage, desk=replace(stage.desk, models=models))
 
@@ -68,14 +68,24 @@ def test_every_figure_of_a_market_that_only_rises(tmp_path):
     assert isinstance(figures.per_trade, TooFew), "no order was sized"
 
 
-def test_the_verdict_is_what_the_interval_says(tmp_path):
-    stage = stage_of(tmp_path)
+def test_the_verdict_is_what_the_intervals_say(tmp_path):
+    """One stock always rises and one always falls. Who buys the one and sells the other has skill; who buys only the one has luck."""
+    stage = stage_of(tmp_path, rising(), rising("IBM", -1.0))
     for index, day in enumerate(DAYS[:60]):
-        says(stage, day, "AAPL", "sell" if index % 6 == 0 else "buy")
-        says(stage, day, "AAPL", "buy" if index % 6 == 0 else "sell", agent=replace(CLAUDE, prompt="contrarian/v1"), strategy="contra")
-        says(stage, day, "AAPL", "buy" if index % 2 else "sell", agent=replace(CLAUDE, prompt="coin/v1"), strategy="coin")
-    verdicts = {each.version.prompt: each.verdict for each in measured(stage).assessments}
-    assert verdicts == {"analyst/v1": Verdict.SKILL, "contrarian/v1": Verdict.LOSES, "coin/v1": Verdict.NO_SKILL}
+        odd, wrong = index % 2 == 1, index % 6 == 0
+        for name, aapl, ibm in (
+            ("knows", "sell" if wrong else "buy", "sell"), ("contrary", "buy" if wrong else "sell", "buy"),
+            ("coin", "buy" if odd else "sell", "sell" if odd else "buy"), ("bull", "buy", None),
+        ):
+            says(stage, day, "AAPL", aapl, agent=replace(CLAUDE, prompt=f"{name}/v1"), strategy=name)
+            if ibm is not None:
+                says(stage, day, "IBM", ibm, agent=replace(CLAUDE, prompt=f"{name}/v1"), strategy=name)
+    found = {each.version.prompt: each for each in measured(stage).assessments}
+    assert {name: each.verdict for name, each in found.items()} == {
+        "knows/v1": Verdict.SKILL, "contrary/v1": Verdict.LOSES, "coin/v1": Verdict.NO_SKILL, "bull/v1": Verdict.NO_SKILL,
+    }
+    assert found["bull/v1"].periods[Period.AFTER].per_usd.low > 0
+    assert found["bull/v1"].reason.endswith("it may be the market's rise and not its judgement")
 
 
 @pytest.mark.parametrize(("cutoff", "told"), [
@@ -153,7 +163,7 @@ def test_masking_is_compared_over_all_bars_those_it_may_remember_included(tmp_pa
 
 
 def test_a_selection_narrows_models_and_keeps_the_rules_to_compare_with(tmp_path):
-    stage = stage_of(tmp_path, rising_every_fifth(), rising_every_fifth("IBM"))
+    stage = stage_of(tmp_path, rising(), rising("IBM"))
     for day in DAYS[:35]:
         for symbol in ("AAPL", "IBM"):
             says(stage, day, symbol, "buy")
@@ -177,7 +187,7 @@ def test_a_report_is_json_through_and_through(tmp_path):
     for day in DAYS[:35]:
         says(stage, day, "AAPL", "buy")
     text = json.dumps(as_json(measured(stage)), allow_nan=False)
-    assert json.loads(text)["assessments"][0]["verdict"] == "SKILL SHOWN"
+    assert json.loads(text)["assessments"][0]["verdict"] == "NO SKILL SHOWN"
 
 
 def test_no_outcome_looks_ahead_whatever_the_market(tmp_path):
@@ -185,7 +195,7 @@ def test_no_outcome_looks_ahead_whatever_the_market(tmp_path):
     few, many = tmp_path / "few", tmp_path / "many"
     reports = []
     for folder, last in ((few, DAYS[50]), (many, LAST)):
-        table = rising_every_fifth()
+        table = rising()
         stage = stage_of(folder, table.until(calendar().session(last).close))
         for day in DAYS[:50]:
             says(stage, day, "AAPL", "buy")

@@ -120,18 +120,18 @@ def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]]) -> bytes:
     figure = _figure(8.0, 4.5 + 0.22 * len(shown))
     axes = figure.add_subplot()
     axes.axhline(0, color=INK, linewidth=1)
-    first = min((line[0][0] for line in shown.values() if line), default=None)
     for number, (name, line) in enumerate(shown.items()):
         color = LINES[number]
-        known = [(first - timedelta(days=1), 0.0), *line] if first is not None and line else []
+        known = [(line[0][0] - timedelta(days=1), 0.0), *line] if line else []
         at = [_day_number(day) for day, _ in known]
         axes.step(at, [total for _, total in known], where="post", color=color, linewidth=2, label=_plain(name))
         if known:
             total = known[-1][1]
             axes.plot(at[-1:], [total], marker="o", markersize=6, color=color)
-            axes.annotate(f"{total:+.1%}", (at[-1], total), (7, 0), textcoords="offset points", va="center", fontsize=10, color=color)
+            told = f"{total:+.1%}" if abs(total) < 1 else f"{total:+,.0%}"
+            axes.annotate(told, (at[-1], total), (7, 0), textcoords="offset points", va="center", fontsize=10, color=color)
     _dress(axes, "sum of results after costs")
-    if first is not None:
+    if any(shown.values()):
         import matplotlib.dates as dates
 
         axes.xaxis_date()

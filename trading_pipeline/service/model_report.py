@@ -15,7 +15,7 @@ from math import fsum
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.judgement import FEWEST, Bin, Calibrated, calibration, mean_over_sessions, reliability_curve
+from trading_pipeline.domain.judgement import FEWEST, Bin, Calibrated, Estimate, calibration, mean_over_sessions, reliability_curve
 from trading_pipeline.domain.models import Provider
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.signals import Action
@@ -169,7 +169,7 @@ def _assess(version: Version, decisions: Sequence[Judged], cutoff: date | None, 
     parts = _by_period(version, decisions, cutoff)
     basis, counted = next(iter(parts.items()))
     periods = {name: figures_of(part, cost) for name, part in parts.items()}
-    verdict, reason = _verdict(version, cutoff, basis, periods[basis])
+    verdict, reason = _verdict(version, cutoff, basis, periods[basis], _over_buying(version, counted, basis, cost))
     forecasts, hits = forecasts_of(counted, HEADLINE, cost)
     symbols = {name: figures_of(part, cost) for name, part in by(counted, lambda each: each.symbol).items()}
     horizons = {horizon: (hit_rate_of(counted, horizon, cost), result_of(counted, horizon, cost)) for horizon in HORIZONS}
@@ -179,7 +179,10 @@ def _assess(version: Version, decisions: Sequence[Judged], cutoff: date | None, 
     )
 
 
-def _verdict(version: Version, cutoff: date | None, basis: Period, figures: Figures) -> tuple[Verdict, str]:
+def _verdict(
+    version: Version, cutoff: date | None, basis: Period, figures: Figures, over_buying: Comparison | None,
+) -> tuple[Verdict, str]:
+    """Skill has to earn its costs and to beat buying at every bar: in a market that rises, anybody who buys is right."""
     if basis is Period.UNKNOWN:
         return Verdict.NOT_VALIDATED, "the end of its training is not known, so it may remember every one of these bars"
     if basis is Period.BEFORE:
@@ -190,10 +193,18 @@ def _verdict(version: Version, cutoff: date | None, basis: Period, figures: Figu
         return Verdict.NOT_VALIDATED, f"{made.text} of its signals have an outcome{where}"
     if made.low is None or made.high is None:
         return Verdict.NOT_VALIDATED, f"its {made.n} signals lie in one session"
-    told = f"{made.value:+.2%} a signal after costs (95 %: {made.low:+.2%} to {made.high:+.2%}, n = {made.n})"
-    if made.low > 0:
-        return Verdict.SKILL, told
-    return (Verdict.LOSES, told) if made.high < 0 else (Verdict.NO_SKILL, f"{told}: it may as well be luck")
+    told = f"{made.value:+.2%} a signal after costs ({_reach(made)}, n = {made.n})"
+    if made.low <= 0:
+        return (Verdict.LOSES, told) if made.high < 0 else (Verdict.NO_SKILL, f"{told}: it may as well be luck")
+    more = None if over_buying is None else over_buying.difference
+    if not isinstance(more, Estimate) or more.low is None:
+        return Verdict.NO_SKILL, f"{told}, with too few bars to tell it from buying at every bar"
+    told = f"{told}; over buying at every bar {more.value:+.2%} a decision ({_reach(more)})"
+    return (Verdict.SKILL, told) if more.low > 0 else (Verdict.NO_SKILL, f"{told}: it may be the market's rise and not its judgement")
+
+
+def _reach(found: Estimate) -> str:
+    return f"95 %: {found.low:+.2%} to {found.high:+.2%}"
 
 
 def _timeline(decisions: Sequence[Judged], cost: float) -> Iterable[tuple[date, float]]:
@@ -221,12 +232,17 @@ def _comparisons(
                 yield from _pair(what, one, other, everything, theirs, Period.ALL, cost)
             elif what:
                 yield from _pair(what, one, other, counted, theirs, period, cost)
-        buying = [
-            (each, worth, outcome.moved - cost, each.action is Action.BUY)
-            for each in counted if (outcome := each.outcomes.get(HEADLINE)) and (worth := _worth(each, cost)) is not None
-        ]
-        if buying:
-            yield _compared("always buying", one.label, "BUY at every bar", period, buying)
+        buying = _over_buying(one, counted, period, cost)
+        if buying is not None:
+            yield buying
+
+
+def _over_buying(version: Version, counted: Iterable[Judged], period: Period, cost: float) -> Comparison | None:
+    paired = [
+        (each, worth, outcome.moved - cost, each.action is Action.BUY)
+        for each in counted if (outcome := each.outcomes.get(HEADLINE)) and (worth := _worth(each, cost)) is not None
+    ]
+    return _compared("always buying", version.label, "BUY at every bar", period, paired) if paired else None
 
 
 def _kind(one: Version, other: Version) -> str:
