@@ -95,6 +95,7 @@ def show(call: Invocation, name: NameArgument) -> None:
             "order": money(spec.limits.max_order_value), "position": money(spec.limits.max_position_value),
             "day's loss": money(spec.limits.max_day_loss),
             "day's risk": "off" if spec.limits.max_day_risk is None else f"{money(spec.limits.max_day_risk)}, stops included",
+            "model's cost": "off" if spec.limits.max_day_model_cost is None else f"{money(spec.limits.max_day_model_cost)} a day",
             "orders an hour": spec.limits.max_orders_per_hour,
             "price collar": f"{_share(spec.limits.price_collar)} of the price", **_discipline(spec.limits),
         })
