@@ -113,7 +113,7 @@ def test_nobody_else_can_read_it(tmp_path):
 
 
 def test_no_secret_gets_into_it_from_anywhere(tmp_path):
-    """invariant 9, fault 72: in prompt, system, schema, reply, names and detail, known by value or by form."""
+    """9, fault 72: in prompt, system, schema, reply, names and detail, known by value or by form."""
     known = "account-77-U1234567"
     canaries = (CANARY, known, "hunter2")
     text = f"{CANARY} {known} postgresql://a:hunter2@db/x"

@@ -130,7 +130,7 @@ class TestWhatItIsStartedWith:
         assert not Path(call["cwd"]).parent.exists()
 
     def test_its_environment_has_its_own_credentials_and_nobody_elses(self, llm, stand_in, question):
-        """invariant 79: no address of a database, no secret of a broker, no other provider's key, nothing that changes the program."""
+        """T16: no address of a database, no secret of a broker, no other provider's key, nothing that changes the program."""
         llm.ask(question, 10)
         (call,) = stand_in.calls
         environment = call["environment"]
@@ -149,7 +149,7 @@ class TestWhatItIsStartedWith:
 
     @pytest.mark.parametrize("mention", ["@{}", 'see @"{}" now', "news:\n@{}\n"])
     def test_outside_text_cannot_have_a_file_read(self, llm, stand_in, tmp_path, mention):
-        """T1, invariant 62: `@path` puts a file into the prompt of the real program, with every tool off."""
+        """T1, 62: `@path` puts a file into the prompt of the real program, with every tool off."""
         secret = tmp_path / "credentials.json"
         secret.write_text(CANARY)
         llm.ask(a_request(Provider.CLAUDE_CODE, MODEL, text=mention.format(secret)), 10)
