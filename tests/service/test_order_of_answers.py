@@ -15,8 +15,11 @@ def test_who_answers_first_does_not_decide_who_comes_first(tmp_path):
         server.respond = lambda asked: Behaviour(delay=slow[asked.symbol])
         spec = replace(asking(), symbols=("MSFT", "AAPL", "IBM"))
         source = market(bars("AAPL"), bars("IBM"), bars("MSFT"))
-        done = floor(tmp_path, source, OPEN, spec, models=models(tmp_path, server))
+        asked = models(tmp_path, server)
+        done = floor(tmp_path, source, OPEN, spec, models=asked)
         done.cycle()
+        for llm in asked.llms.values():
+            llm.close()
     answered = [event.payload["symbol"] for event in done.events(EventType.LLM_RESPONDED)]
     decided = [event.payload["symbol"] for event in done.events(EventType.LLM_ACTION_GENERATED, EventType.LLM_ABSTAINED)]
     assert answered == ["IBM", "AAPL", "MSFT"]
