@@ -75,6 +75,30 @@ def _indicators(data: Mapping[str, Any]) -> str:
     return f"{data['symbol']} over {data['bars']} bars: {_bounded(values)}"
 
 
+def _asked(data: Mapping[str, Any]) -> str:
+    if "request" not in data:
+        return f"{data['strategy']} asks {data['provider']} about {data['symbol']}"
+    seen = " and its chart" if data["picture"] else ""
+    words = f"prompt {data['prompt']} as {data['rendered'][:12]}{seen}, at most {_cost(data['reserved'])}"
+    return f"{data['strategy']} asks {data['model']} of {data['provider']} about {data['symbol']}: {words}"
+
+
+def _answered(data: Mapping[str, Any]) -> str:
+    if "calls" not in data:
+        return "nobody was asked" if data["provider"] == "none" else f"the {data['model']} answered, without a model and its cost"
+    who = f"{data['model']} of {data['provider']}"
+    if data.get("trouble"):
+        return f"{who} gave no answer: {data['trouble']}, {_cost(data['cost'])}"
+    how = ", from the cassette" if data["replayed"] else f" in {data['seconds']:.1f} s"
+    return f"{who} answered{how}, {data['tokens_in']:,} tokens in and {data['tokens_out']:,} out, {_cost(data['cost'])}"
+
+
+def _cost(text: str) -> str:
+    """Cents and their fractions: one call costs little."""
+    amount = Decimal(text)
+    return usd(amount) if amount == 0 or amount >= 1 else f"${amount:.4f}"
+
+
 def _signal(data: Mapping[str, Any]) -> str:
     label = f" ({data['label']})" if data.get("label") else ""
     return f"{data['action'].upper()} {data['symbol']}{label}, confidence {Decimal(data['confidence']):.2f}: {_bounded(data['rationale'])}"
@@ -128,10 +152,11 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.BAR_RECEIVED: _bar,
     EventType.INDICATORS_COMPUTED: _indicators,
     EventType.CHART_RENDERED: lambda data: f"{data['symbol']} chart {data['sha256'][:12]}",
-    EventType.LLM_REQUESTED: lambda data: f"{data['strategy']} asks {data['provider']} about {data['symbol']}",
-    EventType.LLM_RESPONDED: lambda data: (
-        f"{data['provider']} answered, {data['tokens_in'] + data['tokens_out']} tokens, {_money(data['cost'])}"
-    ),
+    EventType.LLM_REQUESTED: _asked,
+    EventType.LLM_RESPONDED: _answered,
+    EventType.LLM_DISCARDED: lambda data: f"{_answered(data)}; discarded: {data['reason']}",
+    EventType.LLM_SKIPPED: lambda data: f"{data['model']} is not asked about {data['symbol']}: {data['detail'] or data['reason']}",
+    EventType.LLM_LOST: lambda data: f"no reply about {data['symbol']}: {data['reason']}; {_cost(data['reserved'])} count as spent",
     EventType.LLM_ACTION_GENERATED: _signal,
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
     EventType.SIGNAL_OUTCOME: _outcome,

@@ -276,6 +276,10 @@ def requested_payload(
     }
 
 
+_SAID_BY_MODELS = ("hints", "flags")
+"""What a person is shown of a model's reply besides: prices it would like, figures it got wrong (invariant 61)."""
+
+
 def proposal(spec: StrategySpec, intent: OrderIntent, judgement: Judgement, signal: Mapping[str, Any]) -> dict[str, Any]:
     """What a person is shown, and what the approval's hash covers (invariant 45). JSON values only."""
     return {
@@ -286,7 +290,7 @@ def proposal(spec: StrategySpec, intent: OrderIntent, judgement: Judgement, sign
         "estimated_value": format(to_cents(intent.quantity * intent.reference), "f"),
         "brackets": [encode(bracket) for bracket in intent.brackets], "confidence": signal.get("confidence"),
         "rationale": signal.get("rationale", ""), "label": signal.get("label", ""), "chart": signal.get("chart"),
-        "verdicts": judgement.as_json(),
+        "verdicts": judgement.as_json(), **{name: signal[name] for name in _SAID_BY_MODELS if name in signal},
     }
 
 

@@ -174,6 +174,8 @@ def _show(call: Invocation, desk: "Desk", row: dict[str, Any], *, all_checks: bo
         "protection": "; ".join(_bracket(each) for each in shown["brackets"]) or None,
         "worst loss": _worst_loss(shown),
         "model text": Text(f"{label}confidence {_confidence(shown)}: “{plain(shown['rationale'])}”", "italic"),
+        "figures": Text("; ".join(map(plain, shown["flags"])), "yellow") if shown.get("flags") else None,
+        "model would like": _hints(shown.get("hints")),
         "bar closed": f"{new_york(shown['bar_end'])} New York",
         "risk checks": f"{_passed(shown['verdicts'])}; limits version {shown['limits_version']}",
         "to decide": f"{duration(_left(row))}{of} left, until {new_york(row['expires_at'], date=False)}",
@@ -193,6 +195,15 @@ def _show(call: Invocation, desk: "Desk", row: dict[str, Any], *, all_checks: bo
                 for v in verdicts
             ],
         )
+
+
+def _hints(hints: dict[str, Any] | None) -> str | None:
+    """Prices the model named, which nothing is sent by."""
+    if hints is None:
+        return None
+    named = [f"{name} {price(hints[name])}" for name in ("limit", "stop") if hints[name] is not None]
+    named += [f"targets {', '.join(price(target) for target in hints['targets'])}"] if hints["targets"] else []
+    return f"{', '.join(named)}; not what is sent"
 
 
 def _matters(verdict: dict[str, Any]) -> bool:
