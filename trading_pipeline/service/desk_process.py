@@ -26,13 +26,15 @@ from trading_pipeline.service.late_orders import cancel_what_is_over
 from trading_pipeline.service.protection import is_exposed, protect
 from trading_pipeline.service.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.settlement import news, settle, settled_mismatches
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, news, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.verification import verify_newest
 from trading_pipeline.service.voiding import void_open
 
 TURN_SECONDS = 0.04
 SETTLE_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+"""The same while no order is open at the broker: what others do in the account, and what it restates, is in no hurry."""
 REVIEW_SECONDS = 2.0
 RECONCILE_SECONDS = 60.0
 """Also how often the chain's head is anchored (invariant 4)."""
@@ -129,6 +131,7 @@ class _Attendance:
         head = self.desk.ledger.head()[0]
         if head != self.seen:
             for request in handover.requests(self.desk.ledger, self.seen):
+                self.due.pop("settle", None)
                 try:
                     place(self.desk, self.fence, request.cycle)
                 except (Fenced, LedgerError):
@@ -196,6 +199,8 @@ class _Attendance:
         withdrawn(self.desk, tally)
         if is_exposed(self.desk):
             protect(self.desk, self.fence, tally)
+        if not self.desk.ledger.find("orders", state=OPEN_AT_BROKER, limit=1):
+            self.due["settle"] = time.monotonic() + IDLE_SECONDS
         for note in tally.notes:
             self.say(note)
 

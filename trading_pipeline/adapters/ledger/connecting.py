@@ -22,11 +22,14 @@ SESSION = {
 DRIVER = "postgresql+psycopg2"
 
 
-def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None, *, pooled: bool = True) -> sa.Engine:
+def engine_for(
+    url: sa.URL | str, revive: Callable[[], object] | None = None, *, pooled: bool = True, reading: bool = False,
+) -> sa.Engine:
     """An engine on a PostgreSQL URL; `postgresql://` is read as psycopg2.
 
     Args:
         pooled: False makes a new connection each time, in autocommit, and closes it after use.
+        reading: Pooled and in autocommit from the start: switching it on and off costs a read as much as its query.
         revive: Called once when the server does not answer, before trying again.
 
     Raises:
@@ -41,7 +44,7 @@ def engine_for(url: sa.URL | str, revive: Callable[[], object] | None = None, *,
     if parsed.drivername != DRIVER:
         raise _refused(parsed.drivername)
     pool: dict[str, Any] = (
-        {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "READ COMMITTED"}
+        {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "AUTOCOMMIT" if reading else "READ COMMITTED"}
         if pooled else {"poolclass": sa.NullPool, "isolation_level": "AUTOCOMMIT"}
     )
     engine = sa.create_engine(

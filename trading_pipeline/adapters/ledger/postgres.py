@@ -45,10 +45,10 @@ def prepare_database(owner_url: sa.URL | str, app_role: str = "trading_app") -> 
 class PostgresLedger:
     """A `Ledger` in a PostgreSQL database; make one with `open` or `for_home`."""
 
-    def __init__(self, engine: sa.Engine, leases: sa.Engine, environment: str, clock_wall: WallClock) -> None:
+    def __init__(self, engine: sa.Engine, reading: sa.Engine, leases: sa.Engine, environment: str, clock_wall: WallClock) -> None:
         self._engine = engine
+        self._reading = reading
         self._leases = leases
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._environment = environment
         self._clock_wall = clock_wall
         self._known: Known | None = None
@@ -74,7 +74,7 @@ class PostgresLedger:
         """
         opening = opened_event(environment, opened_at or clock_wall())
         engine = engine_for(url, revive)
-        ledger = cls(engine, engine_for(url, revive, pooled=False), environment, clock_wall)
+        ledger = cls(engine, engine_for(url, revive, reading=True), engine_for(url, revive, pooled=False), environment, clock_wall)
         with ExitStack() as refused:
             refused.callback(ledger.close)
             ledger._read(_check_database)
@@ -218,8 +218,8 @@ class PostgresLedger:
 
     def close(self) -> None:
         """Let go of connections; the server goes on."""
-        self._engine.dispose()
-        self._leases.dispose()
+        for engine in (self._engine, self._reading, self._leases):
+            engine.dispose()
 
     # Reading
 
@@ -282,9 +282,22 @@ class PostgresLedger:
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order, as of one instant."""
         table_named(table)
-        self.head()  # Replaces connections that died while idle: a stream once begun cannot be begun again.
-        with translating(), self._engine.connect() as connection:
+        with translating(), self._connected() as connection:
             yield from queries.all_rows(connection, table)
+
+    def _connected(self) -> sa.Connection:
+        """A connection that did not die while it was idle: a stream once begun cannot be begun again."""
+        for last in (False, True):
+            connection = self._engine.connect()
+            try:
+                connection.execute(queries.READ_HEAD)
+                connection.rollback()
+                return connection
+            except BaseException as error:
+                connection.close()
+                if last or not _is_disconnect(error):
+                    raise
+        raise AssertionError("unreachable")
 
 
 def _is_disconnect(error: BaseException) -> bool:
