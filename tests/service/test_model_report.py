@@ -7,10 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import bars, calendar, floor, market, samples, strategy
+from tests.desks import PERSON, bars, calendar, floor, market, samples, strategy
 from tests.service.forecasts import CLAUDE, Cutoffs, instant, says, shown
 from trading_pipeline.domain.models import Mask, Sight
-from trading_pipeline.domain.strategies import AnalyzerAgent
+from trading_pipeline.domain.strategies import AnalyzerAgent, Mode
+from trading_pipeline.service import approvals
 from trading_pipeline.service.desk import Models
 from trading_pipeline.service.figures import TooFew
 from trading_pipeline.service.judged import Selection, judged
@@ -229,3 +230,21 @@ def test_the_rules_agent_on_real_bars_from_signals_to_the_report(tmp_path):
     assert first.outcomes["1_bar"].moved == pytest.approx(table.close[0] / table.open[0] - 1, abs=1e-4)
     assert stage.verifies()
     assert as_json(model_report(stage.desk)) == as_json(report)
+
+
+def test_what_was_never_sent_is_counted_with_the_decisions_it_came_of(tmp_path):
+    """Two proposals rejected, of AAPL that always rises and of IBM that always falls: saying no cost the one and saved the other."""
+    stage = floor(
+        tmp_path, market(rising(), rising("IBM", -1.0)), calendar().session(DAYS[0]).open + timedelta(seconds=5),
+        strategy("asks", symbols=("AAPL", "IBM"), mode=Mode.APPROVAL),
+    )
+    stage.cycle()
+    for row in stage.rows("approvals"):
+        approvals.reject(stage.desk, row["action_id"], actor=PERSON, reason="no")
+    measure(stage.go(instant(LAST, stage)).desk)
+    worth = {symbol: model_report(stage.desk, Selection(symbol=symbol)).approvals_worth for symbol in ("AAPL", "IBM")}
+    both = model_report(stage.desk)
+    assert worth["AAPL"] < 0 < worth["IBM"]
+    assert both.approvals_worth == sum(worth.values())
+    assert [(each.state, each.n, each.filled) for each in both.unsent] == [("rejected", 2, 2)]
+    assert model_report(stage.desk, Selection(model="claude-x")).unsent == ()

@@ -75,6 +75,8 @@ class Judged:
     """Whether an order was sent for it."""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     """By horizon, those that are known."""
+    action_id: str = ""
+    """Empty where it abstained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +126,7 @@ def judged(reader: Reader, selection: Selection | None = None) -> list[Judged]:
             version_of(request), data["strategy"], data["symbol"], Interval(data["cycle"].partition("@")[0]), instant_from(bar_end),
             date.fromisoformat(data["session"]), Action(data["action"]) if signal else None,
             float(data["confidence"]) if signal else 0.0, paid.get(_place(data), ZERO), None if row is None else _staked(row["intent"]),
-            row is not None and row["state"] == ActionState.CONSUMED.value, outcomes.get(name, {}),
+            row is not None and row["state"] == ActionState.CONSUMED.value, outcomes.get(name, {}), name,
         )
         if selection is None or selection.takes(decision):
             found.append(decision)

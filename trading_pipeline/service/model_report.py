@@ -5,7 +5,7 @@ counted apart: it may remember what came next, so they prove nothing, and where 
 with too few cases is not shown. Every comparison is over the same bars. Nothing here changes a confidence or a limit.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -138,10 +138,11 @@ def model_report(desk: Desk, selection: Selection | None = None) -> ModelReport:
     decisions, cost = judged(desk.ledger, selection), float(desk.costs.round_trip)
     versions = by(decisions, lambda each: each.version)
     named = any((selection.provider, selection.model, selection.prompt))
-    shown = [name for name in versions if not (named and name.rules)] if any(not name.rules for name in versions) else list(versions)
+    shown = [name for name in versions if not (named and name.rules)]
     cutoffs = {name: _cutoff(desk, name) for name in versions}
     assessed = tuple(_assess(name, versions[name], cutoffs[name], cost) for name in shown)
-    compared, unsent = tuple(_comparisons(versions, cutoffs, cost)), tuple(_unsent(desk, selection))
+    actions = {each.action_id for name in shown for each in versions[name]}
+    compared, unsent = tuple(_comparisons(versions, cutoffs, cost)), tuple(_unsent(desk, actions))
     return ModelReport(desk.now(), HEADLINE, desk.costs.round_trip, FEWEST, assessed, compared, unsent)
 
 
@@ -296,11 +297,10 @@ def _worth(decision: Judged, cost: float) -> float | None:
     return 0.0 if decision.action is Action.HOLD else net(decision, HEADLINE, cost)
 
 
-def _unsent(desk: Desk, selection: Selection) -> Iterable[Unsent]:
+def _unsent(desk: Desk, actions: Collection[str]) -> Iterable[Unsent]:
     found: dict[str, list[tuple[bool, Decimal]]] = {}
     for event in desk.ledger.events(types=(EventType.SHADOW_CLOSED,)):
-        data = event.payload
-        if selection.symbol in (None, data["symbol"]) and (selection.since is None or event.at.date() >= selection.since):
-            found.setdefault(data["state"], []).append((bool(data["fills"]), Decimal(data["result"])))
+        if event.payload["action_id"] in actions:
+            found.setdefault(event.payload["state"], []).append((bool(event.payload["fills"]), Decimal(event.payload["result"])))
     for state, trades in sorted(found.items()):
         yield Unsent(state, len(trades), sum(filled for filled, _ in trades), sum((result for _, result in trades), ZERO))

@@ -34,7 +34,9 @@ _SPARE = {
     "DECISIONS": 2, "RESOLUTION": 3, "RELIABILITY": 2, "SAME ACTION": 3, "FIRST MADE": 2, "SECOND MADE": 2,
 }
 """What a narrow terminal does without, the highest first."""
-_WRAPPED = ("VERSION", "FIRST", "SECOND", "WHY", "HOW IT ENDED")
+_WRAPPED = (
+    "VERSION", "FIRST", "SECOND", "BARS", "RIGHT", "RESULT A SIGNAL", "RESULT A TRADE", "ABSTAINED", "DIFFERENCE", "HOW IT ENDED",
+)
 
 
 @command(app, "model")
@@ -79,7 +81,7 @@ def _report(call: Invocation, desk: "Desk", selection: "Selection") -> "ModelRep
         call.output.note(f"Measured {counted(found.outcomes, 'new outcome')}.")
     for note in found.notes[:3]:
         call.output.note(note, style="yellow")
-    if not report.assessments and (asked := model_report(desk).assessments) and not report.unsent:
+    if not report.assessments and (asked := model_report(desk).assessments):
         known = sorted({each.version.label for each in asked})
         raise UnknownName(
             "No decision fits these options.", value="", rule="a report is about decisions that were taken",
