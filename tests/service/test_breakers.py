@@ -12,6 +12,7 @@ from tests.model_facts import skipped
 from tests.service.minutes import MINUTES, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import Call, Empty, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
@@ -422,7 +423,12 @@ def unpaid(stage, day, saved="3.00", reason="budget"):
 
 
 def spending(tmp_path, per_day="5", **limits):
-    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES | {"agent": ANALYST}, limits=StrategyLimits(**limits)))
+    """A running strategy that a model decides for; nobody looks whether that model could be asked."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    spec = strategy(**MINUTES, agent=ANALYST, limits=StrategyLimits(**limits))
+    payload = {"strategy": "buyer", "spec": encode(spec)}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(E.STRATEGY_REVISED, "strategy:buyer", "revised:buyer", payload, stage.desk.now(), PERSON))
     stage.desk = with_budget(stage.desk, per_day)
     return stage
 
