@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.domain.market_tables import wandering
-from trading_pipeline.adapters.prompt_files import MAX_FILE, SHIPPED, PromptFiles
+from trading_pipeline.adapters.prompt_files import SHIPPED, PromptFiles
+from trading_pipeline.adapters.prompt_text import MAX_FILE
 from trading_pipeline.domain import analyzer
 from trading_pipeline.domain.expressions import evaluate, indicators_of, parse
 from trading_pipeline.domain.indicators import compute, price_columns
@@ -126,6 +127,17 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(own, text, line, said):
     assert said in error.message
 
 
+@pytest.mark.parametrize("text", [
+    changed("Says it plainly.", "2012-13-45"), changed("Says it plainly.", "[" * 20_000),
+    changed("Says it plainly.", "!!python/object:os.system x"), changed("{{ bars }}", "{{ " + "not " * 10_000 + "bars }}"),
+    changed("{{ bars }}", "{% if bars %}" * 2_000 + "{{ bars }}" + "{% endif %}" * 2_000),
+    changed("{{ bars }}", "{% if bars %}" * 30 + "{{ bars }}" + "{% endif %}" * 30), changed("signal", "&a [*a, *a]"),
+    changed("schema: signal", "schema: {}"), changed("variables: [symbol, bars, outside]", "variables: {a: b}"),
+])
+def test_a_hostile_file_is_refused_like_any_other(own, text):
+    assert re.search(r"line \d+: ", refusal(own(text)).message)
+
+
 @pytest.mark.parametrize("statement", [
     "{% for x in bars %}{{ x }}{% endfor %}", "{% include 'x' %}", "{% import 'x' as y %}", "{% set x = 1 %}", "{{ bars * 9 }}",
     "{{ bars.upper() }}", "{{ bars['x'] }}", "{{ bars.x }}", "{{ range(9) }}", "{{ 'x' ~ bars }}", "{{ 7 }}", "{{ personas }}",
@@ -187,6 +199,12 @@ def test_a_persona_that_ships_is_not_replaced_and_none_is_declared_in_vain(own):
     assert "exists twice" in refusal(own(text.replace("Look at", "{{ personas.analyzer }} Look at"))).message
 
 
+def test_a_persona_with_a_dash_in_its_name_cannot_be_taken_in(own):
+    own("Be brave.", "personas/my-hero/v1")
+    text = changed("schema: signal", "schema: signal\npersonas: [my-hero/v1]").replace("Look at", "{{ personas.my-hero }} Look at")
+    assert "line 4: my-hero cannot be taken in" in refusal(own(text)).message
+
+
 @pytest.mark.parametrize("name", ["../secret/v1", "mine", "mine/v0", "mine/v1/../v2", "MINE/v1", "personas/v1", "mine/v1\n", "", "/etc/v1"])
 def test_a_name_is_no_path(own, name):
     prompts = own(PLAIN)
@@ -212,7 +230,7 @@ def test_a_changed_file_is_read_again_and_an_unchanged_one_is_not(own, tmp_path,
     prompts = own(PLAIN)
     first = prompts.get("mine/v1")
     opened = []
-    monkeypatch.setattr("trading_pipeline.adapters.prompt_files._read_file", lambda path: opened.append(path))
+    monkeypatch.setattr("trading_pipeline.adapters.prompt_files.read_file", lambda path: opened.append(path))
     assert prompts.get("mine/v1") is first
     assert opened == []
     monkeypatch.undo()
