@@ -38,6 +38,7 @@ from trading_pipeline.adapters.text_files import TextFiles
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
+from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.errors import CalendarError, SettingsError, StorageError
 from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
 from trading_pipeline.service.desk import Desk, Models
@@ -102,6 +103,7 @@ def open_desk(
             splits=splits,
             objects=LocalObjects(home.objects),
             charts=PngCharts(),
+            costs=_costs(settings),
             deciders={"rules": RulesAgent()},
             broker=LatchedBroker(PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits), latch),
             latch=latch,
@@ -205,6 +207,12 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
             remedy="begin one with `trading demo` or `trading up`, or set market.clock = \"live\" in trading.toml",
         )
     return ReplayClock.attach(path, calendar)
+
+
+def _costs(settings: Settings) -> FillCosts:
+    """What trades that were never made would have cost: as the paper broker's."""
+    paper = settings.paper
+    return FillCosts(paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum)
 
 
 def paper_settings(settings: Settings) -> PaperSettings:

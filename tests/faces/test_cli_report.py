@@ -103,6 +103,13 @@ def test_names_from_outside_are_escaped_on_the_page_and_in_the_plots() -> None:
     assert "<script>alert" not in page(report)
 
 
+def test_trades_never_made_cost_what_the_paper_broker_is_set_to(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRADING_PAPER__SPREAD", "0.01")
+    monkeypatch.setenv("TRADING_PAPER__COMMISSION_MINIMUM", "2")
+    with trading.desk() as desk:
+        assert (desk.costs.spread, desk.costs.round_trip, desk.costs.commission_minimum) == (Decimal("0.01"), Decimal("0.0104"), Decimal(2))
+
+
 class Tags(HTMLParser):
     """The tags of a page, and what its pictures are."""
 
