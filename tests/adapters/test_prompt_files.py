@@ -90,6 +90,7 @@ def test_a_variable_missing_too_many_or_no_text_is_refused(own, values, said):
 
 
 def test_words_from_outside_are_never_read_as_a_template(own):
+    """62, T1: braces in a text are braces."""
     evil = "{{ symbol }} {% for x in range(10**9) %}x{% endfor %} {{ ''.__class__.__mro__ }} {% raw %}"
     rendered = own(PLAIN).render("mine/v1", {"symbol": "AAPL", "bars": "", "outside": evil})
     assert rendered.text == f"Outside:\n{evil}"
@@ -159,6 +160,7 @@ def test_a_file_that_is_too_long_or_no_text_is_refused(own):
 
 
 def test_the_system_part_of_a_prompt_that_is_no_signal_holds_nothing_that_it_is_handed(own):
+    """62: what fills such a prompt may quote anybody."""
     text = changed("schema: signal", "schema: text").replace("bars, outside", "bars, note").replace("outside", "note")
     assert "symbol stands in the system part" in refusal(own(text)).message
     moved = text.replace("Look at {{ symbol }}.", "Look.").replace("{{ bars }}", "{{ symbol }} {{ bars }}")

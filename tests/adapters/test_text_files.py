@@ -39,6 +39,7 @@ def test_the_newest_texts_come_first_with_title_and_time_of_new_york(folder):
 
 
 def test_nothing_dated_after_the_instant_is_told(folder):
+    """73: a replay is not told the future."""
     put(folder, "2026-03-05T1200-at-noon.txt")
     put(folder, "2026-03-05T1201-later.txt")
     assert told(folder) == [("at noon", "words")]

@@ -1,4 +1,4 @@
-"""Figures cited against ours: right as they were rounded, wrong with the difference, unknown and never right."""
+"""61: figures cited against ours: right as they were rounded, wrong with the difference, unknown and never right."""
 
 from decimal import Decimal
 

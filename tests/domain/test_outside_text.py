@@ -1,4 +1,4 @@
-"""Text from outside: what hides or reorders words is gone, and no text can end its own fence."""
+"""62, T1: text from outside: what hides or reorders words is gone, and no text can end its own fence."""
 
 from hypothesis import example, given
 from hypothesis import strategies as st

@@ -29,8 +29,8 @@ WAITING: Final = (
     ),
     Waiting(
         "providers of language models",
-        "the rules agent decides in a model's place: nothing is called, paid, cited or pinned, and no text from outside is read",
-        ("61", "63", "64", "fault 37", "fault 42", "fault 43", "fault 44"),
+        "the rules agent decides in a model's place: what is left waits for pinned tools, injections and drift",
+        ("64", "fault 37", "fault 42", "fault 43"),
     ),
     Waiting("MCP servers", "no server offers tools to a model", ("76", "77", "fault 71")),
     Waiting(
@@ -44,7 +44,6 @@ LATER: Final = {
     "9": "prompts, with the providers of models",
     "39": "contract ids, with the adapters of real brokers",
     "40": "price bands and market-wide halts, with a source that states them",
-    "62": "text that is sent to a model, with its providers",
     "72": "an offset measured against a broker or a time server, with the adapters of real brokers",
     "75": "the console; what stands is Dagster's own page",
     "78": "credentials that only the desk's process reads: none exists yet",
