@@ -202,8 +202,8 @@ def messages(behaviour: Behaviour, model: str, reply: str, result: str) -> Itera
     if behaviour.kind != "error":
         said = {"id": "msg_1", "role": "assistant", "model": model, "content": [{"type": "text", "text": reply}], "stop_reason": None}
         yield {"type": "assistant", "message": said, "request_id": "req_1"}
-        if behaviour.kind == "cut":
-            go_on = {"role": "user", "content": [{"type": "text", "text": "Output token limit hit. Resume directly"}]}
+        if behaviour.kind == "cut" or not reply.strip():
+            go_on = {"role": "user", "content": [{"type": "text", "text": "Resume directly"}]}
             yield {"type": "user", "message": go_on, "isSynthetic": True}
             yield {"type": "assistant", "message": said | {"id": "msg_2"}, "request_id": "req_2"}
     if behaviour.kind in ("error", "cut", "refusal"):

@@ -92,6 +92,8 @@ def question() -> ModelRequest:
 
 class TestContract(LLMContract):
     model = MODEL
+    short = 2.0
+    """Two programs are started in it, of which only the second hangs."""
 
     @pytest.fixture
     def world(self, stand_in: StandIn) -> ClaudeCodeWorld:

@@ -29,6 +29,8 @@ LEAST_VERSION: Final = (2, 1, 329)
 MAX_OUTPUT: Final = 4_000_000
 """Bytes; a reply is bounded by its tokens long before."""
 _VERSION_SECONDS: Final = 15.0
+_STARTING_SECONDS: Final = 2.0
+"""What a program may need to start at all, however short the time for a question."""
 
 _PASSED: Final = (
     "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR",
@@ -94,7 +96,7 @@ class ClaudeCodeLLM:
             return ModelFailure(Trouble.CONNECTION, "closed: nobody is asked any more", free=True)
         if request.sampling.temperature is not None:
             return ModelFailure(Trouble.BAD_REQUEST, "Claude Code takes no temperature", free=True)
-        version = self._version()
+        version = self._version(timeout)
         if isinstance(version, ModelFailure):
             return version
         left = timeout - (time.monotonic() - started)
@@ -138,24 +140,24 @@ class ClaudeCodeLLM:
             "--system-prompt-file", str(system),
         ]
 
-    def _version(self) -> str | ModelFailure:
+    def _version(self, seconds: float) -> str | ModelFailure:
         """Asked once; a failure is not kept, so that installing it is enough."""
         with self._version_lock:
             if not self._known_version:
-                found = self._found_version()
+                found = self._found_version(min(_VERSION_SECONDS, max(seconds, _STARTING_SECONDS)))
                 if isinstance(found, ModelFailure):
                     return found
                 self._known_version = found
             return self._known_version
 
-    def _found_version(self) -> str | ModelFailure:
+    def _found_version(self, seconds: float) -> str | ModelFailure:
         program = self._command[0]
         if shutil.which(program, path=self._environment.get("PATH")) is None:
             return ModelFailure(Trouble.BAD_REQUEST, f"{program} is not installed, or not on the PATH", free=True)
         try:
             ran = run_bounded(
                 [*self._command, "--version"], stdin=Path(os.devnull), folder=Path(tempfile.gettempdir()), environment=self._environment,
-                seconds=_VERSION_SECONDS, most=10_000, complete=lambda _: False, closing=self._closing,
+                seconds=seconds, most=10_000, complete=lambda _: False, closing=self._closing,
             )
         except OSError as error:
             return ModelFailure(Trouble.BAD_REQUEST, f"{program} cannot be started: {error.strerror or error}", free=True)

@@ -140,17 +140,18 @@ def _ending(result: _Result, words: str, resumed: bool) -> Ending | None:
 
 
 def _words(out: bytes) -> tuple[str, bool]:
-    """What the model wrote, and whether it was then told to go on: that is the only word that anybody else has here."""
-    words: list[str] = []
+    """What the model wrote, and whether it was told to go on after that; told so before it had written anything, it answers anew."""
+    words = ""
     for line in out.splitlines():
         message = _object(line)
-        if message.get("type") == "user":
-            return "".join(words), True
+        # Nobody but Claude Code itself has a word to say here.
+        if message.get("type") == "user" and words.strip():
+            return words, True
         with suppress(ValidationError):
             said = _Said.model_validate(message).message
             if said.model != _OWN_WORDS:
-                words += [block.text for block in said.content if block.type == "text"]
-    return "".join(words), False
+                words += "".join(block.text for block in said.content if block.type == "text")
+    return words, False
 
 
 def _result(out: bytes) -> _Result | None:
