@@ -173,6 +173,10 @@ class WatchdogSettings(_Section):
         return timedelta(seconds=self.bar_seconds * pace)
 
 
+MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
+"""Environment variables under which keys of models are known; only what asks models is given them."""
+
+
 class Settings(BaseSettings):
     """All settings of one home."""
 
@@ -194,7 +198,7 @@ class Settings(BaseSettings):
     keep_runs_days: int = Field(14, ge=1)
     """Dagster's runs are purged after so many days, except the newest of each job and session."""
     run_variables: tuple[str, ...] = ()
-    """Environment variables that warm runs are given besides TRADING_* and the few all need, such as the names of API keys."""
+    """Environment variables that warm runs are given besides TRADING_*, the keys of models and the few all need."""
     keep_protective_stops: bool = False
     """An emergency stop leaves working orders that protect a position where they are, instead of cancelling them with the rest."""
     alert_command: tuple[str, ...] = ()

@@ -79,7 +79,7 @@ def up(
     from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, plan, replaying
     from trading_pipeline.faces.cli.up import up as run_until_stopped
     from trading_pipeline.faces.cli.watching import watching
-    from trading_pipeline.settings import Settings
+    from trading_pipeline.settings import MODEL_KEYS, Settings
 
     home = call.home if bars is None or call.home_given else REPLAY_HOME.absolute()
     wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()))
@@ -99,7 +99,8 @@ def up(
         if own:
             variables["TRADING_DAGSTER_DATABASE_URL"] = own.get_secret_value()
         run_until_stopped(
-            home, port, lock, say=call.output.note, embedded=settings.database_url is None, run_variables=settings.run_variables,
+            home, port, lock, say=call.output.note, embedded=settings.database_url is None,
+            run_variables=(*MODEL_KEYS, *settings.run_variables),
             environment=variables, keep=keep, desk=[sys.executable, "-P", "-m", "trading_pipeline.faces.cli", "--home", str(home), "desk"],
             watch=lambda page: watching(page, settings, lambda: open_desk(settings), call.output.note),
         )
