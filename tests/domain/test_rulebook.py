@@ -188,6 +188,7 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     ("tick_size", {"brackets": (Bracket(50, D("97.005"), None),)}, {}, False),
     ("volume_share", {"quantity": 50}, {"average_day_volume": D(5_000)}, True),
     ("volume_share", {"quantity": 51}, {"average_day_volume": D(5_000)}, False),
+    ("volume_share", {"quantity": 0}, {}, False),
     ("price_collar", {"limit_price": D("105.00")}, {}, True),
     ("price_collar", {"limit_price": D("105.01")}, {}, False),
     ("price_collar", {"limit_price": D("103.00")}, {"mode": Mode.AUTONOMOUS}, True),
@@ -216,6 +217,8 @@ BOUNDARIES: list[tuple[str, dict[str, Any], dict[str, Any], bool]] = [
     # 26, F6
     ("brackets", {"brackets": (Bracket(25, D("97.00"), D("103.00")), Bracket(25, D("97.00"), None))}, {}, True),
     ("brackets", {"brackets": (Bracket(1, D("97.00"), D("103.00")),)}, {}, True),
+    ("brackets", {"brackets": (Bracket(1, D("97.00"), D("103.00")),), "limit_price": None}, {}, True),
+    ("brackets", {"brackets": (Bracket(1, D("100.00"), D("103.00")),), "limit_price": None}, {}, False),
     ("brackets", {"brackets": (Bracket(0, D("97.00"), D("103.00")),)}, {}, False),
     ("brackets", {"brackets": (Bracket(51, D("97.00"), D("103.00")),)}, {}, False),
     ("brackets", {"brackets": (Bracket(50, D("100.00"), D("103.00")),)}, {}, False),
@@ -311,7 +314,10 @@ def test_a_daily_loss_or_a_run_of_rejections_asks_a_person() -> None:
 
 @pytest.mark.parametrize(
     ("quantity", "position", "selling", "passes"),
-    [(200, 200, 0, True), (201, 200, 0, False), (100, 200, 100, True), (101, 200, 100, False), (1, 0, 0, False), (1, -5, 0, False)],
+    [
+        (200, 200, 0, True), (201, 200, 0, False), (100, 200, 100, True), (101, 200, 100, False), (1, 0, 0, False), (1, -5, 0, False),
+        (0, 200, 0, False),
+    ],
 )
 @pytest.mark.parametrize("order_class", [X, P])
 def test_nothing_is_sold_twice_or_short(order_class: OrderClass, quantity: int, position: int, selling: int, passes: bool) -> None:
