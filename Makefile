@@ -59,6 +59,10 @@ bench-wide: setup ## one cycle for 500 symbols, and for 100 with charts
 day-soak: setup ## a day of 390 cycles through the warm launcher
 	@$(PYTHON) -m bench.soak
 
+.PHONY: bench-model
+bench-model: setup ## what a decision of a model costs besides the model, 20 at once, and the cassette
+	@$(PYTHON) -m bench.model
+
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 

@@ -86,9 +86,12 @@ class Cassette:
         if self._mode is CassetteMode.LIVE:
             return self._answer(request, timeout)
         try:
-            if self._mode in _REPLAYING and (reply := self._at_hand(digest := request.digest)) is not None:
-                self._store.count_replay(digest)
-                return replace(reply, cost=Decimal(0))
+            if self._mode in _REPLAYING:
+                digest = request.digest
+                reply = self._promised.get(digest) or self._at_hand(digest)
+                if reply is not None:
+                    self._store.count_replay(digest)
+                    return replace(reply, cost=Decimal(0))
             if self._mode is CassetteMode.REPLAY_OR_FAIL:
                 return ModelFailure(Trouble.NOT_RECORDED, f"there is no recording of {request.digest} of {request.model}", free=True)
             self._keep()
