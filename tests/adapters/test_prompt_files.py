@@ -292,6 +292,22 @@ def test_windows_line_ends_are_read(own):
 SHIPPED_NAMES = PromptFiles().names()
 
 
+PUBLISHED = {
+    "analyst/v1": "97566f64d0325494",
+    "analyzer/v1": "d25251a83546781e",
+    "backtester/v1": "219540cd4b051206",
+    "optimizer/v1": "a85c01875325f2f2",
+    "reviewer/v1": "b26bb5f78993f183",
+    "screener/v1": "99466f58ce0d2591",
+}
+"""How the digest of each begins. A line is added with a new version, and never changed once it was released."""
+
+
+def test_a_published_version_is_never_edited():
+    prompts = PromptFiles()
+    assert {name: prompts.get(name).digest[:16] for name in prompts.names()} == PUBLISHED
+
+
 @pytest.mark.parametrize("name", SHIPPED_NAMES)
 def test_every_prompt_that_ships_can_be_rendered(name):
     prompts = PromptFiles()

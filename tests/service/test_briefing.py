@@ -254,6 +254,15 @@ def test_a_short_session_is_told_as_short(tmp_path):
     assert values["session"] == "195 of its 210 minutes are gone"
 
 
+def test_a_short_session_is_not_told_behind_a_mask_of_dates(tmp_path):
+    day = date(2024, 7, 3)
+    table = bars(interval=Interval.MIN15, first=date(2024, 7, 1), last=day)
+    values = told(stage_of(tmp_path, market(table), at(12, 45, day=day), interval=Interval.MIN15), masks=frozenset({Mask.DATES}))
+    assert values["session"] == "93% of it is gone"
+    assert "2024" not in "".join(values.values())
+    assert ":" not in values["bars"].partition("\n")[2]
+
+
 # What is seen
 
 
@@ -280,6 +289,14 @@ def test_the_picture_alone_leaves_table_and_indicators_out(stage):
 
 def test_without_a_chart_no_picture_is_spoken_of(tmp_path):
     briefing = briefed(stage_of(tmp_path, chart=None), sight=Sight.BOTH)
+    assert (briefing.chart, briefing.values["picture"]) == (None, "")
+
+
+def test_a_picture_that_nobody_masked_is_never_shown_behind_a_mask(tmp_path):
+    stage = stage_of(tmp_path, market(bars(first=date(2024, 8, 27))), OPEN, agent=ExpressionAgent("close < 0", ""))
+    cycle, question = asked(stage, sight=Sight.BOTH, masks=ALL)
+    assert len(question.bars) == 1
+    briefing = brief(stage.desk, stage.desk.ledger, cycle, replace(question, chart="0" * 64))
     assert (briefing.chart, briefing.values["picture"]) == (None, "")
 
 

@@ -155,8 +155,12 @@ class _Telling:
     def _chart(self, told: BarTable, columns: Mapping[str, Floats]) -> str | None:
         """The picture by its digest: the cycle's own, drawn anew behind a mask."""
         chart = self.spec.chart
-        if self.agent.sight is Sight.NUMBERS or chart is None or not self.agent.masks or len(told) < 2:
-            return None if self.agent.sight is Sight.NUMBERS else self.question.chart
+        if self.agent.sight is Sight.NUMBERS or chart is None:
+            return None
+        if not self.agent.masks:
+            return self.question.chart
+        if len(told) < 2:
+            return None
         return self.desk.objects.put(self.desk.charts.render(chart, told, columns, dated=self.disguise.dated), ".png")
 
     def _picture(self) -> str:
@@ -181,7 +185,8 @@ class _Telling:
         if session is None:
             return "unknown"
         gone, whole = (_minutes(session.open, until) for until in (bars.last_end, session.close))
-        return f"{gone} of its {whole} minutes are gone"
+        # A short session would tell which days these can be.
+        return f"{gone} of its {whole} minutes are gone" if self.disguise.dated else f"{gone / whole:.0%} of it is gone"
 
     def _table(self, told: BarTable) -> str:
         bars = told.tail(BARS)
