@@ -131,8 +131,12 @@ def test_the_domain_reads_no_clock_no_chance_and_no_environment():
     assert found == []
 
 
-IN_REAL_TIME = frozenset({"anchoring", "desk_process", "emergency", "handover", "journal", "recovery", "stop_orders", "stop_review"})
-"""Waiting for other processes, keeping anchors, and stopping with everything else down: no decision is taken by these instants."""
+IN_REAL_TIME = frozenset({
+    "anchoring", "asking", "conversations", "desk_process", "emergency", "handover", "journal", "purse", "recovery", "stop_orders",
+    "stop_review",
+})
+"""Waiting for other processes and for models, keeping anchors, and stopping with everything else down: no decision is taken by these
+instants. What may be spent on models goes by real days and hours (docs/decisions/0013)."""
 
 
 def test_no_decision_reads_another_clock_than_the_desks():

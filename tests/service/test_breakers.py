@@ -439,7 +439,7 @@ def with_budget(desk, per_day):
 
 
 def test_a_strategy_that_cannot_pay_for_a_question_pauses(tmp_path):
-    """3.3, D18, fault 44: $6.00 for two calls, of $5."""
+    """D18, fault 44: $6.00 for two calls, of $5."""
     stage = spending(tmp_path)
     assert (review(stage.desk), paused(stage)) == ([], ("running", "")), "nothing was asked yet"
     unpaid(stage, budget_day())

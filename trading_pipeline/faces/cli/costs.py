@@ -35,7 +35,7 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     out.line(f"{counted(now['calls_last_hour'], 'call')} made or open within 60 minutes, of at most {now['calls_per_hour']}.")
     for each in now["providers"]:
         out.line(f"{each['provider']}: {fine(each['committed'])} spent or reserved of {fine(each['budget'])}.")
-    out.heading("Today" if data["from"] == data["to"] else f"{data['from']} to {data['to']}")
+    out.heading(data["to"] if data["from"] == data["to"] else f"{data['from']} to {data['to']}")
     columns = [
         Column(by.upper()), *(Column(title, right=True) for title in ("SPENT", "RESERVED", "ASKED", "CALLS")),
         *(Column(title, right=True, spare=spare) for spare, title in enumerate(("TOKENS IN", "OUT", "RECORDED", "FAILED", "LOST"), 1)),
