@@ -23,13 +23,14 @@ _LONGEST_NAME = 60
 _MOST_LINES = len(LINES)
 
 
-def reliability_png(name: str, curve: Sequence[Bin], steps: Sequence[Calibrated]) -> bytes:
+def reliability_png(name: str, curve: Sequence[Bin], steps: Sequence[Calibrated], later: str = "") -> bytes:
     """How often it was right when it was so confident, with the diagonal of perfect calibration and the counts below.
 
     Args:
         name: Whose it is.
         curve: Bins over 0..1; one without a share has no point.
         steps: The calibration map; empty: not drawn.
+        later: The horizon, such as `5 bars later`.
     """
     figure = _figure(8.0, 6.4)
     grid = figure.add_gridspec(2, 1, height_ratios=(4.2, 1), hspace=0.12)
@@ -67,7 +68,7 @@ def reliability_png(name: str, curve: Sequence[Bin], steps: Sequence[Calibrated]
     counts.set_xticks([tenth / 10 for tenth in range(11)])
     counts.set_xlabel("how confident it said it was", color=INK, fontsize=11)
     _per_cent(counts, "x")
-    said = "dots: share that was right, with its 95 % interval"
+    said = f"dots: share that was right {later}".rstrip() + ", with its 95 % interval"
     _title(figure, "Does its confidence mean what it says?", name, f"{said}; bands: calibration map" if steps else said)
     return _png(figure)
 
@@ -110,11 +111,12 @@ def horizons_png(rows: Mapping[str, Mapping[str, Estimate | None]]) -> bytes:
     return _png(figure)
 
 
-def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]]) -> bytes:
+def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]], held: str = "") -> bytes:
     """The sum of net results session by session, one line a name.
 
     Args:
         lines: By name the total after each session, as fractions of the stake on one signal.
+        held: The horizon, such as `5 bars`.
     """
     shown = dict(list(lines.items())[:_MOST_LINES])
     figure = _figure(8.0, 4.5 + 0.22 * len(shown))
@@ -144,7 +146,7 @@ def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]]) -> bytes:
         axes.text(0.5, 0.5, "no signal has an outcome yet", color=MUTED, fontsize=15, ha="center", va="center", transform=axes.transAxes)
     _per_cent(axes, "y")
     _legend(figure, axes, len(shown))
-    _title(figure, "What would following every signal have made?", "", "each signal with the same stake, after costs; 100 % is one stake")
+    _title(figure, "What would following every signal have made?", "", f"the same stake on each{f', held for {held}' if held else ''}; after costs; 100 % is one stake")
     return _png(figure)
 
 

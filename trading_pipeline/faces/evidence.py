@@ -30,12 +30,12 @@ def pictures(report: ModelReport) -> dict[str, bytes]:
     """PNGs by what they show; empty before the first decision."""
     if not report.assessments:
         return {}
-    rows = {each.title: _hit_rates(each) for each in report.assessments}
+    rows, horizon = {each.title: _hit_rates(each) for each in report.assessments}, report.horizon.replace("_", " ")
     made = {
-        "hit rate by horizon": horizons_png(rows), "results over time": timeline_png({e.title: e.timeline for e in report.assessments}),
+        "hit rate by horizon": horizons_png(rows), "results over time": timeline_png({e.title: e.timeline for e in report.assessments}, horizon),
     }
     for each in report.assessments:
-        made[f"reliability of {each.title}"] = reliability_png(each.title, each.curve, each.map)
+        made[f"reliability of {each.title}"] = reliability_png(each.title, each.curve, each.map, f"{horizon} later")
     return {name: thumbnail(content, PICTURE_WIDTH, PICTURE_BYTES) for name, content in made.items()}
 
 

@@ -102,6 +102,8 @@ class Unsent:
     """Proposals that ended without an order, and what they would have made."""
 
     state: str
+    rule: str
+    """Which rule denied them; empty for any other end."""
     n: int
     filled: int
     result: Decimal
@@ -298,9 +300,11 @@ def _worth(decision: Judged, cost: float) -> float | None:
 
 
 def _unsent(desk: Desk, actions: Collection[str]) -> Iterable[Unsent]:
-    found: dict[str, list[tuple[bool, Decimal]]] = {}
+    found: dict[tuple[str, str], list[tuple[bool, Decimal]]] = {}
     for event in desk.ledger.events(types=(EventType.SHADOW_CLOSED,)):
         if event.payload["action_id"] in actions:
-            found.setdefault(event.payload["state"], []).append((bool(event.payload["fills"]), Decimal(event.payload["result"])))
-    for state, trades in sorted(found.items()):
-        yield Unsent(state, len(trades), sum(filled for filled, _ in trades), sum((result for _, result in trades), ZERO))
+            data = event.payload
+            end = (data["state"], data["reason"] if data["state"] == ActionState.DENIED else "")
+            found.setdefault(end, []).append((bool(data["fills"]), Decimal(data["result"])))
+    for (state, rule), trades in sorted(found.items()):
+        yield Unsent(state, rule, len(trades), sum(filled for filled, _ in trades), sum((result for _, result in trades), ZERO))

@@ -41,7 +41,11 @@ def report_tables(report: ModelReport) -> list[ReportTable]:
 def unsent_table(report: ModelReport) -> ReportTable:
     """What proposals that were never sent would have made (E7)."""
     rows = [
-        (_ENDED[each.state], f"{each.n:,}", f"{each.filled:,}", signed(each.result), signed(-each.result)) for each in report.unsent
+        (
+            f"{_ENDED[each.state]}: {each.rule}" if each.rule else _ENDED[each.state], f"{each.n:,}", f"{each.filled:,}",
+            signed(each.result), signed(-each.result),
+        )
+        for each in report.unsent
     ]
     return ReportTable(
         "unsent", "Proposals that were never sent",
@@ -83,7 +87,7 @@ def as_json(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-_ENDED = {
+_ENDED: Mapping[str, str] = {
     ActionState.REJECTED: "rejected by a person", ActionState.EXPIRED: "expired, nobody answered in time",
     ActionState.DENIED: "denied by the rulebook", ActionState.VOIDED: "voided by a change or an opposite signal",
 }
