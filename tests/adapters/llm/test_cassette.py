@@ -202,7 +202,7 @@ def test_every_field_of_a_reply_is_among_those_that_are_compared_here():
 
 
 def test_what_was_said_to_be_recorded_stays_free_although_it_is_pruned_before_it_is_asked_for(cassette: Make, store: CassetteStore):
-    """INVARIANT_63: nothing is reserved for a recorded question, so nothing may be spent on it."""
+    """63: nothing is reserved for a recorded question, so nothing may be spent on it."""
     replay = cassette(CassetteMode.REPLAY, model := Model(reply("one"), reply("two")))
     replay.ask(request(), 5)
     assert replay.recorded(request()) is True
