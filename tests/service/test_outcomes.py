@@ -4,11 +4,14 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+from tests.oracle.forging import record
+from tests.service.replaying import replayed
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.oracle import check
 from trading_pipeline.service import approvals
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.outcomes import horizon_end, marker, measure, session_to_measure
@@ -208,3 +211,18 @@ def test_the_desks_costs_are_those_of_its_paper_broker():
     assert (paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum) == (
         costs.spread, costs.slippage, costs.commission_per_share, costs.commission_minimum,
     )
+
+
+# The record
+
+
+def test_the_replay_and_the_oracle_accept_what_was_measured(tmp_path):
+    """Outcomes are facts like any other: the session derives again, and a judge that shares no code finds nothing wrong."""
+    stage, row = proposed(tmp_path)
+    approvals.reject(stage.desk, row["action_id"], actor=PERSON, reason="not today")
+    measure(stage.go(CLOSE).desk, DAY)
+    measure(stage.restarted(market=market(bars(at=AFTER, last=date(2024, 9, 30)))).go(close_of(date(2024, 9, 26))).desk)
+    assert len(stage.events(E.SHADOW_CLOSED)) == 1
+    assert stage.verifies()
+    assert replayed(stage).ok
+    assert list(check(record(stage.desk.ledger))) == []

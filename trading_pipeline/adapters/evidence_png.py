@@ -146,7 +146,8 @@ def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]], held: str = 
         axes.text(0.5, 0.5, "no signal has an outcome yet", color=MUTED, fontsize=15, ha="center", va="center", transform=axes.transAxes)
     _per_cent(axes, "y")
     _legend(figure, axes, len(shown))
-    _title(figure, "What would following every signal have made?", "", f"the same stake on each{f', held for {held}' if held else ''}; after costs; 100 % is one stake")
+    told = "; ".join(["the same stake on each", *([f"held for {held}"] if held else []), "after costs", "100 % is one stake"])
+    _title(figure, "What would following every signal have made?", "", told)
     return _png(figure)
 
 

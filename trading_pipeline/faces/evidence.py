@@ -32,7 +32,8 @@ def pictures(report: ModelReport) -> dict[str, bytes]:
         return {}
     rows, horizon = {each.title: _hit_rates(each) for each in report.assessments}, report.horizon.replace("_", " ")
     made = {
-        "hit rate by horizon": horizons_png(rows), "results over time": timeline_png({e.title: e.timeline for e in report.assessments}, horizon),
+        "hit rate by horizon": horizons_png(rows),
+        "results over time": timeline_png({each.title: each.timeline for each in report.assessments}, horizon),
     }
     for each in report.assessments:
         made[f"reliability of {each.title}"] = reliability_png(each.title, each.curve, each.map, f"{horizon} later")
