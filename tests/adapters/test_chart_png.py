@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageColor
 
 from tests.domain.market_tables import minutes, table, wandering
-from trading_pipeline.adapters.chart_layout import date_ticks, price_text, round_ticks, short_text
+from trading_pipeline.adapters.chart_layout import count_ticks, date_ticks, price_text, round_ticks, short_text
 from trading_pipeline.adapters.chart_png import DOWN, LINES, UP, PngCharts, thumbnail
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
 from trading_pipeline.domain.charts import ChartSpec
@@ -249,3 +249,19 @@ def test_ticks_are_round_and_written_with_the_decimals_they_need(low, high, most
 def test_numbers_are_short_and_prices_exact():
     assert [short_text(value) for value in (0, 950, 15_437_500, 820_000, 2.5e9, -1_200)] == ["0", "950", "15.4M", "820k", "2.5B", "-1.2k"]
     assert [price_text(value) for value in (634.76, 1_234.5, 0.0567)] == ["634.76", "1,234.50", "0.0567"]
+
+
+def test_a_chart_without_dates_counts_its_bars_back_in_round_numbers():
+    assert count_ticks(120, 8) == [(19, "-100"), (39, "-80"), (59, "-60"), (79, "-40"), (99, "-20"), (119, "0")]
+    assert count_ticks(2, 2) == [(0, "-1"), (1, "0")]
+    for count in range(2, 1001):
+        ticks = count_ticks(count, 5)
+        assert 1 < len(ticks) <= 5
+        assert all(index == count - 1 + int(label) for index, label in ticks)
+
+
+def test_a_chart_without_dates_is_the_same_whenever_its_bars_were():
+    bars = wandering(90)
+    later = replace(bars, start=bars.start + 400 * 86_400_000_000_000, end=bars.end + 400 * 86_400_000_000_000)
+    assert CHARTS.render(BARE, bars, {}, dated=False) == CHARTS.render(BARE, later, {}, dated=False)
+    assert CHARTS.render(BARE, bars, {}) != CHARTS.render(BARE, later, {})
