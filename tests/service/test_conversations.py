@@ -11,11 +11,13 @@ from tests.desks import DAY, OPEN, PERSON, at, bars, crashing, floor, market
 from tests.model_desks import CLAUDE, GENEROUS, asking, models
 from tests.model_servers.anthropic_server import AnthropicServer
 from tests.model_servers.plumbing import Behaviour, End, Tokens, rate_limited
+from tests.oracle.forging import record
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Mask, Sight
 from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.oracle import check
 from trading_pipeline.service import controls, conversations, deliberation, emergency
 
 E = EventType
@@ -30,6 +32,7 @@ def reply(action="BUY", symbol="AAPL", confidence=0.9, figures=(), **more):
 
 def ran(floor_):
     floor_.cycle()
+    assert check(record(floor_.desk.ledger)) == []
     return floor_
 
 

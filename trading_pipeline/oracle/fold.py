@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
+from trading_pipeline.oracle import models
 from trading_pipeline.oracle.booking import book, corrected, external, split
 from trading_pipeline.oracle.fact import ZERO, Fact, instant, money, money_or_none, person, whole
 from trading_pipeline.oracle.state import (
@@ -309,6 +310,7 @@ _HANDLERS: dict[str, Callable[[State, Fact], None]] = {
     "account.latch_cleared": _latch_cleared, "session.opened": _session_opened, "session.closed": _session_closed,
     "portfolio.snapshotted": _snapshot, "bar.received": _bar, "corporate_action.split": split,
     "strategy.created": _created, "strategy.revised": _revised, **dict.fromkeys(LEADS_TO, _strategy_moves),
+    "llm.requested": models.begun, **dict.fromkeys(models.ENDS, models.ended), "indicators.computed": models.computed,
     "llm.action_generated": _generated, "risk.evaluated": _evaluated, **dict.fromkeys(ACTION_LEADS_TO, _action_moves),
     "approval.requested": _requested,
     "order.intent": _intent, "order.adopted": _adopted, **dict.fromkeys(_PLAIN, _order_moves), "order.quarantined": _order_moves,

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from decimal import DecimalException
 from typing import Any
 
-from trading_pipeline.oracle import approvals, chain, day_risk, hard, limits, market, orders, portfolio, strategies
+from trading_pipeline.oracle import approvals, chain, day_risk, hard, limits, market, models, orders, portfolio, strategies
 from trading_pipeline.oracle.fact import Fact
 from trading_pipeline.oracle.fold import fold
 from trading_pipeline.oracle.invariant import Invariant
 from trading_pipeline.oracle.state import State
 
+_FAMILIES = (chain, orders, approvals, limits, day_risk, portfolio, strategies, market, models, hard)
 INVARIANTS: tuple[Invariant, ...] = tuple(
     sorted(
-        (row for family in (chain, orders, approvals, limits, day_risk, portfolio, strategies, market, hard) for row in family.INVARIANTS),
+        (row for family in _FAMILIES for row in family.INVARIANTS),
         key=lambda row: row.number,
     )
 )

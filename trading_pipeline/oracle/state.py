@@ -203,6 +203,17 @@ class Verdict:
 
 
 @dataclass(slots=True)
+class Talk:
+    """A question to a model. `bounded`: it cannot cost more than was reserved."""
+
+    day: str
+    reserved: Decimal
+    bounded: bool
+    ended: str = ""
+    """The type of the fact that settled it."""
+
+
+@dataclass(slots=True)
 class State:
     """Everything that follows from the facts so far."""
 
@@ -250,6 +261,15 @@ class State:
     last_bar: dict[tuple[str, str, str], datetime] = field(default_factory=dict)
     """End of the newest bar by cycle, symbol and interval; of the present cycle only."""
     bar_cycle: str = ""
+    talks: dict[int, Talk] = field(default_factory=dict)
+    """Questions to models, by the seq of their requests."""
+    model_spend: dict[str, Decimal] = field(default_factory=dict)
+    """USD spent and reserved, by day."""
+    model_replies: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """The newest, by seq."""
+    indicator_values: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
+    """By cycle and symbol; of the present cycle only."""
+    indicator_cycle: str = ""
 
     def held(self, strategy: str, symbol: str) -> int:
         """Shares of a strategy."""

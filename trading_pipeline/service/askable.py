@@ -1,6 +1,6 @@
 """Whether a strategy's model can be asked here at all: refused when it is created or revised, not when it trades."""
 
-from trading_pipeline.domain.models import Sight
+from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
 from trading_pipeline.errors import StrategyError
 from trading_pipeline.service.desk import Desk
@@ -37,6 +37,11 @@ def require_askable(desk: Desk, spec: StrategySpec) -> None:
         raise StrategyError(
             f"{agent.model} of {agent.provider} takes no pictures here.", value=agent.sight.value,
             rule="a model is not asked for what it cannot do", remedy='set sight = "numbers", or choose another model',
+        )
+    if agent.provider is Provider.CLAUDE_CODE and Mask.DATES in agent.masks:
+        raise StrategyError(
+            "Claude Code cannot be kept from knowing the date.", value=Mask.DATES.value, rule="it tells its model what day it is",
+            remedy="ask the model through provider = \"anthropic\", or remove dates from masks",
         )
     if agent.temperature is not None and not able.sampling:
         raise StrategyError(

@@ -201,7 +201,7 @@ def _of_model(inquiry: Inquiry, purse: Purse) -> dict[str, Any]:
     return {
         "provider": agent.provider, "model": agent.model, "prompt": agent.prompt, "prompt_digest": inquiry.rendered.prompt.digest,
         "rendered": inquiry.text_digest, "request": inquiry.request.digest, "reserved": ZERO if inquiry.recorded else inquiry.reserved,
-        "day": purse.day, "picture": inquiry.request.pictures[0].sha256 if inquiry.request.pictures else None,
+        "day": purse.day, "budget": purse.most, "picture": inquiry.request.pictures[0].sha256 if inquiry.request.pictures else None,
     }
 
 

@@ -104,6 +104,11 @@ class Purse:
         amounts = self._read().items()
         return sum((usd for (who, whose), usd in amounts if strategy in (None, who) and provider in (None, whose)), ZERO)
 
+    @property
+    def most(self) -> Decimal:
+        """USD a day over all strategies and providers."""
+        return self._budget.per_day
+
     def left(self) -> Decimal:
         """USD of the day's budget that nobody has spent or reserved; not below zero."""
         return max(ZERO, self._budget.per_day - self.committed())

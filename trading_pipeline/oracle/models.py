@@ -1,0 +1,113 @@
+
+"""Models: 61 what they cite, 63 what they cost, 64 who answered, and 59 as far as a reply's ending goes.
+
+Only a model's request carries `reserved`; the rules agent's facts are left alone here. Money is held to the budget that each request
+says was in force, by the day that is written into it.
+"""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from trading_pipeline.oracle.fact import ZERO, Fact
+from trading_pipeline.oracle.invariant import Invariant
+from trading_pipeline.oracle.state import State, Talk
+
+FIGURE_TOLERANCE = Decimal("0.005")
+"""Of our value; INVARIANTS 61 leaves the figure to the code, which documents it in `domain.citations`."""
+ENDS = ("llm.responded", "llm.discarded", "llm.lost")
+
+
+def _within_budget(state: State, fact: Fact) -> Iterator[str]:
+    data = fact.data
+    if "reserved" not in data:
+        return
+    reserved, budget = Decimal(data["reserved"]), Decimal(data["budget"])
+    gone = state.model_spend.get(data["day"], ZERO)
+    if not reserved.is_finite() or reserved < 0:
+        yield f"{data['strategy']} reserves {data['reserved']} about {data['symbol']}"
+    elif reserved > 0 and gone + reserved > budget:
+        yield f"${gone} of {data['day']} are spent or reserved, of ${budget}, and {data['strategy']} reserves ${reserved} more"
+
+
+def _settled(state: State, fact: Fact) -> Iterator[str]:
+    data = fact.data
+    if "day" not in data:
+        return
+    talk = state.talks.get(fact.cause or 0)
+    if talk is None:
+        yield f"{fact.key} follows from no request to a model"
+        return
+    if talk.day != data["day"]:
+        yield f"{fact.key} is settled on {data['day']}, and was reserved on {talk.day}"
+    if talk.ended and not (talk.ended == "llm.lost" and fact.type == "llm.discarded"):
+        yield f"{fact.key} settles what {talk.ended} settled before"
+    cost = Decimal(data["cost"]) if "cost" in data else ZERO
+    if not cost.is_finite() or cost < 0:
+        yield f"{fact.key} cost {data['cost']}"
+    if cost > talk.reserved and talk.bounded:
+        yield f"{fact.key} cost ${cost}, and ${talk.reserved} were reserved"
+
+
+def _believed(state: State, fact: Fact) -> Iterator[str]:
+    """An action follows from a complete reply of the model that was asked."""
+    reply = state.model_replies.get(fact.cause or 0)
+    if reply is None:
+        return
+    name = fact.data["action_id"]
+    if reply.get("trouble") or reply.get("ending") != "complete":
+        yield f"{name} follows from a reply that is {reply.get('trouble') or reply.get('ending')}"
+    expected = reply["expected_model"]
+    if expected is not None and reply["model"] != expected:
+        yield f"{name} follows from {reply['model']}, and {expected} answered before"
+
+
+def _cited(state: State, fact: Fact) -> Iterator[str]:
+    data = fact.data
+    values = state.indicator_values.get((data["cycle"], data["symbol"]), {})
+    flagged = " ".join(data.get("flags", ()))
+    for figure in data.get("figures", ()):
+        text = values.get(figure["name"])
+        if text is None:
+            continue
+        ours, said = Decimal(text), Decimal(figure["value"])
+        rounded = said == ours.quantize(Decimal(1).scaleb(min(0, int(said.as_tuple().exponent))))
+        if not rounded and abs(said - ours) > abs(ours) * FIGURE_TOLERANCE and figure["name"] not in flagged:
+            yield f"{data['action_id']} cites {figure['name']} as {said}, which is {ours}, and nobody is told"
+
+
+def begun(state: State, fact: Fact) -> None:
+    """Fold a request to a model."""
+    data = fact.data
+    if "reserved" in data:
+        reserved = Decimal(data["reserved"])
+        # What Claude Code is told to stop at it may overrun by the call it is in: see docs/models.md.
+        state.talks[fact.seq] = Talk(data["day"], reserved, bounded=data["provider"] != "claude-code")
+        state.model_spend[data["day"]] = state.model_spend.get(data["day"], ZERO) + reserved
+
+
+def ended(state: State, fact: Fact) -> None:
+    """Fold what came of it."""
+    talk = state.talks.get(fact.cause or 0)
+    if talk is None or "day" not in fact.data:
+        return
+    if fact.type != "llm.lost":
+        state.model_spend[talk.day] += Decimal(fact.data["cost"]) - talk.reserved
+    talk.ended = fact.type
+    if fact.type == "llm.responded":
+        state.model_replies = {fact.seq: fact.data, **dict(list(state.model_replies.items())[:999])}
+
+
+def computed(state: State, fact: Fact) -> None:
+    """Fold the newest values of one symbol."""
+    data = fact.data
+    if state.indicator_cycle != data["cycle"]:
+        state.indicator_cycle, state.indicator_values = data["cycle"], {}
+    state.indicator_values[data["cycle"], data["symbol"]] = {name: text for name, text in data["values"].items() if text is not None}
+
+
+INVARIANTS = (
+    Invariant(59, "an action follows from a complete reply", ("llm.action_generated",), _believed),
+    Invariant(61, "a figure that is cited wrong is flagged", ("llm.action_generated",), _cited),
+    Invariant(63, "what is spent and reserved on models is within the day's budget", ("llm.requested",), _within_budget),
+    Invariant(63, "a call is settled once, on its day, at no more than was reserved", ENDS, _settled),
+)
