@@ -264,3 +264,68 @@ def test_an_approved_action_is_due_on_a_clock_that_never_stands_still(tmp_path):
     assert approvals.due(moving).released == (name,)
     turn = follow_up((name,), moving.today(), moving.now(), "approval")
     assert {result.step: result for result in run_follow_up(moving, turn)}["orders"].counts["submitted"] == 1
+
+
+def test_what_is_due_goes_out_in_the_order_of_its_release(tmp_path):
+    """42: of two strategies, the one whose proposal was approved first goes first, whichever was proposed first."""
+    specs = [strategy(name, mode=Mode.APPROVAL) for name in ("first", "second")]
+    stage = floor(tmp_path, market(bars()), OPEN, *specs)
+    stage.cycle()
+    names = {row["strategy"]: row["action_id"] for row in stage.rows("approvals")}
+    approve(stage.desk, names["second"], actor=PERSON)
+    stage.go(OPEN + timedelta(seconds=3))
+    assert approvals.due(stage.desk) == approvals.Due((names["second"],), ())
+    approve(stage.desk, names["first"], actor=PERSON)
+    stage.go(OPEN + timedelta(seconds=5))
+    assert approvals.due(stage.desk) == approvals.Due((names["second"], names["first"]), ())
+
+
+def test_what_was_not_sent_in_time_is_overdue_and_no_longer_due(tmp_path):
+    """47: thirty seconds from the release, strictly."""
+    stage = asking(tmp_path)
+    name = stage.row("approvals")["action_id"]
+    approve(stage.desk, name, actor=PERSON)
+    assert approvals.next_instant(stage.desk) == OPEN + timedelta(seconds=1), "due already: to be looked at again after the account's gap"
+    stage.go(OPEN + timedelta(seconds=29.999))
+    assert approvals.due(stage.desk) == approvals.Due((name,), ())
+    assert approvals.expire(stage.desk, (name,)) == 0
+    stage.go(OPEN + timedelta(seconds=30))
+    assert approvals.due(stage.desk) == approvals.Due((), (name,))
+    assert approvals.next_instant(stage.desk) is None
+    assert approvals.expire(stage.desk, (name,)) == 1
+    [expired] = stage.events(E.ACTION_EXPIRED)
+    assert (expired.key, expired.actor, expired.stream) == (f"action.expired:{name}", "clock", "strategy:buyer")
+    assert expired.payload == {"action_id": name, "strategy": "buyer", "symbol": "AAPL", "reason": "it was not sent in time"}
+    assert expired.cause == stage.events(E.APPROVAL_APPROVED)[0].seq
+
+
+def test_of_many_only_what_is_overdue_expires(tmp_path):
+    """What is decided, or not there at all, is passed over, and the rest is seen to."""
+    stage = asking(tmp_path, symbols=("AAPL", "IBM", "MSFT"))
+    rejected, *waiting = [row["action_id"] for row in stage.rows("approvals")]
+    reject(stage.desk, rejected, actor=PERSON)
+    assert approvals.next_instant(stage.desk) == OPEN + timedelta(seconds=300)
+    assert approvals.expire(stage.desk, tuple(waiting)) == 0
+    stage.go(OPEN + timedelta(seconds=300))
+    assert approvals.expire(stage.desk, ("NOSUCHACTION", rejected, *waiting)) == 2
+    assert [row["state"] for row in stage.rows("actions", order_by="generated_seq")].count("expired") == 2
+    assert stage.row("approvals", action_id=rejected)["state"] == "rejected"
+
+
+def test_a_decision_is_written_with_who_what_and_why(tmp_path):
+    """49: the fact names the person, the proposal and the request it answers."""
+    stage = asking(tmp_path, symbols=("AAPL", "IBM"))
+    yes, no = stage.rows("approvals", order_by="requested_seq")
+    stage.go(OPEN + timedelta(seconds=7))
+    approved = approve(stage.desk, yes["action_id"], actor=PERSON)
+    rejected = reject(stage.desk, no["action_id"], actor="user:bert")
+    assert (approved.key, approved.stream, approved.at) == (f"approval.approved:{yes['action_id']}", "strategy:buyer", stage.clock.now())
+    assert (rejected.key, rejected.stream, rejected.at) == (f"approval.rejected:{no['action_id']}", "strategy:buyer", stage.clock.now())
+    assert (approved.actor, approved.cause) == (PERSON, yes["requested_seq"])
+    assert (rejected.actor, rejected.cause) == ("user:bert", no["requested_seq"])
+    assert rejected.payload == {"action_id": no["action_id"], "strategy": "buyer", "symbol": no["symbol"], "reason": ""}
+
+
+@pytest.mark.parametrize(("many", "said"), [(1, "A"), (6, "A, B, C, D, E, F"), (7, "A, B, C, D, E, F and 1 more")])
+def test_of_very_many_ids_the_first_six_are_named(many, said):
+    assert approvals.named_some(reversed("ABCDEFG"[:many])) == said
