@@ -84,6 +84,12 @@ def test_a_strategy_shows_the_model_its_chart_when_it_has_one(stage, server):
     assert "Bars, oldest first" in server.asked[0].texts[-1], "the numbers go along with the picture"
 
 
+def test_a_model_that_is_to_judge_by_a_chart_alone_is_not_asked_without_one(stage, server):
+    floor_ = ran(stage(asking(agent={"sight": Sight.PICTURE})))
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["no_picture"]
+    assert server.asked == []
+
+
 def test_a_reply_that_cannot_be_read_is_asked_for_once_more_without_its_text(stage, server):
     tokens = Tokens(1_000, 100)
     server.script(Behaviour(reply="I would BUY, with confidence 9000", tokens=tokens), Behaviour(reply=reply(), tokens=tokens))
@@ -284,7 +290,7 @@ def test_no_key_is_in_the_ledger_or_the_objects(stage, server, tmp_path):
 
 
 def test_another_model_than_was_asked_is_not_believed_and_a_person_looks(stage, server):
-    """Invariant 64, fault 43."""
+    """64, fault 43: nobody trades by a model that nobody has looked at."""
     server.script(Behaviour(reply=reply(), model="claude-sonnet-9"))
     floor_ = ran(stage())
     [abstained] = floor_.events(E.LLM_ABSTAINED)
@@ -295,7 +301,7 @@ def test_another_model_than_was_asked_is_not_believed_and_a_person_looks(stage, 
 
 
 def test_an_alias_that_means_another_version_now_waits_for_a_person(stage, server):
-    """Invariant 64, fault 43."""
+    """64, fault 43: nobody trades by a model that nobody has looked at."""
     alias = asking(agent={"model": "claude-haiku-4-5"}, interval=Interval.MIN5)
     server.script(
         *(Behaviour(reply=reply(action="HOLD"), model=f"claude-haiku-4-5-{date}") for date in (20251001, 20251001, 20261101, 20261101))
