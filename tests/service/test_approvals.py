@@ -1,5 +1,6 @@
 """Approvals: bound to what was shown, used once, strictly in time, by a person; and what time decides instead."""
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -8,6 +9,7 @@ import pytest
 
 from tests.desks import OPEN, PERSON, bars, floor, market, strategy
 from trading_pipeline.domain.approvals import proposal_hash
+from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import StrategyLimits
@@ -56,6 +58,19 @@ def test_the_hash_covers_exactly_what_is_shown(tmp_path):
     assert covered <= set(row["shown"])
     for name in covered:
         assert proposal_hash(row["shown"] | {name: "something else"}) != row["hash"]
+
+
+def test_the_hash_is_that_of_one_text_of_what_is_shown():
+    """45: by the standard library over a text written out by hand: sorted, without spaces, ASCII."""
+    text = '{"limit_price":"101.50","note":"na\\u00efve","quantity":50}'
+    expected = hashlib.sha256(text.encode()).hexdigest()
+    assert proposal_hash({"quantity": 50, "note": "naïve", "limit_price": "101.50"}) == expected
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_shown(number):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        proposal_hash({"quantity": number})
 
 
 def test_another_hash_than_the_proposals_is_refused(tmp_path):
@@ -135,6 +150,18 @@ def test_nothing_is_approved_for_a_strategy_that_does_not_run(tmp_path):
     with recorded.desk.ledger.transaction() as tx:
         [voided] = void_open(tx, "stopped", recorded.desk.now(), PERSON, strategy="buyer")
         assert voided.type is E.APPROVAL_VOIDED
+
+
+def test_an_approval_is_refused_under_other_limits_than_were_shown(tmp_path):
+    """48: the limits changed, and what waits has not been voided yet."""
+    stage = asking(tmp_path)
+    tighter = replace(strategy(mode=Mode.APPROVAL), limits=StrategyLimits(max_position_value=Decimal(5_000)))
+    revised = {"strategy": "buyer", "spec": encode(tighter), "loosened": []}
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(NewEvent(E.STRATEGY_REVISED, "strategy:buyer", "revised", revised, stage.clock.now(), PERSON))
+    with pytest.raises(Conflict, match="limits of buyer have changed"):
+        approve(stage.desk, stage.row("approvals")["action_id"], actor=PERSON)
+    assert stage.row("approvals")["state"] == "pending"
 
 
 def test_what_is_over_is_not_voided_again(tmp_path):
