@@ -124,6 +124,33 @@ class LedgerContract:
             assert ledger.event(2) is None
         assert ledger.get("cash", "PAPER") is not None
 
+    def test_a_transaction_asks_as_others_do_over_what_is_stored_and_what_is_its_own(self, ledger: Ledger) -> None:
+        append(ledger, funded(), created(), *trade(2))
+        with ledger.transaction() as transaction:
+            transaction.append(*trade(1, symbol="IBM"), *trade(3))
+
+            def ids(**query: object) -> list[str]:
+                return [row["client_id"] for row in transaction.find("orders", **query)]  # type: ignore[arg-type]
+
+            assert ids() == ["Ctrend-1", "Ctrend-2", "Ctrend-3"]
+            assert ids(order_by="symbol") == ["Ctrend-2", "Ctrend-3", "Ctrend-1"]
+            assert ids(order_by="intent_at", descending=True, limit=2) == ["Ctrend-3", "Ctrend-2"]
+            assert ids(symbol="AAPL", since=("intent_at", AT + timedelta(minutes=3))) == ["Ctrend-3"]
+            fills = transaction.events(types=[E.ORDER_FILLED])
+            assert [event.key for event in fills] == ["order.filled:trend-2", "order.filled:trend-1", "order.filled:trend-3"]
+            assert transaction.events(types=[E.ORDER_FILLED], limit=2) == fills[:2]
+            assert [event.key for event in transaction.events(stream="account")] == ["funded"]
+            assert [event.seq for event in transaction.events()] == list(range(1, 25))
+            assert transaction.event_by_key("funded") == ledger.event(2)
+            assert transaction.get("cash", "NOBODY") is None
+        assert [event.seq for event in ledger.events()] == list(range(1, 25))
+
+    def test_a_row_that_no_event_of_the_transaction_touched_is_read_as_it_is_stored(self, ledger: Ledger) -> None:
+        append(ledger, *small_day())
+        with ledger.transaction() as transaction:
+            assert transaction.get("positions", "trend", "AAPL") == ledger.get("positions", "trend", "AAPL")
+            assert transaction.get("orders", "Ctrend-9") is None
+
     def test_a_day_of_trading_leaves_the_tables_a_bookkeeper_would_write(self, ledger: Ledger) -> None:
         append(ledger, *small_day())
         assert ledger.get("cash", "PAPER") == {
@@ -209,6 +236,16 @@ class LedgerContract:
     def test_what_cannot_be_stored_is_refused_by_name(self, ledger: Ledger, event: NewEvent) -> None:
         with pytest.raises(InputError):
             append(ledger, step(1), event)
+        assert ledger.head()[0] == 1
+
+    def test_a_refusal_names_the_event_or_the_column_and_the_rule(self, ledger: Ledger) -> None:
+        with pytest.raises(InputError, match=r"account\.funded fields missing cannot be applied: KeyError 'account'") as refused:
+            append(ledger, fact(E.ACCOUNT_FUNDED, "fields missing"))
+        assert refused.value.value == "fields missing"
+        assert refused.value.rule == "a payload carries the fields that its event's tables are kept from"
+        denied = fact(E.ORDER_DENIED, "denied", "strategy:trend", client_id="Ctrend-1", reason="nul\x00")
+        with pytest.raises(InputError, match="reason"):
+            append(ledger, funded(), created(), *list(trade(1))[:4], denied)
         assert ledger.head()[0] == 1
 
     def test_asking_for_text_that_cannot_be_stored_is_refused(self, ledger: Ledger) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trading_pipeline.domain.events import GENESIS, canonical_payload, event_hash, instant_from, instant_text
+from trading_pipeline.domain.events import GENESIS, canonical_payload, event_hash, instant_from, instant_of_file, instant_text, storable
 
 AT = datetime(2012, 10, 15, 13, 30, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -52,3 +52,16 @@ def test_money_is_never_written_with_an_exponent() -> None:
 def test_what_has_no_place_in_json_is_refused(value: object) -> None:
     with pytest.raises((TypeError, ValueError)):
         canonical_payload({"x": value})
+
+
+def test_an_instant_that_a_person_may_have_touched_is_aware_or_refused() -> None:
+    read = instant_of_file("2012-10-15T09:30:00-04:00")
+    assert (read, read.utcoffset()) == (AT, timedelta(0))
+    for wrong in ("2012-10-15T13:30:00", "yesterday", "", "0001-01-01T00:00:00+23:59"):
+        with pytest.raises(ValueError):
+            instant_of_file(wrong)
+
+
+def test_text_from_a_terminal_is_made_storable() -> None:
+    assert storable("a\x00b\udc80cé😀", 200) == "ab?cé😀"
+    assert storable("abc", 2) == "ab"
