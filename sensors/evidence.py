@@ -5,16 +5,10 @@ Never in the way of trading: its runs have the lowest priority, and one that fai
 
 import dagster as dg
 
-from assets.evidence import model_report, outcomes
 from sensors.attempts import REASON_TAG, next_attempt
-from sensors.jobs import NO_RETRIES
+from sensors.jobs import evidence as evidence_job
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.outcomes import session_to_measure
-
-evidence_job = dg.define_asset_job(
-    "evidence", selection=dg.AssetSelection.assets(outcomes, model_report), tags=NO_RETRIES,
-    description="What became of each signal, and whether those who decide are any good.",
-)
 
 
 @dg.sensor(name="evidence", job=evidence_job, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)

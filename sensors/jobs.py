@@ -1,4 +1,4 @@
-"""The jobs that sensors launch: the whole chain for a closed bar, its end for approvals and orders, the session's close."""
+"""The jobs that sensors launch: the whole chain for a closed bar, its end for approvals and orders, the session's close, the evidence."""
 
 from datetime import date
 
@@ -6,6 +6,7 @@ import dagster as dg
 
 from assets.analysis import charts, indicators
 from assets.decisions import signals
+from assets.evidence import model_report, outcomes
 from assets.market import bars
 from assets.trading import fills, orders, portfolio_snapshots, verdicts
 from resources.run_process import mark_run
@@ -21,6 +22,10 @@ cycle = dg.define_asset_job(
 follow_up = dg.define_asset_job(
     "follow_up", selection=dg.AssetSelection.assets(orders, fills, portfolio_snapshots), tags=NO_RETRIES,
     description="Approved or released actions, or news of open orders: orders, fills and snapshots for exactly those.",
+)
+evidence = dg.define_asset_job(
+    "evidence", selection=dg.AssetSelection.assets(outcomes, model_report), tags=NO_RETRIES,
+    description="What became of each signal, and whether those who decide are any good.",
 )
 
 

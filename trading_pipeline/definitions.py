@@ -6,12 +6,11 @@ from assets import analysis, checks, decisions, evidence, market, settings, trad
 from resources.desk import desk_resource
 from sensors import approvals, bar_close, jobs, orders, retention, safety, session_close, versions, watchdog
 from sensors.evidence import evidence as evidence_sensor
-from sensors.evidence import evidence_job
 
 defs = dg.Definitions(
     assets=[*dg.load_assets_from_modules([market, analysis, decisions, trading, evidence]), *settings.SPECS, watchdog.WATCHED],
     asset_checks=dg.load_asset_checks_from_modules([checks, watchdog]),
-    jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, evidence_job, retention.retention],
+    jobs=[jobs.cycle, jobs.follow_up, jobs.session_close, jobs.evidence, retention.retention],
     sensors=[
         bar_close.bar_close, approvals.approvals, orders.orders, session_close.session_close, safety.safety, safety.lost_runs,
         versions.versions, watchdog.watchdog, evidence_sensor,
