@@ -30,7 +30,7 @@ WAITING: Final = (
     Waiting(
         "providers of language models",
         "the rules agent decides in a model's place: what is left waits for pinned tools, injections and drift",
-        ("64", "fault 37", "fault 42", "fault 43"),
+        ("fault 42",),
     ),
     Waiting("MCP servers", "no server offers tools to a model", ("76", "77", "fault 71")),
     Waiting(
@@ -53,7 +53,6 @@ LATER: Final = {
     "fault 10": "tokens that expire, with the adapters of real brokers",
     "fault 32": "a database on a disk that is remounted read-only",
     "fault 36": "object stores over a network",
-    "fault 38": "envelopes of providers",
     "fault 64": "a second channel, with notifications",
     "fault 65": "memory: what the kernel kills is what the crash sweep kills",
     "fault 70": "the console",

@@ -117,6 +117,7 @@ ENDINGS = {End.REFUSAL: "refused", End.MAX_TOKENS: "truncated", End.EMPTY: "empt
 
 @pytest.mark.parametrize(("end", "reason"), ENDINGS.items())
 def test_an_imperfect_ending_abstains_and_is_paid(stage, server, end, reason):
+    """Fault 38: nothing of it is read."""
     server.script(Behaviour(end=end, tokens=Tokens(1_000, 0)))
     floor_ = ran(stage())
     assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == [reason]
@@ -125,6 +126,7 @@ def test_an_imperfect_ending_abstains_and_is_paid(stage, server, end, reason):
 
 
 def test_a_passing_trouble_is_tried_once_more(stage, server):
+    """Fault 37: at most one more call."""
     server.script(rate_limited("0"), Behaviour(reply=reply()))
     floor_ = ran(stage())
     [responded] = floor_.events(E.LLM_RESPONDED)
@@ -140,6 +142,7 @@ def test_two_troubles_are_an_abstention_that_cost_nothing(stage, server):
 
 
 def test_what_may_have_been_paid_counts_as_paid(stage, server):
+    """63, fault 37: what nobody knows counts as the worst."""
     server.script(Behaviour(status=500), Behaviour(status=500))
     floor_ = ran(stage())
     [requested], [responded] = floor_.events(E.LLM_REQUESTED), floor_.events(E.LLM_RESPONDED)
