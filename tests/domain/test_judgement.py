@@ -85,7 +85,7 @@ def test_a_bin_with_too_few_forecasts_is_counted_and_has_no_point():
 
 
 def test_calibration_pools_what_does_not_rise():
-    """The pair 1, 0 pools to 1/2; 1, 1, 0 to 2/3; the last stands alone. Worked by hand after Ayer et al. (1955)."""
+    """A rise and a fall pool to a half, two rises and a fall to two thirds. Worked by hand after Ayer et al. (1955)."""
     steps = calibration([0.1, 0.2, 0.3, 0.4, 0.5, 0.6], [True, False, True, True, False, True])
     assert [(step.low, step.high, step.n) for step in steps] == [(0.1, 0.2, 2), (0.3, 0.5, 3), (0.6, 0.6, 1)]
     assert [step.right for step in steps] == pytest.approx([1 / 2, 2 / 3, 1])
