@@ -28,7 +28,7 @@ def conversations(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
     prompts, answers = {}, {}
     for seq, request in list(requests.items())[:MOST_TEXTS]:
         name = f"{request['symbol']} ({request['strategy']})"
-        prompts[name] = _text(desk, request["rendered"])
+        prompts[name] = _text(desk, request["rendered"]).splitlines()
         if seq in replies:
             answers[name] = replies[seq].payload.get("raw", "") or replies[seq].payload.get("detail", "")
     seen = [(f"{data['symbol']} as {data['model']} sees it", data["picture"]) for data in requests.values() if data["picture"]]
