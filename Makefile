@@ -115,16 +115,30 @@ smoke-llm: setup ## one small real question to each provider with a key, after a
 budget-drill: setup ## fifty threads and kill -9 against one model budget: N=1000 runs, SEED=1
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.budget_drill
 
+.PHONY: mutation
+mutation: .mutation/.installed ## mutants of risk, orders, approvals and ledger, an hour of one core: MODULES="domain/sizing.py", SEED=1, AGAIN=1 for survivors only
+	@.mutation/venv/bin/python -m tests.evidence.mutation
+
+# mutmut is not among what requirements.lock names: it has an environment of its own, which looks into .venv for everything else.
+.mutation/.installed: $(STAMP) pyproject.toml
+	@rm -rf .mutation/venv && $(PYTHON) -m venv .mutation/venv
+	@$(PYTHON) -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > \
+	  "$$(.mutation/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/project.pth"
+	@.mutation/venv/bin/python -m pip install --quiet --disable-pip-version-check \
+	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["mutation"])')
+	@touch $@
+
 .PHONY: evidence
 evidence: ## all of it, with its pages: hours
 	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check budget-drill
 	REPORT=1 $(MAKE) crash-sweep N=10000
 	REPORT=1 $(MAKE) days N=10000
+	REPORT=1 $(MAKE) mutation
 	$(MAKE) evidence-map
 
 lock: ## compile requirements.lock anew (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes \
 	  --no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --upgrade --output-file requirements.lock
 
-clean: ## remove .venv and caches; homes under .trading stay
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean: ## remove .venv, .mutation and caches; homes under .trading stay
+	rm -rf $(VENV) .mutation .mypy_cache .ruff_cache .pytest_cache .hypothesis

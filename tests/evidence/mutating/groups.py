@@ -1,0 +1,88 @@
+"""What is mutated, and by which tests it is judged.
+
+A group's mutants run only the tests named here, and of those only the ones that reach the mutated function, quickest first.
+Tests that need PostgreSQL are left out, but where a group says otherwise: a server for each mutant takes seconds.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+MODULES = Path("trading_pipeline")
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Modules that are judged by the same tests."""
+
+    name: str
+    modules: tuple[str, ...]
+    """Below `trading_pipeline`; a pattern names several."""
+    tests: tuple[str, ...]
+    """Below `tests`."""
+    wider: tuple[str, ...] = ()
+    """Tests that survivors are judged by then: slower ones."""
+    only: tuple[str, ...] = ()
+    """Functions to mutate; none named: all but those of `CALLED_AT_IMPORT`."""
+    fresh: bool = False
+    """Import everything anew for each mutant."""
+    postgres: bool = False
+    sample: int | None = 80
+    """Mutants of each module at most, drawn by the seed; None: all."""
+
+    def files(self, root: Path) -> list[Path]:
+        """The modules' files, relative to the root."""
+        return sorted(path.relative_to(root) for pattern in self.modules for path in (root / MODULES).glob(pattern))
+
+
+CALLED_AT_IMPORT = frozenset({"_order_moves"})
+"""Functions whose result is made when their module is imported: a mutant of one must be there before that."""
+
+_PATH = (
+    "service/test_approvals.py", "service/test_orders.py", "service/test_verdicts.py", "service/test_emergency.py",
+    "service/test_protection.py",
+)
+_FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
+_LEDGER = ("contracts/test_ledger.py", "domain/test_events.py")
+
+GROUPS = (
+    Group(
+        "rulebook", ("domain/rules/*.py", "domain/risk.py", "domain/rulebook.py", "domain/limits.py"),
+        (
+            "domain/test_rulebook.py", "domain/test_verdict_words.py", "domain/test_hard_limits.py", "domain/test_day_risk.py",
+            "domain/test_limits.py", "adapters/test_strategy_files.py",
+        ),
+        wider=("domain/test_rulebook_properties.py", "service/test_account_limits.py", "service/test_controls.py"),
+    ),
+    Group(
+        "sizing", ("domain/sizing.py",), ("domain/test_sizing.py",), wider=("service/test_oversized.py", "service/test_discipline.py"),
+        sample=None,
+    ),
+    Group(
+        "orders", ("domain/orders.py", "domain/projections/orders.py"),
+        ("domain/test_state_machines.py", "domain/test_order_rows.py", "domain/test_rulebook.py", "domain/test_hard_limits.py", *_LEDGER),
+        wider=("service/test_orders.py", "service/test_accounting.py", "faults/test_odd_executions.py"),
+    ),
+    Group(
+        "order-moves", ("domain/projections/orders.py",), ("domain/test_state_machines.py", "domain/test_order_rows.py"),
+        only=("_order_moves",), fresh=True,
+    ),
+    Group(
+        "approvals", ("domain/approvals.py", "service/approvals.py"),
+        ("domain/test_state_machines.py", "service/test_approvals.py", "service/test_orders.py"),
+        wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/test_emergency.py", "service/test_rederivation.py"),
+    ),
+    Group("gate", ("service/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
+    Group(
+        "ledger", ("domain/events.py", "adapters/ledger/draft.py", "adapters/ledger/memory.py"),
+        (*_LEDGER, "service/test_verification.py", "adapters/test_anchor_file.py"),
+    ),
+    Group(
+        "verification", ("service/verification.py",), ("service/test_verification.py", "adapters/test_anchor_file.py"),
+        postgres=True, sample=40,
+    ),
+    Group(
+        "execution", ("service/execution.py", "service/settlement.py"),
+        ("service/test_orders.py", "service/test_protection.py", "service/test_accounting.py", *_FAULTS),
+        wider=("service/test_approvals.py", "service/test_splits.py", "service/test_emergency.py"), sample=40,
+    ),
+)

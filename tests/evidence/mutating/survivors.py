@@ -1,0 +1,39 @@
+"""What is known of mutants that no test notices: (kind, module, pattern over `function: removed => added`).
+
+Whoever changes such a line finds its mutant back among the gaps, and looks again.
+"""
+
+from typing import Final
+
+KINDS: Final = {
+    "equivalent": "Equivalent: it does what the code does, for every input that there can be.",
+    "wording": "Wording: what a person reads, where tests ask for the sense and not for the words.",
+    "speed": "Speed: the same result by more work, or a wait of another length.",
+}
+
+KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
+    # Decimals are cut towards zero by // as by int; quotients of cents do not round up to a whole number in 28 digits.
+    ("equivalent", "domain/sizing.py", r"=> .*int\((MAX_ORDER_VALUE / price|money / each)\)"),
+    # Both are of one length by construction.
+    ("equivalent", "domain/sizing.py", r"^_brackets: .*strict=(None|False)"),
+    # The greatest stop is always one of the levels, so there is a highest.
+    ("equivalent", "domain/sizing.py", r"^_stop: .*\(highest is None\) and False"),
+    # None is as false as False.
+    ("equivalent", "service/approvals.py", r"queued=None"),
+    ("equivalent", "domain/approvals.py", r"^proposal_hash: .*allow_nan=None"),
+    # An id is also its own beginning, and ids are of one length.
+    ("speed", "service/approvals.py", r'^find: .*reader.get\("approvals", None\)'),
+    ("equivalent", "domain/limits.py", r"^check_positive: sane = False => sane = None"),
+    # What is neither number nor time keeps the word on the field before it, which was sane, else it had been refused.
+    ("equivalent", "domain/limits.py", r"^check_positive: case _: sane = True => $"),
+    # One name more than there are brackets is looked up by nobody.
+    ("equivalent", "service/gate.py", r"^intents_of: .*len\(intent.brackets\) \+ 2\)"),
+    # No row of strategies is ever deleted.
+    ("equivalent", "service/approvals.py", r"^_check_running: .*strategy is None and"),
+    # Tokens are compared and not counted.
+    ("equivalent", "ledger/memory.py", r"^MemoryLedger.revoke: .*get\(name, 1\)"),
+    # What is stored is ordered once more together with what is the transaction's own.
+    ("equivalent", "ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
+    ("speed", "ledger/memory.py", r"wait_seconds: float = 11.0"),
+    ("speed", "ledger/memory.py", r"^MemoryLedger.transaction: .*timeout=None"),
+)
