@@ -3,6 +3,7 @@
 import json
 import time
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -224,6 +225,21 @@ def test_a_reply_whose_process_died_before_it_decided_is_read_again(stage, serve
     assert [event.payload["action"] for event in after.events(E.LLM_ACTION_GENERATED)] == ["buy"]
     assert len(server.asked) == 1
     assert after.verifies()
+
+
+def test_a_request_that_no_run_came_back_to_is_lost_with_the_next_cycle(stage, server, monkeypatch):
+    monkeypatch.setattr(conversations, "SLACK", timedelta(days=-1))
+    server.respond = lambda _: Behaviour(reply=reply(action="HOLD"))
+    floor_ = stage(asking(interval=Interval.MIN5), source=market(bars("AAPL", Interval.MIN5, DAY, DAY)), now=at(9, 35))
+    with crashing(conversations, "ask_all"), pytest.raises(BaseException, match="ask_all"):
+        floor_.cycle(Interval.MIN5)
+    after = floor_.restarted()
+    after.clock.advance_to(at(9, 40))
+    after.cycle(Interval.MIN5)
+    first, second = after.events(E.LLM_REQUESTED)
+    assert [event.cause for event in after.events(E.LLM_LOST)] == [first.seq]
+    assert [event.cause for event in after.events(E.LLM_RESPONDED)] == [second.seq]
+    assert check(record(after.desk.ledger)) == []
 
 
 def test_a_cycle_run_twice_at_once_asks_once_and_decides_once(stage, server):

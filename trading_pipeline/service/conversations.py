@@ -27,6 +27,8 @@ from trading_pipeline.service.inquiries import Inquiry, inquire, untriggered
 from trading_pipeline.service.purse import Purse, budget_day
 from trading_pipeline.service.steps import Tally, spec_of, step_key
 
+SLACK = timedelta(seconds=60)
+"""What a process may need besides the calls themselves."""
 _ASKED = (EventType.LLM_REQUESTED, EventType.LLM_RESPONDED, EventType.LLM_DISCARDED, EventType.LLM_LOST)
 
 
@@ -44,6 +46,7 @@ def draft(desk: Desk, cycle: Cycle, questions: Sequence[Question]) -> dict[str, 
     if not wanted:
         return {}
     models = _models(desk)
+    sweep(desk, models, cycle)
     wanted = [each for each in wanted if not _nobody(models, each) and not untriggered(each)]
     return {place(each.question): each for each in inquire(desk, models, desk.ledger, cycle, wanted, budget_day())} if wanted else {}
 
@@ -130,21 +133,21 @@ def _stopped(desk: Desk, inquiry: Inquiry) -> bool:
     return desk.latch.standing(inquiry.question.strategy) is not None
 
 
-def sweep(desk: Desk, cycle: Cycle) -> int:
-    """Requests of earlier cycles that no reply can come to any more are lost: how many."""
+def sweep(desk: Desk, models: Models, cycle: Cycle) -> None:
+    """Requests of earlier cycles that no reply can come to any more are lost; what they reserved stays spent."""
     waiting = [row for row in desk.ledger.find("model_calls", state="asked") if row["cycle"] != cycle.cycle_id]
-    if not waiting or desk.models is None:
-        return 0
-    patience = timedelta(seconds=MAX_CALLS * desk.models.budget.timeout_seconds + 60)
+    if not waiting:
+        return
+    patience = MAX_CALLS * timedelta(seconds=models.budget.timeout_seconds) + SLACK
     events = []
     for row in waiting:
         request = desk.ledger.event(row["requested_seq"])
         assert request is not None
         if datetime.now(UTC) - request.recorded_at > patience:
             events.append(_lost(desk, request, "its process did not come back"))
-    with desk.ledger.transaction() as tx:
-        tx.append(*events)
-    return len(events)
+    if events:
+        with desk.ledger.transaction() as tx:
+            tx.append(*events)
 
 
 def _earlier(tx: Transaction, cycle: Cycle) -> dict[str, tuple[Event, Event | None]]:

@@ -4,17 +4,18 @@ The trigger decides before anything is rendered (D8). Everything that goes into 
 same request, byte for byte, so that a cassette finds its reply again.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import lru_cache
+from functools import cache, lru_cache, partial
 
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.expressions import evaluate_at, names, parse
 from trading_pipeline.domain.indicators import price_columns
-from trading_pipeline.domain.models import MAX_CALLS, ModelRequest, Picture, Sampling, Sight
+from trading_pipeline.domain.models import MAX_CALLS, ModelRequest, Picture, Provider, Sampling, Sight
 from trading_pipeline.domain.replies import reply_schema
 from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.ports import Question, Reader, Rendered
@@ -66,10 +67,21 @@ def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions:
     """Each question as it would be sent; held symbols first, because what is left of a budget goes to exits before entries."""
     ordered = sorted(questions, key=lambda question: question.bars_held is None)
     book = surroundings(desk, reader, sorted({question.symbol for question in ordered}))
-    return [_inquiry(desk, models, reader, cycle, question, book, on) for question in ordered]
+    worded = [_worded(desk, models, reader, cycle, question, book) for question in ordered]
+    texts = [f"{rendered.system}\n\n{rendered.text}".encode() for _, _, rendered, _ in worded]
+    last = cache(partial(_answered_last, reader))
+    inquiries = []
+    for question, (agent, briefing, rendered, request), kept in zip(ordered, worded, _kept(desk, texts), strict=True):
+        recorded = models.llms[agent.provider].recorded(request)
+        worst = Decimal(0) if recorded else models.prices.worst(request, on)
+        expected = last(agent.provider, agent.model)
+        inquiries.append(Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on, expected))
+    return inquiries
 
 
-def _inquiry(desk: Desk, models: Models, reader: Reader, cycle: Cycle, question: Question, book: Book, on: date) -> Inquiry:
+def _worded(
+    desk: Desk, models: Models, reader: Reader, cycle: Cycle, question: Question, book: Book,
+) -> tuple[ModelAgent, Briefing, Rendered, ModelRequest]:
     agent = question.agent
     assert isinstance(agent, ModelAgent)
     briefing = brief(desk, reader, cycle, question, book)
@@ -78,15 +90,20 @@ def _inquiry(desk: Desk, models: Models, reader: Reader, cycle: Cycle, question:
         agent.provider, agent.model, rendered.system, rendered.text, _schema(briefing.symbol), _pictures(desk, agent, briefing),
         Sampling(agent.max_tokens, agent.temperature),
     )
-    recorded = models.llms[agent.provider].recorded(request)
-    worst = Decimal(0) if recorded else models.prices.worst(request, on)
-    kept = desk.objects.put(f"{rendered.system}\n\n{rendered.text}".encode(), ".txt")
-    return Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on, answered_last(reader, agent))
+    return agent, briefing, rendered, request
 
 
-def answered_last(reader: Reader, agent: ModelAgent) -> str | None:
+def _kept(desk: Desk, texts: Sequence[bytes]) -> list[str]:
+    """The texts in the object store, side by side: what takes time is waiting for the disk."""
+    if len(texts) < 2:
+        return [desk.objects.put(text, ".txt") for text in texts]
+    with ThreadPoolExecutor(min(8, len(texts)), thread_name_prefix="keep") as pool:
+        return list(pool.map(partial(desk.objects.put, suffix=".txt"), texts))
+
+
+def _answered_last(reader: Reader, provider: Provider, model: str) -> str | None:
     """Which version answered the newest question to a model."""
-    rows = reader.find("model_calls", provider=agent.provider.value, model=agent.model, order_by="last_seq", descending=True, limit=20)
+    rows = reader.find("model_calls", provider=provider.value, model=model, order_by="last_seq", descending=True, limit=20)
     return next((row["answered_by"] for row in rows if row["answered_by"] is not None), None)
 
 
