@@ -180,6 +180,29 @@ def test_a_fill_of_what_was_full_already_sets_the_order_aside(accepted: Book) ->
     assert (accepted.order()["state"], accepted.order()["filled_quantity"]) == ("quarantined", 11)
 
 
+def test_a_fill_of_what_was_never_sent_is_refused_by_name(book: Book) -> None:
+    """17."""
+    with pytest.raises(IllegalTransition, match=r"The order C is intent and cannot become partial by order\.partially_filled") as refused:
+        book.fill(4, "100")
+    assert refused.value.value == "order.partially_filled:2"
+
+
+def test_an_account_without_money_trades_nothing(accepted: Book) -> None:
+    with pytest.raises(IllegalTransition, match=r"order\.rejected names orders D, which does not exist"):
+        accepted.append(E.ORDER_REJECTED, client_id="D")
+    accepted.fill(4, "100")
+    corrected = {"price": "101", "commission": "1", "commission_before": "1.25", "cost": "405", "realised": "0"}
+    with pytest.raises(IllegalTransition, match=r"fill\.corrected names cash NOBODY") as refused:
+        accepted.append(E.FILL_CORRECTED, execution_id="E1", account="NOBODY", **corrected)
+    assert refused.value.value == "fill.corrected:6"
+    stranger = Book()
+    stranger.append(E.ORDER_INTENT, **(INTENT | {"account": "NOBODY"}))
+    stranger.append(E.ORDER_SUBMITTED)
+    with pytest.raises(IllegalTransition, match=r"order\.partially_filled names cash NOBODY") as refused:
+        stranger.fill(4, "100")
+    assert refused.value.value == "order.partially_filled:3"
+
+
 @pytest.mark.parametrize(
     ("side", "cash", "commissions"),
     [
@@ -234,6 +257,12 @@ def test_an_order_that_the_broker_has_and_the_ledger_lost_is_adopted() -> None:
         "before_cancel": None, "filled_quantity": 0, "filled_value": D(0), "intent_at": book.now, "submitted_at": book.now,
         "updated_at": book.now, "intent_seq": 4, "last_seq": 4,
     }
+
+
+def test_the_target_that_is_adopted_keeps_its_price() -> None:
+    book = Book()
+    book.append(E.ORDER_ADOPTED, **(ADOPTED | {"order_type": "limit", "limit_price": "105.5", "stop_price": None}))
+    assert (book.order()["limit_price"], book.order()["stop_price"]) == (D("105.5"), None)
 
 
 def test_an_intent_that_the_broker_has_after_all_is_adopted_as_what_it_is(book: Book) -> None:

@@ -67,6 +67,24 @@ def test_a_judgement_is_written_down_as_words() -> None:
     assert canonical_payload({"verdicts": told})
 
 
+@pytest.mark.parametrize(
+    ("changes", "worst", "value"),
+    [
+        ({"limit_price": None}, "100.00", "5000.00"),
+        ({"limit_price": D("99.00")}, "100.00", "5000.00"),
+        ({"limit_price": D("102.00")}, "102.00", "5100.00"),
+        ({"limit_price": None, "stop_price": D("103.00")}, "103.00", "5150.00"),
+        ({"limit_price": D("102.00"), "stop_price": D("101.00")}, "102.00", "5100.00"),
+        ({"quantity": 0}, "102.00", "0"),
+        ({"quantity": -5}, "102.00", "0"),
+    ],
+)
+def test_an_order_is_worth_its_shares_at_the_worst_of_its_prices(changes: dict[str, Any], worst: str, value: str) -> None:
+    """D1."""
+    intent = order(**changes)
+    assert (intent.worst_price, intent.value) == (D(worst), D(value))
+
+
 # Boundaries: rule, what changes in the intent, what changes in the context, whether an entry passes
 
 ACCOUNT = AccountLimits()
