@@ -83,20 +83,24 @@ def mutate(group: Group, files: Sequence[Path], seed: int, again: bool) -> list[
     """What becomes of a group's mutants, judged by its tests, and of survivors by the wider ones.
 
     Args:
-        again: Of mutants that an earlier run made of the same code, only those that no test failed for, with the tests of now.
+        again: Of the mutants of a file that is as an earlier run found it, only those that no test failed for, with the tests of now.
 
     Raises:
         CalledProcessError: mutmut stopped: its output stands in `.mutation/GROUP.log`. Most often a test fails without any mutant.
     """
     kept = SCRATCH / f"{group.name}.json"
-    code = {"seed": seed, "sample": group.sample} | {str(path): hashlib.sha256((ROOT / path).read_bytes()).hexdigest() for path in files}
-    earlier = json.loads(kept.read_text(encoding="utf-8")) if again and kept.exists() else {}
-    found = {each["mutant"]: Outcome(**each) for each in earlier["outcomes"]} if earlier.get("code") == code else {}
+    code = {str(path): f"{seed} {group.sample} {hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}" for path in files}
+    earlier = json.loads(kept.read_text(encoding="utf-8")) if again and kept.exists() else {"code": {}, "outcomes": []}
+    same = {path for path, digest in code.items() if earlier["code"].get(path) == digest}
+    found = {each["mutant"]: Outcome(**each) for each in earlier["outcomes"] if each["module"] in same}
+    fresh = [f"{path.removesuffix('.py').replace('/', '.')}.x*" for path in code.keys() - same]
     for tests in (group.tests, group.wider):
         left = [each.mutant for each in found.values() if each.status != "killed"]
-        if tests and (left or not found):
-            found |= {each.mutant: each for each in run(group, files, tests, left, seed) if not left or each.mutant in left}
+        if tests and (left or fresh):
+            tried = run(group, files, tests, left + fresh if found else [], seed)
+            found |= {each.mutant: each for each in tried if each.mutant in left or (fresh and each.module not in same)}
             kept.write_text(json.dumps({"code": code, "outcomes": [dataclasses.asdict(each) for each in found.values()]}))
+        fresh = []
     return list(found.values())
 
 

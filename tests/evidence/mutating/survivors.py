@@ -36,4 +36,11 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
     ("speed", "ledger/memory.py", r"wait_seconds: float = 11.0"),
     ("speed", "ledger/memory.py", r"^MemoryLedger.transaction: .*timeout=None"),
+    # Of two equal prices either is the worst, and nothing is worth nothing at any price.
+    ("equivalent", "domain/orders.py", r"^OrderIntent.worst_price: .*(limit_price >= worst|stop_price < worst)"),
+    ("equivalent", "domain/orders.py", r"^OrderIntent.value: .*quantity >= 0"),
+    # Minus one divides as it multiplies.
+    ("equivalent", "domain/projections/orders.py", r"^_(book|fill_corrected): flow = .* / \(-1 if"),
+    # The row's names are not taken from the position.
+    ("equivalent", "domain/projections/orders.py", r"^_book: position = .*Position\((None, fill.symbol|strategy, None)\)"),
 )

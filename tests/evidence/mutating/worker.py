@@ -20,6 +20,7 @@ from mutmut.configuration import ForkServerWarmup, ProcessIsolation, config
 from mutmut.mutation import file_mutation
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.state import state
 from mutmut.stats import status_by_exit_code
 
 REDECORATED = ("property", "contextmanager")
@@ -80,6 +81,18 @@ def choose(group: dict[str, Any], seed: int) -> None:
     file_mutation.create_mutations = chosen
 
 
+def judge_by_all() -> None:
+    """Run every test for every mutant: what is called while modules are imported is seen to be reached by the first test alone."""
+    collect = mutmut.collect_or_load_stats
+
+    def collected(*given: Any, **named: Any) -> None:
+        collect(*given, **named)
+        for tests in state().tests_by_mangled_function_name.values():
+            tests.update(state().duration_by_test)
+
+    mutmut.collect_or_load_stats = collected
+
+
 def outcomes(files: list[Path]) -> list[dict[str, str]]:
     """Each mutant with what became of it; of those that no test noticed, the changed lines too."""
     found = []
@@ -105,6 +118,7 @@ def main() -> None:
     chosen.pytest_add_cli_args_test_selection = [f"tests/{name}" for name in group["tests"]]
     if group["fresh"]:
         chosen.process_isolation, chosen.forkserver_warmup = ProcessIsolation.FORKSERVER, ForkServerWarmup.NONE
+        judge_by_all()
     choose(group, seed)
     mutmut._run(tuple(group["mutants"]), 1)
     out.write_text(json.dumps(outcomes(files)), encoding="utf-8")
