@@ -1,6 +1,8 @@
 """Every way to tamper with a ledger that the ledger itself can tell is found, and named."""
 
 import random
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,10 +14,11 @@ from tests.histories import created, funded, small_day, trade
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
-from trading_pipeline.domain.events import NewEvent, event_hash
+from trading_pipeline.domain.derivation import Difference
+from trading_pipeline.domain.events import Event, EventType, NewEvent, event_hash
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt
-from trading_pipeline.service.verification import judge, require_verified, verify
+from trading_pipeline.service.verification import TABLE_RULE, compare_rows, judge, require_verified, verify, verify_newest
 
 
 @pytest.fixture
@@ -255,3 +258,66 @@ def test_however_a_history_is_cut_into_transactions_the_rebuilt_tables_are_the_s
     assert whole.rebuild() == len(events) + 1
     assert {name: list(whole.dump(name)) for name in TABLES} == before
     assert verify(whole).ok
+
+
+HELD = {"strategy": "trend", "quantity": 10, "cost": Decimal(1_000), "realised": Decimal(0), "opened_at": None}
+POSITIONS = [HELD | {"symbol": symbol, "last_seq": seq} for symbol, seq in (("AAPL", 7), ("IBM", 9), ("MSFT", 8))]
+
+
+def test_tables_that_are_alike_are_counted() -> None:
+    assert compare_rows("positions", POSITIONS, POSITIONS) == (3, None)
+    assert compare_rows("positions", [], []) == (0, None)
+
+
+def test_a_row_that_differs_is_told_by_table_key_column_both_values_and_its_last_event() -> None:
+    """5."""
+    stored = [POSITIONS[0], POSITIONS[1] | {"quantity": 11}, POSITIONS[2]]
+    expected = Difference(TABLE_RULE, "11", "10", 9, "positions", ("trend", "IBM"), "quantity")
+    assert compare_rows("positions", stored, POSITIONS) == (1, expected)
+    fill = dict.fromkeys(TABLES["fills"].columns) | {"execution_id": "E1", "quantity": 5, "seq": 10}
+    expected = Difference(TABLE_RULE, "6", "5", 10, "fills", ("E1",), "quantity")
+    assert compare_rows("fills", [fill | {"quantity": 6}], [fill]) == (0, expected)
+
+
+@pytest.mark.parametrize("gone", [0, 1, 2])
+def test_a_row_that_is_missing_or_too_many_is_told_by_its_key(gone: int) -> None:
+    left = [row for number, row in enumerate(POSITIONS) if number != gone]
+    key = ("trend", POSITIONS[gone]["symbol"])
+    missing = Difference(TABLE_RULE, "no row", "a row", POSITIONS[gone]["last_seq"], "positions", key)
+    assert compare_rows("positions", left, POSITIONS) == (gone, missing)
+    too_many = Difference(TABLE_RULE, "a row", "no row", None, "positions", key)
+    assert compare_rows("positions", POSITIONS, left) == (gone, too_many)
+
+
+class Told:
+    """A ledger of just these events."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+
+    def head(self) -> tuple[int, bytes]:
+        return len(self._events), self._events[-1].hash
+
+    def events(self, after: int) -> list[Event]:
+        return self._events[after:]
+
+
+OTHER = {
+    "seq": 19, "stream": "elsewhere", "stream_seq": 99, "key": "forged", "type": EventType.BAR_RECEIVED, "schema": 2, "cause": 1,
+    "actor": "nobody", "payload_text": "{}", "previous_hash": b"x" * 32, "hash": b"x" * 32,
+}
+
+
+@pytest.mark.parametrize("field", [*OTHER, "at"])
+def test_a_look_at_the_newest_events_finds_any_field_of_the_chain_that_was_changed(field: str) -> None:
+    """3: and only among those it was asked to look at."""
+    ledger = MemoryLedger("demo")
+    with ledger.transaction() as transaction:
+        transaction.append(*small_day())
+    events = ledger.events()
+    assert [verify_newest(Told(events), count) for count in (1, 5, 24, 1_000)] == [""] * 4  # type: ignore[arg-type]
+    changed = events[19]
+    events[19] = replace(changed, **{field: OTHER.get(field, changed.at + timedelta(microseconds=1))})
+    said = f"event {events[19].seq} ({events[19].type} {events[19].key}) does not follow from event 19"
+    assert verify_newest(Told(events), 6) == said  # type: ignore[arg-type]
+    assert verify_newest(Told(events), 4) == ""  # type: ignore[arg-type]
