@@ -80,9 +80,4 @@ GROUPS = (
         "verification", ("service/verification.py",), ("service/test_verification.py", "adapters/test_anchor_file.py"),
         postgres=True, sample=40,
     ),
-    Group(
-        "execution", ("service/execution.py", "service/settlement.py"),
-        ("service/test_orders.py", "service/test_protection.py", "service/test_accounting.py", *_FAULTS),
-        wider=("service/test_approvals.py", "service/test_splits.py", "service/test_emergency.py"), sample=40,
-    ),
 )
