@@ -2,7 +2,7 @@
 
 Each run is a ledger of its own on a real PostgreSQL, with budgets at random for the day, the provider, one strategy and the hour. A process
 begins five cycles of eleven questions at once, by the product's own path (purse, facts, thread pool, retry and repair, SDK) against a
-provider with books of its own (`billing`). In half of the runs it is killed in mid-call; another process takes the cycles up and begins
+provider with books of its own (`billing`). In every other run it is killed at a moment at random; another process takes the cycles up and begins
 five more. Then the ledger is judged event by event, with no help of the tables, and so is the provider's bill.
 """
 
@@ -276,8 +276,9 @@ def main() -> int:
             "random: of the day, of the provider (every other run), of one strategy, and of the hour's calls. Five cycles of eleven "
             "questions are begun at once with ten calls each under way: fifty threads. Every question goes the product's own way, through "
             "the purse, the facts, the pool, one retry or repair, and Anthropic's SDK, to a provider on loopback that keeps its own books "
-            "in a process of its own. Half of the runs are killed with SIGKILL in mid-call; a second process takes up what the first left "
-            "and begins five cycles more. One question a cycle is for a model without a price.",
+            "in a process of its own. In every other run SIGKILL is aimed at a moment at random; `killed` counts those that it reached "
+            "before their end. A second process takes up what the first left and begins five cycles more. One question a cycle is for a "
+            "model without a price.",
             "Overspent is a run in which, after any event, what was spent and reserved was above a budget; or the provider's own count "
             "was above what the ledger knows of, or its calls above the hour's; or a model without a price was asked. Violations are "
             "these, and tables that differ from the events, questions left open, and processes that broke.",
