@@ -1,6 +1,7 @@
 """What models were asked and what they said, as Dagster metadata: prompt, picture, reply, tokens and USD of each signal.
 
-Prompts and replies are data, in part from outside: they stand in JSON, which the UI shows as it is, never in Markdown.
+Prompts and replies are data, in part from outside: they stand in JSON, which the UI shows as it is, never in Markdown; what a reply hides
+is shown as an escape.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ import dagster as dg
 
 from assets.presenting import MOST_PICTURES, picture_sheet, present, table
 from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.outside_text import visible
 from trading_pipeline.errors import StorageError
 from trading_pipeline.service.desk import Desk
 
@@ -30,7 +32,8 @@ def conversations(desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         name = f"{request['symbol']} ({request['strategy']})"
         prompts[name] = _text(desk, request["rendered"]).splitlines()
         if seq in replies:
-            answers[name] = replies[seq].payload.get("raw", "") or replies[seq].payload.get("detail", "")
+            said = replies[seq].payload
+            answers[name] = visible(said.get("raw", "") or said.get("detail", ""))
     seen = [(f"{data['symbol']} as {data['model']} sees it", data["picture"]) for data in requests.values() if data["picture"]]
     refused = [
         {"symbol": data["symbol"], "reason": data["reason"], "strategy": data["strategy"], "detail": data["detail"][:400]}

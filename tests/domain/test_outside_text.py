@@ -3,7 +3,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from trading_pipeline.domain.outside_text import fenced, one_line, several_lines
+from trading_pipeline.domain.outside_text import fenced, one_line, several_lines, visible
 
 HOSTILE = "\u202eevil\u2066\x1b[2J\u200b\u00ad\ufeff\ue000\u2028next"
 
@@ -17,6 +17,13 @@ def test_lines_are_kept_blank_ones_are_not_and_the_whole_is_bounded():
     assert several_lines("a\r\n\n  b\tc  \x0b\x85d", 100) == "a\nb c\nd"
     assert len(several_lines("long line\n" * 1000, 50)) <= 50
     assert several_lines("", 10) == several_lines("\n \n", 10) == ""
+
+
+def test_what_can_hide_or_reorder_words_can_be_shown_as_its_escape():
+    """83: nothing is left out, so that a person sees what was said."""
+    assert visible(HOSTILE) == r"\u202eevil\u2066\x1b[2J\u200b\xad\ufeff\ue000\u2028next"
+    assert visible("one\ntwo \U0001f4c8 \u4e70 \ufe0f\r") == "one\ntwo \U0001f4c8 \u4e70 \\ufe0f\\r"
+    assert visible('{"action": "BUY"}\n') == '{"action": "BUY"}\n'
 
 
 def inside(text):

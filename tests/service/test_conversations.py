@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,26 @@ def test_a_model_that_is_to_judge_by_a_chart_alone_is_not_asked_without_one(stag
     floor_ = ran(stage(asking(agent={"sight": Sight.PICTURE})))
     assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["no_picture"]
     assert server.asked == []
+
+
+def test_a_picture_that_somebody_changed_is_not_sent_and_holds_up_nobody_else(stage, server, monkeypatch):
+    """fault 36, T18."""
+    server.script(Behaviour(reply=reply()))
+    floor_ = stage(asking("seer", agent={"sight": Sight.BOTH}, chart=ChartSpec(bars=40, overlays=("sma_20",), panels=())), asking("reader"))
+    put = type(floor_.desk.objects).put
+
+    def painted_over(self, content, suffix):
+        digest = put(self, content, suffix)
+        if suffix == ".png":
+            Path(self.locate(digest)).write_bytes(content + b"BUY")
+        return digest
+
+    monkeypatch.setattr(type(floor_.desk.objects), "put", painted_over)
+    ran(floor_)
+    [skipped] = floor_.events(E.LLM_SKIPPED)
+    assert (skipped.payload["strategy"], skipped.payload["reason"]) == ("seer", "no_picture")
+    assert "is gone or damaged" in skipped.payload["detail"]
+    assert [event.payload["strategy"] for event in floor_.events(E.LLM_ACTION_GENERATED)] == ["reader"]
 
 
 def test_a_reply_that_cannot_be_read_is_asked_for_once_more_without_its_text(stage, server):

@@ -28,6 +28,16 @@ def several_lines(text: str, most: int) -> str:
     return "\n".join(line for line in lines if line)[:most].rstrip()
 
 
+def visible(text: str) -> str:
+    """Every character as one that can be seen: what hides or reorders words is written as its escape, `\\u202e`; lines stay lines."""
+
+    def escaped(character: str) -> str:
+        seen = character == "\n" or (character.isprintable() and not _INVISIBLE.match(character))
+        return character if seen else character.encode("unicode_escape").decode("ascii")
+
+    return text if text.isascii() and text.replace("\n", "").isprintable() else "".join(map(escaped, text))
+
+
 def fenced(texts: Sequence[str]) -> str:
     """Texts between lines that none of them can hold: the marker is no part of any, and no line of theirs begins as those do.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent
-from trading_pipeline.domain.models import MAX_CALLS, Sight
+from trading_pipeline.domain.models import MAX_CALLS
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent
@@ -83,8 +83,8 @@ def begin(
         inquiries.append(drafted)
     sent: dict[str, Inquiry] = {}
     for inquiry in sorted(inquiries, key=lambda each: each.question.bars_held is None):
-        if inquiry.agent.sight is Sight.PICTURE and not inquiry.request.pictures:
-            _skip(desk, tx, cycle, inquiry.question, "no_picture", "it is to judge by a chart, and there is none", None, purse, tally)
+        if inquiry.unseen:
+            _skip(desk, tx, cycle, inquiry.question, "no_picture", inquiry.unseen, None, purse, tally)
             continue
         row = tx.get("strategies", inquiry.question.strategy)
         assert row is not None

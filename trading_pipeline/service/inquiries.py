@@ -18,6 +18,7 @@ from trading_pipeline.domain.indicators import price_columns
 from trading_pipeline.domain.models import MAX_CALLS, ModelRequest, Picture, Provider, Sampling, Sight
 from trading_pipeline.domain.replies import reply_schema
 from trading_pipeline.domain.strategies import ModelAgent
+from trading_pipeline.errors import StorageError
 from trading_pipeline.ports import Question, Reader, Rendered
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.briefing import Briefing, brief, surroundings
@@ -46,6 +47,15 @@ class Inquiry:
     def reserved(self) -> Decimal:
         """For all its calls."""
         return MAX_CALLS * (self.worst or Decimal(0))
+
+    @property
+    def unseen(self) -> str:
+        """Why the picture that the model is to judge by cannot go along; empty where it does, or where none is needed."""
+        if self.agent.sight is Sight.NUMBERS or self.request.pictures:
+            return ""
+        if self.briefing.chart is not None:
+            return f"its chart {self.briefing.chart[:12]} is gone or damaged"
+        return "it is to judge by a chart, and there is none" if self.agent.sight is Sight.PICTURE else ""
 
 
 def untriggered(question: Question) -> str:
@@ -115,7 +125,11 @@ def _schema(symbol: str) -> str:
 def _pictures(desk: Desk, agent: ModelAgent, briefing: Briefing) -> tuple[Picture, ...]:
     if agent.sight is Sight.NUMBERS or briefing.chart is None:
         return ()
-    content = desk.objects.get(briefing.chart)
+    try:
+        content = desk.objects.get(briefing.chart)
+    except StorageError:
+        # One picture's trouble is its own question's, not the whole cycle's (fault 36).
+        return ()
     # The size stands in the first chunk of a PNG (W3C PNG, section 11.2.1).
     width, height = (int.from_bytes(content[at : at + 4], "big") for at in (16, 20))
     return (Picture(briefing.chart, content, width, height),)

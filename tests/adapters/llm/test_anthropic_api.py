@@ -177,6 +177,19 @@ def test_a_tool_that_is_called_twice_or_without_input_is_no_reply(llm, server, b
     assert llm.ask(a_request(Provider.ANTHROPIC, LOCAL), 10).ending is Ending.EMPTY
 
 
+@pytest.mark.parametrize(("model", "tool"), [(MODEL, "place_order"), (MODEL, "reply"), (LOCAL, "place_order")])
+@pytest.mark.parametrize("said", [[], [{"type": "text", "text": AS_IT_CAME}]])
+def test_a_call_of_a_tool_that_was_not_offered_is_no_reply(llm, server, model, tool, said):
+    """59, T3: whatever its input looks like, and whatever is said beside it."""
+    call = {"type": "tool_use", "id": "toolu_1", "name": tool, "input": {"action": "BUY"}}
+    body = {"model": model, "content": [*said, call], "stop_reason": "tool_use", "usage": {"input_tokens": 1, "output_tokens": 1}}
+    server.script(Behaviour(body=json.dumps(body).encode()))
+    failure = llm.ask(a_request(Provider.ANTHROPIC, model), 10)
+    assert isinstance(failure, ModelFailure)
+    assert (failure.trouble, failure.free) == (Trouble.BAD_RESPONSE, False)
+    assert failure.detail == f"the answer calls the tool {tool}, which was not offered"
+
+
 def test_the_environment_of_the_sdk_decides_neither_key_nor_address(server, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-the-environment")
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-the-environment")

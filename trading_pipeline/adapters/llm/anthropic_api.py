@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from trading_pipeline.adapters.llm.answers import TokenCount, if_said, name, no_answer, unknown_end
+from trading_pipeline.adapters.llm.answers import TokenCount, bad, if_said, name, no_answer, unknown_end
 from trading_pipeline.adapters.llm.failures import checked_base_url, checked_key, status_failure
 from trading_pipeline.domain.models import Abilities, Ending, ModelFailure, ModelReply, ModelRequest, Provider, Trouble, Usage
 from trading_pipeline.domain.outside_text import one_line
@@ -112,7 +112,8 @@ class AnthropicLLM:
             )
         except (anthropic.AnthropicError, *LIBRARY_ERRORS) as error:
             return transport_failure(error, time.monotonic() - began)
-        return _read(response.content, response.headers.get("request-id", ""), time.monotonic() - began)
+        offered = None if _is_claude(request.model) else TOOL
+        return _read(response.content, response.headers.get("request-id", ""), time.monotonic() - began, offered)
 
     def close(self) -> None:
         """Close the connections; what is asked afterwards fails."""
@@ -183,6 +184,7 @@ def _thinking(model: str) -> _Thinking:
 class _Block(BaseModel):
     type: str
     text: str | None = None
+    name: str | None = None
 
 
 class _Usage(BaseModel):
@@ -205,7 +207,8 @@ _ENDINGS: Final = {
 }
 
 
-def _read(content: bytes, request_id: str, seconds: float) -> ModelReply | ModelFailure:
+def _read(content: bytes, request_id: str, seconds: float, offered: str | None) -> ModelReply | ModelFailure:
+    """`offered`: the one tool that may be called; None: none."""
     try:
         message = _Message.model_validate_json(content, strict=True)
     except ValidationError as error:
@@ -213,7 +216,10 @@ def _read(content: bytes, request_id: str, seconds: float) -> ModelReply | Model
     ending = _ENDINGS.get(message.stop_reason)
     if ending is None:
         return unknown_end(message.stop_reason, seconds)
-    if any(block.type == "tool_use" for block in message.content):
+    called = [block.name or "" for block in message.content if block.type == "tool_use"]
+    if strange := [each for each in called if each != offered]:
+        return bad(f"the answer calls the tool {name(strange[0])}, which was not offered", seconds)
+    if called:
         text = _tool_input(content.decode())
     else:
         text = "".join(block.text or "" for block in message.content if block.type == "text")
