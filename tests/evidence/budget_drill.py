@@ -1,9 +1,9 @@
 """`make budget-drill N=1000`: fifty threads spend one budget while their process is killed, and nobody ever spends more than it.
 
-Each run is a ledger of its own on a real PostgreSQL, with budgets at random for the day, the provider, one strategy and the hour. A process
-begins five cycles of eleven questions at once, by the product's own path (purse, facts, thread pool, retry and repair, SDK) against a
-provider with books of its own (`billing`). In every other run it is killed at a moment at random; another process takes the cycles up and begins
-five more. Then the ledger is judged event by event, with no help of the tables, and so is the provider's bill.
+Each run is a ledger of its own on a real PostgreSQL, with budgets at random for the day, the provider, one strategy and the hour. A
+process begins five cycles of eleven questions at once, by the product's own path (purse, facts, thread pool, retry and repair, SDK)
+against a provider with books of its own (`billing`). In every other run it is killed at a moment at random; another process takes the
+cycles up and begins five more. Then the ledger is judged event by event, with no help of the tables, and so is the provider's bill.
 """
 
 import hashlib
