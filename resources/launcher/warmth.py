@@ -9,6 +9,7 @@ import os
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
@@ -48,6 +49,7 @@ def warm_up(module: str) -> None:
         for job in definitions.get_repository_def().get_all_jobs():
             job.get_subset()
     _draw()
+    _ask()
 
 
 def _draw() -> None:
@@ -64,6 +66,17 @@ def _draw() -> None:
     spec = ChartSpec(overlays=("sma_20", "bbands_20", "volume_sma_20"))
     columns = compute((*spec.overlay_indicators, *spec.panel_indicators), bars)
     thumbnail(PngCharts().render(spec, bars, columns))
+
+
+def _ask() -> None:
+    """Whoever models are asked of in this home: an SDK's first call costs one to two seconds, which no run should pay again."""
+    from trading_pipeline.adapters.llm.providers import rehearse
+    from trading_pipeline.errors import TradingError
+    from trading_pipeline.settings import Settings
+
+    # Settings that are wrong are said by whoever uses them.
+    with suppress(TradingError):
+        rehearse(Settings.load())
 
 
 State = Mapping[str, Any]

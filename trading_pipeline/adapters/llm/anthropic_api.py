@@ -25,6 +25,7 @@ from trading_pipeline.domain.outside_text import one_line
 
 if TYPE_CHECKING:
     import anthropic
+    import httpx2
 
 BASE_URL: Final = "https://api.anthropic.com"
 TOOL: Final = "reply"
@@ -69,14 +70,20 @@ class AnthropicLLM:
 
     provider = Provider.ANTHROPIC
 
-    def __init__(self, api_key: SecretStr | None, base_url: str | None = None) -> None:
+    def __init__(self, api_key: SecretStr | None, base_url: str | None = None, transport: "httpx2.BaseTransport | None" = None) -> None:
         """Without a key every call is refused before it is sent.
+
+        Args:
+            api_key: As Anthropic gives it.
+            base_url: None: Anthropic's own.
+            transport: Instead of the network.
 
         Raises:
             SettingsError: A key or base URL that cannot be one.
         """
         self._key = checked_key(api_key, "ANTHROPIC_API_KEY")
         self._base_url = checked_base_url(base_url or BASE_URL, "model.anthropic.base_url")
+        self._transport = transport
         self._lock = threading.Lock()
         self._client: anthropic.Anthropic | None = None
         self._closed = False
@@ -130,7 +137,7 @@ class AnthropicLLM:
 
                 from trading_pipeline.adapters.llm.bounded_http import BoundedClient
                 self._client = anthropic.Anthropic(
-                    api_key=key.get_secret_value(), base_url=self._base_url, max_retries=0, http_client=BoundedClient.open(),
+                    api_key=key.get_secret_value(), base_url=self._base_url, max_retries=0, http_client=BoundedClient.open(self._transport),
                     open_telemetry=False,
                 )
             return self._client

@@ -30,11 +30,15 @@ class BoundedClient(httpx2.Client):
     """Safe for many threads, like its parent; proxies of the environment are used as usual."""
 
     @classmethod
-    def open(cls) -> Self:
-        """A client with a pool for all calls."""
+    def open(cls, transport: httpx2.BaseTransport | None = None) -> Self:
+        """A client with a pool for all calls.
+
+        Args:
+            transport: Instead of the network.
+        """
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         # Compressed bodies are refused below: a small one could unfold to any size.
-        return cls(limits=limits, follow_redirects=False, headers={"Accept-Encoding": "identity"})
+        return cls(limits=limits, transport=transport, follow_redirects=False, headers={"Accept-Encoding": "identity"})
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:  # noqa: ARG002 -- read in any case
         """Send, and read the answer whole, within the request's own timeout."""
@@ -55,6 +59,14 @@ class BoundedClient(httpx2.Client):
         finally:
             response.close()
         return httpx2.Response(response.status_code, headers=response.headers, content=bytes(content), request=request)
+
+
+def nowhere() -> httpx2.BaseTransport:
+    """A transport that goes nowhere: every request is answered with an empty 400. What the real one needs is imported all the same."""
+    import httpcore2._sync.connection_pool  # noqa: F401 -- late-bound by httpx2
+
+    httpx2.HTTPTransport().close()
+    return httpx2.MockTransport(lambda request: httpx2.Response(400, request=request))
 
 
 class _Remaining(dict[str, float]):

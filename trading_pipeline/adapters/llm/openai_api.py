@@ -22,6 +22,7 @@ from trading_pipeline.domain.models import Abilities, ModelFailure, ModelReply, 
 from trading_pipeline.domain.outside_text import one_line
 
 if TYPE_CHECKING:
+    import httpx2
     import openai
 
 BASE_URL: Final = "https://api.openai.com/v1"
@@ -82,8 +83,9 @@ class OpenAILLM:
 
     def __init__(
         self, api_key: SecretStr | None, base_url: str | None = None, api: Api = "auto", key_required: bool = True,
+        transport: "httpx2.BaseTransport | None" = None,
     ) -> None:
-        """`key_required`: False for a server of one's own; then no key is sent, whatever is set for OpenAI.
+        """`key_required`: False for a server of one's own; then no key is sent, whatever is set for OpenAI. `transport`: not the network.
 
         Raises:
             SettingsError: A key or base URL that cannot be one.
@@ -93,6 +95,7 @@ class OpenAILLM:
         self._base_url = checked_base_url(base_url or BASE_URL, "model.openai.base_url")
         self._own = self._base_url.rstrip("/") != BASE_URL
         self._api = api
+        self._transport = transport
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
         self._closed = False
@@ -146,7 +149,8 @@ class OpenAILLM:
                 from trading_pipeline.adapters.llm.bounded_http import BoundedClient
                 # The SDK insists on a key; without one its header is left out of each call.
                 key = self._key.get_secret_value() if self._key is not None else "none"
-                self._client = openai.OpenAI(api_key=key, base_url=self._base_url, max_retries=0, http_client=BoundedClient.open())
+                http = BoundedClient.open(self._transport)
+                self._client = openai.OpenAI(api_key=key, base_url=self._base_url, max_retries=0, http_client=http)
             return self._client
 
     def _call(

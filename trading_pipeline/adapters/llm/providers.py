@@ -7,13 +7,15 @@ SDK imported: that costs a second, which only a run that asks somebody pays.
 import shutil
 from collections.abc import Iterator
 
+from pydantic import SecretStr
+
 from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.adapters.llm.call_log import CallLog
 from trading_pipeline.adapters.llm.cassette import Cassette
 from trading_pipeline.adapters.llm.cassette_store import CassetteStore
 from trading_pipeline.adapters.llm.claude_code import ClaudeCodeLLM
 from trading_pipeline.adapters.llm.openai_api import OpenAILLM
-from trading_pipeline.domain.models import CassetteMode, Provider
+from trading_pipeline.domain.models import CassetteMode, ModelRequest, Provider
 from trading_pipeline.domain.scrubbing import Scrubber
 from trading_pipeline.ports import LLM, Home
 from trading_pipeline.settings import Settings
@@ -32,6 +34,26 @@ def open_providers(settings: Settings, home: Home) -> dict[Provider, LLM]:
         return {provider: Cassette(store, mode, provider=provider) for provider in OF_MODELS}
     scrub = Scrubber(key.get_secret_value() for key in (settings.anthropic_api_key, settings.openai_api_key) if key is not None)
     return {llm.provider: Cassette(store, mode, CallLog(llm, home.calls, scrub)) for llm in _set_up(settings)}
+
+
+def rehearse(settings: Settings) -> None:
+    """One call to nobody by each provider that is set up: what an SDK imports and builds at its first call, it has afterwards.
+
+    For a process that others are forked from: it takes seconds, connects to nothing and starts no thread.
+    """
+    from trading_pipeline.adapters.llm.bounded_http import nowhere
+
+    key, request = SecretStr("rehearsal-without-a-key"), ModelRequest(Provider.RULES, "claude-rehearsal", "system", "text", "{}")
+    for provider in {llm.provider for llm in _set_up(settings)}:
+        match provider:
+            case Provider.ANTHROPIC:
+                llm: LLM = AnthropicLLM(key, transport=nowhere())
+            case Provider.OPENAI:
+                llm = OpenAILLM(key, api="chat" if settings.model.openai.api == "chat" else "responses", transport=nowhere())
+            case _:
+                continue
+        llm.ask(request, 1.0)
+        llm.close()
 
 
 def _set_up(settings: Settings) -> Iterator[LLM]:
