@@ -271,6 +271,12 @@ def test_an_intent_that_the_broker_has_after_all_is_adopted_as_what_it_is(book: 
     }
 
 
+def test_a_fact_that_does_not_follow_is_refused_by_name(accepted: Book) -> None:
+    """17."""
+    with pytest.raises(IllegalTransition, match=r"The order C is accepted and cannot become submitted by order\.submitted"):
+        accepted.append(E.ORDER_SUBMITTED)
+
+
 def test_an_order_that_was_sent_is_not_adopted(accepted: Book) -> None:
     with pytest.raises(IllegalTransition, match="The order C is accepted") as refused:
         accepted.append(E.ORDER_ADOPTED, **ADOPTED)

@@ -36,7 +36,7 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
     ("speed", "ledger/memory.py", r"wait_seconds: float = 11.0"),
     ("speed", "ledger/memory.py", r"^MemoryLedger.transaction: .*timeout=None"),
-    # Of two equal prices either is the worst, and nothing is worth nothing at any price.
+    # Of two equal prices either is the worst; no share is worth nothing, or at a price that is none is denied either way.
     ("equivalent", "domain/orders.py", r"^OrderIntent.worst_price: .*(limit_price >= worst|stop_price < worst)"),
     ("equivalent", "domain/orders.py", r"^OrderIntent.value: .*quantity >= 0"),
     # Minus one divides as it multiplies.
