@@ -42,7 +42,7 @@ test: setup ## all tests, types and import rules
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PYTHON) -m pytest $(ARGS)
+	$(PYTHON) -m pytest --numprocesses auto --dist worksteal $(ARGS)
 
 kill-everything: setup ## kill -9 of everything in the middle of a cycle, ROUNDS=7 times
 	KILL_ROUNDS=$(or $(ROUNDS),7) $(PYTHON) -m pytest tests/journeys/test_killing_everything.py
@@ -128,9 +128,13 @@ mutation: .mutation/.installed ## mutants of risk, orders, approvals and ledger,
 	  $$($(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["mutation"])')
 	@touch $@
 
+.PHONY: injections
+injections: setup ## somebody else's words in every place that has some, against a model that obeys them and one that does not: N=1400
+	@N=$(or $(N),1400) $(PYTHON) -m tests.evidence.injections
+
 .PHONY: evidence
 evidence: ## all of it, with its pages: hours
-	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check budget-drill
+	REPORT=1 $(MAKE) tamper stop-drill fuzz-replies hostile-sessions approval-races replay-sessions calendar-check budget-drill injections
 	REPORT=1 $(MAKE) crash-sweep N=10000
 	REPORT=1 $(MAKE) days N=10000
 	REPORT=1 $(MAKE) mutation
