@@ -27,11 +27,6 @@ WAITING: Final = (
         "no trading credential and no provider's key exists; the one secret in use is the password of the database",
         ("79",),
     ),
-    Waiting(
-        "providers of language models",
-        "the rules agent decides in a model's place: what is left waits for pinned tools, injections and drift",
-        ("fault 42",),
-    ),
     Waiting("MCP servers", "no server offers tools to a model", ("76", "77", "fault 71")),
     Waiting(
         "a bench of ten million events",
