@@ -76,6 +76,7 @@ SPELLED = text(confidence="@")
     [
         ("NaN", Flaw.NOT_FINITE), ("Infinity", Flaw.NOT_FINITE), ("-Infinity", Flaw.NOT_FINITE), ("1e999", Flaw.OUT_OF_RANGE),
         ("1e-999", Flaw.OUT_OF_RANGE), ("1e99999999999999999999", Flaw.OUT_OF_RANGE), ("-1e33", Flaw.OUT_OF_RANGE),
+        ("0e-999999999", Flaw.OUT_OF_RANGE), ("0e999999999", Flaw.OUT_OF_RANGE), ("-0.0E-33", Flaw.OUT_OF_RANGE),
         ("1" * 5000, Flaw.OUT_OF_RANGE), ("0." + "1" * 30, Flaw.OUT_OF_RANGE), ("1.0000001", Flaw.OUT_OF_RANGE),
         ("-0.01", Flaw.OUT_OF_RANGE), ("72", Flaw.OUT_OF_RANGE), ("\u0660.\u0667", Flaw.INVALID_JSON),
         ("0.\uff17", Flaw.INVALID_JSON), ("\u0967", Flaw.INVALID_JSON),

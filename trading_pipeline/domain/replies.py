@@ -17,7 +17,7 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.outside_text import one_line
 from trading_pipeline.domain.signals import Abstain, Action, Figure, Hints, Signal
 
-PARSER_VERSION: Final = "1"
+PARSER_VERSION: Final = "2"
 """Changes whenever a reply could come out differently: what was derived with another one is stale (A6)."""
 
 MAX_REPLY: Final = 16_384
@@ -268,7 +268,8 @@ def _exact(text: str) -> Decimal:
         number = Decimal(text)
     except InvalidOperation:
         raise _Refused(Flaw.OUT_OF_RANGE, f"{text} is beyond every number") from None
-    if number and not -32 <= number.adjusted() <= 32:
+    # A nought has an exponent too: 0e-999999999 would be kept with a million digits.
+    if not -32 <= number.adjusted() <= 32:
         raise _Refused(Flaw.OUT_OF_RANGE, f"{text} is beyond every figure")
     return number + ZERO
 
