@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.desks import DAY, OPEN, PERSON, at, bars, crashing, floor, market
+from tests.desks import DAY, OPEN, PERSON, at, bars, crashing, floor, market, strategy
 from tests.model_desks import CLAUDE, GENEROUS, asking, models
 from tests.model_servers.anthropic_server import AnthropicServer
 from tests.model_servers.plumbing import Behaviour, End, Tokens, rate_limited
 from tests.oracle.forging import record
+from trading_pipeline.adapters.prompt_files import SHIPPED
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Mask, Sight
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.oracle import check
-from trading_pipeline.service import controls, conversations, deliberation, emergency
+from trading_pipeline.service import controls, conversations, deliberation, emergency, purse
 
 E = EventType
 
@@ -362,3 +363,30 @@ def test_a_model_that_is_gone_waits_for_a_person(stage, server):
     server.script(Behaviour(status=404, message=f"model: {CLAUDE}"))
     floor_ = ran(stage())
     assert floor_.row("strategies")["state"] == "paused_risk"
+
+
+@pytest.mark.parametrize("wrong", [None, "---\nschema: nonsense\n---\n"], ids=["gone", "spoilt"])
+def test_a_prompt_that_is_gone_or_spoilt_keeps_its_own_strategy_waiting_and_nobody_else(stage, server, tmp_path, wrong):
+    own = tmp_path / "prompts" / "mine" / "v1.md"
+    own.parent.mkdir(parents=True)
+    own.write_bytes((SHIPPED / "analyst" / "v1.md").read_bytes())
+    floor_ = stage(asking(agent={"prompt": "mine/v1"}), strategy("ruler"))
+    own.unlink()
+    if wrong is not None:
+        own.write_text(wrong)
+    ran(floor_)
+    [skipped] = floor_.events(E.LLM_SKIPPED)
+    assert (skipped.payload["strategy"], skipped.payload["reason"]) == ("asker", "no_prompt")
+    assert "mine/v1" in skipped.payload["detail"]
+    assert [event.payload["strategy"] for event in floor_.events(E.LLM_ACTION_GENERATED)] == ["ruler"]
+    assert server.asked == []
+
+
+def test_a_question_that_midnight_overtakes_counts_for_the_day_it_is_paid_on(stage, server, monkeypatch):
+    """63."""
+    server.script(Behaviour(reply=reply()))
+    floor_ = stage()
+    monkeypatch.setattr(conversations, "budget_day", lambda: purse.budget_day() - timedelta(days=1))
+    ran(floor_)
+    [requested], [responded] = floor_.events(E.LLM_REQUESTED), floor_.events(E.LLM_RESPONDED)
+    assert responded.payload["day"] == requested.payload["day"] == floor_.row("model_spend")["day"]

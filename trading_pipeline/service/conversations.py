@@ -16,7 +16,7 @@ from trading_pipeline.domain.models import MAX_CALLS
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent
-from trading_pipeline.errors import SettingsError
+from trading_pipeline.errors import InputError, SettingsError, StorageError
 from trading_pipeline.ports import Answer, Question, Transaction
 from trading_pipeline.service import emergency
 from trading_pipeline.service.asking import ask_all, reading
@@ -24,7 +24,7 @@ from trading_pipeline.service.briefing import disguise
 from trading_pipeline.service.decision_facts import Reply, about, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.inquiries import Inquiry, inquire, untriggered
-from trading_pipeline.service.purse import Purse, budget_day
+from trading_pipeline.service.purse import Purse, Refusal, budget_day
 from trading_pipeline.service.steps import Tally, spec_of, step_key
 
 SLACK = timedelta(seconds=60)
@@ -47,7 +47,7 @@ def draft(desk: Desk, cycle: Cycle, questions: Sequence[Question]) -> dict[str, 
         return {}
     models = _models(desk)
     sweep(desk, models, cycle)
-    wanted = [each for each in wanted if not _nobody(models, each) and not untriggered(each)]
+    wanted = [each for each in wanted if _unaskable(models, each) is None and not untriggered(each)]
     return {place(each.question): each for each in inquire(desk, models, desk.ledger, cycle, wanted, budget_day())} if wanted else {}
 
 
@@ -68,8 +68,8 @@ def begin(
         elif (doubt := doubts.get(place(question))) is not None:
             assert isinstance(doubt.decision, Abstain)
             _skip(desk, tx, cycle, question, doubt.decision.reason, doubt.decision.detail, None, purse, tally)
-        elif nobody := _nobody(models, question):
-            _skip(desk, tx, cycle, question, "no_provider", nobody, None, purse, tally)
+        elif (unaskable := _unaskable(models, question)) is not None:
+            _skip(desk, tx, cycle, question, unaskable.reason, unaskable.detail, None, purse, tally)
         elif why := untriggered(question):
             _skip(desk, tx, cycle, question, "trigger", why, None, purse, tally)
         else:
@@ -77,8 +77,8 @@ def begin(
     inquiries = []
     for question in wanted:
         drafted = drafts.get(place(question))
-        if drafted is None or drafted.question.bars_held != question.bars_held:
-            # A fill came between: it is put in words again, as the book stands now.
+        if drafted is None or drafted.question.bars_held != question.bars_held or drafted.on != purse.day:
+            # A fill or midnight came between: it is put in words again, as the book stands now, and priced for the day it counts for.
             [drafted] = inquire(desk, models, tx, cycle, [question], purse.day)
         inquiries.append(drafted)
     sent: dict[str, Inquiry] = {}
@@ -181,11 +181,17 @@ def _taken_up(desk: Desk, tx: Transaction, question: Question, earlier: tuple[Ev
     return [request, outcome]
 
 
-def _nobody(models: Models, question: Question) -> str:
-    """Why there is nobody to ask, in words: a key that was there when the strategy was created is gone."""
+def _unaskable(models: Models, question: Question) -> Refusal | None:
+    """Why a model cannot be asked any more, although it could when the strategy was created; its trouble alone, nobody else's."""
     assert isinstance(question.agent, ModelAgent)
-    provider = question.agent.provider
-    return "" if provider in models.llms else f"{provider} has no key, or its program is gone: nobody is asked"
+    provider, prompt = question.agent.provider, question.agent.prompt
+    if provider not in models.llms:
+        return Refusal("no_provider", f"{provider} has no key, or its program is gone: nobody is asked")
+    try:
+        models.prompts.get(prompt)
+    except (InputError, StorageError) as error:
+        return Refusal("no_prompt", f"the prompt {prompt} cannot be used: {error.message}")
+    return None
 
 
 def _skip(
