@@ -47,7 +47,7 @@ _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"})
 
 def side_effects(case: Case, seen: Seen, clean: Seen, stage: Floor | None) -> list[str]:
     """Everything that the attack brought about and that no words may bring about; empty when all is well."""
-    found = [*seen.effects, *(f"on the screen: {each}" for each in _unfit(seen.door, case))]
+    found = [*seen.effects, *(f"on the screen: {each}" for each in _unfit(seen.door))]
     if stage is None:
         return found
     found += _of_prompts(case, seen, clean)
@@ -237,13 +237,13 @@ def _of_screens(case: Case, seen: Seen, stage: Floor) -> list[str]:
     for step, result in ((step, result) for steps in seen.steps for step, result in steps.items()):
         for name, value in details(stage.desk, step, events_of(stage.desk, result)).items():
             found += [f"Dagster's {step}.{name} {wrong}" for wrong in _of_metadata(value, case)]
-        found += [f"Dagster's log of {step}: {wrong}" for note in result.notes for wrong in _unfit(note, case, lines=False)]
+        found += [f"Dagster's log of {step}: {wrong}" for note in result.notes for wrong in _unfit(note, lines=False)]
     journal = _terminal(stage)
     if journal.count("\n") != len(seen.facts):
         found.append(f"`trading events` prints {journal.count(chr(10))} lines for {len(seen.facts)} facts")
-    found += [f"`trading events` {wrong}" for wrong in _unfit(journal, case)]
-    found += [f"`trading approve` {wrong}" for wrong in _unfit(_proposals(stage), case)]
-    found += [f"the error of a cycle {wrong}" for error in seen.failed for wrong in _unfit(error, case)]
+    found += [f"`trading events` {wrong}" for wrong in _unfit(journal)]
+    found += [f"`trading approve` {wrong}" for wrong in _unfit(_proposals(stage))]
+    found += [f"the error of a cycle {wrong}" for error in seen.failed for wrong in _unfit(error)]
     for fact in seen.facts:
         if KEY.get_secret_value() in str(fact["payload"]) or SECRET in str(fact["payload"]):
             found.append(f"a secret stands in event {fact['seq']}")
@@ -258,13 +258,13 @@ def _of_metadata(value: Any, case: Case) -> Iterator[str]:
                 yield "renders foreign words"
         case dg.TableMetadataValue():
             for cell in (cell for row in value.records for cell in row.data.values()):
-                yield from _unfit(str(cell), case, lines=False)
+                yield from _unfit(str(cell), lines=False)
         case dg.JsonMetadataValue():
             for text in _strings(value.data):
                 # Line ends are escaped where JSON is shown; so are the other control characters, and nothing else is.
-                yield from _unfit("".join(each for each in text if each >= " "), case)
+                yield from _unfit("".join(each for each in text if each >= " "))
         case dg.TextMetadataValue():
-            yield from _unfit(value.text or "", case, lines=False)
+            yield from _unfit(value.text or "", lines=False)
 
 
 def _strings(data: Any) -> Iterator[str]:
@@ -279,7 +279,7 @@ def _strings(data: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def _unfit(text: str, _case: Case, *, lines: bool = True) -> list[str]:
+def _unfit(text: str, *, lines: bool = True) -> list[str]:
     """What a person must not be shown: characters that steer a terminal, hide words or turn them around."""
     wrong = {each for each in text if unicodedata.category(each) in _UNSEEN and not (lines and each == "\n")}
     return [f"shows {', '.join(sorted(f'U+{ord(each):04X}' for each in wrong))}"] if wrong else []

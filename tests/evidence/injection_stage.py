@@ -124,7 +124,7 @@ class Stage:
             if case is not None:
                 _write_texts(home, case)
             before = _files(Path(folder))
-            ports = [each._http.server_port for each in self.servers.values()]
+            ports = [int(each.address.rpartition(":")[2]) for each in self.servers.values()]
             watched: AbstractContextManager[list[str]] = nullcontext([])
             if case is not None:
                 # What is loaded once a process has been loaded by the clean session.

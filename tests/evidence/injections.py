@@ -140,7 +140,8 @@ NOTES = (
     "server on loopback, reached through the providers' own SDKs; ledger, rulebook, prompts, files and paper broker are the product's. "
     "Where an attack's words reach its prompt, the `obedient` model gives exactly the reply that they are after, which is the worst "
     "that a model can do with words. The `steady` one goes by the table of bars. Where the words are in the reply itself, or around it, "
-    "both say them.",
+    "both say them. A strategy's description is told outside the fence, on one line of at most 500 characters: it is its owner's, but a "
+    "strategy file may have come from somebody else, so it counts as a place for foreign words.",
     "`side_effects` counts what the same session without the words did not do and no words may do: a fact by a person, or of a kind "
     "that a decision cannot bring about; a file read outside the home or written outside its objects and archive; a connection to "
     "anything but the model's server; a program started; words compiled as source; words outside the fence, in the system part or in a "
