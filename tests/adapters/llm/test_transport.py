@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 
 import pytest
@@ -57,6 +57,40 @@ def test_a_body_that_comes_too_slowly_ends_at_the_deadline(server, ask, trickle)
     """Each byte would come within the timeout of a read, or the first and then none."""
     server.script(Behaviour(trickle=trickle))
     failure = ask(0.4)
+    assert (failure.trouble, failure.free) == (Trouble.TIMEOUT, False)
+    assert failure.seconds < 5
+
+
+TRICKLES = {
+    "head": (b"HTTP/1.1 200 OK\r\nx-a: ", b"a"),
+    "interim": (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+    "chunk": (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;x=", b"a"),
+}
+
+
+@pytest.mark.parametrize(("first", "then"), TRICKLES.values(), ids=list(TRICKLES))
+def test_whatever_comes_too_slowly_ends_at_the_deadline(provider, first, then):
+    """Nothing of a body is among it, and each read is within its timeout."""
+    done = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65_536)
+            connection.sendall(first)
+            while not done.wait(0.05):
+                connection.sendall(then)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=trickle, args=(listener,))
+        thread.start()
+        giving_up = threading.Timer(8.0, done.set)
+        giving_up.start()
+        with closing(KINDS[provider][1](f"http://127.0.0.1:{listener.getsockname()[1]}")) as llm:
+            failure = llm.ask(a_request(provider, KINDS[provider][2]), 0.4)
+        giving_up.cancel()
+        done.set()
+        thread.join()
     assert (failure.trouble, failure.free) == (Trouble.TIMEOUT, False)
     assert failure.seconds < 5
 

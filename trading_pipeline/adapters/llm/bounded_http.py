@@ -1,7 +1,7 @@
 """The HTTP client under both SDKs: one deadline for a whole call, answers of bounded size, no redirects.
 
-The SDKs' own clients bound each read instead of the call, read answers of any size, and follow redirects with the key. A call ends at its
-deadline or, where a server has begun its body and then falls silent, at the latest when the time that was left has passed once more.
+The SDKs' own clients bound each read instead of the call, read answers of any size, and follow redirects with the key. Here a call ends at
+its deadline, however slowly bytes drop in.
 Importing this module imports the SDKs' HTTP library: adapters do so when they first ask.
 """
 
@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 
 import httpx2
 
+from trading_pipeline.adapters.llm.bounded_streams import bound, until
 from trading_pipeline.domain.models import ModelFailure, Trouble
 
 CONNECTIONS: Final = 64
@@ -38,27 +39,19 @@ class BoundedClient(httpx2.Client):
         """
         limits = httpx2.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS)
         # Compressed bodies are refused below: a small one could unfold to any size.
-        return cls(limits=limits, transport=transport, follow_redirects=False, headers={"Accept-Encoding": "identity"})
+        client = cls(limits=limits, transport=transport, follow_redirects=False, headers={"Accept-Encoding": "identity"})
+        bound(client)
+        return client
 
     def send(self, request: httpx2.Request, *, stream: bool = False, **given: Any) -> httpx2.Response:  # noqa: ARG002 -- read in any case
         """Send, and read the answer whole, within the request's own timeout."""
         deadline = time.monotonic() + request.extensions["timeout"]["read"]
         request.extensions = {**request.extensions, "timeout": _Remaining(deadline)}
         given["follow_redirects"] = False
-        response = super().send(request, stream=True, **given)
-        try:
-            if response.headers.get("content-encoding", "identity") != "identity":
-                raise UnusableAnswer("compressed, which was not asked for", request=request)
-            content = bytearray()
-            for chunk in response.iter_raw():
-                content += chunk
-                if len(content) > MAX_ANSWER:
-                    raise UnusableAnswer(f"longer than {MAX_ANSWER:,} bytes", request=request)
-                if time.monotonic() > deadline:
-                    raise httpx2.ReadTimeout("the body took too long", request=request)
-        finally:
-            response.close()
-        return httpx2.Response(response.status_code, headers=response.headers, content=bytes(content), request=request)
+        with until(deadline):
+            response = super().send(request, stream=True, **given)
+            content = _content(request, response)
+        return httpx2.Response(response.status_code, headers=response.headers, content=content, request=request)
 
 
 def nowhere() -> httpx2.BaseTransport:
@@ -67,6 +60,21 @@ def nowhere() -> httpx2.BaseTransport:
 
     httpx2.HTTPTransport().close()
     return httpx2.MockTransport(lambda request: httpx2.Response(400, request=request))
+
+
+def _content(request: httpx2.Request, response: httpx2.Response) -> bytes:
+    """The body, whole; UnusableAnswer."""
+    try:
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise UnusableAnswer("compressed, which was not asked for", request=request)
+        content = bytearray()
+        for chunk in response.iter_raw():
+            content += chunk
+            if len(content) > MAX_ANSWER:
+                raise UnusableAnswer(f"longer than {MAX_ANSWER:,} bytes", request=request)
+    finally:
+        response.close()
+    return bytes(content)
 
 
 class _Remaining(dict[str, float]):
