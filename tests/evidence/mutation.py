@@ -97,7 +97,7 @@ def mutate(group: Group, files: Sequence[Path], seed: int, again: bool) -> list[
     for tests in (group.tests, group.wider):
         left = [each.mutant for each in found.values() if each.status != "killed"]
         if tests and (left or fresh):
-            tried = run(group, files, tests, left + fresh if found else [], seed)
+            tried = run(group, files, tests, left + fresh, seed)
             found |= {each.mutant: each for each in tried if each.mutant in left or (fresh and each.module not in same)}
             kept.write_text(json.dumps({"code": code, "outcomes": [dataclasses.asdict(each) for each in found.values()]}))
         fresh = []
@@ -105,7 +105,10 @@ def mutate(group: Group, files: Sequence[Path], seed: int, again: bool) -> list[
 
 
 def run(group: Group, files: Sequence[Path], tests: Sequence[str], mutants: Sequence[str], seed: int) -> list[Outcome]:
-    """One run of mutmut in a copy of the tree: of these mutants, or of all when none is named."""
+    """One run of mutmut in a copy of the tree: of these mutants, or those that a pattern fits.
+
+    Named, as mutmut then first runs their tests by name without any mutant: a name that pytest cannot find would be a kill later.
+    """
     folder = SCRATCH / group.name
     copy_tree(folder)
     wanted = dataclasses.asdict(group) | {
@@ -181,9 +184,10 @@ def main() -> int:
             "functions: the transitions of orders and actions, the class matrix and the hard limits are tables, and tests hold them cell "
             "by cell to tables of their own (`tests/domain/test_state_machines.py`, `test_rulebook.py`, `test_hard_limits.py`). Of a "
             f"module with more mutants than its group tries, so many are drawn by seed {seed}.",
-            "A mutant is judged by the tests of its group that reach its function (`tests/evidence/mutating/groups.py`), with "
-            "PostgreSQL for verification only; what the rest of the suite would notice is not counted. A "
-            "survivor that is explained still counts as one; `score_without_equivalent` leaves out those that no test can notice."
+            "A mutant is judged by the tests of its group that reach its function (`tests/evidence/mutating/groups.py`), without "
+            "PostgreSQL; what the rest of the suite would notice is not counted. Draft, memory ledger and verification are not among "
+            "the modules yet. "
+            "A survivor that is explained still counts as one; `score_without_equivalent` leaves out those that no test can notice."
             + (" Mutants that a test had failed for in an earlier run of the same code were not tried again." if again else ""),
             table(outcomes), survivors(outcomes),
         ),

@@ -72,12 +72,4 @@ GROUPS = (
         wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/test_emergency.py", "service/test_rederivation.py"),
     ),
     Group("gate", ("service/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
-    Group(
-        "ledger", ("domain/events.py", "adapters/ledger/draft.py", "adapters/ledger/memory.py"),
-        (*_LEDGER, "service/test_verification.py", "adapters/test_anchor_file.py"),
-    ),
-    Group(
-        "verification", ("service/verification.py",), ("service/test_verification.py", "adapters/test_anchor_file.py"),
-        postgres=True, sample=40,
-    ),
 )

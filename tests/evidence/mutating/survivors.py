@@ -30,12 +30,8 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "service/gate.py", r"^intents_of: .*len\(intent.brackets\) \+ 2\)"),
     # No row of strategies is ever deleted.
     ("equivalent", "service/approvals.py", r"^_check_running: .*strategy is None and"),
-    # Tokens are compared and not counted.
-    ("equivalent", "ledger/memory.py", r"^MemoryLedger.revoke: .*get\(name, 1\)"),
-    # What is stored is ordered once more together with what is the transaction's own.
-    ("equivalent", "ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
-    ("speed", "ledger/memory.py", r"wait_seconds: float = 11.0"),
-    ("speed", "ledger/memory.py", r"^MemoryLedger.transaction: .*timeout=None"),
+    # What was shown always has a quantity.
+    ("equivalent", "service/gate.py", r'^_other_than_shown: .*get\("quantity", None\)'),
     # Of two equal prices either is the worst; no share is worth nothing, or at a price that is none is denied either way.
     ("equivalent", "domain/orders.py", r"^OrderIntent.worst_price: .*(limit_price >= worst|stop_price < worst)"),
     ("equivalent", "domain/orders.py", r"^OrderIntent.value: .*quantity >= 0"),
