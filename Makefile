@@ -116,7 +116,7 @@ budget-drill: setup ## fifty threads and kill -9 against one model budget: N=100
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.budget_drill
 
 .PHONY: mutation
-mutation: .mutation/.installed ## mutants of risk, orders, approvals and ledger, an hour of one core: MODULES="domain/sizing.py", SEED=1, AGAIN=1 for survivors only
+mutation: .mutation/.installed ## mutants of risk, sizing, orders, approvals and gate, half an hour of one core: MODULES="domain/sizing.py", SEED=1, AGAIN=1 for survivors only
 	@.mutation/venv/bin/python -m tests.evidence.mutation
 
 # mutmut is not among what requirements.lock names: it has an environment of its own, which looks into .venv for everything else.
