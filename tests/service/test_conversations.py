@@ -18,10 +18,11 @@ from trading_pipeline.adapters.prompt_files import SHIPPED
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.models import Mask, Sight
+from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.oracle import check
 from trading_pipeline.service import controls, conversations, deliberation, emergency, purse
+from trading_pipeline.service.asking import another_model
 
 E = EventType
 
@@ -390,3 +391,20 @@ def test_a_question_that_midnight_overtakes_counts_for_the_day_it_is_paid_on(sta
     ran(floor_)
     [requested], [responded] = floor_.events(E.LLM_REQUESTED), floor_.events(E.LLM_RESPONDED)
     assert responded.payload["day"] == requested.payload["day"] == floor_.row("model_spend")["day"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "believed"),
+    [
+        ("gpt-5", "gpt-5-2025-08-07", True), ("gpt-5", "gpt-5", True), ("gpt-4", "gpt-4-0613", True), ("llama3.1", "llama3.1:8b", True),
+        ("claude-haiku-4-5", "claude-haiku-4-5-20251001", True), ("gpt-5-chat-latest", "gpt-5-chat-latest", True),
+        ("claude-3-5-haiku-latest", "claude-3-5-haiku-20241022", True), ("gpt-5", "gpt-5-mini-2025-08-07", False),
+        ("o3", "o3-mini", False), ("gpt-4", "gpt-4.1", False), ("claude-opus-4", "claude-opus-4-1-20250805", False),
+        ("gpt-5", "gpt-4", False), ("gpt-5", "", False),
+    ],
+)
+def test_a_smaller_model_of_a_longer_name_is_another_one(asked, answered, believed):
+    """64."""
+    agent = asking(agent={"provider": Provider.OPENAI, "model": asked}).agent
+    said = another_model(agent, {"symbol": "AAPL", "asked_model": asked, "model": answered, "expected_model": None})
+    assert (said is None) is believed

@@ -4,6 +4,7 @@ A second call is made for a passing trouble, or to repair a reply that cannot be
 names the flaw, never the reply itself (invariant 63). What is waited for when an emergency stop falls is given up.
 """
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -26,6 +27,8 @@ OTHER_MODEL: Final = "other_model"
 """The reason of an abstention that pauses its strategy for a person."""
 LONGEST_WAIT: Final = 15.0
 """Seconds between two calls, whatever the provider asks for."""
+_OF_THE_SAME: Final = re.compile(r"(?:-latest|-[0-9]{4}-[0-9]{2}-[0-9]{2}|-[0-9]{3,8})?(?:[:@].*)?")
+"""What may follow a model's name in an answer: a date, a number of a release, a tag. `-mini` is another model."""
 _LOOK_SECONDS: Final = 0.25
 """Between two looks at the latch while replies are waited for."""
 REPAIR: Final = (
@@ -158,7 +161,9 @@ def reading(responded: Mapping[str, Any], question: Question, disguise: Disguise
 def another_model(agent: ModelAgent, responded: Mapping[str, Any]) -> Abstain | None:
     """The abstention for a model that is not the one asked, or no longer the version that answered last (invariant 64)."""
     asked, answered, expected = responded["asked_model"], responded["model"], responded["expected_model"]
-    if agent.provider is not Provider.CLAUDE_CODE and not answered.startswith(asked.removesuffix("-latest")):
+    named = asked.removesuffix("-latest")
+    same = answered.startswith(named) and _OF_THE_SAME.fullmatch(answered, len(named))
+    if agent.provider is not Provider.CLAUDE_CODE and not same:
         return Abstain(responded["symbol"], OTHER_MODEL, f"{answered} answered, {asked} was asked")
     if expected is not None and answered != expected:
         return Abstain(responded["symbol"], OTHER_MODEL, f"{asked} is {answered} now, and was {expected}")
