@@ -318,6 +318,17 @@ class TestBeforeAnythingIsSent:
         assert isinstance(failure, ModelFailure)
         assert (failure.trouble, failure.free) == (Trouble.BAD_REQUEST, True)
 
+    def test_a_program_that_hangs_before_it_tells_its_version_holds_up_all_calls_once(self, tmp_path, question):
+        program = tmp_path / "claude"
+        program.write_text('#!/bin/sh\necho >>"$0.started"\nsleep 60\n')
+        program.chmod(0o755)
+        llm = ClaudeCodeLLM((str(program),), environ=ENVIRON)
+        with ThreadPoolExecutor(8) as pool:
+            failures = list(pool.map(lambda _: llm.ask(question, 2.0), range(24)))
+        assert {failure.trouble for failure in failures} == {Trouble.BAD_REQUEST}
+        assert all(failure.free for failure in failures)
+        assert (tmp_path / "claude.started").read_text() == "\n"
+
     @pytest.mark.parametrize("version", ["2.1.328", "1.9.400", "0.0.1"])
     def test_an_older_version_is_not_asked(self, llm, stand_in, question, version):
         stand_in.behave(Behaviour(version=version))

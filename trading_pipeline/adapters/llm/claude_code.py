@@ -80,6 +80,8 @@ class ClaudeCodeLLM:
         self._closing = threading.Event()
         self._version_lock = threading.Lock()
         self._known_version = ""
+        self._version_failure: ModelFailure | None = None
+        self._failed_until = 0.0
 
     def abilities(self, model: str) -> Abilities:  # noqa: ARG002 -- the same for every model of theirs
         """What Claude Code can do as it is started here."""
@@ -141,14 +143,22 @@ class ClaudeCodeLLM:
         ]
 
     def _version(self, seconds: float) -> str | ModelFailure:
-        """Asked once; a failure is not kept, so that installing it is enough."""
+        """Asked once. A failure is for those who waited meanwhile, and one by hanging for as long again; so installing it is enough."""
+        began = time.monotonic()
         with self._version_lock:
-            if not self._known_version:
-                found = self._found_version(min(_VERSION_SECONDS, max(seconds, _STARTING_SECONDS)))
-                if isinstance(found, ModelFailure):
-                    return found
+            if self._known_version:
+                return self._known_version
+            if self._version_failure is not None and began <= self._failed_until:
+                return self._version_failure
+            tried, most = time.monotonic(), min(_VERSION_SECONDS, max(seconds, _STARTING_SECONDS))
+            found = self._found_version(most)
+            if isinstance(found, ModelFailure):
+                took = time.monotonic() - tried
+                self._version_failure = found
+                self._failed_until = time.monotonic() + (took if took >= most / 2 else 0.0)
+            else:
                 self._known_version = found
-            return self._known_version
+            return found
 
     def _found_version(self, seconds: float) -> str | ModelFailure:
         program = self._command[0]
