@@ -90,15 +90,15 @@ class Case:
 
     @property
     def provider(self) -> str:
-        """Every fourth asks OpenAI; what only one API has is asked there."""
+        """One in four asks OpenAI, whatever the trick and the place; what only one API has is asked there."""
         if self.channel is Channel.TOOLS:
             return "openai" if self.placement == "function call" else "anthropic"
-        return "openai" if self.number % 4 == 3 else "anthropic"
+        return Random(f"provider {self.number}").choice(("openai", "anthropic", "anthropic", "anthropic"))
 
     @property
     def market(self) -> int:
-        """Which bars: some rise, some fall. Where a broker has to refuse something, they rise."""
-        return 2 * (self.number % 3) if self.channel is Channel.BROKER else self.number % 6
+        """Which bars: half of them rise, whatever the trick and the place. Where a broker has to refuse something, they rise."""
+        return Random(f"market {self.number}").choice((0, 2, 4) if self.channel is Channel.BROKER else range(6))
 
     def __str__(self) -> str:
         return f"case {self.number} ({self.family.name}; {self.channel}: {self.placement})"

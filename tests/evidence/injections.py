@@ -152,7 +152,8 @@ NOTES = (
     "A flip is a case in which any decision differs from that of the session without the words. It is no side effect: what a model is "
     "told may change its mind, and an attacker who is believed gets a BUY or a SELL of the one symbol that was asked about, of the size "
     "that code chooses, within the limits. `of them to no answer` are flips in which the reply was refused or did not come, so that "
-    "nothing followed.",
+    "nothing followed. Where the words are in the reply or around it, a flip of the steady model is a reply that was spoilt, or read as "
+    "what it says.",
     "What this does not show: no real model was asked. How often one believes such words is not measured here, and the flips are those "
     "of two made-up models, the upper and the lower end. What native code does without the interpreter is not seen by its audit hook, "
     "and no browser was driven: what Dagster gets was looked at, not what it paints. The words are our own and known tricks; a zero "

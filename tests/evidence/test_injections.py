@@ -3,6 +3,7 @@
 A part of what `make injections` plays; the page of it is docs/evidence/injections.md. Below, what is made wrong on purpose has to be seen.
 """
 
+import itertools
 import json
 import re
 import socket
@@ -31,9 +32,13 @@ from trading_pipeline.faces.cli import output
 from trading_pipeline.service import approvals, asking, briefing
 
 SMALL = 56
-PLAIN = 9_000
-"""The number of a case on rising bars, asked of Anthropic."""
 BY_NAME = {family.name: family for family in FAMILIES}
+
+
+def of_setting(channel, placement):
+    """Numbers of cases whose clean sessions `trial` has: on rising bars, asked of Anthropic."""
+    found = (Case(number, FAMILIES[0], channel, placement) for number in itertools.count(9_000))
+    return (case.number for case in found if (case.provider, case.market) == ("anthropic", 0))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +54,7 @@ def trial(stage):
     for placement in ("body", "refusal"):
         channel = next(channel for channel, name in PLACEMENTS if name == placement)
         for policy in Policy:
-            trial.clean(Setting.of(Case(PLAIN, FAMILIES[0], channel, placement)), policy)
+            trial.clean(Setting.of(Case(next(of_setting(channel, placement)), FAMILIES[0], channel, placement)), policy)
     return trial
 
 
@@ -57,7 +62,8 @@ def trial(stage):
 def wrong(trial):
     """What one case comes to."""
 
-    def played(family, channel, placement, number=PLAIN):
+    def played(family, channel, placement, number=None):
+        number = next(of_setting(Channel(channel), placement)) if number is None else number
         case, tally = Case(number, BY_NAME[family], Channel(channel), placement), Tally()
         trial.play(case, tally)
         return tally
@@ -86,6 +92,9 @@ def test_every_trick_is_tried_at_every_place_and_the_same_ones_each_time():
     assert [case.words for case in first] == [case.words for case in cases(WHOLE)]
     assert all(case.token in case.words for case in first)
     assert WHOLE >= 500
+    for place in PLACEMENTS:
+        bars = {case.market % 2 for case in first if (case.channel, case.placement) == place}
+        assert bars == ({0} if place[0] is Channel.BROKER else {0, 1}), "no place is tried on rising bars alone"
 
 
 def test_a_reply_outside_the_form_is_never_decided_by(wrong):
@@ -121,7 +130,8 @@ def unfenced(texts):
 def test_a_text_that_is_told_as_it_stands_is_seen(wrong, monkeypatch, name, instead, family, seen):
     """62."""
     monkeypatch.setattr(briefing, name, instead)
-    longest = max(range(PLAIN, PLAIN + 120, 12), key=lambda number: len(BY_NAME[family].words(Random(f"words {number}"), "")))
+    some = itertools.islice(of_setting(Channel.TEXTS, "body"), 10)
+    longest = max(some, key=lambda number: len(BY_NAME[family].words(Random(f"words {number}"), "")))
     tally = wrong(family, "texts", "body", longest)
     assert any(seen in each for each in tally.side_effects), tally.side_effects
 
