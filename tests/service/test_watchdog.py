@@ -7,7 +7,7 @@ import pytest
 from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.service import controls
+from trading_pipeline.service import controls, watchdog
 from trading_pipeline.service.watchdog import (
     Alarms,
     Beat,
@@ -146,6 +146,12 @@ def test_a_daily_bar_is_due_at_the_next_open(tmp_path):
 
 def test_no_bar_is_expected_for_strategies_that_do_not_run(minutely):
     controls.pause(minutely.desk, "buyer", actor=PERSON)
+    assert overdue(minutely.go(at(12))) == []
+
+
+def test_strategies_that_pause_between_two_reads_are_no_longer_waited_for(minutely, monkeypatch):
+    controls.pause(minutely.desk, "buyer", actor=PERSON)
+    monkeypatch.setattr(watchdog, "running_intervals", lambda desk: [Interval.MIN5])
     assert overdue(minutely.go(at(12))) == []
 
 

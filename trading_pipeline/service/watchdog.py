@@ -143,7 +143,10 @@ def look_at_bars(desk: Desk, allowed: timedelta, watching_since: datetime) -> Lo
         if interval.daily and last is not None:
             continue
         limit = allowed if interval.daily else allowed + timedelta(minutes=interval.minutes)
-        begun = max(session.open, _running_since(desk, interval))
+        since = _running_since(desk, interval)
+        if since is None:
+            continue
+        begun = max(session.open, since)
         measured = now - max(last or begun, begun)
         if measured <= limit:
             continue
@@ -196,9 +199,10 @@ def _symbols(desk: Desk, interval: Interval) -> list[str]:
     return sorted({symbol for row in _running(desk, interval) for symbol in spec_of(row).symbols})
 
 
-def _running_since(desk: Desk, interval: Interval) -> datetime:
+def _running_since(desk: Desk, interval: Interval) -> datetime | None:
+    """Since when the first of them runs; None where the last has been paused in the meantime."""
     since: list[datetime] = [row["state_since"] for row in _running(desk, interval)]
-    return min(since)
+    return min(since, default=None)
 
 
 class Alarms:
