@@ -57,6 +57,12 @@ def test_an_entry_that_never_fills_made_nothing():
     assert (trade.fills, trade.result) == ((), 0)
 
 
+def test_no_shares_fill_nothing_and_cost_nothing():
+    for side in Side:
+        trade = follow(replace(intent(100, "101.00"), quantity=0, side=side), *([CALM] * 3))
+        assert (trade.fills, trade.result) == ((), 0)
+
+
 def test_nothing_is_told_before_the_bars_tell_it():
     """The stop is not reached, the target is not, and the horizon is three bars away: the future decides."""
     assert follow(intent(100, "101.00", (100, "98.00", "103.00")), CALM, CALM, horizon=5) is None

@@ -84,6 +84,9 @@ def shadow_trade(intent: OrderIntent, bars: Sequence[Bar], closes: datetime, hor
     seen = bars[:horizon]
     if not seen:
         return None
+    if not intent.quantity:
+        # Sized to nothing, as a SELL of what is not held: no broker fills it, and none charges for it.
+        return ShadowTrade((), ZERO, seen[-1].end) if len(seen) >= horizon else None
     if intent.side is Side.SELL:
         return _exit(intent, seen, horizon, costs)
     entered = _entry(intent, seen, closes, costs)
