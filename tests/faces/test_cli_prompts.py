@@ -169,3 +169,19 @@ def test_a_version_whose_file_has_changed_since_it_was_used_is_named(trading: Sh
     path.write_text(path.read_text().replace("careful", "bold"))
     assert listed(trading, "mine/v1")["changed_since"]
     assert "CHANGED since it was used" in trading("prompt", "list").out
+
+
+def test_a_strategy_is_shown_with_the_model_and_the_prompt_that_it_asks(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-anything-0123456789")
+    assert trading("strategy", "create", trading.strategy(ASKS)).code == 0
+    shown = trading("strategy", "show", "asker").out
+    for words in ("claude-sonnet-4-5-20250929 of anthropic", "analyst/v1", "dates, prices, symbol", "at most 1,024 a reply"):
+        assert words in shown
+
+
+@pytest.mark.parametrize(("named", "remedy"), [("mine", "write mine/v1"), ("mine/1", "trading prompt list")])
+def test_a_prompt_named_without_its_version_is_refused_with_the_form(trading: Shell, named: str, remedy: str) -> None:
+    refused = trading("strategy", "create", trading.strategy(ASKS.replace("analyst/v1", named)))
+    assert refused.code == 2
+    assert "a prompt is named name/vN" in refused.err
+    assert remedy in refused.err

@@ -152,7 +152,7 @@ class PromptFiles:
         from difflib import get_close_matches
 
         names = self.names()
-        near = get_close_matches(name, names, n=1, cutoff=0.5)
+        near = get_close_matches(name, names, n=1, cutoff=0.7)
         return UnknownName(
             f"There is no prompt {name!r}.", value=name, rule="a prompt is named name/vN, such as analyst/v1",
             remedy=f"did you mean {near[0]}?" if near else f"use one of {', '.join(names)}",

@@ -81,8 +81,8 @@ def _model(section: AgentSection, mode: Mode, pictured: bool) -> ModelAgent:
     _refuse(section, _EXPRESSION | {"form"}, 'provider = "rules"')
     if not section.model:
         raise StrategyError(
-            f"The {section.provider} agent has no model.", value="agent.model", rule="a strategy names the model that it asks",
-            remedy="add model = \"...\" under [agent]; `trading costs --prices` lists those with a price",
+            f"The {section.provider} agent has no model.", value="", rule="a strategy names the model that it asks",
+            remedy="add model = \"...\" under [agent], one with a price (docs/costs.md)",
         )
     sight = section.sight or (Sight.BOTH if pictured else Sight.NUMBERS)
     if sight is not Sight.NUMBERS and not pictured:

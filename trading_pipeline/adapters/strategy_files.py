@@ -243,6 +243,8 @@ def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
         case "string_pattern_mismatch" if path.startswith("symbols"):
             better = str(value).strip().upper()
             return _SYMBOL_RULE, f"write {better}" if re.fullmatch(SYMBOL, better) else "correct the symbol"
+        case "string_pattern_mismatch" if path == "agent.prompt":
+            return "a prompt is named name/vN, such as analyst/v1", _prompt_in_form(str(value))
         case "string_pattern_mismatch":
             better = re.sub(r"[^a-z0-9-]+", "-", str(value).strip().lower()).strip("-")
             return _NAME_RULE, f"write {better}" if re.fullmatch(NAME, better) else "choose another name"
@@ -267,6 +269,11 @@ def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
         case kind if kind.startswith("model"):
             return "it is a section of its own", f"write it as [{path}]"
     return error["msg"], f"correct {path}"
+
+
+def _prompt_in_form(value: str) -> str:
+    """A name without a version is that prompt's first one."""
+    return f'write {value}/v1, or the version that is meant' if re.fullmatch(NAME, value) else "`trading prompt list` shows those there are"
 
 
 def _as_share(value: object, context: dict[str, Any]) -> Decimal | None:

@@ -22,9 +22,10 @@ def require_askable(desk: Desk, spec: StrategySpec) -> None:
         return
     llm = desk.models.llms.get(agent.provider) if desk.models is not None else None
     if desk.models is None or llm is None:
+        there = "install Claude Code" if agent.provider is Provider.CLAUDE_CODE else "give the key as an environment variable"
         raise StrategyError(
             f"{agent.provider} cannot be asked here.", value=agent.provider.value, rule="a provider needs its key, or its program",
-            remedy="give the key as an environment variable (see docs/models.md), or set model.cassette = \"replay-or-fail\"",
+            remedy=f"{there} (see docs/models.md), or set model.cassette = \"replay-or-fail\"",
         )
     prompt = desk.models.prompts.get(agent.prompt)
     if prompt.schema != SIGNAL:

@@ -222,7 +222,7 @@ def _as_json(row: "Row") -> dict[str, Any]:
 
 def _definition(spec: "StrategySpec", version: int) -> dict[str, object]:
     from trading_pipeline.domain.indicators import text_of
-    from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Mode, RiskSizing
+    from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Mode, ModelAgent, RiskSizing
 
     lines: dict[str, object] = {
         "version": version, "symbols": ", ".join(spec.symbols), "bars": spec.interval.value,
@@ -237,6 +237,16 @@ def _definition(spec: "StrategySpec", version: int) -> dict[str, object]:
             lines["enters when"] = enter_when
             lines["exits when"] = exit_when or None
             lines["exits after"] = f"{max_bars} bars" if max_bars else None
+        case ModelAgent() as agent:
+            lines["agent"] = f"{agent.model} of {agent.provider}"
+            lines["prompt"] = agent.prompt
+            lines["sight"] = agent.sight.value
+            lines["hidden"] = ", ".join(sorted(agent.masks)) or None
+            lines["asked when"] = agent.trigger or None
+            lines["held: when"] = agent.trigger_held or None
+            lines["tokens"] = f"at most {agent.max_tokens:,} a reply"
+            lines["temperature"] = None if agent.temperature is None else str(agent.temperature)
+            lines["misquotes"] = None if agent.citation_abstain is None else f"further off than {_share(agent.citation_abstain)}: no signal"
     match spec.sizing:
         case RiskSizing() as sizing:
             lines["size"] = f"risks {_share(sizing.risk_per_trade)} of equity a trade"
