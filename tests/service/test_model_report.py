@@ -159,7 +159,7 @@ def test_masking_is_compared_over_all_bars_those_it_may_remember_included(tmp_pa
         says(stage, day, "AAPL", "sell", agent=shown(Sight.NUMBERS, Mask.SYMBOL, Mask.DATES), strategy="masked")
     [masking] = [each for each in measured(stage).comparisons if each.what == "masking"]
     assert masking.period is Period.ALL
-    assert masking.second == "claude-x · analyst/v1 · numbers, without dates symbol"
+    assert masking.second == "claude-x · analyst/v1 · numbers, without dates, symbol"
     assert masking.difference.value == pytest.approx(0.02), "it knew the name"
 
 

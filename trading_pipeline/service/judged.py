@@ -43,7 +43,7 @@ class Version:
         """As people read it."""
         if self.rules:
             return f"rules: {self.prompt}"
-        hidden = f", without {' '.join(self.masks)}" if self.masks else ""
+        hidden = f", without {', '.join(self.masks)}" if self.masks else ""
         return f"{self.model} · {self.prompt} · {self.sight}{hidden}"
 
 
