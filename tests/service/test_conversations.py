@@ -408,3 +408,28 @@ def test_a_smaller_model_of_a_longer_name_is_another_one(asked, answered, believ
     agent = asking(agent={"provider": Provider.OPENAI, "model": asked}).agent
     said = another_model(agent, {"symbol": "AAPL", "asked_model": asked, "model": answered, "expected_model": None})
     assert (said is None) is believed
+
+
+def test_a_question_that_waits_for_its_turn_is_not_taken_for_lost(stage, server, monkeypatch):
+    """Sixteen one after the other may need sixteen times what one needs; another cycle begins meanwhile."""
+    monkeypatch.setattr(conversations, "SLACK", timedelta(0))
+    monkeypatch.setattr(conversations, "LONGEST_WAIT", 0.0)
+    symbols = tuple(f"A{chr(ord('A') + number)}" for number in range(16))
+    server.policy = lambda asked: reply("HOLD", symbol=asked.symbol)
+    slow = replace(GENEROUS, timeout_seconds=0.5, concurrency=1)
+    floor_ = stage(asking(symbols=symbols), source=market(*map(bars, symbols)), budget=slow)
+    other = replace(floor_.due(), cycle_id="5m@another")
+    take, swept = server.answer, []
+
+    def answer(*given):
+        time.sleep(0.1)
+        if len(server.asked) == len(symbols):
+            conversations.sweep(floor_.desk, floor_.desk.models, other)
+            swept.append(len(server.asked))
+        return take(*given)
+
+    monkeypatch.setattr(server, "answer", answer)
+    ran(floor_)
+    assert swept == [len(symbols)]
+    assert floor_.events(E.LLM_LOST) == []
+    assert len(floor_.events(E.LLM_ACTION_GENERATED)) == len(symbols)

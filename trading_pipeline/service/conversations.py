@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import ceil
 from typing import Any
 
 from trading_pipeline.domain.cycles import Cycle
@@ -19,7 +20,7 @@ from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.errors import InputError, SettingsError, StorageError
 from trading_pipeline.ports import Answer, Question, Transaction
 from trading_pipeline.service import emergency
-from trading_pipeline.service.asking import ask_all, reading
+from trading_pipeline.service.asking import LONGEST_WAIT, ask_all, reading
 from trading_pipeline.service.briefing import disguise
 from trading_pipeline.service.decision_facts import Reply, about, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk, Models
@@ -138,12 +139,15 @@ def sweep(desk: Desk, models: Models, cycle: Cycle) -> None:
     waiting = [row for row in desk.ledger.find("model_calls", state="asked") if row["cycle"] != cycle.cycle_id]
     if not waiting:
         return
-    patience = MAX_CALLS * timedelta(seconds=models.budget.timeout_seconds) + SLACK
+    turn = timedelta(seconds=MAX_CALLS * models.budget.timeout_seconds + LONGEST_WAIT)
+    asked = {cycle_id: len(desk.ledger.find("model_calls", cycle=cycle_id)) for cycle_id in {row["cycle"] for row in waiting}}
     events = []
     for row in waiting:
         request = desk.ledger.event(row["requested_seq"])
         assert request is not None
-        if datetime.now(UTC) - request.recorded_at > patience:
+        # All of a cycle are written down at once, and then wait for their turn.
+        turns = ceil(asked[row["cycle"]] / models.budget.concurrency)
+        if datetime.now(UTC) - request.recorded_at > turns * turn + SLACK:
             events.append(_lost(desk, request, "its process did not come back"))
     if events:
         with desk.ledger.transaction() as tx:
