@@ -188,7 +188,7 @@ def test_a_spent_budget_asks_nobody_and_says_so(stage, server):
 
 
 def test_calls_beyond_the_hourly_rate_are_skipped(stage, server):
-    floor_ = ran(stage(asking(symbols=("AAPL", "IBM", "MSFT")), budget=replace(GENEROUS, calls_per_hour=4)))
+    floor_ = ran(stage(asking(symbols=("AAPL", "IBM", "MSFT")), budget=replace(GENEROUS, calls_per_hour=3)))
     assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["rate"]
     assert len(server.asked) == 2
 
@@ -433,3 +433,60 @@ def test_a_question_that_waits_for_its_turn_is_not_taken_for_lost(stage, server,
     assert swept == [len(symbols)]
     assert floor_.events(E.LLM_LOST) == []
     assert len(floor_.events(E.LLM_ACTION_GENERATED)) == len(symbols)
+
+
+# What a reply gives back, and what cannot be
+
+
+def test_a_question_without_room_waits_for_what_the_others_give_back(stage, server):
+    """63: what is reserved is several times what is spent; nobody is left out for it who can be paid in the end."""
+    server.respond = lambda _: Behaviour(reply=reply(action="HOLD"), tokens=Tokens(1_000, 100))
+    floor_ = stage(asking(symbols=("AAPL", "IBM", "MSFT")))
+    reserved = max(row["reserved"] for row in ran(floor_).rows("model_calls"))
+    server.asked.clear()
+    server.respond = lambda asked: Behaviour(reply=reply(action="HOLD", symbol=asked.symbol), tokens=Tokens(1_000, 100))
+    narrow = ran(stage(asking("narrow", symbols=("AAPL", "IBM", "MSFT")), budget=replace(GENEROUS, per_day=reserved * 2)))
+    assert len(server.asked) == 3
+    assert server.most_at_once <= 3
+    assert narrow.events(E.LLM_SKIPPED) == []
+    assert narrow.row("strategies")["state"] == "running"
+
+
+def test_a_bill_that_cannot_be_is_booked_not_believed_and_shown_to_a_person(stage, server):
+    server.script(Behaviour(reply=reply(), tokens=Tokens(1_000_000_000, 1_000_000_000)))
+    floor_ = ran(stage())
+    assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["implausible_usage"]
+    assert floor_.row("model_spend")["spent"] == 6_000
+    assert floor_.row("strategies")["reason"].startswith("model: ")
+
+
+def test_an_error_of_ours_in_the_midst_of_a_call_costs_nobody_else_the_answer(stage, server, monkeypatch):
+    server.respond = lambda asked: Behaviour(reply=reply(action="HOLD", symbol=asked.symbol))
+    floor_ = stage(asking(symbols=("AAPL", "IBM")))
+    llm = floor_.desk.models.llms[Provider.ANTHROPIC]
+    asked = type(llm).ask
+
+    def breaking(self, request, timeout):
+        if "IBM" in request.schema:
+            raise KeyError("never seen")
+        return asked(self, request, timeout)
+
+    monkeypatch.setattr(type(llm), "ask", breaking)
+    ran(floor_)
+    assert [event.payload["symbol"] for event in floor_.events(E.LLM_ACTION_GENERATED)] == ["AAPL"]
+    [abstained] = floor_.events(E.LLM_ABSTAINED)
+    assert (abstained.payload["symbol"], abstained.payload["reason"]) == ("IBM", "bad_response")
+
+
+def test_nobody_is_asked_again_once_a_stop_has_fallen(stage, server):
+    floor_ = stage()
+
+    def stopping(_asked):
+        emergency.stop(floor_.desk, reason="enough", actor=PERSON)
+        return rate_limited("3")
+
+    server.respond = stopping
+    floor_.cycle()
+    for llm in floor_.desk.models.llms.values():
+        llm.close()
+    assert len(server.asked) == 1

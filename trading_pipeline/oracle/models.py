@@ -44,7 +44,8 @@ def _settled(state: State, fact: Fact) -> Iterator[str]:
     cost = Decimal(data["cost"]) if "cost" in data else ZERO
     if not cost.is_finite() or cost < 0:
         yield f"{fact.key} cost {data['cost']}"
-    if cost > talk.reserved and talk.bounded:
+    # A bill that cannot be is booked as it came, and a person is told.
+    if cost > talk.reserved and talk.bounded and not data.get("over"):
         yield f"{fact.key} cost ${cost}, and ${talk.reserved} were reserved"
 
 
@@ -63,8 +64,10 @@ def _believed(state: State, fact: Fact) -> Iterator[str]:
 
 def _cited(state: State, fact: Fact) -> Iterator[str]:
     data = fact.data
+    if fact.cause not in state.model_replies:
+        return
     values = state.indicator_values.get((data["cycle"], data["symbol"]), {})
-    flagged = " ".join(data.get("flags", ()))
+    flagged = {flag.partition(" ")[0] for flag in data.get("flags", ())}
     for figure in data.get("figures", ()):
         text = values.get(figure["name"])
         if text is None:

@@ -4,18 +4,19 @@ A second call is made for a passing trouble, or to repair a reply that cannot be
 names the flaw, never the reply itself (invariant 63). What is waited for when an emergency stop falls is given up.
 """
 
+import logging
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from threading import Event
 from typing import Any, Final
 
 from trading_pipeline.domain.citations import misquotes
 from trading_pipeline.domain.events import storable
 from trading_pipeline.domain.masking import Disguise
-from trading_pipeline.domain.models import PASSING, Ending, ModelFailure, ModelReply, ModelRequest, Provider, Usage
+from trading_pipeline.domain.models import PASSING, Ending, ModelFailure, ModelReply, ModelRequest, Provider, Trouble, Usage
 from trading_pipeline.domain.replies import MAX_REPLY, PARSER_VERSION, parse_reply
 from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.strategies import ModelAgent
@@ -25,10 +26,15 @@ from trading_pipeline.service.inquiries import Inquiry
 
 OTHER_MODEL: Final = "other_model"
 """The reason of an abstention that pauses its strategy for a person."""
+IMPLAUSIBLE: Final = "implausible_usage"
+"""The same, for a bill that cannot be."""
 LONGEST_WAIT: Final = 15.0
 """Seconds between two calls, whatever the provider asks for."""
 _OF_THE_SAME: Final = re.compile(r"(?:-latest|-[0-9]{4}-[0-9]{2}-[0-9]{2}|-[0-9]{3,8})?(?:[:@].*)?")
 """What may follow a model's name in an answer: a date, a number of a release, a tag. `-mini` is another model."""
+_UNASKED: Final = frozenset({Trouble.NOT_RECORDED, Trouble.CASSETTE})
+"""Nobody was asked."""
+_log = logging.getLogger(__name__)
 _LOOK_SECONDS: Final = 0.25
 """Between two looks at the latch while replies are waited for."""
 REPAIR: Final = (
@@ -45,16 +51,32 @@ def ask_all(
         return
     pool = ThreadPoolExecutor(min(models.budget.concurrency, len(inquiries)), thread_name_prefix="model")
     try:
-        open_calls: dict[Future[Answer], Inquiry] = {pool.submit(_ask, models, each): each for each in inquiries}
+        events = [Event() for _ in inquiries]
+        open_calls = {pool.submit(_ask, models, *each): each for each in zip(inquiries, events, strict=True)}
         while open_calls:
             done, _ = wait(open_calls, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
             if done:
-                yield [(open_calls.pop(future), future.result()) for future in done]
-            for future in [future for future, inquiry in open_calls.items() if stopped(inquiry)]:
+                yield [(inquiry, _outcome(inquiry, future)) for future in done for inquiry, _ in (open_calls.pop(future),)]
+            for future in [future for future, (inquiry, _) in open_calls.items() if stopped(inquiry)]:
                 future.cancel()
-                del open_calls[future]
+                open_calls.pop(future)[1].set()
     finally:
+        for _, given_up in open_calls.values():
+            given_up.set()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _outcome(inquiry: Inquiry, future: "Future[Answer]") -> Answer:
+    """What a call came to; an error of ours in the midst of it costs this question its answer, and nobody else theirs."""
+    error = future.exception()
+    if error is None:
+        return future.result()
+    if not isinstance(error, Exception):
+        raise error
+    _log.error("a question to %s broke off", inquiry.request.model, exc_info=error)
+    calls = _Calls(count=1, cost=inquiry.worst or Decimal(0))
+    failure = ModelFailure(Trouble.BAD_RESPONSE, f"{type(error).__name__} while it was asked; see the log", free=False)
+    return _answer(inquiry, failure, None, calls)
 
 
 @dataclass(slots=True)
@@ -67,7 +89,8 @@ class _Calls:
     seconds: float = 0.0
 
     def add(self, models: Models, inquiry: Inquiry, came: ModelReply | ModelFailure, recorded: bool) -> None:
-        self.count += 1
+        if not (isinstance(came, ModelFailure) and came.trouble in _UNASKED):
+            self.count += 1
         self.seconds += came.seconds
         worst = inquiry.worst or Decimal(0)
         if isinstance(came, ModelFailure):
@@ -82,19 +105,19 @@ class _Calls:
             self.cost += worst if priced is None else priced
 
 
-def _ask(models: Models, inquiry: Inquiry) -> Answer:
+def _ask(models: Models, inquiry: Inquiry, given_up: Event) -> Answer:
     llm, request, calls = models.llms[inquiry.request.provider], inquiry.request, _Calls()
     came = _call(models, llm, inquiry, request, calls)
     flaw: Abstain | None = None
     if isinstance(came, ModelFailure):
-        if came.trouble in PASSING:
-            time.sleep(min(LONGEST_WAIT, max(0.0, came.retry_after if came.retry_after is not None else 1.0)))
+        pause = min(LONGEST_WAIT, max(0.0, came.retry_after if came.retry_after is not None else 1.0))
+        if came.trouble in PASSING and not given_up.wait(pause):
             came = _call(models, llm, inquiry, request, calls)
     elif came.ending is Ending.COMPLETE:
         read = parse_reply(kept_text(came.text), inquiry.briefing.symbol, (inquiry.briefing.symbol,))
         again = replace(request, text=request.text + REPAIR.format(flaw=read.reason)) if isinstance(read, Abstain) else None
         # A recorded question has nothing reserved: it is repaired from the records or not at all.
-        if again is not None and isinstance(read, Abstain) and (not inquiry.recorded or llm.recorded(again)):
+        if again is not None and isinstance(read, Abstain) and not given_up.is_set() and (not inquiry.recorded or llm.recorded(again)):
             flaw, came = read, _call(models, llm, inquiry, again, calls)
     return _answer(inquiry, came, flaw, calls)
 
@@ -128,6 +151,8 @@ def _answer(inquiry: Inquiry, came: ModelReply | ModelFailure, flaw: Abstain | N
             details |= {
                 "ending": came.ending.value, "request_id": storable(came.request_id, 100), "fingerprint": storable(came.fingerprint, 100),
             }
+    if calls.cost > inquiry.reserved and not inquiry.recorded and inquiry.request.provider is not Provider.CLAUDE_CODE:
+        details["over"] = True
     responded = details | {"raw": raw, "model": model, "symbol": inquiry.question.symbol}
     decision = reading(responded, inquiry.question, inquiry.briefing.disguise)
     usage = calls.usage
@@ -146,6 +171,8 @@ def reading(responded: Mapping[str, Any], question: Question, disguise: Disguise
         return Abstain(symbol, responded["trouble"], responded.get("detail", ""))
     if responded["ending"] != Ending.COMPLETE.value:
         return Abstain(symbol, responded["ending"], f"the reply of {responded['model']} is {responded['ending']}")
+    if responded.get("over"):
+        return Abstain(symbol, IMPLAUSIBLE, f"{responded['model']} says it used more tokens than there were, or could be")
     if (other := another_model(agent, responded)) is not None:
         return other
     parsed = parse_reply(responded["raw"], disguise.symbol, (disguise.symbol,))

@@ -15,6 +15,7 @@ from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.models import MAX_CALLS
 from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.projections.models import OF_A_BUDGET
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.errors import InputError, SettingsError, StorageError
@@ -30,6 +31,8 @@ from trading_pipeline.service.steps import Tally, spec_of, step_key
 
 SLACK = timedelta(seconds=60)
 """What a process may need besides the calls themselves."""
+_MAY_COME_BACK = OF_A_BUDGET | {"rate"}
+"""Reasons of a refusal that replies can take away: they cost less than was reserved."""
 _ASKED = (EventType.LLM_REQUESTED, EventType.LLM_RESPONDED, EventType.LLM_DISCARDED, EventType.LLM_LOST)
 
 
@@ -38,6 +41,8 @@ class Talks:
     """What is being asked in a cycle, with the requests, and what is answered already."""
 
     asked: list[tuple[Inquiry, Event]] = field(default_factory=list)
+    waiting: list[Inquiry] = field(default_factory=list)
+    """There is no money for them while so much is reserved: some of it comes back with the replies."""
     answered: list[Reply] = field(default_factory=list)
 
 
@@ -82,8 +87,17 @@ def begin(
             # A fill or midnight came between: it is put in words again, as the book stands now, and priced for the day it counts for.
             [drafted] = inquire(desk, models, tx, cycle, [question], purse.day)
         inquiries.append(drafted)
+    _send(desk, tx, cycle, sorted(inquiries, key=lambda each: each.question.bars_held is None), talks, purse, tally)
+    return talks
+
+
+def _send(
+    desk: Desk, tx: Transaction, cycle: Cycle, inquiries: Sequence[Inquiry], talks: Talks, purse: Purse, tally: Tally,
+) -> None:
+    """Reserve for as many as there is money for, in order; the rest waits for what comes back, if anything is under way."""
     sent: dict[str, Inquiry] = {}
-    for inquiry in sorted(inquiries, key=lambda each: each.question.bars_held is None):
+    refused: list[tuple[Inquiry, Refusal]] = []
+    for inquiry in inquiries:
         if inquiry.unseen:
             _skip(desk, tx, cycle, inquiry.question, "no_picture", inquiry.unseen, None, purse, tally)
             continue
@@ -91,23 +105,37 @@ def begin(
         assert row is not None
         refusal = purse.refusal(spec_of(row), inquiry.agent.provider, inquiry.agent.model, inquiry.worst, recorded=inquiry.recorded)
         if refusal is not None:
-            _skip(desk, tx, cycle, inquiry.question, refusal.reason, refusal.detail, inquiry, purse, tally)
+            refused.append((inquiry, refusal))
             continue
         purse.take(inquiry.question.strategy, inquiry.agent.provider, inquiry.reserved, recorded=inquiry.recorded)
         sent[place(inquiry.question)] = inquiry
     more = {name: _of_model(each, purse) for name, each in sent.items()}
     facts = tally.saw(tx.append(*requests(desk, cycle, [each.question for each in sent.values()], more)))
     tally.count("asked", len(facts))
-    talks.asked = list(zip(sent.values(), facts, strict=True))
-    return talks
+    talks.asked, talks.waiting = list(zip(sent.values(), facts, strict=True)), []
+    for inquiry, refusal in refused:
+        if sent and refusal.reason in _MAY_COME_BACK:
+            talks.waiting.append(inquiry)
+        else:
+            _skip(desk, tx, cycle, inquiry.question, refusal.reason, refusal.detail, inquiry, purse, tally)
 
 
 def carry_on(desk: Desk, cycle: Cycle, talks: Talks, tally: Tally) -> list[Reply]:
     """Ask, and write each reply down as it comes; one that comes after a stop is discarded, one that is given up for it is lost."""
-    replies, requested = list(talks.answered), {place(inquiry.question): fact for inquiry, fact in talks.asked}
-    if not talks.asked:
-        return replies
-    open_ = dict(requested)
+    replies = list(talks.answered)
+    while talks.asked:
+        replies += _heard(desk, cycle, talks, tally)
+        waiting, talks.asked, talks.waiting = talks.waiting, [], []
+        if waiting:
+            with desk.ledger.transaction() as tx:
+                left = [each for each in waiting if emergency.in_force(desk, tx, each.question.strategy) is None]
+                _send(desk, tx, cycle, left, talks, Purse.open(desk, tx), tally)
+    return replies
+
+
+def _heard(desk: Desk, cycle: Cycle, talks: Talks, tally: Tally) -> list[Reply]:
+    replies: list[Reply] = []
+    open_ = {place(inquiry.question): fact for inquiry, fact in talks.asked}
     for batch in ask_all(_models(desk), [inquiry for inquiry, _ in talks.asked], partial(_stopped, desk)):
         with desk.ledger.transaction() as tx:
             for inquiry, answer in batch:

@@ -19,7 +19,7 @@ from trading_pipeline.domain.strategies import ModelAgent, PauseReason, Strategy
 from trading_pipeline.ports import Answer, Question, Reader
 from trading_pipeline.service import controls, conversations, emergency, market
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.asking import OTHER_MODEL
+from trading_pipeline.service.asking import IMPLAUSIBLE, OTHER_MODEL
 from trading_pipeline.service.breakers import review
 from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
@@ -90,7 +90,7 @@ def _paused_for_models(desk: Desk, replies: Sequence[Reply]) -> list[str]:
     said = []
     for question, answer, _ in replies:
         match answer.decision:
-            case Abstain(_, reason, why) if reason in (OTHER_MODEL, Trouble.NO_SUCH_MODEL.value):
+            case Abstain(_, reason, why) if reason in (OTHER_MODEL, IMPLAUSIBLE, Trouble.NO_SUCH_MODEL.value):
                 if controls.pause_by_itself(desk, question.strategy, PauseReason.MODEL, why):
                     said.append(f"{question.strategy} paused: {why}")
     return said

@@ -113,7 +113,7 @@ def _kept(desk: Desk, texts: Sequence[bytes]) -> list[str]:
 
 def _answered_last(reader: Reader, provider: Provider, model: str) -> str | None:
     """Which version answered the newest question to a model."""
-    rows = reader.find("model_calls", provider=provider.value, model=model, order_by="last_seq", descending=True, limit=20)
+    rows = reader.find("model_calls", provider=provider.value, model=model, order_by="last_seq", descending=True, limit=200)
     return next((row["answered_by"] for row in rows if row["answered_by"] is not None), None)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 from trading_pipeline.domain.models import MAX_CALLS, ModelBudget, Provider
@@ -47,6 +48,7 @@ class Purse:
         self._budget = budget
         self._now = now
         self._committed: dict[tuple[str, str], Decimal] | None = None
+        self._spent: dict[tuple[str, str], Decimal] = {}
         self._wanted: dict[tuple[str, str], Decimal] = {}
         self._calls: int | None = None
 
@@ -62,6 +64,7 @@ class Purse:
 
     def refusal(
         self, spec: StrategySpec, provider: Provider, model: str, worst: Decimal | None, *, recorded: bool = False, calls: int = MAX_CALLS,
+        settled: bool = False,
     ) -> Refusal | None:
         """Why a strategy may not ask a model, or None.
 
@@ -69,13 +72,14 @@ class Purse:
             worst: What one call can cost at most, USD; None where nobody knows.
             recorded: The reply is at hand and costs nothing.
             calls: How many calls the question may make.
+            settled: By what is spent alone, as if all that is reserved came back.
         """
         if recorded:
             return None
         if worst is None:
             return Refusal("unknown_price", f"what {model} of {provider.value} costs on {self.day} is not known; prices.toml can say it")
         needed = calls * worst
-        for reason, whose, spent, most in self._budgets(spec, provider):
+        for reason, whose, spent, most in self._budgets(spec, provider, settled):
             if most is not None and spent + needed > most:
                 told = f"{whose} has ${spent:f} of ${most:f} spent or reserved on {self.day}; this question may cost ${needed:f}"
                 return Refusal(reason, told)
@@ -88,7 +92,7 @@ class Purse:
         """Why a strategy could not pay today for the cheapest question that it had no money for; None while it had money for all."""
         self._read()
         wanted = self._wanted.get((spec.name, provider.value))
-        refusal = None if wanted is None else self.refusal(spec, provider, model, wanted)
+        refusal = None if wanted is None else self.refusal(spec, provider, model, wanted, settled=True)
         return refusal if refusal is not None and refusal.reason in OF_A_BUDGET else None
 
     def take(self, strategy: str, provider: Provider, amount: Decimal, *, recorded: bool = False, calls: int = MAX_CALLS) -> None:
@@ -99,9 +103,9 @@ class Purse:
         committed[strategy, provider.value] = committed.get((strategy, provider.value), ZERO) + amount
         self._calls = self.calls_last_hour() + calls
 
-    def committed(self, strategy: str | None = None, provider: Provider | None = None) -> Decimal:
-        """USD spent and reserved today: of everybody, or of one strategy, or provider."""
-        amounts = self._read().items()
+    def committed(self, strategy: str | None = None, provider: Provider | None = None, *, settled: bool = False) -> Decimal:
+        """USD spent and reserved today, or spent alone: of everybody, or of one strategy, or provider."""
+        amounts = (self._read() if not settled else self._spent).items()
         return sum((usd for (who, whose), usd in amounts if strategy in (None, who) and provider in (None, whose)), ZERO)
 
     @property
@@ -120,16 +124,18 @@ class Purse:
             self._calls = sum(self._calls_of(row) for row in asked)
         return self._calls
 
-    def _budgets(self, spec: StrategySpec, provider: Provider) -> Iterable[tuple[str, str, Decimal, Decimal | None]]:
+    def _budgets(self, spec: StrategySpec, provider: Provider, settled: bool) -> Iterable[tuple[str, str, Decimal, Decimal | None]]:
         """Reason, whose budget, what is gone of it, and what it is, the widest first."""
-        yield "budget", "the account", self.committed(), self._budget.per_day
-        yield "provider_budget", provider.value, self.committed(provider=provider), dict(self._budget.per_provider).get(provider)
-        yield "strategy_budget", spec.name, self.committed(spec.name), spec.limits.max_day_model_cost
+        gone = partial(self.committed, settled=settled)
+        yield "budget", "the account", gone(), self._budget.per_day
+        yield "provider_budget", provider.value, gone(provider=provider), dict(self._budget.per_provider).get(provider)
+        yield "strategy_budget", spec.name, gone(spec.name), spec.limits.max_day_model_cost
 
     def _read(self) -> dict[tuple[str, str], Decimal]:
         if self._committed is None:
             rows = self._reader.find(SPEND, day=self.day.isoformat())
             self._committed = {(row["strategy"], row["provider"]): row["spent"] + row["reserved"] for row in rows}
+            self._spent = {(row["strategy"], row["provider"]): row["spent"] for row in rows}
             self._wanted = {(row["strategy"], row["provider"]): row["wanted"] for row in rows if row["wanted"] is not None}
         return self._committed
 
