@@ -1,6 +1,7 @@
 """One embedded PostgreSQL for the whole run, and a fresh ledger for each test that asks, copied from a migrated template."""
 
 import itertools
+import os
 import shutil
 import signal
 import tempfile
@@ -26,6 +27,9 @@ RESET = """
     DELETE FROM events; {deletes}
     UPDATE ledger_head SET environment = NULL, seq = 0, hash = decode(repeat('00', 32), 'hex');
 """
+# What runs tests side by side sets a width for its workers, and people's shells do: the command's own is what is tested.
+for name in ("COLUMNS", "LINES"):
+    os.environ.pop(name, None)
 _numbers = itertools.count(1)
 _free: list[str] = []
 

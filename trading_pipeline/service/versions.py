@@ -4,7 +4,7 @@ A changed digest says that what was computed before was computed with something 
 """
 
 import hashlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -28,14 +28,28 @@ class Kind(StrEnum):
     """Rules, models, the words of their prompts, and the parser of replies."""
 
 
-def versions(desk: Desk) -> dict[Kind, str]:
-    """A digest each, the same for the same settings whoever computes it; twelve characters of hex."""
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What is in force of one kind, in JSON values; `digest` is twelve characters of hex, the same for the same settings."""
+
+    settings: Any
+
+    @property
+    def digest(self) -> str:
+        """Of the settings."""
+        return hashlib.sha256(canonical_payload({"parts": self.settings}).encode()).hexdigest()[:12]
+
+
+def versions(desk: Desk) -> dict[Kind, Version]:
+    """Those of all strategies that live."""
     specs = sorted((spec_of(row) for row in desk.ledger.find("strategies", state=LIVE_STATES)), key=lambda spec: spec.name)
-    indicators = sorted({text_of(each) for spec in specs for each in needed_indicators(desk, spec)})
-    charts = [[spec.name, encode(spec.chart)] for spec in specs if spec.chart is not None]
-    decisions = [[spec.name, encode(spec.agent), _prompt(desk, spec)] for spec in specs]
     return {
-        Kind.INDICATORS: _digest(indicators), Kind.CHARTS: _digest(charts), Kind.DECISIONS: _digest([PARSER_VERSION, *decisions]),
+        Kind.INDICATORS: Version(sorted({text_of(each) for spec in specs for each in needed_indicators(desk, spec)})),
+        Kind.CHARTS: Version({spec.name: encode(spec.chart) for spec in specs if spec.chart is not None}),
+        Kind.DECISIONS: Version({
+            "parser": PARSER_VERSION,
+            "agents": {spec.name: {"agent": encode(spec.agent), "prompt_digest": _prompt(desk, spec)} for spec in specs},
+        }),
     }
 
 
@@ -47,7 +61,3 @@ def _prompt(desk: Desk, spec: StrategySpec) -> str:
         return desk.models.prompts.get(spec.agent.prompt).digest
     except InputError as error:
         return error.message
-
-
-def _digest(parts: Iterable[Any]) -> str:
-    return hashlib.sha256(canonical_payload({"parts": list(parts)}).encode()).hexdigest()[:12]
