@@ -25,6 +25,7 @@ TEMPLATE = "ledger_template"
 RESET = """
     SET session_replication_role = replica;
     DELETE FROM events; {deletes}
+    DROP SCHEMA IF EXISTS paper CASCADE;
     UPDATE ledger_head SET environment = NULL, seq = 0, hash = decode(repeat('00', 32), 'hex');
 """
 # What runs tests side by side sets a width for its workers, and people's shells do: the command's own is what is tested.

@@ -31,6 +31,8 @@ from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.adapters.prices import load_prices
+from trading_pipeline.adapters.prompt_files import PromptFiles
+from trading_pipeline.adapters.text_files import TextFiles
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload
@@ -59,12 +61,12 @@ FIRST_GUESS = 0.5
 OWN_BUDGET = Decimal("0.05")
 """USD a day of strategy `thrifty`."""
 SPECS = (
-    strategy("lavish", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "drill/v1", max_tokens=MAX_TOKENS)),
+    strategy("lavish", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "analyst/v1", max_tokens=MAX_TOKENS)),
     strategy(
-        "thrifty", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "drill/v1", max_tokens=MAX_TOKENS),
+        "thrifty", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "analyst/v1", max_tokens=MAX_TOKENS),
         limits=StrategyLimits(max_day_model_cost=OWN_BUDGET),
     ),
-    strategy("blind", agent=ModelAgent(Provider.ANTHROPIC, NOBODY, "drill/v1", max_tokens=MAX_TOKENS)),
+    strategy("blind", agent=ModelAgent(Provider.ANTHROPIC, NOBODY, "analyst/v1", max_tokens=MAX_TOKENS)),
 )
 
 
@@ -90,7 +92,7 @@ class House:
         table = bars()
         self._desk = floor(folder, market(table), OPEN).desk
         prices = load_prices(None, ZERO)
-        version = PromptVersion("drill/v1", "0" * 64, "signal", (), (), "", "own")
+        version = PromptVersion("analyst/v1", "0" * 64, "signal", (), (), "", "own")
         self._inquiries: dict[str, Inquiry] = {}
         for spec in SPECS:
             for number in range(SYMBOLS if spec.name != "blind" else 1):
@@ -120,7 +122,7 @@ class House:
     def desk(self, ledger: PostgresLedger, budget: ModelBudget, port: int, run: str) -> Desk:
         """A desk on a ledger, with a client of its own."""
         llm = AnthropicLLM(SecretStr("sk-ant-drill"), f"http://127.0.0.1:{port}/{run}")
-        models = Models({Provider.ANTHROPIC: llm}, None, self._prices, None, budget)  # type: ignore[arg-type]  # nobody renders here
+        models = Models({Provider.ANTHROPIC: llm}, PromptFiles(), self._prices, TextFiles(Path(os.devnull)), budget)
         return replace(self._desk, ledger=ledger, models=models)
 
     def turn(self, desk: Desk, cycle: Cycle) -> None:
