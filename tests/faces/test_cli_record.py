@@ -154,7 +154,7 @@ def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
     said = asked("doctor", "--json")
     states = {finding["what"]: finding["state"] for finding in said.json()["findings"]}
     assert said.code == 0
-    assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger")} == {"ok"}
+    assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger", "models")} == {"ok"}
 
 
 def test_doctor_does_not_pad_its_answer_to_the_longest_line_on_a_pipe(asked: Shell) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from trading_pipeline.current_home import made_at
+from trading_pipeline.domain.money import usd
 from trading_pipeline.errors import TradingError
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.limits import UNCONFIRMED
@@ -87,6 +88,7 @@ def _checks(home: Path, settings: "Settings | None") -> list[Check]:
     checks += [lambda: _folder(home), lambda: _disk(home), lambda: _calendar(home)]
     if settings is not None:
         checks += [lambda: _port(home, settings.webserver_port), lambda: _ledger(home, settings)]
+        checks.append(lambda: _models(home, settings))
     return checks
 
 
@@ -214,6 +216,26 @@ def _ledger(home: Path, settings: "Settings") -> Iterator[Finding]:
     if loosened:
         yield Finding("limits", "warn", f"{UNCONFIRMED}: {', '.join(loosened)}", "trading limits")
     yield Finding("market clock", "ok", f"{settings.market.clock.value}, {new_york(now)} New York")
+
+
+def _models(home: Path, settings: "Settings") -> Iterator[Finding]:
+    """Who can be asked, and whether what is paid for it can be read."""
+    from trading_pipeline.adapters.llm.providers import open_providers
+    from trading_pipeline.adapters.prices import load_prices
+    from trading_pipeline.ports import Home
+
+    wanted = settings.model
+    try:
+        llms = open_providers(settings, Home(home))
+        load_prices(home, wanted.claude_code.max_cost_per_call)
+    except TradingError as error:
+        yield _failed("models", error)
+        return
+    for llm in llms.values():
+        llm.close()
+    who = ", ".join(sorted(llms)) or "nobody but the rules agent: no key is set, and Claude Code is not there"
+    bounds = f"{usd(wanted.budget_per_day)} a day, {wanted.calls_per_hour} calls an hour"
+    yield Finding("models", "ok", f"{who}; {bounds}, cassette {wanted.cassette}")
 
 
 def _failed(what: str, error: TradingError) -> Finding:
