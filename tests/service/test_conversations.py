@@ -23,6 +23,8 @@ from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.oracle import check
 from trading_pipeline.service import controls, conversations, deliberation, emergency, purse
 from trading_pipeline.service.asking import another_model
+from trading_pipeline.service.cycle import run_cycle
+from trading_pipeline.service.timetable import newest_cycle
 
 E = EventType
 
@@ -191,6 +193,20 @@ def test_calls_beyond_the_hourly_rate_are_skipped(stage, server):
     floor_ = ran(stage(asking(symbols=("AAPL", "IBM", "MSFT")), budget=replace(GENEROUS, calls_per_hour=3)))
     assert [event.payload["reason"] for event in floor_.events(E.LLM_SKIPPED)] == ["rate"]
     assert len(server.asked) == 2
+
+
+def test_a_replayed_cycle_asks_the_same_however_late_its_run_comes(stage, server):
+    server.respond = lambda _: Behaviour(reply=reply(action="HOLD"))
+    moving = {at(9, minutes): (90.0 + minutes, 140.0, 80.0, 90.0 + minutes) for minutes in range(30, 45)}
+    digests = []
+    for seconds in (0, 75):
+        source = market(bars("AAPL", Interval.MIN1, DAY, DAY, at=moving))
+        floor_ = stage(asking(interval=Interval.MIN1), source=source, now=at(9, 40))
+        cycle = newest_cycle(floor_.desk, Interval.MIN1)
+        floor_.clock.advance_to(at(9, 40, seconds))
+        run_cycle(floor_.desk, cycle)
+        digests.append(floor_.events(E.LLM_REQUESTED)[0].payload["request"])
+    assert digests[0] == digests[1]
 
 
 def test_several_symbols_are_asked_about_side_by_side(stage, server):

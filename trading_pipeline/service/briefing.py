@@ -6,7 +6,7 @@ is told in the disguise's terms, and texts, the strategy's description and what 
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -26,6 +26,7 @@ from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.outside_text import fenced, one_line, several_lines
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.prompts import OUTSIDE
+from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
@@ -100,13 +101,20 @@ def tell(
     agent, row = question.agent, reader.get("strategies", question.strategy)
     assert isinstance(agent, ModelAgent)
     assert row is not None
-    book = book or surroundings(desk, reader, [question.symbol])
+    book = book or surroundings(desk, reader, [question.symbol], cycle.due_at)
     return _Telling(desk, cycle, question, agent, spec_of(row), disguise(question), book).briefing(prompt, texts)
 
 
-def surroundings(desk: Desk, reader: Reader, symbols: list[str]) -> Book:
-    """The account as questions about these symbols are told it: one reading for all of them."""
-    return Book.read(desk, reader, look(desk, reader, symbols))
+def surroundings(desk: Desk, reader: Reader, symbols: list[str], due_at: datetime | None = None) -> Book:
+    """The account as questions about these symbols are told it: one reading for all of them.
+
+    Args:
+        due_at: When the cycle is due. A replay's quotes are of then, however long its run took to come: played again, it asks the same.
+    """
+    seen = look(desk, reader, symbols)
+    if due_at is not None and desk.world is World.REPLAY:
+        seen = replace(seen, quotes=dict(desk.market.quotes(symbols, due_at)))
+    return Book.read(desk, reader, seen)
 
 
 @lru_cache(maxsize=1_024)

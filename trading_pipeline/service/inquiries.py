@@ -76,7 +76,7 @@ def untriggered(question: Question) -> str:
 def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions: Iterable[Question], on: date) -> list[Inquiry]:
     """Each question as it would be sent; held symbols first, because what is left of a budget goes to exits before entries."""
     ordered = sorted(questions, key=lambda question: question.bars_held is None)
-    book = surroundings(desk, reader, sorted({question.symbol for question in ordered}))
+    book = surroundings(desk, reader, sorted({question.symbol for question in ordered}), cycle.due_at)
     worded = [_worded(desk, models, reader, cycle, question, book) for question in ordered]
     texts = [f"{rendered.system}\n\n{rendered.text}".encode() for _, _, rendered, _ in worded]
     last = cache(partial(_answered_last, reader))
