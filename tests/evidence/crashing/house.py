@@ -50,6 +50,7 @@ from trading_pipeline.ports import LEASE_SECONDS, Broker
 from trading_pipeline.service import approvals, controls, desk_process, handover
 from trading_pipeline.service.cycle import FOLLOW_UP_STEPS, STEPS
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.protection import is_exposed
 from trading_pipeline.service.settlement import news
 from trading_pipeline.service.steps import Step
 from trading_pipeline.service.timetable import due_cycles
@@ -296,14 +297,20 @@ def settle_to_quiet(house: House) -> list[str]:
     with house.desk() as desk:
         house.clock.advance(150)
         minute(house, desk, random.Random(house.seed))
-    shown_by = house.clock.now() + (LATEST if house.profile == "shows late" else timedelta(0))
     with house.desk() as desk:
-        for seconds in (1, 31, 66, 6, 6, LATEST.total_seconds(), 6, 66, 6, 6, 66, 6, 6):
+        # What is sent while it settles may be hidden as long as what was sent before.
+        for seconds in (1, 31, *(66, 6, 6, LATEST.total_seconds(), 6) * 4):
             house.clock.advance(seconds)
             follow(house, desk, "quiet")
-            if house.clock.now() > shown_by and not _unsettled(desk):
+            if house.clock.now() > _shown_by(house, desk) and not _unsettled(desk) and not is_exposed(desk):
                 break
         return _unsettled(desk)
+
+
+def _shown_by(house: House, desk: Desk) -> datetime:
+    """When the broker shows whatever was sent to it."""
+    sent = [row["submitted_at"] for row in desk.ledger.find("orders") if row["submitted_at"] is not None]
+    return max(sent, default=house.clock.now()) + (LATEST if house.profile == "shows late" else timedelta(0))
 
 
 def _unsettled(desk: Desk) -> list[str]:
