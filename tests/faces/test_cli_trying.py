@@ -85,6 +85,7 @@ def test_each_provider_is_asked_once_and_says_what_it_cost(shell, anthropic, ope
 
 def test_people_see_a_table(shell, claude):
     said = shell("--yes")
+    assert " USD at most." in said.err, "what it can cost is said before"
     assert said.code == 0
     assert "claude-code" in said.out
     assert "0.004200" in said.out

@@ -64,7 +64,9 @@ def try_models(call: Invocation, provider: ProviderOption = None, model: ModelOp
         trials = [_trial(llm, chosen[llm.provider], prices) for llm in llms.values()]
         worst = sum((trial.worst for trial in trials), Decimal(0))
         asked = ", ".join(f"{trial.request.model} of {trial.request.provider}" for trial in trials)
-        if not call.confirm(f"Ask {asked}, for {worst:.4f} USD at most?", yes=yes):
+        if yes:
+            call.output.note(f"Asking {asked}, for {worst:.4f} USD at most.")
+        elif not call.confirm(f"Ask {asked}, for {worst:.4f} USD at most?", yes=False):
             return
         rows = []
         for trial in trials:
