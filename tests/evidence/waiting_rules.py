@@ -22,11 +22,6 @@ WAITING: Final = (
         "the paper broker is the only one: it has no HTTP answers, rate limits, previews, numbers of its own, or connections to lose",
         ("80", "fault 8", "fault 9", "fault 11", "fault 12", "fault 13", "fault 15", "fault 69"),
     ),
-    Waiting(
-        "credentials of brokers and models",
-        "no trading credential and no provider's key exists; the one secret in use is the password of the database",
-        ("79",),
-    ),
     Waiting("MCP servers", "no server offers tools to a model", ("76", "77", "fault 71")),
     Waiting(
         "a bench of ten million events",

@@ -157,6 +157,15 @@ def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
     assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger", "models")} == {"ok"}
 
 
+def test_doctor_warns_of_a_key_in_clear_and_does_not_show_it(asked: Shell) -> None:
+    """79: keys come from the environment."""
+    (asked.home / "trading.toml").write_text('anthropic_api_key = "sk-ant-canary-0123456789"\n')
+    said = asked("doctor", "--json")
+    [keys] = [finding for finding in said.json()["findings"] if finding["what"] == "keys"]
+    assert keys["state"] == "warn"
+    assert "canary" not in said.out + said.err
+
+
 def test_doctor_does_not_pad_its_answer_to_the_longest_line_on_a_pipe(asked: Shell) -> None:
     lines = asked("doctor").out.splitlines()
     [libraries] = [line for line in lines if line.startswith("libraries")]

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -236,6 +237,11 @@ def _models(home: Path, settings: "Settings") -> Iterator[Finding]:
     who = ", ".join(sorted(llms)) or "nobody but the rules agent: no key is set, and Claude Code is not there"
     bounds = f"{usd(wanted.budget_per_day)} a day, {wanted.calls_per_hour} calls an hour"
     yield Finding("models", "ok", f"{who}; {bounds}, cassette {wanted.cassette}")
+    file = home / "trading.toml"
+    clear = [name for name in ("anthropic_api_key", "openai_api_key") if file.exists() and name in tomllib.loads(file.read_text("utf-8"))]
+    if clear:
+        remedy = "give it as an environment variable, or in .env with mode 0600"
+        yield Finding("keys", "warn", f"{', '.join(clear)} stands in trading.toml in clear", remedy)
 
 
 def _failed(what: str, error: TradingError) -> Finding:
