@@ -177,6 +177,15 @@ def test_a_tool_that_is_called_twice_or_without_input_is_no_reply(llm, server, b
     assert llm.ask(a_request(Provider.ANTHROPIC, LOCAL), 10).ending is Ending.EMPTY
 
 
+def test_a_tool_whose_input_stands_there_twice_is_no_reply(llm, server):
+    """59: the second one is hidden from whoever reads the first."""
+    block = '{"type":"tool_use","name":"reply","input":{"a":1},"input":[3]}'
+    body = f'{{"model":"m","content":[{block}],"stop_reason":"tool_use","usage":{{"input_tokens":1,"output_tokens":1}}}}'
+    server.script(Behaviour(body=body.encode()))
+    came = llm.ask(a_request(Provider.ANTHROPIC, LOCAL), 10.0)
+    assert not (isinstance(came, ModelReply) and came.text)
+
+
 @pytest.mark.parametrize(("model", "tool"), [(MODEL, "place_order"), (MODEL, "reply"), (LOCAL, "place_order")])
 @pytest.mark.parametrize("said", [[], [{"type": "text", "text": AS_IT_CAME}]])
 def test_a_call_of_a_tool_that_was_not_offered_is_no_reply(llm, server, model, tool, said):

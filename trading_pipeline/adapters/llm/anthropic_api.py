@@ -244,8 +244,8 @@ def _tool_input(answer: str) -> str:
     """
     found: list[str] = []
     end = 0
-    for match in re.finditer(r'"input"\s*:\s*(?=\{)', answer):
+    for match in re.finditer(r'"input"\s*:\s*', answer):
         if match.start() >= end:  # An input inside the input is part of it.
-            _, end = json.JSONDecoder().raw_decode(answer, match.end())
-            found.append(answer[match.end():end])
+            value, end = json.JSONDecoder().raw_decode(answer, match.end())
+            found.append(answer[match.end():end] if isinstance(value, dict) else "")
     return found[0] if len(found) == 1 else ""
