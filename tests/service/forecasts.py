@@ -72,6 +72,9 @@ class Cutoffs:
 
     worst = cost = price
 
+    def models(self, _provider: Provider) -> list[str]:
+        return []
+
     def cutoff(self, _provider: Provider, model: str) -> date | None:
         return self.known.get(model)
 

@@ -44,6 +44,12 @@ def test_it_is_refused(name, desk):
     assert desk.ledger.get("strategies", "asker") is None
 
 
+def test_a_slip_in_a_models_name_is_told_what_was_meant(desk):
+    with pytest.raises(StrategyError) as refused:
+        controls.create(desk, asking(agent={"model": "claude-haiku-4-5-2025100"}), actor=PERSON)
+    assert refused.value.remedy.startswith("did you mean claude-haiku-4-5-20251001?")
+
+
 def test_a_prompt_that_is_not_there_is_refused(desk):
     with pytest.raises(UnknownName, match="nobody/v1"):
         controls.create(desk, asking(agent={"prompt": "nobody/v1"}), actor=PERSON)

@@ -117,6 +117,10 @@ class PriceTable:
         entry = self._entry(provider, model, on)
         return None if entry is None else entry.price
 
+    def models(self, provider: Provider) -> list[str]:
+        """Of both tables."""
+        return sorted({model for table in self._tables for whose, model in table if whose is provider})
+
     def worst(self, request: ModelRequest, on: date) -> Decimal | None:
         """USD that one call can cost at most; None where that is not known."""
         if request.provider is Provider.CLAUDE_CODE:

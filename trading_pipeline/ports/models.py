@@ -90,6 +90,9 @@ class Prices(Protocol):
     def price(self, provider: Provider, model: str, on: date) -> Price | None:
         """None: unknown, and then nothing is asked (invariant 63)."""
 
+    def models(self, provider: Provider) -> list[str]:
+        """Every name of a model of theirs that has a price, sorted."""
+
     def worst(self, request: ModelRequest, on: date) -> Decimal | None:
         """What one call can cost at most, USD: every byte a token, the reply as long as it may be."""
 

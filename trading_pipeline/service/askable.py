@@ -1,5 +1,7 @@
 """Whether a strategy's model can be asked here at all: refused when it is created or revised, not when it trades."""
 
+import difflib
+
 from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
 from trading_pipeline.errors import StrategyError
@@ -50,7 +52,10 @@ def require_askable(desk: Desk, spec: StrategySpec) -> None:
             rule="a model is not asked for what it cannot do", remedy="remove temperature",
         )
     if not able.reports_cost and desk.models.prices.price(agent.provider, agent.model, budget_day()) is None:
+        alike = difflib.get_close_matches(agent.model, desk.models.prices.models(agent.provider), n=1, cutoff=0.8)
+        meant = f"did you mean {alike[0]}? Else " if alike else ""
         raise StrategyError(
             f"Nobody knows what {agent.model} of {agent.provider} costs.", value=agent.model,
-            rule="an unknown price is no call (invariant 63)", remedy="add its price to prices.toml in the home; a local model costs 0",
+            rule="an unknown price is no call (invariant 63)",
+            remedy=f"{meant}add its price to prices.toml in the home; a local model costs 0",
         )
