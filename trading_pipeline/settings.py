@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from trading_pipeline.current_home import current_home
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.limits import AccountLimits, unless_off
 from trading_pipeline.domain.models import CassetteMode, ModelBudget, Provider
 from trading_pipeline.errors import SettingsError, StorageError
 
@@ -45,10 +45,6 @@ class _Section(BaseModel):
 _DEFAULTS = AccountLimits()
 
 
-def _unless_off(value: object) -> object:
-    return None if value == "off" else value
-
-
 class LimitSettings(_Section):
     """The account's limits, `[limits]` in trading.toml. Money in USD, shares of equity as fractions; "off" where a limit can be."""
 
@@ -58,7 +54,7 @@ class LimitSettings(_Section):
     position_target: Decimal = Field(_DEFAULTS.position_target, le=1)
     sector_target: Decimal = Field(_DEFAULTS.sector_target, le=1)
     max_day_loss: Decimal = _DEFAULTS.max_day_loss
-    max_day_risk: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _DEFAULTS.max_day_risk
+    max_day_risk: Annotated[Decimal | None, BeforeValidator(unless_off)] = _DEFAULTS.max_day_risk
     max_day_notional: Decimal = _DEFAULTS.max_day_notional
     max_open_orders: int = _DEFAULTS.max_open_orders
     max_consecutive_rejects: int = _DEFAULTS.max_consecutive_rejects

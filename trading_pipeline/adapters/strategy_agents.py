@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from trading_pipeline.domain import expressions
+from trading_pipeline.domain.limits import unless_off
 from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.strategies import Agent, AnalyzerAgent, ExpressionAgent, Mode, ModelAgent
 from trading_pipeline.errors import StrategyError
@@ -20,10 +21,6 @@ _EXPRESSION: Final = frozenset({"enter_when", "exit_when", "max_bars"})
 _MODEL: Final = frozenset({
     "model", "prompt", "sight", "trigger", "trigger_held", "max_tokens", "temperature", "masks", "citation_abstain",
 })
-
-
-def _unless_off(value: object) -> object:
-    return None if value == "off" else value
 
 
 class AgentSection(BaseModel):
@@ -44,7 +41,7 @@ class AgentSection(BaseModel):
     max_tokens: int = Field(1_024, ge=64, le=32_000)
     temperature: Decimal | None = Field(None, ge=0, le=2)
     masks: frozenset[Mask] = frozenset()
-    citation_abstain: Annotated[Decimal | None, BeforeValidator(_unless_off)] = Field(None, gt=0, le=1)
+    citation_abstain: Annotated[Decimal | None, BeforeValidator(unless_off)] = Field(None, gt=0, le=1)
 
 
 def agent_of(section: AgentSection, mode: Mode, *, pictured: bool) -> Agent:

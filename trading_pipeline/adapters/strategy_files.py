@@ -18,7 +18,7 @@ from trading_pipeline.adapters.strategy_agents import AgentSection, agent_of
 from trading_pipeline.domain import indicators
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
-from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, AccountLimits, StrategyLimits, effective_collar
+from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, AccountLimits, StrategyLimits, effective_collar, unless_off
 from trading_pipeline.domain.strategies import (
     Entry,
     FractionSizing,
@@ -70,10 +70,6 @@ class ChartSection(_Section):
     height: int = Field(ChartSpec().height, ge=240, le=2000)
 
 
-def _unless_off(value: object) -> object:
-    return None if value == "off" else value
-
-
 def _minutes(count: int | None) -> timedelta | None:
     return None if count is None else timedelta(minutes=count)
 
@@ -84,14 +80,14 @@ class LimitsSection(_Section):
     max_order_value: Decimal = _D.max_order_value
     max_position_value: Decimal = _D.max_position_value
     max_day_loss: Decimal = _D.max_day_loss
-    max_day_risk: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _D.max_day_risk
+    max_day_risk: Annotated[Decimal | None, BeforeValidator(unless_off)] = _D.max_day_risk
     max_orders_per_hour: int = _D.max_orders_per_hour
     price_collar: Decimal = Field(_D.price_collar, le=Decimal("0.5"))
     losing_streak: int = Field(_D.losing_streak, ge=1, le=100)
-    cool_off_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
-    recovery_size: Annotated[Fraction | None, BeforeValidator(_unless_off)] = _D.recovery_size
-    revenge_wait_minutes: Annotated[Minutes | None, BeforeValidator(_unless_off)] = 30
-    max_day_model_cost: Annotated[Decimal | None, BeforeValidator(_unless_off)] = _D.max_day_model_cost
+    cool_off_minutes: Annotated[Minutes | None, BeforeValidator(unless_off)] = 30
+    recovery_size: Annotated[Fraction | None, BeforeValidator(unless_off)] = _D.recovery_size
+    revenge_wait_minutes: Annotated[Minutes | None, BeforeValidator(unless_off)] = 30
+    max_day_model_cost: Annotated[Decimal | None, BeforeValidator(unless_off)] = _D.max_day_model_cost
 
     def limits(self) -> StrategyLimits:
         """As a domain value."""

@@ -43,6 +43,11 @@ HARD_LIMITS: Final = MappingProxyType(
 )
 
 
+def unless_off(value: object) -> object:
+    """None for "off", the word by which files switch off a limit that may be; anything else as it is."""
+    return None if value == "off" else value
+
+
 @dataclass(frozen=True, slots=True)
 class AccountLimits:
     """What the account allows over all strategies. Money in USD, shares of equity as fractions."""
