@@ -10,6 +10,7 @@ import re
 import socket
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -171,7 +172,7 @@ class ApiError(Exception):
         self.status, self.kind, self.message, self.param, self.code = status, kind, message, param, code
 
 
-class ModelServer:
+class ModelServer(ABC):
     """A context manager that gives itself; `base_url` is what an SDK is given."""
 
     suffix: ClassVar[str] = ""
@@ -226,25 +227,25 @@ class ModelServer:
 
     # What an API is
 
+    @abstractmethod
     def check(self, asked: Asked) -> None:
         """Raise ApiError for what the API refuses."""
-        raise NotImplementedError
 
+    @abstractmethod
     def answer(self, asked: Asked, behaviour: Behaviour, reply: str, tokens: Tokens) -> dict[str, Any]:
         """The body of a good answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def error(self, error: ApiError) -> dict[str, Any]:
         """The body of an error."""
-        raise NotImplementedError
 
+    @abstractmethod
     def kind(self, status: int) -> str:
         """How the API calls errors of a status."""
-        raise NotImplementedError
 
+    @abstractmethod
     def headers(self, number: int) -> dict[str, str]:
         """Headers of every answer; `number` counts requests from 1."""
-        raise NotImplementedError
 
     # The way of a request
 
