@@ -468,6 +468,46 @@ def test_a_question_without_room_waits_for_what_the_others_give_back(stage, serv
     assert narrow.row("strategies")["state"] == "running"
 
 
+def narrow_budget(stage, server):
+    """What two symbols' questions reserve, less a little: the second waits for what the first gives back."""
+    server.respond = lambda asked: Behaviour(reply=reply(action="HOLD", symbol=asked.symbol), tokens=Tokens(1_000, 100))
+    reserved = min(row["reserved"] for row in ran(stage(asking(symbols=("AAPL", "IBM")))).rows("model_calls"))
+    server.asked.clear()
+    return replace(GENEROUS, per_day=reserved * Decimal("1.9"))
+
+
+def test_a_strategy_that_paused_while_a_question_waited_is_not_asked_again(stage, server):
+    """57: nor does the question vanish."""
+    floor_ = stage(asking("narrow", symbols=("AAPL", "IBM")), budget=narrow_budget(stage, server))
+
+    def pausing(asked):
+        controls.pause(floor_.desk, "narrow", actor=PERSON)
+        return Behaviour(reply=reply(action="HOLD", symbol=asked.symbol), tokens=Tokens(1_000, 100))
+
+    server.respond = pausing
+    ran(floor_)
+    assert len(server.asked) == 1
+    [skipped] = floor_.events(E.LLM_SKIPPED)
+    assert (skipped.payload["reason"], skipped.payload["detail"]) == ("held_back", "the strategy is paused_user")
+
+
+def test_a_question_that_waited_over_midnight_counts_for_the_day_it_is_asked_on(stage, server, monkeypatch):
+    """63: reserved, priced and settled on one day."""
+    floor_ = stage(asking("narrow", symbols=("AAPL", "IBM")), budget=narrow_budget(stage, server))
+    today = purse.budget_day()
+
+    def midnight(asked):
+        monkeypatch.setattr(purse, "budget_day", lambda _now=None: today + timedelta(days=1))
+        return Behaviour(reply=reply(action="HOLD", symbol=asked.symbol), tokens=Tokens(1_000, 100))
+
+    server.respond = midnight
+    ran(floor_)
+    days = [(event.payload["day"], event.type) for event in floor_.events(E.LLM_REQUESTED, E.LLM_RESPONDED)]
+    tomorrow = (today + timedelta(days=1)).isoformat()
+    both = (E.LLM_REQUESTED, E.LLM_RESPONDED)
+    assert days == [(day, type_) for day in (today.isoformat(), tomorrow) for type_ in both]
+
+
 def test_a_bill_that_cannot_be_is_booked_not_believed_and_shown_to_a_person(stage, server):
     server.script(Behaviour(reply=reply(), tokens=Tokens(1_000_000_000, 1_000_000_000)))
     floor_ = ran(stage())

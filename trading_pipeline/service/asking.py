@@ -55,8 +55,9 @@ def ask_all(
         open_calls = {pool.submit(_ask, models, *each): each for each in zip(inquiries, events, strict=True)}
         while open_calls:
             done, _ = wait(open_calls, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            if done:
-                yield [(inquiry, _outcome(inquiry, future)) for future in done for inquiry, _ in (open_calls.pop(future),)]
+            answered = [(open_calls.pop(future)[0], future) for future in done]
+            if answered:
+                yield [(inquiry, _outcome(inquiry, future)) for inquiry, future in answered]
             for future in [future for future, (inquiry, _) in open_calls.items() if stopped(inquiry)]:
                 future.cancel()
                 open_calls.pop(future)[1].set()

@@ -14,12 +14,11 @@ from typing import Any
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.models import MAX_CALLS
-from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.projections.models import OF_A_BUDGET
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.errors import InputError, SettingsError, StorageError
-from trading_pipeline.ports import Answer, Question, Transaction
+from trading_pipeline.ports import Answer, Question, Reader, Transaction
 from trading_pipeline.service import emergency
 from trading_pipeline.service.asking import LONGEST_WAIT, ask_all, reading
 from trading_pipeline.service.briefing import disguise
@@ -27,7 +26,7 @@ from trading_pipeline.service.decision_facts import Reply, about, discarded, pla
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.inquiries import Inquiry, inquire, untriggered
 from trading_pipeline.service.purse import Purse, Refusal, budget_day
-from trading_pipeline.service.steps import Tally, spec_of, step_key
+from trading_pipeline.service.steps import RUNNING, Tally, spec_of, step_key
 
 SLACK = timedelta(seconds=60)
 """What a process may need besides the calls themselves."""
@@ -46,6 +45,14 @@ class Talks:
     answered: list[Reply] = field(default_factory=list)
 
 
+def held_back(desk: Desk, reader: Reader, strategy: str) -> str:
+    """Why nobody is asked for a strategy; read in the transaction of its requests, so that none follows a stop (invariant 54)."""
+    if emergency.in_force(desk, reader, strategy) is not None:
+        return "an emergency stop is in force"
+    row = reader.get("strategies", strategy)
+    return "" if row is not None and row["state"] in RUNNING else f"the strategy is {row['state'] if row else 'gone'}"
+
+
 def draft(desk: Desk, cycle: Cycle, questions: Sequence[Question]) -> dict[str, Inquiry]:
     """What would be sent for each question to a model whose trigger holds, by place."""
     wanted = [each for each in questions if isinstance(each.agent, ModelAgent)]
@@ -61,7 +68,10 @@ def begin(
     desk: Desk, tx: Transaction, cycle: Cycle, questions: Sequence[Question], drafts: Mapping[str, Inquiry],
     doubts: Mapping[str, Answer], tally: Tally,
 ) -> Talks:
-    """Reserve for and write down every request; whoever is not asked is a fact too, with the reason."""
+    """Reserve for and write down every request; whoever is not asked is a fact too, with the reason.
+
+    Held symbols come first: what is left of a budget goes to exits before entries.
+    """
     talks = Talks()
     if not questions:
         return talks
@@ -127,10 +137,21 @@ def carry_on(desk: Desk, cycle: Cycle, talks: Talks, tally: Tally) -> list[Reply
         replies += _heard(desk, cycle, talks, tally)
         waiting, talks.asked, talks.waiting = talks.waiting, [], []
         if waiting:
-            with desk.ledger.transaction() as tx:
-                left = [each for each in waiting if emergency.in_force(desk, tx, each.question.strategy) is None]
-                _send(desk, tx, cycle, left, talks, Purse.open(desk, tx), tally)
+            _go_on(desk, cycle, waiting, talks, tally)
     return replies
+
+
+def _go_on(desk: Desk, cycle: Cycle, waiting: Sequence[Inquiry], talks: Talks, tally: Tally) -> None:
+    """Ask those that waited, as things stand now: a strategy may have paused meanwhile, and the day may be another."""
+    with desk.ledger.transaction() as tx:
+        models, purse = _models(desk), Purse.open(desk, tx)
+        going = []
+        for inquiry in waiting:
+            if why := held_back(desk, tx, inquiry.question.strategy):
+                _skip(desk, tx, cycle, inquiry.question, "held_back", why, None, purse, tally)
+            else:
+                going += [inquiry] if inquiry.on == purse.day else inquire(desk, models, tx, cycle, [inquiry.question], purse.day)
+        _send(desk, tx, cycle, going, talks, purse, tally)
 
 
 def _heard(desk: Desk, cycle: Cycle, talks: Talks, tally: Tally) -> list[Reply]:
@@ -244,7 +265,7 @@ def _of_model(inquiry: Inquiry, purse: Purse) -> dict[str, Any]:
     agent = inquiry.agent
     return {
         "provider": agent.provider, "model": agent.model, "prompt": agent.prompt, "prompt_digest": inquiry.rendered.prompt.digest,
-        "rendered": inquiry.text_digest, "request": inquiry.request.digest, "reserved": ZERO if inquiry.recorded else inquiry.reserved,
+        "rendered": inquiry.text_digest, "request": inquiry.request.digest, "reserved": inquiry.reserved,
         "day": purse.day, "budget": purse.most, "picture": inquiry.request.pictures[0].sha256 if inquiry.request.pictures else None,
     }
 

@@ -21,10 +21,11 @@ from trading_pipeline.service import controls, conversations, emergency, market
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.asking import IMPLAUSIBLE, OTHER_MODEL
 from trading_pipeline.service.breakers import review
+from trading_pipeline.service.conversations import held_back
 from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
-from trading_pipeline.service.steps import RUNNING, StepResult, Tally, completed, due_strategies, nothing_to_do
+from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 
 def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
@@ -46,12 +47,12 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
     doubts = _doubts(desk, cycle, considered)
     drafts = conversations.draft(desk, cycle, [each for each in considered if place(each) not in doubts])
     with desk.ledger.transaction() as tx:
-        held_back = {spec.name: why for spec in specs if (why := _held_back(desk, tx, spec))}
+        kept_out = {spec.name: why for spec in specs if (why := held_back(desk, tx, spec.name))}
         for spec in specs:
-            if spec.name in held_back:
-                tally.saw(tx.append(_miss(desk, cycle, spec, held_back[spec.name])))
+            if spec.name in kept_out:
+                tally.saw(tx.append(_miss(desk, cycle, spec, kept_out[spec.name])))
                 tally.count("missed")
-        asked = questions(desk, tx, cycle, [spec for spec in specs if spec.name not in held_back], seen)
+        asked = questions(desk, tx, cycle, [spec for spec in specs if spec.name not in kept_out], seen)
         of_models = [question for question in asked if isinstance(question.agent, ModelAgent)]
         asked = [question for question in asked if not isinstance(question.agent, ModelAgent)]
         talks = conversations.begin(desk, tx, cycle, of_models, drafts, doubts, tally)
@@ -94,14 +95,6 @@ def _paused_for_models(desk: Desk, replies: Sequence[Reply]) -> list[str]:
                 if controls.pause_by_itself(desk, question.strategy, PauseReason.MODEL, why):
                     said.append(f"{question.strategy} paused: {why}")
     return said
-
-
-def _held_back(desk: Desk, reader: Reader, spec: StrategySpec) -> str:
-    """Why nobody is asked for a strategy; read again in the transaction of the requests, so that none follows a stop (invariant 54)."""
-    if emergency.in_force(desk, reader, spec.name) is not None:
-        return "an emergency stop is in force"
-    row = reader.get("strategies", spec.name)
-    return "" if row is not None and row["state"] in RUNNING else f"the strategy is {row['state'] if row else 'gone'}"
 
 
 def _why_missed(desk: Desk, cycle: Cycle) -> str:

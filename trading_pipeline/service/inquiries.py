@@ -4,7 +4,7 @@ The trigger decides before anything is rendered (D8). Everything that goes into 
 same request, byte for byte, so that a cassette finds its reply again.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -73,15 +73,14 @@ def untriggered(question: Question) -> str:
     return f"{which} does not hold: {expression.text} ({figures})"
 
 
-def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions: Iterable[Question], on: date) -> list[Inquiry]:
-    """Each question as it would be sent; held symbols first, because what is left of a budget goes to exits before entries."""
-    ordered = sorted(questions, key=lambda question: question.bars_held is None)
-    book = surroundings(desk, reader, sorted({question.symbol for question in ordered}), cycle.due_at)
-    worded = [_worded(desk, models, reader, cycle, question, book) for question in ordered]
+def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions: Sequence[Question], on: date) -> list[Inquiry]:
+    """Each question as it would be sent, in order."""
+    book = surroundings(desk, reader, sorted({question.symbol for question in questions}), cycle.due_at)
+    worded = [_worded(desk, models, reader, cycle, question, book) for question in questions]
     texts = [f"{rendered.system}\n\n{rendered.text}".encode() for _, _, rendered, _ in worded]
     last = cache(partial(_answered_last, reader))
     inquiries = []
-    for question, (agent, briefing, rendered, request), kept in zip(ordered, worded, _kept(desk, texts), strict=True):
+    for question, (agent, briefing, rendered, request), kept in zip(questions, worded, _kept(desk, texts), strict=True):
         recorded = models.llms[agent.provider].recorded(request)
         worst = Decimal(0) if recorded else models.prices.worst(request, on)
         expected = last(agent.provider, agent.model)

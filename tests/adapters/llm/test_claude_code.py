@@ -25,7 +25,7 @@ MODEL = "claude-sonnet-4-5"
 ENVIRON = {
     "PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", "ANTHROPIC_API_KEY": CANARY, "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
     "TRADING_DATABASE_URL": "postgresql://trading:hunter2@db/trading", "ETRADE_SECRET": "not for models", "OPENAI_API_KEY": "sk-other",
-    "CLAUDE_CODE_SIMPLE": "1", "NODE_OPTIONS": "--require /tmp/evil.js", "LD_PRELOAD": "/tmp/evil.so",
+    "CLAUDE_CODE_SIMPLE": "1", "NODE_OPTIONS": "--require /nowhere/evil.js", "LD_PRELOAD": "/nowhere/evil.so",
 }
 ERRORS = {
     Trouble.RATE_LIMITED: Behaviour("error", "API Error: Request rejected (429)", fields={"api_error_status": 429}),
