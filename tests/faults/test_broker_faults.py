@@ -172,6 +172,28 @@ def test_an_order_that_appears_late_and_still_works_is_cancelled(tmp_path):
     assert stage.verifies()
 
 
+def test_an_order_given_up_that_filled_in_part_and_ended_before_it_was_seen_is_told_canceled(tmp_path):
+    """15, 19: the ledger's state is the broker's, not only the money."""
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(9, 59): 200.0, at(10, 0): 200.0}))
+    stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
+    name = client_id(action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL"), "entry")
+    stage.faults.on_submit(name, ShowLate(timedelta(minutes=3)), DropReply())
+    stage.cycle(Interval.MIN1)
+    for seconds in (61, 66):
+        stage.go(at(10, 0, 1 + seconds)).release()
+    assert entry(stage)["state"] == "not_placed"
+    stage.broker.cancel(name)
+    stage.go(at(10, 3, 5))
+    assert news(stage.desk)
+    stage.release()
+    order = entry(stage)
+    assert order["state"] == "canceled"
+    assert 0 < order["filled_quantity"] < order["quantity"]
+    assert stage.row("positions")["quantity"] == stage.broker.positions()["AAPL"] == order["filled_quantity"]
+    assert not news(stage.desk)
+    assert stage.verifies()
+
+
 def test_a_definite_refusal_is_rejected_at_once(stage):
     """15."""
     stage.faults.on_submit(NAME, Refuse("not today"))

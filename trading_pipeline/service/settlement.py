@@ -187,7 +187,7 @@ def news(desk: Desk) -> str:
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]
         unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
-        if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value)):
+        if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value)):
             heard.append(f"{order.status.value}:{order.client_id}:{row['last_seq']}")
     overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk, desk.ledger, row)]
     heard += [f"absent:{row['client_id']}:{row['last_seq']}" for row in overdue]
@@ -277,6 +277,10 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         tally.count("accepted")
     elif row["state"] in GIVEN_UP and order.status in _WORKS:
         found_late(desk, tx, row, order.broker_order_id, tally)
+    elif row["state"] == OrderState.NOT_PLACED.value and order.status in _ENDED:
+        found_late(desk, tx, row, order.broker_order_id, tally)
+        current = tx.get("orders", row["client_id"]) or row
+        tally.saw(tx.append(again(tx, order_event(EventType.ORDER_CANCELED, current, {"reason": order.reason}, desk.now(), actor))))
     elif order.status in _ENDED and row["state"] in _MAY_END:
         type_, heard = _ENDED[order.status]
         if row["state"] == OrderState.CANCEL_PENDING.value:
