@@ -1,5 +1,6 @@
 """The gate's own promises: an order is sent as it was written down, held to what was shown, and its answer names its question."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -8,14 +9,20 @@ import pytest
 
 from tests.desks import OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from tests.service.minutes import approved, bracketed, minute_bars
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import OrderClass, OrderType, Side, TimeInForce
 from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.ports import BrokerOrder, Permit, Stop, Ticket
+from trading_pipeline.service import emergency
 from trading_pipeline.service.book import Book, intent_of
-from trading_pipeline.service.gate import judged, stored_intent
+from trading_pipeline.service.cycle import STEPS
+from trading_pipeline.service.gate import gate_and_submit, intents_of, judged, stored_intent
+from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.outside import look
-from trading_pipeline.service.steps import spec_of
+from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.steps import Tally, spec_of
 
 E = EventType
 PROTECTIVE = OrderClass.PROTECTIVE
@@ -81,3 +88,105 @@ def test_an_approval_holds_at_the_very_ends_of_the_prices_that_were_shown(tmp_pa
     assert (verdict.outcome.value, verdict.limit) == (outcome, under)
     assert verdict.measured == under if outcome == "allow" else verdict.measured.startswith(f"the price moved to {quote.last}")
     assert approval["decided_by"] == PERSON
+
+
+def test_the_gates_verdict_keeps_what_it_looked_at(stage):
+    """8: prices, bars and stops as they were, so that it is derived again without asking anybody."""
+    [verdict] = [event for event in stage.events(E.RISK_EVALUATED) if event.payload["stage"] == "gate"]
+    seen = verdict.payload["outside"]
+    assert seen["now"] == "2024-08-28T14:00:01.000000Z"
+    assert Decimal(seen["quotes"]["AAPL"]["last"]) == 100
+    assert seen["bar_ends"] == {"AAPL": "2024-08-28T14:00:00.000000Z"}
+    assert (seen["stopped"], seen["mismatched"]) == ([], {})
+
+
+# Answers to what is not wanted any more
+
+
+class OnTheWire(LatchedBroker):
+    """Something happens while a submission is on its way, past the latch; the answer may be about another order than was sent."""
+
+    def __init__(self, stage: Floor, meanwhile: Callable[[], object] = lambda: None, *, times: int = 1) -> None:
+        super().__init__(stage.broker, stage.desk.latch)
+        self.meanwhile, self.times = meanwhile, times
+        self.cancels: list[str] = []
+
+    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:
+        self.meanwhile()
+        order = self._broker.submit(ticket, permit)
+        return replace(order, ticket=replace(order.ticket, quantity=self.times * ticket.quantity))
+
+    def cancel(self, client_id: str) -> None:
+        self.cancels.append(client_id)
+        super().cancel(client_id)
+
+
+@pytest.fixture
+def still(tmp_path) -> Floor:
+    """A bracketed entry goes out after a minute in which nothing traded: what is sent works until it is cancelled."""
+    volumes = {at(10, minute): 0.0 for minute in range(-1, 10)}
+    return floor(tmp_path, minute_bars(volumes=volumes), at(10, 0, 1), bracketed())
+
+
+def gated(stage: Floor, broker: LatchedBroker) -> tuple[Floor, Tally]:
+    """Only the gate: no step after it that would settle what it leaves."""
+    stage = stage.restarted(broker=broker)
+    cycle = stage.due(Interval.MIN1)
+    for step in ("bars", "indicators", "charts", "signals", "verdicts"):
+        STEPS[step](stage.desk, cycle)
+    row, tally = stage.row("actions"), Tally("orders", cycle)
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))
+    with stage.desk.ledger.lease(lease_name(stage.desk)) as fence:
+        assert gate_and_submit(stage.desk, fence, intent_of(row), tally)
+    return stage, tally
+
+
+def test_an_order_that_is_answered_as_it_was_sent_works_and_nothing_is_cancelled(still):
+    broker = OnTheWire(still)
+    stage, tally = gated(still, broker)
+    assert (broker.cancels, tally.notes) == ([], [])
+    assert [row["state"] for row in stage.rows("orders")] == ["accepted"] * 3
+    assert {order.client_id for order in stage.broker.orders()} == {row["client_id"] for row in stage.rows("orders")}
+
+
+def test_an_order_that_was_heard_otherwise_is_cancelled_by_the_gate_itself_and_a_person_is_told_why(still):
+    """24: it does not work until somebody settles."""
+    broker = OnTheWire(still, times=10)
+    stage, tally = gated(still, broker)
+    name = stage.row("orders", part="entry")["client_id"]
+    assert (broker.cancels, stage.broker.orders()) == ([name], [])
+    assert tally.notes == [f"the order {name} is set aside and cancelled: quantity 50 was sent, 500 was heard"]
+    assert stage.row("orders", part="entry")["state"] == "quarantined"
+
+
+def test_an_order_that_is_answered_after_a_stop_is_cancelled_by_the_gate_itself(still):
+    """53, 55: the stop's own cancel found nothing to cancel; the order had not arrived."""
+    pressed = Stop(None, "enough", PERSON, at(10, 0, 1))
+    broker = OnTheWire(still, lambda: emergency.write_down(still.desk, pressed, resumed=False))
+    stage, _ = gated(still, broker)
+    name = stage.row("orders", part="entry")["client_id"]
+    assert (broker.cancels, stage.broker.orders()) == ([name], [])
+    assert {row["state"] for row in stage.rows("orders")} == {"cancel_pending"}
+    settle(stage.desk, Tally("test", stage.due(Interval.MIN1)))
+    assert {row["state"] for row in stage.rows("orders")} == {"canceled"}
+
+
+def test_an_order_that_was_given_up_and_is_answered_is_found_late_under_the_brokers_number(still):
+    """15: the number is the parent's, and its children have numbers of their own."""
+
+    def give_up() -> None:
+        emergency.stop(still.desk, reason="enough", actor=PERSON)
+        for seconds in (63, 69, 75):
+            settle(still.go(at(10, 0, seconds)).desk, Tally("test", still.due(Interval.MIN1)))
+        assert {row["state"] for row in still.rows("orders")} == {"canceled"}
+
+    broker = OnTheWire(still, give_up)
+    stage, tally = gated(still, broker)
+    entry, [stop, target] = stage.row("orders", part="entry"), stage.rows("orders", order_class=PROTECTIVE.value, order_by="part")
+    [placed] = stage.broker.orders([entry["client_id"]])
+    found = {event.payload["client_id"]: event.payload["broker_order_id"] for event in stage.events(E.ORDER_LATE_FOUND)}
+    assert placed.broker_order_id
+    assert found == {entry["client_id"]: placed.broker_order_id, stop["client_id"]: "", target["client_id"]: ""}
+    assert [row["broker_order_id"] for row in (entry, stop, target)] == [placed.broker_order_id, None, None]
+    assert (tally.counts["late_found"], stage.broker.orders()) == (3, [])
