@@ -212,7 +212,9 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
 def _costs(settings: Settings) -> FillCosts:
     """What trades that were never made would have cost: as the paper broker's."""
     paper = settings.paper
-    return FillCosts(paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum)
+    return FillCosts(
+        paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum, paper.commission_rate, paper.volume_share,
+    )
 
 
 def paper_settings(settings: Settings) -> PaperSettings:

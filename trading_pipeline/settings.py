@@ -80,6 +80,7 @@ class PaperBrokerSettings(_Section):
     slippage: Decimal = Field(Decimal("0.0002"), ge=0, le=Decimal("0.1"), description="fraction of the price, against the order")
     commission_per_share: Decimal = Field(Decimal("0.005"), ge=0)
     commission_minimum: Decimal = Field(Decimal(1), ge=0)
+    commission_rate: Decimal = Field(Decimal(0), ge=0, le=Decimal("0.1"), description="of the value that fills, beside the shares'")
     volume_share: Decimal = Field(Decimal("0.10"), gt=0, le=1, description="most of a bar's volume one order takes")
 
 

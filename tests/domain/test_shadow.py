@@ -117,7 +117,7 @@ def test_a_proposal_fills_as_the_paper_broker_fills_it(today, tomorrow, proposal
     assert sorted((fill.leg.value, fill.price, fill.quantity, fill.at) for fill in trade.fills if fill.leg is not Leg.HORIZON) == filled
     paid = sum((fill.commission for _, fill in venue.broker.executions(OPEN)), Decimal(0))
     at_end = [fill for fill in trade.fills if fill.leg is Leg.HORIZON]
-    paid += sum((COSTS.commission(fill.quantity) for fill in at_end), Decimal(0))
+    paid += sum((COSTS.commission(fill.quantity, fill.price) for fill in at_end), Decimal(0))
     flows = [(fill.quantity if fill.leg is not Leg.ENTRY else -fill.quantity) * fill.price for fill in trade.fills]
     assert trade.result == sum(flows, Decimal(0)) - paid
 

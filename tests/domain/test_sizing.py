@@ -224,9 +224,25 @@ def test_a_fraction_may_carry_a_stop_and_a_target() -> None:
     assert found.brackets == (Bracket(100, D("98.00"), D("104.00")),)
 
 
+def test_a_fractions_stop_may_lie_some_atr_below_the_close_decided_at() -> None:
+    """100.07 less twice 1.2345 is 97.601, to the nearest cent 97.60; the price paid has no part in it."""
+    found = plan(FractionSizing(D("0.10"), atr_stop=D(2)), close=D("100.07"), atr=D("1.2345"))
+    assert found.brackets == (Bracket(100, D("97.60"), None),)
+
+
+@pytest.mark.parametrize("changes", [{"atr": None}, {"close": None}, {"close": D(105)}, {"atr": D(60)}])
+def test_a_stop_by_atr_that_cannot_be_is_no_entry(changes: dict[str, Any]) -> None:
+    """Warm-up, nothing decided at, a stop above the price, one below zero."""
+    found = sized(**({"sizing": FractionSizing(D("0.10"), atr_stop=D(2)), "close": D("100.07"), "atr": D(1)} | changes))
+    assert isinstance(found, NoEntry)
+    assert found.reason == "no_stop"
+
+
 @pytest.mark.parametrize(
     ("make", "values"),
     [
+        (FractionSizing, {"atr_stop": D(0)}),
+        (FractionSizing, {"atr_stop": D(2), "stop": D("0.02")}),
         (FractionSizing, {"fraction": D(0)}),
         (FractionSizing, {"fraction": D("1.01")}),
         (FractionSizing, {"target": D("0.04")}),

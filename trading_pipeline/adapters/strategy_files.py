@@ -57,6 +57,7 @@ class SizingSection(_Section):
     exposure_multiplier: Annotated[Decimal, Field(gt=0, le=1)] = RiskSizing().exposure_multiplier
     fraction: Fraction | None = None
     stop: Fraction | None = None
+    atr_stop: Annotated[Decimal, Field(gt=0, le=20)] | None = None
     target: Annotated[Decimal, Field(gt=0, le=10)] | None = None
 
 
@@ -197,7 +198,7 @@ def _spec(file: StrategyFile) -> StrategySpec:
 
 def _sizing(section: SizingSection) -> RiskSizing | FractionSizing:
     given = section.model_fields_set - {"method", "entry"}
-    of_fraction = {"fraction", "stop", "target"}
+    of_fraction = {"fraction", "stop", "atr_stop", "target"}
     wrong = sorted(given - of_fraction if section.method == "fraction" else given & of_fraction)
     if wrong:
         raise StrategyError(
@@ -205,7 +206,7 @@ def _sizing(section: SizingSection) -> RiskSizing | FractionSizing:
             rule="each sizing method has settings of its own", remedy=f"remove {wrong[0]}, or change the method",
         )
     if section.method == "fraction":
-        return FractionSizing(section.fraction or FractionSizing().fraction, section.stop, section.target, section.entry)
+        return FractionSizing(section.fraction or FractionSizing().fraction, section.stop, section.target, section.entry, section.atr_stop)
     return RiskSizing(
         section.risk_per_trade, section.max_stop, section.atr_multiple, section.support_bars, section.targets,
         section.exposure_multiplier, section.entry,

@@ -25,6 +25,10 @@ class FillCosts:
     slippage: Decimal = Decimal("0.0002")
     commission_per_share: Decimal = Decimal("0.005")
     commission_minimum: Decimal = Decimal(1)
+    commission_rate: Decimal = ZERO
+    """Of the value that filled, beside what is charged a share."""
+    volume_share: Decimal = Decimal("0.10")
+    """Most that one order takes in a bar, of the volume of the bar before it."""
 
     @property
     def round_trip(self) -> Decimal:
@@ -38,9 +42,10 @@ class FillCosts:
             return (price * (1 + cost)).quantize(PRICE_STEP, ROUND_CEILING)
         return max(PRICE_STEP, (price * (1 - cost)).quantize(PRICE_STEP, ROUND_FLOOR))
 
-    def commission(self, quantity: int) -> Decimal:
-        """USD for one order."""
-        return max(self.commission_minimum, self.commission_per_share * quantity).quantize(PRICE_STEP)
+    def commission(self, quantity: int, price: Decimal) -> Decimal:
+        """USD for one order that filled at one price."""
+        by_share = max(self.commission_minimum, self.commission_per_share * quantity).quantize(PRICE_STEP)
+        return by_share + (self.commission_rate * quantity * price).quantize(PRICE_STEP)
 
 
 class Leg(StrEnum):
@@ -102,8 +107,8 @@ def shadow_trade(intent: OrderIntent, bars: Sequence[Bar], closes: datetime, hor
             return None
         last = seen[-1]
         done.append(ShadowFill(Leg.HORIZON, last.end, costs.taken(Side.SELL, last.close), held))
-    paid = intent.quantity * entry.price + costs.commission(intent.quantity)
-    got = sum((fill.quantity * fill.price - costs.commission(fill.quantity) for fill in done), ZERO)
+    paid = intent.quantity * entry.price + costs.commission(intent.quantity, entry.price)
+    got = sum((fill.quantity * fill.price - costs.commission(fill.quantity, fill.price) for fill in done), ZERO)
     return ShadowTrade((entry, *done), got - paid, max(fill.at for fill in done))
 
 
@@ -159,5 +164,5 @@ def _exit(intent: OrderIntent, bars: Sequence[Bar], horizon: int, costs: FillCos
     first, last = bars[0], bars[-1]
     sold = ShadowFill(Leg.ENTRY, first.start, costs.taken(Side.SELL, first.open), intent.quantity)
     kept = ShadowFill(Leg.HORIZON, last.end, last.close, intent.quantity)
-    result = intent.quantity * (sold.price - kept.price) - costs.commission(intent.quantity)
+    result = intent.quantity * (sold.price - kept.price) - costs.commission(intent.quantity, sold.price)
     return ShadowTrade((sold, kept), result, last.end)

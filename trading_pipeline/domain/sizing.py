@@ -7,7 +7,7 @@ result like any other order; sizing only tries not to be denied.
 """
 
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from trading_pipeline.domain.limits import MAX_ORDER_VALUE, AccountLimits, StrategyLimits
 from trading_pipeline.domain.money import tick, usd
@@ -102,7 +102,7 @@ def size_entry(
     sizing: Sizing, *, price: Decimal, equity: Decimal, buying_power: Decimal, held_value: Decimal, limits: AccountLimits,
     strategy_limits: StrategyLimits, atr: Decimal | None, support: Decimal | None, sma20: Decimal | None, collar: Decimal,
     price_band: Decimal = DEFAULT_PRICE_BAND, average_day_volume: Decimal | None = None, recovering: bool = False,
-    day_risk_left: Decimal | None = None,
+    day_risk_left: Decimal | None = None, close: Decimal | None = None,
 ) -> EntryPlan | NoEntry:
     """Plan an entry, or say why there is none.
 
@@ -122,6 +122,7 @@ def size_entry(
         average_day_volume: Shares; where given, `max_volume_share` of it is one of the sizes.
         recovering: After a losing streak: the entry is `recovery_size` of what it would have been (F5).
         day_risk_left: USD that the entry may lose from its worst price to its stop, see `day_risk.risk_left`; None: the limit is off.
+        close: USD a share at the bar that was decided on; read only where the stop is measured from it.
     """
     if not (price.is_finite() and price > 0):
         return NoEntry("no_price", f"{price} is no price")
@@ -150,8 +151,8 @@ def size_entry(
             targets = tuple(ceil_to_tick(entry + multiple * risk) for multiple in sizing.targets)
             sizes = _risk_sizes(sizing, equity, held_value, risk, worst, limits, strategy_limits, targets)
         case FractionSizing():
-            stop = None if sizing.stop is None else floor_to_tick(entry * (1 - sizing.stop))
-            if stop is not None and stop <= 0:
+            stop = _fraction_stop(sizing, entry, atr, close)
+            if stop is None and (sizing.stop is not None or sizing.atr_stop is not None):
                 return NoEntry("no_stop", f"no stop above zero fits below {entry}")
             targets = () if sizing.target is None else (ceil_to_tick(entry * (1 + sizing.target)),)
             share = f"{sizing.fraction:.2%} of {usd(equity)} at {usd(price)}"
@@ -205,6 +206,15 @@ def _stop(sizing: RiskSizing, entry: Decimal, atr: Decimal | None, support: Deci
     highest = _nearest_below(entry, support, by_atr, entry * (1 - sizing.max_stop))
     stop = None if highest is None else floor_to_tick(highest)
     return stop if _usable(stop) else None
+
+
+def _fraction_stop(sizing: FractionSizing, entry: Decimal, atr: Decimal | None, close: Decimal | None) -> Decimal | None:
+    """The stop that the sizing asks for; None where it asks for none, or none fits between zero and the entry."""
+    if sizing.atr_stop is not None:
+        by_atr = None if atr is None or close is None else _to_tick(close - sizing.atr_stop * atr, ROUND_HALF_EVEN)
+        return by_atr if by_atr is not None and 0 < by_atr < entry else None
+    by_fraction = None if sizing.stop is None else floor_to_tick(entry * (1 - sizing.stop))
+    return by_fraction if _usable(by_fraction) else None
 
 
 def _risk_sizes(

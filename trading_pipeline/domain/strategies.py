@@ -72,12 +72,16 @@ class RiskSizing:
 
 @dataclass(frozen=True, slots=True)
 class FractionSizing:
-    """Size as a plain fraction of equity; stop and target distances are optional fractions of the price."""
+    """Size as a plain fraction of equity; stop and target distances are optional fractions of the price.
+
+    `atr_stop` in place of `stop`: so many ATR14 below the close that was decided at, to the nearest tick.
+    """
 
     fraction: Decimal = Decimal("0.10")
     stop: Decimal | None = None
     target: Decimal | None = None
     entry: Entry = Entry.NOW
+    atr_stop: Decimal | None = None
 
     def __post_init__(self) -> None:
         _within("fraction", self.fraction, Decimal(1))
@@ -85,8 +89,12 @@ class FractionSizing:
             _within("stop", self.stop, _BELOW_ONE)
         if self.target is not None:
             _within("target", self.target)
-            if self.stop is None:
+            if self.stop is None and self.atr_stop is None:
                 raise _no_sizing("target", self.target, "a target comes with a stop: one cancels the other")
+        if self.atr_stop is not None:
+            _within("atr_stop", self.atr_stop)
+            if self.stop is not None:
+                raise _no_sizing("atr_stop", self.atr_stop, "an entry has one stop: a fraction of the price, or a multiple of ATR14")
 
 
 def _within(name: str, value: Decimal, most: Decimal | None = None) -> None:

@@ -16,7 +16,7 @@ from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
 from trading_pipeline.domain.limits import effective_collar
-from trading_pipeline.domain.money import ZERO, to_cents
+from trading_pipeline.domain.money import ZERO, price_of, to_cents
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
@@ -43,6 +43,7 @@ class Measured:
     atr: Decimal | None
     support: Decimal | None
     sma20: Decimal | None
+    close: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ def _entry(book: Book, spec: StrategySpec, row: Row, measured: Measured) -> Orde
         strategy_limits=spec.limits, atr=measured.atr, support=measured.support, sma20=measured.sma20, collar=collar,
         price_band=spec.price_band, average_day_volume=book.average_volume(row["symbol"]),
         recovering=recovering(book.track.round_trips.get(spec.name, ()), spec.limits.losing_streak),
-        day_risk_left=book.day_risk_left(spec, row["action_id"]),
+        day_risk_left=book.day_risk_left(spec, row["action_id"]), close=measured.close,
     )
     if isinstance(plan, NoEntry):
         return plan
@@ -202,7 +203,7 @@ def _exit(book: Book, spec: StrategySpec, row: Row, held: int) -> OrderIntent:
 
 
 def _measured(spec: StrategySpec, view: View) -> Measured:
-    return Measured(_newest(view, "atr_14"), _support(spec, view), _newest(view, "sma_20"))
+    return Measured(_newest(view, "atr_14"), _support(spec, view), _newest(view, "sma_20"), price_of(view.bars.close[-1]))
 
 
 def _newest(view: View, column: str) -> Decimal | None:

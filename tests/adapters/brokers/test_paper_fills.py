@@ -9,6 +9,7 @@ from tests.adapters.brokers import paper_venue
 from tests.adapters.brokers.paper_venue import CALM, SESSIONS, Venue, at, bracketed, buy, daily, market_of, minutes, sell, stop, venue
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.domain.orders import OrderType
+from trading_pipeline.errors import BrokerRefused
 from trading_pipeline.ports import BrokerStatus
 
 W, F, C, X, H = BrokerStatus.WORKING, BrokerStatus.FILLED, BrokerStatus.CANCELED, BrokerStatus.EXPIRED, BrokerStatus.HELD
@@ -24,6 +25,22 @@ def test_released_exactly_at_a_bars_end_it_fills_at_the_next_open():
     here = venue(CALM, ("102.00", "103.00", "101.00", "102.00", 10_000))
     here.submit(buy("A", 100, "105.00"), at(1))
     assert here.fills() == [("A", 100, "102.0306", at(1))]
+
+
+def test_a_commission_by_value_is_charged_with_each_fill_beside_the_one_by_share():
+    """100 shares at 100.03: 0.05 % are 5.0015 USD, and a dollar."""
+    here = venue(CALM, CALM, settings=PaperSettings(commission_rate=Decimal("0.0005")))
+    here.submit(buy("A", 100, "105.00"))
+    assert [fill.commission for _, fill in here.broker.executions(at(0))] == [Decimal("6.0015")]
+    assert here.broker.account().cash == Decimal(100_000) - Decimal("10003.00") - Decimal("6.0015")
+
+
+def test_a_commission_by_value_is_set_aside_with_an_order_that_rests():
+    here = venue(CALM, CALM, settings=PaperSettings(commission_rate=Decimal("0.01"), cash=Decimal(10_000)))
+    with pytest.raises(BrokerRefused, match="needed"):
+        here.submit(buy("A", 100, "99.50"))
+    here.submit(buy("B", 98, "99.00"))
+    assert here.broker.account().buying_power == Decimal(10_000) - 98 * Decimal(99) * Decimal("1.01") - 1
 
 
 def test_a_sale_receives_less_than_the_open():

@@ -40,6 +40,8 @@ class PaperSettings:
     slippage: Decimal = Decimal("0.0002")
     commission_per_share: Decimal = Decimal("0.005")
     commission_minimum: Decimal = Decimal(1)
+    commission_rate: Decimal = ZERO
+    """Of the value that filled, beside what is charged a share."""
     volume_share: Decimal = Decimal("0.10")
     """Most that one order takes in a bar, of the volume of the bar before it."""
     max_bar_gap: Decimal = AccountLimits().max_bar_gap
@@ -100,6 +102,7 @@ class PaperOrder:
     triggered: bool = False
     """A stop that was reached: the rest goes at the next opens."""
     commission: Decimal = ZERO
+    """What was charged a share so far; what goes by value is each fill's own."""
     bar: datetime | None = None
     """Start of the bar it filled in last, and how many shares it took there."""
     taken: int = 0

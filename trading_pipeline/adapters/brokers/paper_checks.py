@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.adapters.brokers.paper_book import Book, PaperSettings
-from trading_pipeline.adapters.brokers.paper_matching import commission, reserved
+from trading_pipeline.adapters.brokers.paper_matching import commission, commission_of_value, reserved
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.money import ZERO, tick, usd
 from trading_pipeline.domain.orders import OrderType, Side
@@ -64,7 +64,8 @@ def check_funds(book: Book, ticket: Ticket, settings: PaperSettings) -> None:
     """There is cash for a buy, or there are free shares for a sell (invariant 26, no margin, no short sales)."""
     if ticket.side is Side.BUY:
         assert ticket.limit_price is not None
-        needed = ticket.quantity * ticket.limit_price + commission(ticket.quantity, settings)
+        charged = commission(ticket.quantity, settings) + commission_of_value(ticket.quantity, ticket.limit_price, settings)
+        needed = ticket.quantity * ticket.limit_price + charged
         free = book.cash - sum((reserved(order, settings) for order in book.open.values()), ZERO)
         if needed > free:
             raise _refused(f"{usd(needed)} is needed and {usd(free)} is free.", needed, "buying power is cash", "buy less or free cash")

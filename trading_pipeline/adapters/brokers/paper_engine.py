@@ -17,6 +17,7 @@ from trading_pipeline.adapters.brokers.paper_matching import (
     Opening,
     Range,
     commission,
+    commission_of_value,
     most_in_bar,
     price_after_entry,
     price_at_open,
@@ -258,9 +259,10 @@ class Matching:
             quantity += order.quirks.overfill
         ticket = order.ticket
         total = commission(order.filled + quantity, self._settings)
+        charged = total - order.commission + commission_of_value(quantity, price, self._settings)
         number = self._book.next_execution()
         name = f"{self._book.account}-{number}"
-        fill = Fill(name, ticket.client_id, ticket.symbol, ticket.side, quantity, price, total - order.commission, at)
+        fill = Fill(name, ticket.client_id, ticket.symbol, ticket.side, quantity, price, charged, at)
         self._book.book(Execution(number, fill, order.visible_at))
         order.filled += quantity
         order.commission = total

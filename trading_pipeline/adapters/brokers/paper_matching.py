@@ -82,18 +82,24 @@ def most_in_bar(order: PaperOrder, start: datetime, volume: int | None, settings
 
 
 def commission(quantity: int, settings: PaperSettings) -> Decimal:
-    """USD for an order of which `quantity` shares filled."""
+    """USD for an order of which `quantity` shares filled, by the share."""
     if quantity == 0:
         return ZERO
     return max(settings.commission_minimum, settings.commission_per_share * quantity).quantize(PRICE_STEP)
+
+
+def commission_of_value(quantity: int, price: Decimal, settings: PaperSettings) -> Decimal:
+    """USD for shares that filled at a price, by their value."""
+    return (settings.commission_rate * quantity * price).quantize(PRICE_STEP)
 
 
 def reserved(order: PaperOrder, settings: PaperSettings) -> Decimal:
     """USD that an open order may still take out of the account: its rest at its limit, with commission."""
     if order.ticket.side is not Side.BUY or not order.open:
         return ZERO
-    quantity = order.ticket.quantity
-    return order.remaining * _given(order.ticket.limit_price) + commission(quantity, settings) - order.commission
+    quantity, limit = order.ticket.quantity, _given(order.ticket.limit_price)
+    by_share = commission(quantity, settings) - order.commission
+    return order.remaining * limit + by_share + commission_of_value(order.remaining, limit, settings)
 
 
 def _taken(side: Side, price: Decimal, settings: PaperSettings) -> Decimal:

@@ -255,6 +255,8 @@ def _definition(spec: "StrategySpec", version: int) -> dict[str, object]:
         case FractionSizing() as sizing:
             lines["size"] = f"{_share(sizing.fraction)} of equity"
             lines["stop"] = None if sizing.stop is None else f"{_share(sizing.stop)} below the price"
+            if sizing.atr_stop is not None:
+                lines["stop"] = f"{sizing.atr_stop} x ATR below the close decided at"
             lines["targets"] = None if sizing.target is None else f"{_share(sizing.target)} above the price"
     lines["entry"] = spec.sizing.entry.value
     lines["indicators"] = ", ".join(text_of(each) for each in spec.indicators) or None
