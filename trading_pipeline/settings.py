@@ -113,7 +113,7 @@ class MarketSettings(_Section):
     last: date | None = None
     """The sessions of `synthetic`."""
     seed: int = 7
-    decision_seconds: float = Field(60, ge=0, le=600, description="real time a session that a daily replay waits for a person; 0: none")
+    decision_seconds: float = Field(60, ge=0, le=600, description="real time a person gets: of daily bars a session, of minutes a proposal")
 
 
 class AnthropicSettings(_Section):

@@ -166,7 +166,9 @@ def test_keeping_changes_nothing_of_the_time_told(tmp_path_factory, steps, speed
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 10**11), st.sampled_from(["keep", "pause", "reboot", "look"])), max_size=25))
+@given(st.lists(
+    st.tuples(st.integers(0, 10**11), st.sampled_from(["keep", "pause", "reboot", "look", "take_time", "end_time"])), max_size=25,
+))
 def test_no_process_ever_sees_it_go_back(tmp_path_factory, steps):
     """74."""
     machine, path = Machine(), tmp_path_factory.mktemp("clock")
@@ -183,6 +185,8 @@ def test_no_process_ever_sees_it_go_back(tmp_path_factory, steps):
             # A power cut leaves it at most ahead by what it was allowed.
             assert actor.now() - told[-1] <= 50 * timedelta(seconds=KEPT_SECONDS)
             assert kept["boot_id"] != machine.boot
+        elif act.endswith("_time"):
+            actor.take_time(20 if act == "take_time" else 0)
         elif act != "look":
             getattr(actor, act)()
         told += [actor.now(), watcher.now()]
@@ -222,6 +226,33 @@ def test_the_pace_is_the_speed_while_it_runs_and_nothing_while_it_stands(tmp_pat
     clock.keep()
     assert market_pace(clock) == 60
     assert market_pace(SystemClock()) == 1
+
+
+def test_a_fast_replay_of_minutes_runs_in_real_time_for_as_long_as_it_is_told(tmp_path, machine):
+    """28."""
+    clock, other = create(tmp_path, machine, speed=10.0), attach(tmp_path, machine)
+    clock.take_time(4)
+    proposal = START + timedelta(seconds=30)
+    assert clock.real_seconds_until(proposal, 60) == pytest.approx(4 + 26 / 10)
+    machine.run(3)
+    assert clock.now() == other.now() == START + timedelta(seconds=3)
+    clock.keep()
+    machine.run(3)
+    assert clock.now() == other.now() == START + timedelta(seconds=4 + 2 * 10)
+    clock.take_time(60)
+    machine.run(1)
+    clock.take_time(0)
+    machine.run(1)
+    assert clock.now() == other.now() == START + timedelta(seconds=4 + 2 * 10 + 1 + 10)
+
+
+def test_a_replay_in_real_time_has_time_enough_and_a_slower_one_more(tmp_path, machine):
+    for speed in (1.0, 0.5):
+        clock = create(tmp_path / str(speed), machine, speed=speed)
+        clock.take_time(5)
+        began = clock.now()
+        machine.run(5)
+        assert clock.now() == began + timedelta(seconds=5 * speed)
 
 
 def test_a_replay_can_begin_standing(tmp_path, machine):

@@ -12,7 +12,7 @@ from trading_pipeline.adapters import clocks
 from trading_pipeline.adapters.clocks import Pace, ReplayClock, Ticks
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import LedgerUnavailable
-from trading_pipeline.faces.cli.keeping import WORK_SECONDS, Keeper, speed_warning
+from trading_pipeline.faces.cli.keeping import WORK_SECONDS, Keeper, speed_warning, time_to_decide
 from trading_pipeline.faces.cli.replay import RUN_SECONDS
 from trading_pipeline.service import approvals
 from trading_pipeline.service.closing import close_session
@@ -22,9 +22,9 @@ SLOT = 30.0
 
 
 class Replay:
-    """A floor under a daily replay, and its keeper."""
+    """A floor under a replay, of sessions unless it has a speed, and its keeper."""
 
-    def __init__(self, folder: Path, patience: float = 60, mode: Mode = Mode.APPROVAL) -> None:
+    def __init__(self, folder: Path, patience: float = 60, mode: Mode = Mode.APPROVAL, speed: float | None = None) -> None:
         self.seconds = 1_000.0
         self.said: list[str] = []
         ticks = Ticks(lambda: round(self.seconds * 1e9), lambda: "boot")
@@ -32,8 +32,8 @@ class Replay:
             folder, market(bars("AAPL"), bars("IBM")), OPEN, strategy(mode=mode), strategy("second", mode=mode, symbols=("IBM",)),
         )
         self.clock = ReplayClock.create(
-            folder / "clock.json", market="samples", pace=Pace.DAILY, start=OPEN, end=CLOSE + timedelta(days=2), calendar=calendar(),
-            session_seconds=SLOT, running=False, ticks=ticks,
+            folder / "clock.json", market="samples", pace=Pace.INTRADAY if speed else Pace.DAILY, start=OPEN, end=CLOSE + timedelta(days=2),
+            calendar=calendar(), speed=speed or 1.0, session_seconds=SLOT, running=False, ticks=ticks,
         )
         self.keeper = Keeper(self.clock, lambda: self.stage.desk, self.said.append, patience, lambda: self.seconds)
 
@@ -189,6 +189,59 @@ def test_gates_are_kept_though_the_disk_was_full_at_the_first_try(replay: Replay
         replay.run(3)
     assert replay.clock.now() == OPEN
     assert replay.run(200, replay.swept) == pytest.approx(SLOT * 0.8 + WORK_SECONDS + 1, abs=1)
+
+
+def market_seconds(replay: Replay, real: float) -> float:
+    """How far the market comes in so much real time."""
+    before = replay.clock.now()
+    replay.run(real)
+    return (replay.clock.now() - before).total_seconds()
+
+
+def test_a_fast_replay_of_minutes_gives_a_person_the_time_of_their_own_clock(tmp_path: Path) -> None:
+    """47: five minutes of market time are thirty seconds at speed 10, and what is approved has three to be sent."""
+    replay = Replay(tmp_path, patience=40, speed=10)
+    assert market_seconds(replay, 2) == pytest.approx(20, abs=4)
+    replay.stage.cycle()
+    assert market_seconds(replay, 35) == pytest.approx(35, abs=10), "ten seconds until it is seen at the most"
+    assert "waiting for you: 2 proposals, 1 min" in replay.said[0]
+    first, second = (row["action_id"] for row in replay.stage.rows("approvals"))
+    approvals.reject(replay.stage.desk, second, actor=PERSON)
+    approvals.approve(replay.stage.desk, first, actor=PERSON)
+    assert market_seconds(replay, 20) == pytest.approx(20, abs=1), "a run has time to send it"
+    replay.stage.release()
+    [fill] = replay.stage.rows("fills")
+    assert fill["symbol"] == "AAPL"
+    assert market_seconds(replay, 10) > 90, "nobody is waited for any more"
+
+
+def test_a_fast_replay_waits_for_a_person_no_longer_than_it_says(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, patience=5, speed=10)
+    replay.run(2)
+    replay.stage.cycle()
+    assert market_seconds(replay, 5) < 20
+    assert market_seconds(replay, 5) == pytest.approx(50, abs=10)
+
+
+def test_a_fast_replay_that_is_to_wait_for_nobody_still_sends_what_somebody_approved(tmp_path: Path) -> None:
+    replay = Replay(tmp_path, patience=0, speed=10)
+    replay.run(2)
+    replay.stage.cycle()
+    assert market_seconds(replay, 4) == pytest.approx(40, abs=4)
+    approvals.approve(replay.stage.desk, replay.stage.rows("approvals")[0]["action_id"], actor=PERSON)
+    assert market_seconds(replay, 10) < 20
+
+
+def test_how_long_a_person_has_is_said_where_the_market_is_faster_than_they_are(tmp_path: Path) -> None:
+    def clock(name: str, speed: float, pace: Pace = Pace.INTRADAY) -> ReplayClock:
+        return ReplayClock.create(
+            tmp_path / f"{name}.json", market="files", pace=pace, start=OPEN, end=CLOSE, calendar=calendar(), speed=speed,
+        )
+
+    fast = clock("fast", 10)
+    assert "in real time, for up to 1 min 0 s (market.decision_seconds)" in time_to_decide(fast, 60)
+    assert "of a minute that a proposal stands you have 6 s" in time_to_decide(fast, 0)
+    assert time_to_decide(clock("real", 1), 60) == time_to_decide(clock("daily", 10, Pace.DAILY), 60) == ""
 
 
 def test_a_speed_that_runs_cannot_follow_is_named_with_one_that_they_can(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 A replay is a pure function of a small file and the machine's monotonic clock, so all processes that read the file agree
 and none can go back. It runs only while somebody keeps it running: `keep` lets it go on for KEPT_SECONDS at a time, so that
 after a kill, a reboot or a clean `pause` it stands still until the next `keep`, and the time between does not count; after a power
-cut it stands where it was allowed to go, up to KEPT_SECONDS ahead of where it was. A daily
-replay has two gates a session: at a closed one it runs in real time instead of leaping ahead; what is waited for there is its
-keeper's business. Host time zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
+cut it stands where it was allowed to go, up to KEPT_SECONDS ahead of where it was. A daily replay has two gates a session: at a
+closed one it runs in real time instead of leaping ahead, and one of minutes does for as long as it is told to; what is waited for is
+its keeper's business. Host time zone and wall clock steps change nothing here, except for the SystemClock, which waits out a step back.
 """
 
 import threading
@@ -76,7 +76,8 @@ def real_seconds_left(clock: Clock, until: datetime, patience: float) -> float |
 def market_pace(clock: Clock) -> float:
     """Market seconds a real second: 1 unless a replay runs at another speed, 0 while one stands still or is at its end.
 
-    A daily replay counts as real time, as it runs while it waits for a session's work; its leaps are no time that anybody had.
+    A daily replay counts as real time, as it runs while it waits for a session's work; its leaps are no time that anybody had. One of
+    minutes counts at its speed also while it takes its time for a person.
     """
     if not isinstance(clock, ReplayClock):
         return 1.0
@@ -262,7 +263,8 @@ class ReplayClock:
         """
         ahead = max(0.0, (instant - self.now()).total_seconds())
         if self._file.pace is Pace.INTRADAY:
-            return ahead / self._file.speed
+            real = min(ahead, max(0.0, (self._file.real_until_ns - self._ticks.monotonic_ns()) / 1e9))
+            return real + (ahead - real) / self._file.speed
         file, progress = self._file, self._progress()
         sweep = 2 * slot_at(progress.elapsed_ns, file.session_seconds)
         until_gate = (gate_ns(sweep, file.session_seconds) - progress.elapsed_ns) / 1e9
@@ -279,6 +281,12 @@ class ReplayClock:
         """
         if self._file.pace is Pace.INTRADAY and self._file.speed == 1:
             self._rewrite(lambda _now, until: until, ahead=(wall - self.now()) % timedelta(minutes=1))
+
+    def take_time(self, seconds: float) -> None:
+        """Run in real time for so long from now at least, 0 to end that; a replay of minutes that is faster does. Errors as of `keep`."""
+        if self._file.pace is Pace.INTRADAY and self._file.speed > 1:
+            until = round(seconds * 1e9)
+            self._rewrite(lambda _now, kept: kept, real_until=lambda now, before: max(before, now + until) if seconds else 0)
 
     def keep_gates(self) -> None:
         """Let no gate from here on be passed before `open_gate`; the errors are those of `keep`."""
@@ -303,18 +311,20 @@ class ReplayClock:
 
     def _rewrite(
         self, kept_until: Callable[[int, int], int], gate: Callable[[ReplayFile, Progress], int | None] | None = None,
-        ahead: timedelta = timedelta(0),
+        ahead: timedelta = timedelta(0), real_until: Callable[[int, int], int] | None = None,
     ) -> None:
         with locked(self._path):
             file = read_file(self._path)
             boot, now = self._ticks.boot_id(), self._ticks.monotonic_ns()
             until = kept_until(now, file.kept_until_ns if file.boot_id == boot else now)
+            real = file.real_until_ns if file.boot_id == boot else 0
             progress = progress_of(file, boot, now)
             changed = {
                 "boot_id": boot, "anchor_ns": now, "kept_until_ns": until,
                 "elapsed_ns": progress.elapsed_ns + round(ahead.total_seconds() * 1e9),
                 "lingered_gate": progress.lingered_gate, "lingered_ns": progress.lingered_ns,
                 "gate": gate(file, progress) if gate is not None else file.gate,
+                "real_until_ns": real_until(now, real) if real_until is not None else real,
             }
             self._file = file.model_copy(update=changed)
             self._write()

@@ -43,7 +43,7 @@ Aware = Annotated[datetime, AfterValidator(aware)]
 
 
 class ReplayFile(BaseModel):
-    """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` of real time.
+    """clock.json: when the monotonic clock of boot `boot_id` stood at `anchor_ns`, the replay had run `elapsed_ns` at its pace.
 
     It stands still from `kept_until_ns` on; during any other boot it stands there.
     """
@@ -65,6 +65,8 @@ class ReplayFile(BaseModel):
     """Of a daily replay: the gate that it does not pass until its keeper opens it; None while nobody keeps the gates."""
     lingered_gate: int = -1
     lingered_ns: int = Field(default=0, ge=0)
+    real_until_ns: int = 0
+    """Of an intraday replay faster than real time: until then, in boot `boot_id`, it runs in real time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,8 @@ def progress_of(file: ReplayFile, boot_id: str, now_ns: int) -> Progress:
     ran = max(0, until - file.anchor_ns)
     lingered_gate, lingered_ns = file.lingered_gate, file.lingered_ns
     if file.gate is None:
-        return Progress(file.elapsed_ns + ran, lingered_gate, lingered_ns, at_gate=False)
+        real = min(max(0, file.real_until_ns - file.anchor_ns), ran)
+        return Progress(file.elapsed_ns + ran - real + int(real / file.speed), lingered_gate, lingered_ns, at_gate=False)
     room = max(0, gate_ns(file.gate, file.session_seconds) - file.elapsed_ns)
     if ran > room:
         lingered_ns = ran - room + (lingered_ns if lingered_gate == file.gate else 0)

@@ -2,7 +2,8 @@
 
 A daily replay leaps from the morning to the close and on to the next open. Before the first leap it waits for the session's cycle,
 for proposals that a person has not decided and for actions that are to be sent; before the second for the session's close in the
-ledger. Nothing is waited for without end: a replay that stands because something broke would say less than one that goes on.
+ledger. One of minutes, where it is faster, goes on in real time while a person is asked and until what they approved is sent. Nothing is
+waited for without end: a replay that stands because something broke would say less than one that goes on.
 """
 
 import time
@@ -38,7 +39,7 @@ class Keeper:
             clock: What is kept running.
             open_desk: Called once, when the ledger runs.
             say: Told, in whole sentences, what is waited for.
-            patience: Real seconds a session that a person gets beyond the slot; 0 is none.
+            patience: Real seconds that a person gets, beyond the slot of a daily session, or for each proposal of minutes; 0 is none.
             monotonic: Tests hand in their own.
         """
         self._clock, self._open_desk, self._say, self._patience, self._monotonic = clock, open_desk, say, patience, monotonic
@@ -49,6 +50,8 @@ class Keeper:
         """When the gate was reached, when work of ours was last under way there, and when the number of unsent actions last changed."""
         self._unsent = 0
         self._asked: frozenset[str] = frozenset()
+        self._sending: frozenset[str] = frozenset()
+        """What was approved and is not sent yet."""
         self._trouble = ""
         self._began = self._stuck = False
         """Whether gates and minutes are kept; whether the clock could not be written the last time."""
@@ -100,6 +103,7 @@ class Keeper:
     def _tell_proposals(self, desk: Desk) -> None:
         rows = desk.ledger.find("approvals", state=ActionState.PENDING.value)
         asked = frozenset(row["action_id"] for row in rows)
+        self._take_time(desk, asked)
         if asked - self._asked:
             left = min(self._clock.real_seconds_until(row["expires_at"], self._patience) for row in rows)
             self._say(
@@ -107,6 +111,17 @@ class Keeper:
                 "Decide with: trading approvals"
             )
         self._asked = asked
+
+    def _take_time(self, desk: Desk, asked: frozenset[str]) -> None:
+        """In real time a proposal stands for minutes, and what is approved can be sent; at sixty times the pace neither can be."""
+        sending = frozenset(row["action_id"] for row in desk.ledger.find("actions", state=ActionState.APPROVED.value))
+        if sending - self._sending:
+            self._clock.take_time(WORK_SECONDS)
+        elif asked - self._asked and self._patience:
+            self._clock.take_time(self._patience)
+        elif (self._asked or self._sending) and not asked and not sending:
+            self._clock.take_time(0)
+        self._sending = sending
 
     def _something_is_open(self, desk: Desk, now: float) -> bool:
         still = unfinished(desk)
@@ -156,6 +171,26 @@ def _pause(clock: ReplayClock) -> None:
     # One that cannot be told stands still all the same, KEPT_SECONDS after the last keep.
     with suppress(StorageError):
         clock.pause()
+
+
+def time_to_decide(clock: ReplayClock, patience: float) -> str:
+    """What to say of proposals where the market's time is faster than a person's; empty where it is not.
+
+    Args:
+        clock: The replay.
+        patience: As the keeper's.
+    """
+    if clock.pace is Pace.DAILY or clock.speed <= 1:
+        return ""
+    if patience:
+        return (
+            f"While a proposal waits for you this replay goes on in real time, for up to {duration(patience)} (market.decision_seconds), "
+            "and until what you approved is sent."
+        )
+    return (
+        f"This replay does not wait for you: of a minute that a proposal stands you have {60 / clock.speed:.3g} s. With "
+        "market.decision_seconds above 0 it goes on in real time while you decide."
+    )
 
 
 def speed_warning(clock: ReplayClock, interval_minutes: float, run_seconds: float) -> str:
