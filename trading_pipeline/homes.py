@@ -220,15 +220,18 @@ def packaged_strategies(stage: Stage | None = None) -> tuple[StrategySpec, ...]:
     return tuple(replace(spec, symbols=stage.symbols, interval=stage.interval, lifetime=lifetime) for spec in specs)
 
 
-def move_aside(home: Path, say: Say) -> None:
+def move_aside(home: Path, say: Say) -> Path | None:
     """Give an earlier home another name, its database stopped; nothing is deleted. A folder with nothing but its lock stays.
+
+    Returns:
+        Where it is now; None when there was nothing to keep.
 
     Raises:
         Conflict: Something uses it at this moment.
         StorageError: It cannot be moved.
     """
     if not home.exists() or all(entry.name == LOCK for entry in home.iterdir()):
-        return
+        return None
     database = Home(home).database
     aside = home.with_name(f"{home.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}")
     if database.exists() and EmbeddedPostgres.start(database).leave():
@@ -244,3 +247,4 @@ def move_aside(home: Path, say: Say) -> None:
             remedy="check the folder's permissions, or choose another with --home",
         ) from error
     say(f"The earlier home is kept as {aside}.")
+    return aside

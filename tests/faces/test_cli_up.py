@@ -2,6 +2,8 @@
 
 import os
 import socket
+import tomllib
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,15 @@ def port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def minutes(tmp_path: Path) -> Path:
+    """A folder with one session of a symbol."""
+    rows = [f"2024-08-28 {9 + (30 + m) // 60:02}:{(30 + m) % 60:02},10,11,9,10.5,{1000 + m}" for m in range(390)]
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    (folder / "NVDA.csv").write_text("\n".join(["time,open,high,low,close,volume", *rows]))
+    return folder
 
 
 def test_a_port_in_use_is_refused_and_nothing_is_written(trading: Shell, started: list[Path], tmp_path: Path) -> None:
@@ -129,10 +140,7 @@ def test_a_new_home_replays_the_samples_from_the_first_session_of_the_demo(tradi
 def test_a_folder_of_minutes_is_replayed_at_its_speed_with_a_strategy_of_ones_own(
     trading: Shell, started: list[Path], tmp_path: Path,
 ) -> None:
-    rows = [f"2024-08-28 {9 + (30 + m) // 60:02}:{(30 + m) % 60:02},10,11,9,10.5,{1000 + m}" for m in range(390)]
-    folder, home = tmp_path / "bars", tmp_path / "new"
-    folder.mkdir()
-    (folder / "NVDA.csv").write_text("\n".join(["time,open,high,low,close,volume", *rows]))
+    folder, home = minutes(tmp_path), tmp_path / "new"
     mine = trading.strategy(STRATEGY.format(mode="approval", order=5000).replace('["GOOG", "FB"]', '["NVDA"]').replace("1d", "1min"))
     said = trading("up", "--home", home, "--port", port(), "--bars", folder, "--at", "2024-08-28T10:00", "--speed", "2", "--strategy", mine)
     assert said.code == 0, said.err
@@ -143,6 +151,80 @@ def test_a_folder_of_minutes_is_replayed_at_its_speed_with_a_strategy_of_ones_ow
     assert started == [home]
     [listed] = trading("strategy", "list", "--home", home, "--json").json()
     assert (listed["name"], listed["state"], listed["spec"]["symbols"]) == ("steady", "running", ["NVDA"])
+
+
+ASKS = """
+name = "asker"
+symbols = ["NVDA"]
+mode = "approval"
+interval = "1min"
+[agent]
+provider = "openai"
+model = "house-model"
+prompt = "mine/v1"
+"""
+MODELS = """
+[model.openai]   # my own server
+base_url = "http://127.0.0.1:9/v1"
+key_required = false
+"""
+PRICES = """
+[[model]]
+provider = "openai"
+ids = ["house-model"]
+input = 0
+output = 0
+"""
+
+
+def furnish(home: Path, *, settings: bool = True) -> None:
+    """What a person wrote into a home: a prompt, a price, a text, and where their model is."""
+    shipped = files("trading_pipeline") / "prompts" / "analyst" / "v1.md"
+    for path, text in (
+        ("prompts/mine/v1.md", shipped.read_text()), ("prices.toml", PRICES), ("texts/NVDA/news.md", "2024-08-28 A dip."),
+    ):
+        (home / path).parent.mkdir(parents=True, exist_ok=True)
+        (home / path).write_text(text)
+    if settings:
+        (home / "trading.toml").write_text(f'environment = "paper"\n{MODELS}\n[limits]\nmax_day_loss = 7\n')
+
+
+def test_a_strategy_with_ones_own_prompt_price_and_model_is_replayed_from_a_folder(
+    trading: Shell, started: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the person wrote into TRADING_HOME comes along into the replay's own home, and stays where it was."""
+    mine, folder = tmp_path / "mine", minutes(tmp_path)
+    furnish(mine)
+    monkeypatch.setenv("TRADING_HOME", str(mine))
+    wanted = ["up", "--port", port(), "--bars", folder, "--speed", "10", "--strategy", trading.strategy(ASKS)]
+    said = trading(*wanted)
+    assert said.code == 0, said.err
+    home = trading.project / ".trading" / "replay"
+    assert started == [home]
+    assert f"Taken along from {mine}: prompts, texts, prices.toml, [model] of trading.toml." in said.err
+    assert "Strategy asker (approval) runs on NVDA." in said.err
+    assert "While a proposal waits for you this replay goes on in real time" in said.err
+    settings = tomllib.loads((home / "trading.toml").read_text())
+    assert settings == {
+        "environment": "paper", "market": {"clock": "replay", "source": "files"},
+        "model": {"openai": {"base_url": "http://127.0.0.1:9/v1", "key_required": False}},
+    }
+    assert (home / "trading.toml").stat().st_mode & 0o777 == 0o600
+    assert (home / "texts" / "NVDA" / "news.md").read_text() == "2024-08-28 A dip."
+    assert (mine / "prompts" / "mine" / "v1.md").exists()
+
+
+def test_what_stood_in_the_home_that_is_moved_aside_comes_along_too(trading: Shell, started: list[Path], tmp_path: Path) -> None:
+    home = tmp_path / "again"
+    furnish(home, settings=False)
+    (home / "trading.toml").write_text("model = { openai = { key_required = false } }\n")
+    said = trading("up", "--home", home, "--port", port(), "--bars", minutes(tmp_path))
+    assert said.code == 0, said.err
+    assert (home / "prompts" / "mine" / "v1.md").exists()
+    assert (home / "prices.toml").read_text() == PRICES
+    assert "are not taken along: they do not stand in tables of their own" in said.err
+    [aside] = tmp_path.glob("again-*")
+    assert (aside / "prices.toml").exists()
 
 
 def test_a_replay_goes_on_from_where_it_stands_and_never_back(trading: Shell, started: list[Path]) -> None:

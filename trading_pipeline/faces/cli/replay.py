@@ -33,6 +33,8 @@ class Wish:
     speed: float | None = None
     session_seconds: float | None = None
     strategies: tuple[Path, ...] = ()
+    own: Path | None = None
+    """With `bars`: the home that the person works in, whose prompts, texts, prices and models come along into the new one."""
 
     @property
     def changes_pace(self) -> bool:
@@ -100,13 +102,14 @@ def replaying(plan: Plan, lock: HomeLock, say: Say) -> Iterator[Callable[[], Non
     """
     from trading_pipeline import homes
     from trading_pipeline.adapters.clocks import ReplayClock
+    from trading_pipeline.belongings import take_along
     from trading_pipeline.bootstrap import open_desk
-    from trading_pipeline.faces.cli.keeping import keeping, speed_warning
+    from trading_pipeline.faces.cli.keeping import keeping, speed_warning, time_to_decide
     from trading_pipeline.settings import Environment, Market, Settings, Source
 
-    home, wish = plan.home, plan.wish
+    home, wish, aside = plan.home, plan.wish, None
     if plan.market is not None:
-        homes.move_aside(home, say)
+        aside = homes.move_aside(home, say)
         lock.move_on()
     if plan.stage is not None and plan.start is not None:
         if plan.market is not None or plan.stage.source is Source.SAMPLES:
@@ -114,6 +117,10 @@ def replaying(plan: Plan, lock: HomeLock, say: Say) -> Iterator[Callable[[], Non
         homes.begin_replay(
             home, plan.stage, plan.calendar, plan.start, speed=wish.speed or 1.0, session_seconds=wish.session_seconds or 30.0
         )
+    if plan.market is not None:
+        for source in (aside, wish.own if wish.own != home else None):
+            if source is not None:
+                take_along(source, home, say)
     _create_strategies(home, plan.specs, say)
     settings = Settings.load(home)
     if settings.market.clock is Market.LIVE:
@@ -124,6 +131,9 @@ def replaying(plan: Plan, lock: HomeLock, say: Say) -> Iterator[Callable[[], Non
     warning = speed_warning(clock, homes.stage_of(settings, plan.calendar).interval.minutes, RUN_SECONDS[settings.launcher])
     if warning:
         say(warning)
+    told = time_to_decide(clock, settings.market.decision_seconds)
+    if told:
+        say(told)
     with keeping(clock, lambda: open_desk(settings), say, settings.market.decision_seconds) as keep:
         yield keep
 

@@ -82,7 +82,7 @@ def up(
     from trading_pipeline.settings import MODEL_KEYS, Settings
 
     home = call.home if bars is None or call.home_given else REPLAY_HOME.absolute()
-    wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()))
+    wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()), call.home)
     if bars is None and strategy:
         raise InputError(
             "--strategy goes with --bars.", value=str(strategy[0]), rule="a home that exists has its strategies in its ledger",
