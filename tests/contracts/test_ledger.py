@@ -1,7 +1,8 @@
 """What every ledger promises, run against the one in memory and the one in PostgreSQL."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
@@ -12,7 +13,7 @@ from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, canonical_payload, event_hash
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import Fenced, IllegalTransition, InputError, LedgerUnavailable, UnknownName
-from trading_pipeline.ports import Ledger, Transaction
+from trading_pipeline.ports import Fence, Ledger, Transaction
 from trading_pipeline.service.verification import verify
 
 
@@ -204,6 +205,37 @@ class LedgerContract:
         append(ledger, *(step(number) for number in range(1200)))
         assert [event.seq for event in ledger.scan()] == list(range(1, 1202))
         assert [event.seq for event in ledger.scan(500, 1001)] == list(range(500, 1002))
+        assert [event.seq for event in ledger.scan(1200, 5000)] == [1200, 1201]
+        assert [event.seq for event in ledger.scan(0, 2)] == [1, 2]
+        assert list(ledger.scan(7, 6)) == list(ledger.scan(1202)) == []
+
+    def test_an_event_that_does_not_exist_is_none(self, ledger: Ledger) -> None:
+        append(ledger, step(1))
+        with ledger.transaction() as transaction:
+            transaction.append(step(2))
+            for reader, newest in ((ledger, 2), (transaction, 3)):
+                assert [reader.event(seq) is not None for seq in (-1, 0, 1, newest, newest + 1)] == [False, False, True, True, False]
+                assert reader.event_by_key("step:3") is None
+                assert [event.seq for event in reader.events(after=-5)] == list(range(1, newest + 1))
+                assert [event.seq for event in reader.events(after=newest - 1)] == [newest]
+                assert reader.events(after=newest) == reader.events(limit=0) == []
+                assert [event.seq for event in reader.events(limit=1)] == [1]
+
+    def test_what_is_read_belongs_to_the_reader(self, ledger: Ledger) -> None:
+        """A row that somebody changes in his hands changes nothing that is stored, and nothing that others read."""
+        append(ledger, funded("100"), created())
+        with ledger.transaction() as transaction:
+            transaction.append(funded("1", "more"))
+            for row in (transaction.get("cash", "PAPER"), *transaction.find("cash"), *transaction.find("strategies")):
+                assert row is not None
+                row.clear()
+            assert transaction.find("strategies")[0]["name"] == "trend"
+            transaction.append(funded("1", "still more"))
+        for row in (ledger.get("cash", "PAPER"), *ledger.find("cash"), *ledger.dump("cash")):
+            assert row is not None
+            row.clear()
+        assert ledger.get("cash", "PAPER") == ledger.find("cash")[0] == next(iter(ledger.dump("cash")))
+        assert ledger.find("cash")[0]["cash"] == Decimal(102)
 
     def test_a_rebuild_writes_the_same_tables(self, ledger: Ledger) -> None:
         """5."""
@@ -213,9 +245,47 @@ class LedgerContract:
         assert tables(ledger) == before
         assert verify(ledger).ok
 
-    def test_a_cause_must_be_an_earlier_event(self, ledger: Ledger) -> None:
-        with pytest.raises(InputError, match="cites event 7"):
-            append(ledger, fact(E.STEP_COMPLETED, "step", cause=7))
+    @pytest.mark.parametrize("cause", [7, 2, 0, -1])
+    def test_a_cause_must_be_an_earlier_event(self, ledger: Ledger, cause: int) -> None:
+        with pytest.raises(InputError, match=f"cites event {cause} as its cause"):
+            append(ledger, fact(E.STEP_COMPLETED, "step", cause=cause))
+
+    def test_a_cause_may_be_the_fact_right_before_in_the_same_batch(self, ledger: Ledger) -> None:
+        _, second = append(ledger, step(1), fact(E.STEP_COMPLETED, "step", cause=2))
+        assert (second.seq, second.cause) == (3, 2)
+
+    def test_an_instant_is_kept_in_utc_whatever_zone_it_came_in(self, ledger: Ledger) -> None:
+        """3: the same instant has the same hash."""
+        local = AT.astimezone(timezone(timedelta(hours=-4)))
+        (event,) = append(ledger, fact(E.STEP_COMPLETED, "step", at=local))
+        assert (event.at, event.at.utcoffset()) == (AT, timedelta(0))
+
+    def test_all_of_one_append_was_recorded_at_one_instant(self, ledger: Ledger) -> None:
+        one, two = append(ledger, step(1), step(2))
+        assert one.recorded_at == two.recorded_at
+
+    def test_names_of_two_hundred_characters_are_taken(self, ledger: Ledger) -> None:
+        (event,) = append(ledger, NewEvent(E.STEP_COMPLETED, "s" * 200, "k" * 200, {}, AT, "a" * 200))
+        assert ledger.event_by_key("k" * 200) == event == ledger.events(stream="s" * 200)[0]
+
+    @pytest.mark.parametrize("name", ["stream", "key", "actor"])
+    @pytest.mark.parametrize("many", [0, 201])
+    def test_a_name_that_is_none_or_too_long_is_refused_by_name_and_length(self, ledger: Ledger, name: str, many: int) -> None:
+        event = replace(step(1), **{name: "x" * many})  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"The {name} of step.completed has {many} characters") as refused:
+            append(ledger, event)
+        assert (refused.value.value, refused.value.rule) == ("x" * min(many, 200), "1 to 200 characters")
+
+    def test_a_transaction_that_was_refused_something_takes_nothing_more(self, ledger: Ledger) -> None:
+        def swallow(transaction: Transaction) -> None:
+            with pytest.raises(InputError, match="cites event 7"):
+                transaction.append(fact(E.STEP_COMPLETED, "step", cause=7))
+            with pytest.raises(InputError, match="cites event 7"):
+                transaction.append(funded())
+
+        with pytest.raises(InputError, match="cites event 7"), ledger.transaction() as transaction:
+            swallow(transaction)
+        assert ledger.head()[0] == 1
 
     @pytest.mark.parametrize(
         "event",
@@ -278,6 +348,13 @@ class LedgerContract:
                 ledger.renew(first)
             ledger.renew(second)
         assert ledger.head()[0] == 1, "what stood in the refused transaction is gone with it"
+
+    def test_a_lease_that_nobody_has_taken_is_nobodys(self, ledger: Ledger) -> None:
+        """22."""
+        with pytest.raises(Fenced, match="broker:PAPER is no longer held under number 1"):
+            ledger.renew(Fence("broker:PAPER", 1))
+        with pytest.raises(Fenced), ledger.transaction() as transaction:
+            transaction.require(Fence("broker:PAPER", 1))
 
     def test_a_revoked_lease_submits_nothing_more(self, ledger: Ledger) -> None:
         """52."""
