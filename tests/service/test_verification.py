@@ -1,7 +1,10 @@
 """Every way to tamper with a ledger that the ledger itself can tell is found, and named."""
 
+import gc
 import random
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -10,15 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import connect
-from tests.histories import created, funded, small_day, trade
+from tests.evidence.mutations import Rows, event_row
+from tests.histories import AT, created, funded, small_day, step, trade
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.derivation import Difference
-from trading_pipeline.domain.events import Event, EventType, NewEvent, event_hash
+from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload, event_hash
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt
-from trading_pipeline.service.verification import TABLE_RULE, compare_rows, judge, require_verified, verify, verify_newest
+from trading_pipeline.service.verification import (
+    ANCHOR_RULE,
+    TABLE_RULE,
+    compare_rows,
+    exported,
+    judge,
+    require_verified,
+    verify,
+    verify_newest,
+)
 
 
 @pytest.fixture
@@ -215,6 +228,12 @@ def test_a_judgement_says_what_it_looked_at_and_what_it_found() -> None:
     assert found.as_json()["violations"][0].keys() == {"invariant", "seq", "says"}
     assert {violation.seq for violation in found.violations} <= set(range(3, 21))
     assert 31 in found.unseen and judge(ledger, 1, 1).ok
+    told = found.as_json()
+    assert (told["kept"], told["first"], told["last"], told["events"], told["checks"]) == (False, 3, 20, 18, sum(found.looked.values()))
+    assert (told["invariants"], told["looked"]["3"]) == (len(found.looked), 18)
+    whole, tail = judge(ledger), judge(ledger, 20)
+    assert (whole.first, whole.last, whole.events, tail.last, tail.events) == (1, 24, 24, 24, 5)
+    assert {violation.seq for violation in tail.violations} == {v.seq for v in whole.violations if v.seq >= 20}
 
 
 def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(
@@ -258,6 +277,157 @@ def test_however_a_history_is_cut_into_transactions_the_rebuilt_tables_are_the_s
     assert whole.rebuild() == len(events) + 1
     assert {name: list(whole.dump(name)) for name in TABLES} == before
     assert verify(whole).ok
+
+
+# The same without a database: what a ledger stores, as rows in hand
+
+
+@pytest.fixture
+def day() -> Rows:
+    """The rows of a small day of trading: 24 events, 12 rows."""
+    ledger = MemoryLedger("demo", opened_at=AT)
+    with ledger.transaction() as transaction:
+        transaction.append(*small_day())
+    return Rows.of(ledger)
+
+
+def difference_in(rows: Rows, anchors: list[tuple[int, bytes]] | None = None) -> Difference | None:
+    return verify(rows, anchors or []).difference  # type: ignore[arg-type]
+
+
+def test_a_report_says_to_scripts_what_was_compared(day: Rows) -> None:
+    assert verify(day).as_json() == {  # type: ignore[arg-type]
+        "verified": True, "environment": "demo", "events": 24, "rows": 12, "head_seq": 24, "head_hash": day.newest[1].hex(),
+        "difference": None,
+    }
+    assert gc.isenabled()
+    spoilt = [row | {"quantity": 16} for row in day.tables["positions"]]
+    report = verify(replace(day, tables={**day.tables, "positions": tuple(spoilt)}))  # type: ignore[arg-type]
+    # 1 strategy, 3 actions, 3 orders and 3 fills stand before it.
+    assert report.as_json() == {
+        "verified": False, "environment": "demo", "events": 24, "rows": 10, "head_seq": 24, "head_hash": day.newest[1].hex(),
+        "difference": {
+            "seq": 24, "table": "positions", "key": ["trend", "AAPL"], "column": "quantity", "rule": TABLE_RULE, "stored": "16",
+            "derived": "15",
+        },
+    }
+
+
+def test_a_broken_chain_is_told_before_any_table(day: Rows) -> None:
+    changed = (*day.events[:11], day.events[11] | {"actor": "somebody else"}, *day.events[12:])
+    report = verify(replace(day, events=changed, tables={**day.tables, "positions": ()}))  # type: ignore[arg-type]
+    assert report.difference is not None
+    assert (report.difference.seq, report.difference.column, report.events, report.rows) == (12, "hash", 11, 0)
+
+
+@pytest.mark.parametrize(
+    ("seq", "kept", "place", "says"),
+    [(26, 24, 25, ("events up to 24", "events up to 26")), (20, 24, 21, ("events up to 24", "events up to 20")),
+     (24, 20, 21, ("events up to 20", "events up to 24"))],
+    ids=["a head that runs ahead", "a head that lags", "a cut tail"],
+)
+def test_a_head_of_another_number_than_the_newest_event_is_told(
+    day: Rows, seq: int, kept: int, place: int, says: tuple[str, str]
+) -> None:
+    found = difference_in(replace(day, events=day.events[:kept], newest=(seq, day.newest[1])))
+    assert found == Difference("the newest event is the head", *says, place, column="seq")
+
+
+def test_a_head_of_another_hash_than_the_newest_event_is_told_with_both(day: Rows) -> None:
+    found = difference_in(replace(day, newest=(24, b"\x01" * 32)))
+    assert found == Difference("the newest event is the head", "01" * 32, day.newest[1].hex(), 24, column="hash")
+
+
+def test_a_chain_that_ends_before_the_newest_anchor_is_told(day: Rows) -> None:
+    """4."""
+    anchors = [(24, day.newest[1]), (30, b"\x02" * 32)]
+    assert difference_in(day, anchors) == Difference(ANCHOR_RULE, "events up to 24", "events up to 30", 25, column="seq")
+    assert difference_in(day, anchors[:1]) is None
+    assert difference_in(day, [(7, b"\x02" * 32)]) == Difference(ANCHOR_RULE, day.events[6]["hash"].hex(), "02" * 32, 7, column="hash")
+
+
+def test_the_stamp_is_held_to_the_first_fact(day: Rows) -> None:
+    assert difference_in(replace(day, environment="live")) == Difference(
+        "the environment is the one the ledger was opened for", "live", "demo", 1, column="environment"
+    )
+    nothing = replace(day, events=(), newest=(0, bytes(32)), tables=dict.fromkeys(day.tables, ()))
+    found = difference_in(nothing)
+    assert found is not None
+    assert (found.stored, found.derived) == ("demo", "None")
+
+
+def test_an_event_that_cannot_be_read_is_a_difference_at_its_place(day: Rows) -> None:
+    unreadable = (*day.events[:9], day.events[9] | {"payload": "no json"}, *day.events[10:])
+    found = difference_in(replace(day, events=unreadable))
+    assert found is not None
+    assert (found.seq, found.derived) == (10, "an event that can be read")
+    assert "Event 10 cannot be read" in found.stored
+    assert found.rule == "an event has a type this version knows and a payload in JSON"
+
+
+class Nameless(Rows):
+    """The tenth event cannot be read, and nobody says which it is."""
+
+    def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
+        for event in super().scan(first, last):
+            if event.seq == 10:
+                raise LedgerCorrupt("An event cannot be read.", rule="instants lie in the years 1 to 9999")
+            yield event
+
+
+def test_an_event_that_nobody_can_name_is_the_next_one(day: Rows) -> None:
+    found = difference_in(Nameless(day.environment, day.events, day.tables, day.newest))
+    assert found == Difference("instants lie in the years 1 to 9999", "An event cannot be read.", "an event that can be read", 10)
+
+
+@dataclass(frozen=True)
+class Growing(Rows):
+    """What it has more once the head is locked than it had before."""
+
+    later: "Rows | None" = None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Rows]:
+        assert self.later is not None
+        for name in ("events", "tables", "newest"):
+            object.__setattr__(self, name, getattr(self.later, name))
+        yield self
+
+
+def test_what_came_while_the_bulk_was_read_is_verified_under_the_lock(day: Rows) -> None:
+    def growing(later: Rows) -> Growing:
+        ten = day.events[:10]
+        return Growing(day.environment, ten, day.tables, (10, ten[-1]["hash"]), later)
+
+    assert verify(growing(day)).as_json() == verify(day).as_json()  # type: ignore[arg-type]
+    spoilt = (*day.events[:20], day.events[20] | {"schema": 2}, *day.events[21:])
+    found = difference_in(growing(replace(day, events=spoilt)))
+    assert found is not None
+    assert (found.seq, found.column) == (21, "hash")
+    assert difference_in(growing(day), [(20, b"\x03" * 32)]) == Difference(
+        ANCHOR_RULE, day.events[19]["hash"].hex(), "03" * 32, 20, column="hash"
+    )
+
+
+def test_a_ledger_that_must_verify_and_does_not_says_where_and_what_can_be_done(day: Rows) -> None:
+    with pytest.raises(LedgerCorrupt, match="does not verify: event 21, seq: the newest event is the head") as refused:
+        require_verified(replace(day, events=day.events[:20]))  # type: ignore[arg-type]
+    assert (refused.value.value, refused.value.rule) == (21, "the newest event is the head")
+    assert require_verified(day, [(24, day.newest[1])]).ok  # type: ignore[arg-type]
+
+
+def test_an_exported_event_has_every_field_of_its_envelope(day: Rows) -> None:
+    ledger = MemoryLedger("demo", opened_at=AT)
+    with ledger.transaction() as transaction:
+        [event] = transaction.append(replace(step(1), cause=1, schema=2))
+    told = exported(event)
+    row = event_row(event)
+    assert told.pop("payload") == {"name": "1"}
+    assert told.pop("key") == row.pop("event_key")
+    assert row.pop("payload") == canonical_payload({"name": "1"})
+    del row["previous_hash"]
+    assert told == row | {"at": event.at.isoformat(), "recorded_at": event.recorded_at.isoformat(), "hash": event.hash.hex()}
+    assert (told["at"], told["cause"], told["schema"]) == ("2012-10-15T20:00:00+00:00", 1, 2)
 
 
 HELD = {"strategy": "trend", "quantity": 10, "cost": Decimal(1_000), "realised": Decimal(0), "opened_at": None}
