@@ -1,6 +1,8 @@
 """Models asked within a cycle: facts before and after, money, repair, loss, stops."""
 
 import json
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -330,6 +332,50 @@ def test_a_stop_waits_for_no_model(stage, server):
     floor_.cycle()
     assert time.monotonic() - before < 5.0, "no longer than the model would have taken"
     assert [event.payload["reason"] for event in floor_.events(E.LLM_LOST)] == ["given up for an emergency stop"]
+
+
+HANGS = 60.0
+GIVES_UP = """
+import sys, threading, time
+from pathlib import Path
+from dataclasses import replace
+from tests.desks import OPEN, PERSON, bars, floor, market
+from tests.model_desks import GENEROUS, KEY, asking, models
+from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.models import Provider
+from trading_pipeline.service import emergency
+
+folder, base_url = Path(sys.argv[1]), sys.argv[2]
+llm = AnthropicLLM(KEY, base_url)
+asked = models(folder, budget=replace(GENEROUS, timeout_seconds=600.0), llms={Provider.ANTHROPIC: llm})
+floor_ = floor(folder, market(bars("AAPL"), bars("IBM")), OPEN, asking(symbols=("AAPL", "IBM")), models=asked)
+
+def stop_once_asked():
+    while not (folder / "asked").exists():
+        time.sleep(0.02)
+    emergency.stop(floor_.desk, reason="enough", actor=PERSON)
+
+threading.Thread(target=stop_once_asked, daemon=True).start()
+floor_.cycle()
+llm.close()
+print(len(floor_.events(EventType.LLM_LOST)), flush=True)
+"""
+
+
+def test_a_process_that_gave_up_ends_however_long_the_model_hangs(server, tmp_path):
+    """Its pool of threads would have been joined when the interpreter ends."""
+    def hanging(_asked):
+        (tmp_path / "asked").touch()
+        return Behaviour(delay=HANGS)
+
+    server.respond = hanging
+    with subprocess.Popen([sys.executable, "-c", GIVES_UP, tmp_path, server.base_url], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "2\n", "both requests are lost in the ledger"
+        said = time.monotonic()
+        assert process.wait(HANGS) == 0
+        assert time.monotonic() - said < HANGS / 4
 
 
 # Secrets

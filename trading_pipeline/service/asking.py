@@ -1,15 +1,17 @@
 """Models asked: several at once, each at most twice, every way it can end an `Answer`.
 
 A second call is made for a passing trouble, or to repair a reply that cannot be read: the same prompt and one sentence more that
-names the flaw, never the reply itself (invariant 63). What is waited for when an emergency stop falls is given up.
+names the flaw, never the reply itself (invariant 63). What is waited for when an emergency stop falls is given up, and holds up neither
+the cycle nor the end of its process.
 """
 
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal
+from functools import partial
 from threading import Event
 from typing import Any, Final
 
@@ -23,6 +25,7 @@ from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.ports import LLM, Answer, Question
 from trading_pipeline.service.desk import Models
 from trading_pipeline.service.inquiries import Inquiry
+from trading_pipeline.service.patience import begun
 
 OTHER_MODEL: Final = "other_model"
 """The reason of an abstention that pauses its strategy for a person."""
@@ -49,10 +52,10 @@ def ask_all(
     """The answers in batches, as they come; what is given up because of a stop is in none of them."""
     if not inquiries:
         return
-    pool = ThreadPoolExecutor(min(models.budget.concurrency, len(inquiries)), thread_name_prefix="model")
+    events = [Event() for _ in inquiries]
+    asked = list(zip(inquiries, events, strict=True))
+    open_calls = dict(zip(begun([partial(_ask, models, *each) for each in asked], models.budget.concurrency), asked, strict=True))
     try:
-        events = [Event() for _ in inquiries]
-        open_calls = {pool.submit(_ask, models, *each): each for each in zip(inquiries, events, strict=True)}
         while open_calls:
             done, _ = wait(open_calls, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
             answered = [(open_calls.pop(future)[0], future) for future in done]
@@ -62,9 +65,9 @@ def ask_all(
                 future.cancel()
                 open_calls.pop(future)[1].set()
     finally:
-        for _, given_up in open_calls.values():
+        for future, (_, given_up) in open_calls.items():
+            future.cancel()
             given_up.set()
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _outcome(inquiry: Inquiry, future: "Future[Answer]") -> Answer:

@@ -1,6 +1,7 @@
-"""Asking what may never answer: in threads that nobody waits for longer than they said.
+"""Asking what may never answer: in threads that nobody waits for longer than they said, not even the end of the process.
 
-A call that is given up goes on by itself and may yet do what it was asked for, so only what may be done twice is asked this way.
+A call that is given up goes on by itself and may yet do what it was asked for; whoever asks this way can bear both. The library's own pools
+are joined when the interpreter ends, however long what was given up hangs.
 """
 
 import threading
@@ -8,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NoAnswer
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 from trading_pipeline.errors import TradingError
@@ -27,6 +30,27 @@ def within(seconds: float, work: Callable[[], T], otherwise: Callable[[], Tradin
         raise otherwise() from None
 
 
+def begun(works: Sequence[Callable[[], T]], threads: int) -> list[Future[T]]:
+    """All of it begun, in order and so much at a time; what is canceled before its turn is not done."""
+    futures: list[Future[T]] = [Future() for _ in works]
+    waiting: SimpleQueue[tuple[Callable[[], T], Future[T]]] = SimpleQueue()
+    for each in zip(works, futures, strict=True):
+        waiting.put(each)
+
+    def serve() -> None:
+        while True:
+            try:
+                work, future = waiting.get_nowait()
+            except Empty:
+                return
+            if future.set_running_or_notify_cancel():
+                _settle(future, work)
+
+    for _ in range(min(threads, len(works))):
+        threading.Thread(target=serve, daemon=True).start()
+    return futures
+
+
 def together(
     work: Callable[[str], object], names: Sequence[str], *, threads: int, seconds: float, otherwise: Callable[[], TradingError],
 ) -> Mapping[str, TradingError]:
@@ -34,20 +58,7 @@ def together(
 
     What is no error of ours ends the whole of it.
     """
-    futures: dict[str, Future[object]] = {name: Future() for name in names}
-    waiting = iter(list(futures.items()))
-    turn = threading.Lock()
-
-    def serve() -> None:
-        while True:
-            with turn:
-                name, future = next(waiting, ("", None))
-            if future is None:
-                return
-            _settle(future, lambda name=name: work(name))  # type: ignore[misc]
-
-    for _ in range(min(threads, len(futures))):
-        threading.Thread(target=serve, daemon=True).start()
+    futures = dict(zip(names, begun([partial(work, name) for name in names], threads), strict=True))
     deadline, failed = time.monotonic() + seconds, {}
     for name, future in futures.items():
         try:
