@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from trading_pipeline.adapters.calendar import load_calendar
+from trading_pipeline.adapters.market_data.memory_archive import MemoryArchive
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.adapters.market_data.synthetic import SyntheticMarket
 from trading_pipeline.domain.bars import BarTable, Interval
@@ -131,3 +132,9 @@ class TestParquetArchive(BarArchiveContract):
     @pytest.fixture
     def archive(self, tmp_path):
         return ParquetArchive(tmp_path / "archive")
+
+
+class TestMemoryArchive(BarArchiveContract):
+    @pytest.fixture
+    def archive(self):
+        return MemoryArchive()
