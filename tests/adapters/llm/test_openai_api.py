@@ -1,7 +1,9 @@
 """GPT and those who speak its API by the real SDK, against a server that takes and gives what both APIs are documented to."""
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from decimal import Decimal
 from typing import Any
@@ -155,6 +157,35 @@ def test_without_a_responses_api_chat_is_asked_and_remembered(status, opened):
         assert isinstance(llm.ask(a_request(Provider.OPENAI, MODEL), 10), ModelReply)
         assert isinstance(llm.ask(a_request(Provider.OPENAI, MODEL), 10), ModelReply)
         assert paths(server) == [RESPONSES, CHAT, CHAT]
+
+
+def together(llm, many):
+    with ThreadPoolExecutor(many) as pool:
+        return list(pool.map(lambda _: llm.ask(a_request(Provider.OPENAI, MODEL), 10), range(many)))
+
+
+def test_one_question_finds_out_for_all_beside_it_that_there_is_no_responses_api(opened):
+    """63: what is refused unread is not billed, and every other request is one of the calls that are counted."""
+    with OpenAIServer(missing=(RESPONSES,), delay=0.3) as server:
+        replies = together(opened(server), 12)
+        assert all(isinstance(each, ModelReply) for each in replies)
+        assert sorted(paths(server)) == [*[CHAT] * 12, RESPONSES]
+
+
+def test_questions_beside_the_first_wait_no_longer_than_a_refusal_takes(opened):
+    with OpenAIServer(delay=2.0) as server:
+        began = time.monotonic()
+        together(opened(server), 6)
+        assert time.monotonic() - began < 2 * 2.0, "side by side, not behind the first one"
+        assert server.most_at_once == 6
+        assert paths(server) == [RESPONSES] * 6
+
+
+def test_a_request_that_may_have_been_billed_is_followed_by_no_other(opened):
+    with OpenAIServer() as server:
+        server.script(Behaviour(status=500))
+        assert not opened(server).ask(a_request(Provider.OPENAI, MODEL), 10).free
+        assert paths(server) == [RESPONSES]
 
 
 def test_chat_is_remembered_only_once_it_has_answered(opened):

@@ -24,10 +24,10 @@ MAX_DETAIL: Final = 240
 MAX_RETRY_AFTER: Final = 3_600.0
 """Seconds; a provider that asks for more is asked again when the next question comes."""
 
-REFUSED_UNREAD: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 431, 529})
+REFUSED_UNREAD: Final = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422, 429, 431, 501, 529})
 """Statuses with which an API turns a request away before a model sees it: nothing is billed.
 
-Sources: platform.claude.com/docs/en/api/errors; developers.openai.com/api/docs/guides/error-codes.
+Sources: platform.claude.com/docs/en/api/errors; developers.openai.com/api/docs/guides/error-codes; of 501 RFC 9110, section 15.6.2.
 """
 SPENT_CODES: Final = frozenset({
     "insufficient_quota", "billing_hard_limit_reached", "enforced_spend_limit_reached", "contract_spend_limit_reached",

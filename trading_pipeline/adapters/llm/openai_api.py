@@ -1,8 +1,10 @@
 """GPT by OpenAI's Responses API, or whatever speaks OpenAI's API at another base URL, driven by OpenAI's own SDK.
 
-Where a server has no Responses API, chat completions are asked instead, and `auto` remembers that once they have answered. Replies are held
-to a strict JSON schema by the API, so their text is what the model wrote. Reasoning is set as low as a model takes it: it counts towards
-`max_tokens`, and nobody reads it. Nothing is stored at the provider. A key goes nowhere unless the settings say that one is required.
+Where a server has no Responses API, chat completions are asked instead, and `auto` remembers that once they have answered; one question
+finds it out for those beside it, and only a request that was refused unread is followed by another, so that a call is paid for once.
+Replies are held to a strict JSON schema by the API, so their text is what the model wrote. Reasoning is set as low as a model takes it:
+it counts towards `max_tokens`, and nobody reads it. Nothing is stored at the provider. A key goes nowhere unless the settings say that
+one is required.
 """
 
 import base64
@@ -27,8 +29,13 @@ if TYPE_CHECKING:
 
 BASE_URL: Final = "https://api.openai.com/v1"
 SCHEMA_NAME: Final = "reply"
+FINDING_OUT: Final = 0.5
+"""Seconds that questions wait for the first to tell whether a server of one's own has a Responses API; one without says so at once."""
 MIN_OUTPUT: Final = 16
 """Tokens; the Responses API refuses to be bounded tighter."""
+
+_MISSING: Final = frozenset({404, 405, 501})
+"""Statuses of an API that is not there."""
 
 Api = Literal["auto", "responses", "chat"]
 
@@ -99,6 +106,10 @@ class OpenAILLM:
         self._lock = threading.Lock()
         self._client: openai.OpenAI | None = None
         self._closed = False
+        self._first, self._told = threading.Lock(), threading.Event()
+        """Taken by the first question and never given back; set once a server's own Responses API has said anything."""
+        self._lacking = False
+        """Whether the server has none."""
 
     def abilities(self, model: str) -> Abilities:
         """From the table. A model that is not in it, on a server of one's own, takes a temperature, and images if its name says so."""
@@ -123,14 +134,17 @@ class OpenAILLM:
             return ModelFailure(Trouble.CONNECTION, "the client is closed", True)
         ends = time.monotonic() + timeout
         chat, responses = client.chat.completions.with_raw_response.create, client.responses.with_raw_response.create
-        if self._api == "chat":
+        if self._api == "auto" and self._own and not self._first.acquire(blocking=False):
+            self._told.wait(min(FINDING_OUT, timeout))
+        if self._api == "chat" or self._lacking:
             return self._call(chat, self._chat, read_chat, request, ends)[0]
         answer, missing = self._call(responses, _responses, read_response, request, ends)
-        if self._api == "responses" or not missing:
+        self._lacking = self._api == "auto" and missing
+        self._told.set()
+        if not self._lacking:
             return answer
         answer, _ = self._call(chat, self._chat, read_chat, request, ends)
-        if isinstance(answer, ModelReply):
-            self._api = "chat"
+        self._lacking = isinstance(answer, ModelReply)
         return answer
 
     def close(self) -> None:
@@ -170,7 +184,7 @@ class OpenAILLM:
             failure = status_failure(
                 error.status_code, error.response.headers, said, code, self._key, datetime.now(UTC), time.monotonic() - began,
             )
-            return failure, error.status_code in {404, 405, 501} and failure.trouble is not Trouble.NO_SUCH_MODEL
+            return failure, error.status_code in _MISSING and failure.free and failure.trouble is not Trouble.NO_SUCH_MODEL
         except (openai.OpenAIError, *LIBRARY_ERRORS) as error:
             return transport_failure(error, time.monotonic() - began), False
         return read(response.content, response.headers.get("x-request-id", ""), time.monotonic() - began), False
