@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import secrets
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
@@ -21,7 +22,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode
-from trading_pipeline.service import approvals, controls, trading
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
 
 E = EventType
@@ -155,7 +156,7 @@ def test_run_cycle_and_the_asset_graph_give_the_same_facts(house, tmp_path, monk
     nonces = {"plain": itertools.count(), "graph": itertools.count()}
     stages = {name: floor(tmp_path / name, source(), OPEN, *two_strategies()) for name in nonces}
     for name, stage in stages.items():
-        monkeypatch.setattr(trading.secrets, "token_hex", lambda size, numbers=nonces[name]: f"{next(numbers):0{2 * size}}")
+        monkeypatch.setattr(secrets, "token_hex", lambda size, numbers=nonces[name]: f"{next(numbers):0{2 * size}}")
         if name == "plain":
             run_cycle(stage.desk, stage.due())
         else:

@@ -1,6 +1,7 @@
 """The composed desk on the real PostgreSQL gives the facts that the desk in memory gives, and survives being opened again."""
 
 import itertools
+import secrets
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,7 +16,7 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.homes import packaged_strategies
-from trading_pipeline.service import approvals, controls, trading
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
@@ -66,7 +67,7 @@ def test_three_sessions_on_postgresql_are_those_in_memory(given, tmp_path, monke
     """5."""
     ledgers = {}
     numbers = itertools.count()
-    monkeypatch.setattr(trading.secrets, "token_hex", lambda size: f"{next(numbers):0{2 * size}}")
+    monkeypatch.setattr(secrets, "token_hex", lambda size: f"{next(numbers):0{2 * size}}")
     stage = floor(tmp_path / "memory", samples(), FIRST)
     three_sessions(stage.desk, stage.clock)
     ledgers["memory"] = told(stage.desk.ledger)

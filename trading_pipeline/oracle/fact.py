@@ -114,5 +114,6 @@ def order_name(action_id: str, part: str) -> str:
 
 
 def person(actor: str, environment: str) -> bool:
-    """Whether an actor is a human being; in the demo one is played (D17)."""
-    return (actor.startswith("user:") and actor[5:].strip() != "") or (actor == "demo:person" and environment == "demo")
+    """Whether an actor is a human being; in the demo and in backtests one is played (D17)."""
+    played = environment in ("demo", "backtest") and actor == f"{environment}:person"
+    return (actor.startswith("user:") and actor[5:].strip() != "") or played

@@ -2,7 +2,7 @@
 
 An approval is bound to the hash of what was shown, works once, expires strictly, and is necessary, not
 sufficient: `execution` judges again before anything goes out. Only a person approves (invariant 49); the
-actor `demo:person` exists in the demo environment alone (D17).
+actors `demo:person` and `backtest:person` exist in their environments alone (D17).
 """
 
 from collections.abc import Iterable
@@ -25,6 +25,9 @@ from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk, is_person
 
 DEMO_PERSON = "demo:person"
+BACKTEST_PERSON = "backtest:person"
+_PLAYED = {"demo": DEMO_PERSON, "backtest": BACKTEST_PERSON}
+"""Who stands in for a person, by environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
 
     Args:
         action_id: Its id, or the beginning of it if that is unique.
-        actor: The person: `user:NAME`; `demo:person` in the demo only.
+        actor: The person: `user:NAME`; `demo:person` and `backtest:person` only where they are played.
         shown_hash: The hash of what the person saw; it must be the proposal's. With it the same person may ask again until the
             action is sent, as when the answer was lost, and gets the same event.
 
@@ -218,7 +221,7 @@ def _pending(reader: Reader, name: str) -> Row:
 
 
 def _check_person(desk: Desk, actor: str) -> None:
-    if actor == DEMO_PERSON and desk.environment == "demo":
+    if actor == _PLAYED.get(desk.environment):
         return
     if not is_person(actor):
         raise PermissionRequired(

@@ -51,7 +51,7 @@ def require_askable(desk: Desk, spec: StrategySpec) -> None:
             f"{agent.model} of {agent.provider} takes no temperature.", value=agent.temperature,
             rule="a model is not asked for what it cannot do", remedy="remove temperature",
         )
-    if not able.reports_cost and desk.models.prices.price(agent.provider, agent.model, budget_day()) is None:
+    if not able.reports_cost and desk.models.prices.price(agent.provider, agent.model, budget_day(desk.models.wall())) is None:
         alike = difflib.get_close_matches(agent.model, desk.models.prices.models(agent.provider), n=1, cutoff=0.8)
         meant = f"did you mean {alike[0]}? Else " if alike else ""
         raise StrategyError(

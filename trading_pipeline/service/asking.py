@@ -58,7 +58,7 @@ def ask_all(
     try:
         while open_calls:
             done, _ = wait(open_calls, timeout=_LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            answered = [(open_calls.pop(future)[0], future) for future in done]
+            answered = [(open_calls.pop(future)[0], future) for future in [each for each in open_calls if each in done]]
             if answered:
                 yield [(inquiry, _outcome(inquiry, future)) for inquiry, future in answered]
             for future in [future for future, (inquiry, _) in open_calls.items() if stopped(inquiry)]:

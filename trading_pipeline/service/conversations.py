@@ -61,7 +61,9 @@ def draft(desk: Desk, cycle: Cycle, questions: Sequence[Question]) -> dict[str, 
     models = _models(desk)
     sweep(desk, models, cycle)
     wanted = [each for each in wanted if _unaskable(models, each) is None and not untriggered(each)]
-    return {place(each.question): each for each in inquire(desk, models, desk.ledger, cycle, wanted, budget_day())} if wanted else {}
+    if not wanted:
+        return {}
+    return {place(each.question): each for each in inquire(desk, models, desk.ledger, cycle, wanted, budget_day(models.wall()))}
 
 
 def begin(

@@ -1,8 +1,9 @@
 """The desk: every port in one frozen object. What each face, asset and sensor holds."""
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.limits import AccountLimits
@@ -31,6 +32,16 @@ from trading_pipeline.service.actors import user_actor as user_actor
 from trading_pipeline.service.journal import Journal, NoJournal
 
 
+def wall_now() -> datetime:
+    """The wall clock, aware UTC."""
+    return datetime.now(UTC)
+
+
+def random_nonce() -> str:
+    """Sixteen hex digits that nobody can guess."""
+    return secrets.token_hex(8)
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """What it takes to ask models: who, in which words, for how much."""
@@ -40,6 +51,8 @@ class Models:
     prices: Prices
     texts: OutsideTexts
     budget: ModelBudget = field(default_factory=ModelBudget)
+    wall: Callable[[], datetime] = wall_now
+    """By which budgets and prices go: real time, but for a desk that can pay nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,8 @@ class Desk:
     """What trades that were never made would have cost (E7)."""
     keep_protective_stops: bool = False
     """An emergency stop leaves working orders that protect a position where they are (D9)."""
+    nonce: Callable[[], str] = random_nonce
+    """Makes each proposal one of its kind (invariant 45); a backtest counts, so that it says the same when it is run again."""
 
     def now(self) -> datetime:
         """The market clock."""

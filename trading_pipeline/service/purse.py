@@ -59,8 +59,10 @@ class Purse:
         Args:
             now: The wall clock.
         """
-        budget = desk.models.budget if desk.models is not None else ModelBudget()
-        return cls(reader, budget, now or datetime.now(UTC))
+        models = desk.models
+        if models is None:
+            return cls(reader, ModelBudget(), now or datetime.now(UTC))
+        return cls(reader, models.budget, now or models.wall())
 
     def refusal(
         self, spec: StrategySpec, provider: Provider, model: str, worst: Decimal | None, *, recorded: bool = False, calls: int = MAX_CALLS,

@@ -2,7 +2,6 @@
 made ready, or denied. Releases are paced here (D3), judged again in `execution` at the gate.
 """
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -128,7 +127,7 @@ def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: R
     if spec.mode is Mode.APPROVAL:
         generated, now = desk.ledger.event(cause), desk.now()
         signal = generated.payload if generated is not None else {}
-        payload = requested_payload(book, cycle, spec, row, proposed, signal, evaluated, now, secrets.token_hex(8))
+        payload = requested_payload(book, cycle, spec, row, proposed, signal, evaluated, now, desk.nonce())
         type_, what = EventType.APPROVAL_REQUESTED, "pending"
     else:
         type_, what, now = EventType.ACTION_READY, "ready", desk.now()

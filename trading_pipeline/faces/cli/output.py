@@ -44,7 +44,7 @@ _STYLES = {
     "emergency_stopped": _BAD, "denied": _BAD, "deny": _BAD, "halt": _BAD, "rejected": _BAD, "fail": _BAD, "sell": _BAD,
 }
 
-_PEOPLE = ("user:", "demo:")
+_PEOPLE = ("user:", "demo:", "backtest:")
 
 
 def plain(text: object) -> str:
