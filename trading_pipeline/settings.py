@@ -174,6 +174,20 @@ MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 """Environment variables under which keys of models are known; only what asks models is given them."""
 
 
+class _HomeFile(TomlConfigSettingsSource):
+    """trading.toml, in which nobody's key stands: it is copied, shown around and put under version control."""
+
+    def __call__(self) -> dict[str, Any]:
+        keys = sorted(name for name in self.toml_data if name.upper().removeprefix("TRADING_") in MODEL_KEYS)
+        if keys:
+            variable = keys[0].upper().removeprefix("TRADING_")
+            raise SettingsError(
+                f"{keys[0]} stands in trading.toml.", value=keys[0], rule="keys come from the environment, never from the settings' file",
+                remedy=f"take it out of trading.toml, and give it as {variable} in the environment, or in .env with mode 0600",
+            )
+        return super().__call__()
+
+
 class Settings(BaseSettings):
     """All settings of one home."""
 
@@ -216,7 +230,7 @@ class Settings(BaseSettings):
         """The home's trading.toml comes last."""
         given = init_settings()
         home = Path(given.get("home") or env_settings().get("home") or dotenv_settings().get("home") or current_home())
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, home / "trading.toml")
+        return init_settings, env_settings, dotenv_settings, _HomeFile(settings_cls, home / "trading.toml")
 
     @classmethod
     def load(cls, home: Path | None = None, **given: Any) -> Self:

@@ -157,13 +157,29 @@ def test_doctor_is_content_with_a_sound_home(asked: Shell) -> None:
     assert {states[what] for what in ("settings", "python", "libraries", "TA-Lib", "home", "calendar", "ledger", "models")} == {"ok"}
 
 
-def test_doctor_warns_of_a_key_in_clear_and_does_not_show_it(asked: Shell) -> None:
+@pytest.mark.parametrize("name", ["anthropic_api_key", "OPENAI_API_KEY", "trading_openai_api_key", "claude_code_oauth_token"])
+def test_a_key_in_the_settings_file_is_refused_and_not_shown(asked: Shell, name: str) -> None:
     """79: keys come from the environment."""
-    (asked.home / "trading.toml").write_text('anthropic_api_key = "sk-ant-canary-0123456789"\n')
-    said = asked("doctor", "--json")
-    [keys] = [finding for finding in said.json()["findings"] if finding["what"] == "keys"]
-    assert keys["state"] == "warn"
-    assert "canary" not in said.out + said.err
+    (asked.home / "trading.toml").write_text(f'{name} = "sk-ant-canary-0123456789"\n')
+    refused = asked("status", "--json")
+    assert (refused.code, refused.error()["error"]) == (2, "SettingsError")
+    assert refused.error()["message"] == f"{name} stands in trading.toml."
+    assert f"as {name.upper().removeprefix('TRADING_')} in the environment" in refused.error()["remedy"]
+    told = asked("doctor", "--json")
+    [settings] = [finding for finding in told.json()["findings"] if finding["what"] == "settings"]
+    assert (told.code, settings["state"]) == (1, "fail")
+    assert "canary" not in refused.out + refused.err + told.out + told.err
+
+
+def test_doctor_warns_of_keys_that_others_may_read_and_does_not_show_them(asked: Shell) -> None:
+    """79: a file of secrets has mode 0600."""
+    file = asked.project / ".env"
+    for mode, warned in ((0o644, ["warn"]), (0o600, [])):
+        file.write_text('ANTHROPIC_API_KEY = "sk-ant-canary-0123456789"\n')
+        file.chmod(mode)
+        said = asked("doctor", "--json")
+        assert [finding["state"] for finding in said.json()["findings"] if finding["what"] == "keys"] == warned
+        assert "canary" not in said.out + said.err
 
 
 def test_doctor_does_not_pad_its_answer_to_the_longest_line_on_a_pipe(asked: Shell) -> None:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
@@ -85,7 +84,7 @@ Check = Callable[[], Iterator[Finding]]
 
 
 def _checks(home: Path, settings: "Settings | None") -> list[Check]:
-    checks: list[Check] = [lambda: _stop(home), _python, _libraries, _talib, _user]
+    checks: list[Check] = [lambda: _stop(home), _python, _libraries, _talib, _user, _keys]
     checks += [lambda: _folder(home), lambda: _disk(home), lambda: _calendar(home)]
     if settings is not None:
         checks += [lambda: _port(home, settings.webserver_port), lambda: _ledger(home, settings)]
@@ -237,11 +236,19 @@ def _models(home: Path, settings: "Settings") -> Iterator[Finding]:
     who = ", ".join(sorted(llms)) or "nobody but the rules agent: no key is set, and Claude Code is not there"
     bounds = f"{usd(wanted.budget_per_day)} a day, {wanted.calls_per_hour} calls an hour"
     yield Finding("models", "ok", f"{who}; {bounds}, cassette {wanted.cassette}")
-    file = home / "trading.toml"
-    clear = [name for name in ("anthropic_api_key", "openai_api_key") if file.exists() and name in tomllib.loads(file.read_text("utf-8"))]
-    if clear:
-        remedy = "give it as an environment variable, or in .env with mode 0600"
-        yield Finding("keys", "warn", f"{', '.join(clear)} stands in trading.toml in clear", remedy)
+
+
+def _keys() -> Iterator[Finding]:
+    from dotenv import dotenv_values
+
+    from trading_pipeline.settings import MODEL_KEYS
+
+    file = Path(".env")
+    if not file.is_file() or not file.stat().st_mode & 0o077:
+        return
+    found = [name for name, value in dotenv_values(file).items() if value and name.removeprefix("TRADING_") in MODEL_KEYS]
+    if found:
+        yield Finding("keys", "warn", f"{', '.join(found)} in {file.absolute()}, which others may read", "chmod 600 .env")
 
 
 def _failed(what: str, error: TradingError) -> Finding:
