@@ -4,7 +4,7 @@ Folded from executions and splits with the same arithmetic as positions, so that
 what a fill realised counts: an open loss is the business of the day's loss limit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -43,32 +43,49 @@ class HeldSplit:
     in_lieu: Decimal
 
 
-def fold(strategy: str, symbol: str, fills: Iterable[Fill], splits: Iterable[HeldSplit] = ()) -> tuple[list[RoundTrip], list[Exit]]:
-    """Every round trip and exit of one strategy in one symbol, in order of time.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One fill, or one split, and what it did to the position."""
+
+    before: Position
+    by: Fill | HeldSplit
+    after: Position
+
+
+def steps(strategy: str, symbol: str, fills: Iterable[Fill], splits: Iterable[HeldSplit] = ()) -> Iterator[Step]:
+    """A strategy's position in one symbol, step by step, in order of time.
 
     Args:
         fills: All of them since the strategy began.
         splits: Those booked for its position.
     """
     position = Position(strategy, symbol)
+    # A split counts from its session's open, before what is filled there.
+    changes: list[Fill | HeldSplit] = [*splits, *fills]
+    changes.sort(key=lambda each: (each.at, isinstance(each, Fill), each.execution_id if isinstance(each, Fill) else ""))
+    for each in changes:
+        after = position.after(each) if isinstance(each, Fill) else position.after_split(each.ratio, each.quantity, each.in_lieu)
+        yield Step(position, each, after)
+        position = after
+
+
+def fold(strategy: str, symbol: str, fills: Iterable[Fill], splits: Iterable[HeldSplit] = ()) -> tuple[list[RoundTrip], list[Exit]]:
+    """Every round trip and exit of one strategy in one symbol, in order of time; see `steps`."""
     began = ZERO
     trips: list[RoundTrip] = []
     exits: dict[str, Exit] = {}
-    waiting = sorted(splits, key=lambda split: split.at)
-    for fill in sorted(fills, key=lambda fill: (fill.at, fill.execution_id)):
-        while waiting and waiting[0].at <= fill.at:
-            split = waiting.pop(0)
-            position = position.after_split(split.ratio, split.quantity, split.in_lieu)
-        if position.quantity <= 0 and fill.side is Side.BUY:
-            began = position.realised
-        after = position.after(fill)
+    for step in steps(strategy, symbol, fills, splits):
+        fill = step.by
+        if not isinstance(fill, Fill):
+            continue
+        if step.before.quantity <= 0 and fill.side is Side.BUY:
+            began = step.before.realised
         if fill.side is Side.SELL:
-            made = after.realised - position.realised
+            made = step.after.realised - step.before.realised
             earlier = exits.pop(fill.client_id, None)
             exits[fill.client_id] = Exit(symbol, fill.client_id, fill.at, made + (earlier.result if earlier else ZERO))
-            if after.quantity <= 0 < position.quantity:
-                trips.append(RoundTrip(symbol, fill.at, after.realised - began))
-        position = after
+            if step.after.quantity <= 0 < step.before.quantity:
+                trips.append(RoundTrip(symbol, fill.at, step.after.realised - began))
     return trips, list(exits.values())
 
 

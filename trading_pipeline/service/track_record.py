@@ -40,11 +40,11 @@ def track_record(desk: Desk, reader: Reader, recent: Sequence[Row]) -> TrackReco
         for row in reader.find("fills", session=day.isoformat(), side=Side.SELL.value)
         if row["strategy"] != EXTERNAL
     }
-    splits = _splits(reader) if sold else {}
+    splits = held_splits(reader) if sold else {}
     trips: dict[str, list[RoundTrip]] = {}
     exits: dict[tuple[str, str], datetime] = {}
     for strategy, symbol in sorted(sold):
-        fills = [_fill(row) for row in reader.find("fills", strategy=strategy, symbol=symbol)]
+        fills = [fill_of_row(row) for row in reader.find("fills", strategy=strategy, symbol=symbol)]
         closed, orders = fold(strategy, symbol, fills, splits.get((strategy, symbol), ()))
         trips.setdefault(strategy, []).extend(trip for trip in closed if trip.closed_at >= since)
         losses = [order.at for order in orders if order.result < 0 and order.at >= since]
@@ -76,7 +76,8 @@ def _looked_at(reader: Reader, strategy: str) -> int:
     return max((event.seq for event in moves if is_person(event.actor)), default=0)
 
 
-def _splits(reader: Reader) -> dict[tuple[str, str], list[HeldSplit]]:
+def held_splits(reader: Reader) -> dict[tuple[str, str], list[HeldSplit]]:
+    """What splits made of positions, by strategy and symbol."""
     found: dict[tuple[str, str], list[HeldSplit]] = {}
     for event in reader.events(types=(EventType.CORPORATE_ACTION_SPLIT,)):
         data = event.payload
@@ -87,7 +88,8 @@ def _splits(reader: Reader) -> dict[tuple[str, str], list[HeldSplit]]:
     return found
 
 
-def _fill(row: Row) -> Fill:
+def fill_of_row(row: Row) -> Fill:
+    """A row of `fills` as a value."""
     return Fill(
         row["execution_id"], row["client_id"], row["symbol"], Side(row["side"]), row["quantity"], row["price"], row["commission"],
         row["at"],
