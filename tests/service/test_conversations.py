@@ -422,6 +422,45 @@ def test_an_alias_that_means_another_version_now_waits_for_a_person(stage, serve
     assert len(floor_.events(E.LLM_ACTION_GENERATED)) == 3, "a person has looked"
 
 
+def test_words_that_change_under_a_running_strategy_wait_for_a_person(stage, server, tmp_path):
+    """64: a changed prompt is not traded by before a person has looked; nobody is asked meanwhile, and nobody else is held up."""
+    own = tmp_path / "prompts" / "mine" / "v1.md"
+    own.parent.mkdir(parents=True)
+    own.write_bytes((SHIPPED / "analyst" / "v1.md").read_bytes())
+    server.respond = lambda asked: Behaviour(reply=reply(action="HOLD", symbol=asked.symbol))
+    mine = asking(agent={"prompt": "mine/v1"}, symbols=("AAPL", "IBM"), interval=Interval.MIN5)
+    other = asking("other", symbols=("AAPL",), interval=Interval.MIN5)
+    source = market(bars("AAPL", Interval.MIN5, DAY, DAY), bars("IBM", Interval.MIN5, DAY, DAY))
+    floor_ = stage(mine, other, source=source, now=at(9, 35))
+
+    def turn(minutes):
+        floor_.clock.advance_to(at(9, minutes))
+        floor_.cycle(Interval.MIN5)
+        return len(server.asked)
+
+    def state():
+        return next((row["state"], row["reason"]) for row in floor_.rows("strategies") if row["name"] == "asker")
+
+    assert (turn(35), turn(40)) == (3, 6)
+    own.write_text(own.read_text() + "\nBe bold.\n")
+    assert turn(45) == 7
+    skipped = floor_.events(E.LLM_SKIPPED)
+    assert {(event.payload["strategy"], event.payload["symbol"], event.payload["reason"]) for event in skipped} == {
+        ("asker", "AAPL", "prompt_changed"), ("asker", "IBM", "prompt_changed"),
+    }
+    assert state() == ("paused_risk", "model: the words of mine/v1 are not those it was asked with last: read them, write a new version "
+                       "instead, or resume")
+    assert turn(50) == 8
+    controls.resume(floor_.desk, "asker", actor=PERSON)
+    assert turn(55) == 11, "a person has looked"
+    own.write_text(own.read_text() + "\nBe bolder.\n")
+    floor_.clock.advance_to(at(10, 0))
+    floor_.cycle(Interval.MIN5)
+    assert (len(server.asked), state()[0]) == (12, "paused_risk"), "at these words nobody has looked"
+    own.write_bytes((SHIPPED / "analyst" / "v1.md").read_bytes())
+    assert check(record(floor_.desk.ledger)) == []
+
+
 def test_a_model_that_is_gone_waits_for_a_person(stage, server):
     server.script(Behaviour(status=404, message=f"model: {CLAUDE}"))
     floor_ = ran(stage())

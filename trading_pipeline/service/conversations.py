@@ -22,6 +22,7 @@ from trading_pipeline.ports import Answer, Question, Reader, Transaction
 from trading_pipeline.service import emergency
 from trading_pipeline.service.asking import LONGEST_WAIT, ask_all, reading
 from trading_pipeline.service.briefing import disguise
+from trading_pipeline.service.changed_prompts import asked_before, wait_for_a_person
 from trading_pipeline.service.decision_facts import Reply, about, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.inquiries import Inquiry, inquire, untriggered
@@ -43,6 +44,8 @@ class Talks:
     waiting: list[Inquiry] = field(default_factory=list)
     """There is no money for them while so much is reserved: some of it comes back with the replies."""
     answered: list[Reply] = field(default_factory=list)
+    changed: dict[str, tuple[str, str, str] | None] = field(default_factory=dict)
+    """By strategy: its prompt with the digests of its words now and when it asked last; None where they are the same."""
 
 
 def held_back(desk: Desk, reader: Reader, strategy: str) -> str:
@@ -88,6 +91,8 @@ def begin(
             _skip(desk, tx, cycle, question, doubt.decision.reason, doubt.decision.detail, None, purse, tally)
         elif (unaskable := _unaskable(models, question)) is not None:
             _skip(desk, tx, cycle, question, unaskable.reason, unaskable.detail, None, purse, tally)
+        elif _reads_otherwise(models, tx, question, talks):
+            _skip(desk, tx, cycle, question, "prompt_changed", "its words are not those it was asked with last", None, purse, tally)
         elif why := untriggered(question):
             _skip(desk, tx, cycle, question, "trigger", why, None, purse, tally)
         else:
@@ -134,6 +139,9 @@ def _send(
 
 def carry_on(desk: Desk, cycle: Cycle, talks: Talks, tally: Tally) -> list[Reply]:
     """Ask, and write each reply down as it comes; one that comes after a stop is discarded, one that is given up for it is lost."""
+    for strategy, changed in talks.changed.items():
+        if changed is not None and (said := wait_for_a_person(desk, strategy, *changed)):
+            tally.notes.append(said)
     replies = list(talks.answered)
     while talks.asked:
         replies += _heard(desk, cycle, talks, tally)
@@ -247,6 +255,17 @@ def _unaskable(models: Models, question: Question) -> Refusal | None:
     except (InputError, StorageError) as error:
         return Refusal("no_prompt", f"the prompt {prompt} cannot be used: {error.message}")
     return None
+
+
+def _reads_otherwise(models: Models, tx: Transaction, question: Question, talks: Talks) -> bool:
+    """Whether the words changed under a strategy that runs (invariant 64)."""
+    assert isinstance(question.agent, ModelAgent)
+    strategy, prompt = question.strategy, question.agent.prompt
+    if strategy not in talks.changed:
+        digest = models.prompts.get(prompt).digest
+        before = asked_before(tx, strategy, prompt, digest)
+        talks.changed[strategy] = None if before is None else (prompt, digest, before)
+    return talks.changed[strategy] is not None
 
 
 def _skip(
