@@ -1,4 +1,4 @@
-"""Minute markets and bracketed strategies that tests of orders and of protection share."""
+"""Minute markets, bracketed strategies and half-done cycles that tests of orders and of protection share."""
 
 from datetime import date
 from decimal import Decimal
@@ -6,8 +6,12 @@ from decimal import Decimal
 from tests.desks import PERSON, Floor, bars, market, strategy
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.strategies import FractionSizing, StrategySpec
 from trading_pipeline.service import approvals
+from trading_pipeline.service.book import intent_of
+from trading_pipeline.service.cycle import STEPS
+from trading_pipeline.service.gate import intents_of
 
 MINUTES = {"interval": Interval.MIN1}
 
@@ -29,3 +33,18 @@ def approved(stage: Floor) -> str:
     name: str = stage.row("approvals", state="pending")["action_id"]
     approvals.approve(stage.desk, name, actor=PERSON)
     return name
+
+
+def decided(stage: Floor, interval: Interval = Interval.MIN1) -> Cycle:
+    """The newest cycle up to its verdicts: what it decided waits to be sent."""
+    cycle = stage.due(interval)
+    for step in ("bars", "indicators", "charts", "signals", "verdicts"):
+        STEPS[step](stage.desk, cycle)
+    return cycle
+
+
+def intended(stage: Floor, cycle: Cycle) -> None:
+    """As a process leaves them that dies before its gate: the intents of what the cycle decided."""
+    row = stage.row("actions")
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))

@@ -6,40 +6,21 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import DAY, OPEN, PERSON, Floor, at, bars, floor, market, strategy
-from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
+from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.service.minutes import MINUTES, approved, bracketed, decided, intended, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.cycles import Cycle, CycleKind, follow_up
+from trading_pipeline.domain.cycles import CycleKind, follow_up
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.events import NewEvent
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import LedgerUnavailable
 from trading_pipeline.service import execution
 from trading_pipeline.service.book import intent_of
-from trading_pipeline.service.cycle import STEPS
 from trading_pipeline.service.execution import collect_fills, place, place_orders, withdrawn
 from trading_pipeline.service.gate import intents_of
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.steps import Tally
-
-DECIDING = ("bars", "indicators", "charts", "signals", "verdicts")
-
-
-def decided(stage: Floor, interval: Interval = Interval.MIN1) -> Cycle:
-    """The newest cycle up to its verdicts: what it decided waits to be sent."""
-    cycle = stage.due(interval)
-    for step in DECIDING:
-        STEPS[step](stage.desk, cycle)
-    return cycle
-
-
-def intended(stage: Floor, cycle: Cycle) -> None:
-    """As a process leaves them that dies before its gate: the intents of what the cycle decided."""
-    row = stage.row("actions")
-    with stage.desk.ledger.transaction() as tx:
-        tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))
-
 
 # Who does it
 

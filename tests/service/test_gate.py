@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import OPEN, PERSON, Floor, at, bars, floor, market, strategy
-from tests.service.minutes import approved, bracketed, minute_bars
+from tests.service.minutes import approved, bracketed, decided, intended, minute_bars
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -17,8 +17,7 @@ from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.ports import BrokerOrder, Permit, Stop, Ticket
 from trading_pipeline.service import emergency
 from trading_pipeline.service.book import Book, intent_of
-from trading_pipeline.service.cycle import STEPS
-from trading_pipeline.service.gate import gate_and_submit, intents_of, judged, stored_intent
+from trading_pipeline.service.gate import gate_and_submit, judged, stored_intent
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.outside import look
 from trading_pipeline.service.settlement import settle
@@ -131,14 +130,11 @@ def still(tmp_path) -> Floor:
 def gated(stage: Floor, broker: LatchedBroker) -> tuple[Floor, Tally]:
     """Only the gate: no step after it that would settle what it leaves."""
     stage = stage.restarted(broker=broker)
-    cycle = stage.due(Interval.MIN1)
-    for step in ("bars", "indicators", "charts", "signals", "verdicts"):
-        STEPS[step](stage.desk, cycle)
-    row, tally = stage.row("actions"), Tally("orders", cycle)
-    with stage.desk.ledger.transaction() as tx:
-        tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))
+    cycle = decided(stage)
+    intended(stage, cycle)
+    tally = Tally("orders", cycle)
     with stage.desk.ledger.lease(lease_name(stage.desk)) as fence:
-        assert gate_and_submit(stage.desk, fence, intent_of(row), tally)
+        assert gate_and_submit(stage.desk, fence, intent_of(stage.row("actions")), tally)
     return stage, tally
 
 
