@@ -11,14 +11,19 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+
+import psutil
 
 from tests.evidence.mutating.groups import CALLED_AT_IMPORT, GROUPS, Group
 from tests.evidence.mutating.survivors import KINDS, KNOWN
@@ -114,11 +119,22 @@ def run(group: Group, files: Sequence[Path], tests: Sequence[str], mutants: Sequ
     wanted = dataclasses.asdict(group) | {
         "files": [str(path) for path in files], "called_at_import": sorted(CALLED_AT_IMPORT), "tests": tests, "mutants": mutants,
     }
-    with (SCRATCH / f"{group.name}.log").open("w") as log:
-        subprocess.run(
-            [sys.executable, str(WORKER), json.dumps(wanted), str(seed), "outcomes.json"], cwd=folder, stdout=log, stderr=log, check=True,
-        )
+    command = [sys.executable, str(WORKER), json.dumps(wanted), str(seed), "outcomes.json"]
+    with (SCRATCH / f"{group.name}.log").open("w") as log, left_behind() as temporary:
+        subprocess.run(command, cwd=folder, stdout=log, stderr=log, env=os.environ | {"TMPDIR": temporary}, check=True)
     return [Outcome(**each) for each in json.loads((folder / "outcomes.json").read_text(encoding="utf-8"))]
+
+
+@contextmanager
+def left_behind() -> Iterator[str]:
+    """A folder for what tests leave behind when their mutant is cut off, and an end to the servers that still run in it."""
+    with tempfile.TemporaryDirectory(prefix="tp-", ignore_cleanup_errors=True) as folder:
+        yield folder
+        for running in Path(folder).glob("**/postmaster.pid"):
+            with suppress(FileNotFoundError, psutil.Error):
+                server = psutil.Process(int(running.read_text().split()[0]))
+                server.send_signal(signal.SIGQUIT)
+                server.wait(10)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
@@ -185,8 +201,7 @@ def main() -> int:
             "by cell to tables of their own (`tests/domain/test_state_machines.py`, `test_rulebook.py`, `test_hard_limits.py`). Of a "
             f"module with more mutants than its group tries, so many are drawn by seed {seed}.",
             "A mutant is judged by the tests of its group that reach its function (`tests/evidence/mutating/groups.py`), without "
-            "PostgreSQL; what the rest of the suite would notice is not counted. Draft, memory ledger and verification are not among "
-            "the modules yet. "
+            "PostgreSQL but for the two modules that speak to it; what the rest of the suite would notice is not counted. "
             "A survivor that is explained still counts as one; `score_without_equivalent` leaves out those that no test can notice."
             + (" Mutants that a test had failed for in an earlier run of the same code were not tried again." if again else ""),
             table(outcomes), survivors(outcomes),

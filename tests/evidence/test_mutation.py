@@ -39,7 +39,7 @@ def test_an_explained_survivor_counts_as_one(monkeypatch):
 def test_every_group_names_what_exists():
     for group in GROUPS:
         assert group.files(mutation.ROOT), group.name
-        assert all((mutation.ROOT / "tests" / name).exists() for name in group.tests), group.name
+        assert all((mutation.ROOT / "tests" / name).exists() for name in (*group.tests, *group.wider)), group.name
     assert {name for group in GROUPS for name in group.only} == CALLED_AT_IMPORT
 
 

@@ -34,7 +34,7 @@ class Group:
         return sorted(path.relative_to(root) for pattern in self.modules for path in (root / MODULES).glob(pattern))
 
 
-CALLED_AT_IMPORT = frozenset({"_order_moves"})
+CALLED_AT_IMPORT = frozenset({"_order_moves", "_key_reader", "_text", "_inserting", "_upsert", "_by_keys"})
 """Functions whose result is made when their module is imported: a mutant of one must be there before that."""
 
 _PATH = (
@@ -43,6 +43,7 @@ _PATH = (
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
 _LEDGER = ("contracts/test_ledger.py", "domain/test_events.py")
+_POSTGRES = ("contracts/test_ledger.py", "adapters/ledger/test_postgres.py")
 
 GROUPS = (
     Group(
@@ -72,4 +73,27 @@ GROUPS = (
         wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/test_emergency.py", "service/test_rederivation.py"),
     ),
     Group("gate", ("service/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
+    Group(
+        "execution", ("service/execution.py", "service/settlement.py"),
+        ("service/test_execution.py", "service/test_settlement.py", "service/test_orders.py", "service/test_protection.py", *_FAULTS),
+        wider=(
+            "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/test_emergency.py",
+            "service/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/test_discipline.py",
+        ),
+    ),
+    Group(
+        "ledger", ("adapters/ledger/draft.py", "adapters/ledger/memory.py", "adapters/ledger/selection.py", "domain/derivation.py"),
+        (*_LEDGER, "adapters/ledger/test_memory.py", "domain/test_derivation.py"),
+        wider=("service/test_verification.py", "service/test_orders.py"),
+    ),
+    Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
+    Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
+    Group("verification", ("service/verification.py",), ("service/test_verification.py",)),
+    Group(
+        "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=60,
+    ),
+    Group(
+        "statements", ("adapters/ledger/queries.py",), _POSTGRES, only=("_text", "_inserting", "_upsert", "_by_keys"), fresh=True,
+        postgres=True,
+    ),
 )
