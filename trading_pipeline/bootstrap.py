@@ -179,12 +179,12 @@ def open_record(settings: Settings) -> Iterator[Record]:
         opened = PostgresLedger.open(database.app, settings.environment.value, revive=database.revive)
         ledger = stack.enter_context(closing(opened))
         yield Record(
-            ledger, PastLedger(ledger), load_calendar(home.root / "cache"), ParquetArchive(home.archive), _kept_splits(settings),
+            ledger, PastLedger(ledger), load_calendar(home.root / "cache"), ParquetArchive(home.archive), kept_splits(settings),
             {"rules": RulesAgent()},
         )
 
 
-def _kept_splits(settings: Settings) -> Mapping[str, tuple[Split, ...]]:
+def kept_splits(settings: Settings) -> Mapping[str, tuple[Split, ...]]:
     """The splits of the source as its files have them, without opening the source."""
     files = {Source.FILES: settings.home / "market" / "splits.csv", Source.YFINANCE: settings.home / "splits.csv"}
     file = files.get(settings.market.source)

@@ -8,7 +8,7 @@ than they hold for, a picture without a rule. Claude Code is bounded by what it 
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
@@ -155,6 +155,14 @@ class PriceTable:
         """The end of the training data as the newest entry that says it has it."""
         found = (entry.cutoff for table in self._tables for entry in table.get((provider, model), ()))
         return next((cutoff for cutoff in found if cutoff is not None), None)
+
+    def timeless(self) -> "PriceTable":
+        """The newest prices, on whatever day: for sessions long past, of which nothing is paid."""
+        tables = [
+            {whose: (replace(entries[0], price=replace(entries[0].price, since=date.min)),) for whose, entries in table.items()}
+            for table in self._tables
+        ]
+        return PriceTable(tables, self._max_cost_per_call)
 
     def _entry(self, provider: Provider, model: str, on: date) -> _Entry | None:
         found = (entry for table in self._tables for entry in table.get((provider, model), ()) if entry.price.since <= on)

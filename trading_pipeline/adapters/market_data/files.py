@@ -5,7 +5,7 @@ merged session by session. A file is used, used with repairs that its report nam
 Prices are taken as the file has them: files that hold splits say so in a `splits.csv` beside them (see `splits`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from pathlib import Path
@@ -58,7 +58,7 @@ class FileMarket(TableMarket):
 
     def __init__(
         self, folder: Path, calendar: TradingCalendar, interval: Interval | None = None, *, options: ImportOptions | None = None,
-        skip_refused: bool = False, spread: Decimal = SPREAD,
+        skip_refused: bool = False, spread: Decimal = SPREAD, symbols: Collection[str] | None = None,
     ) -> None:
         """Read the folder.
 
@@ -66,12 +66,13 @@ class FileMarket(TableMarket):
             folder: A folder, or one file.
             interval: Short for `options.interval`.
             skip_refused: Go on with the other files when some are refused.
+            symbols: Read the files of these alone; None reads all.
 
         Raises:
             BarsError: No bars file, none usable, or one refused without `skip_refused`.
         """
         options = options or ImportOptions()
-        imported = import_files(folder, calendar, options if interval is None else replace(options, interval=interval))
+        imported = import_files(folder, calendar, options if interval is None else replace(options, interval=interval), symbols)
         refused = imported.refused
         if refused and (not skip_refused or not imported.tables):
             first = refused[0].error
@@ -88,8 +89,10 @@ class FileMarket(TableMarket):
         self.notes = imported.notes
 
 
-def import_files(path: Path, calendar: TradingCalendar, options: ImportOptions) -> Imported:
-    """Read a folder's bars files (not those of its folders), or one file.
+def import_files(
+    path: Path, calendar: TradingCalendar, options: ImportOptions, symbols: Collection[str] | None = None,
+) -> Imported:
+    """Read a folder's bars files (not those of its folders), or one file; of some symbols or, when None, of all.
 
     Raises:
         BarsError: There is no bars file. A file that cannot be used is a refused report, not an exception.
@@ -98,6 +101,8 @@ def import_files(path: Path, calendar: TradingCalendar, options: ImportOptions) 
     reports: list[ImportReport] = []
     notes: list[str] = []
     for file in bars_files(path):
+        if symbols is not None and symbol_of(file) not in symbols:
+            continue
         table, report = import_file(file, calendar, options)
         reports.append(report)
         if table is not None:

@@ -36,6 +36,11 @@ class WithImports:
         """The source's."""
         return self._source.name
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """What the source lists, sorted; a source that is asked symbol by symbol lists none."""
+        return self._source.symbols if isinstance(self._source, TableMarket) else ()
+
     def intervals(self, symbol: str) -> tuple[Interval, ...]:
         """What either has, finest first."""
         both = {*self._source.intervals(symbol), *self._beside(symbol).intervals(symbol)}

@@ -1,0 +1,1 @@
+"""Backtests: history traded by the rules that trade live, reported and judged."""
