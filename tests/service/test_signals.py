@@ -1,6 +1,7 @@
 """Step signals: who is asked what, which answers become actions, and who comes too late to ask."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calen
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import backfill
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent
+from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing
 from trading_pipeline.service import controls
 from trading_pipeline.service.cycle import STEPS, run_cycle
 from trading_pipeline.service.deliberation import form_signals
@@ -161,3 +162,16 @@ def test_no_question_shows_a_bar_that_has_not_closed(tmp_path):
         stage.go(at(10, minute, 1))
         stage.cycle(Interval.MIN1)
     assert [question.bars.last_end for question in stage.asked.questions] == [at(10, minute) for minute in range(5)]
+
+
+def test_a_strategy_that_its_bars_stop_has_sold_out_is_asked_as_one_that_holds_nothing(tmp_path):
+    """The bar that reached the stop is the one decided on, and nobody has looked at the broker in between."""
+    spec = strategy(interval=Interval.MIN1, agent=ExpressionAgent(ALWAYS, ALWAYS), sizing=FractionSizing(Decimal("0.05"), stop=Decimal("0.05")))
+    fallen = {at(10, 0): (100.0, 100.0, 94.0, 100.0)}
+    stage = floor(tmp_path, market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, at=fallen)), at(10, 0), spec)
+    stage.cycle(Interval.MIN1)
+    assert stage.row("positions")["quantity"] > 0
+    stage.go(at(10, 1)).cycle(Interval.MIN1)
+    assert [row["side"] for row in stage.rows("fills", order_by="seq")] == ["buy", "sell"], "stopped out, and not sold a second time"
+    assert [row["side"] for row in stage.rows("actions", order_by="generated_seq")] == ["buy", "buy"]
+    assert stage.verifies()

@@ -25,6 +25,7 @@ from trading_pipeline.service.conversations import held_back
 from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
+from trading_pipeline.service.settlement import OPEN_AT_BROKER, settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 
@@ -41,6 +42,9 @@ def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
         return _missed(desk, cycle, specs, late)
     # Once more, now that the bars are there: nobody is asked for a strategy that may not go on.
     tally = Tally("signals", cycle, notes=review(desk))
+    # The very bar that is decided on may have reached a stop: whoever is asked is told what is held now.
+    if desk.ledger.find("orders", state=OPEN_AT_BROKER, limit=1):
+        settle(desk, tally)
     seen = market.views(desk, cycle, specs)
     # Put in words before the ledger is locked; whom a stop or a fill has overtaken meanwhile, the transaction sees.
     considered = questions(desk, desk.ledger, cycle, specs, seen)
