@@ -7,13 +7,14 @@ the price of a real order. Splits are carried beside the tables; prices stay una
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
 import numpy as np
 
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns, instant_of
-from trading_pipeline.domain.money import price_of, tick
+from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.quotes import quote_around
 from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.sessions import TradingCalendar
 
@@ -141,12 +142,3 @@ def _opening(table: BarTable, at: datetime) -> tuple[datetime, Decimal] | None:
     if index < 0 or instant_ns(at) >= table.end[index]:
         return None
     return instant_of(table.start[index]), price_of(table.open[index])
-
-
-def quote_around(symbol: str, middle: Decimal, spread: Decimal, at: datetime) -> Quote | None:
-    """A quote of the given spread (fraction of the middle, at least one tick); None when there is no room for a bid above zero."""
-    step = tick(middle)
-    half = max(middle * spread, step) / 2
-    bid = ((middle - half) / step).to_integral_value(ROUND_FLOOR) * step
-    ask = ((middle + half) / step).to_integral_value(ROUND_CEILING) * step
-    return Quote(symbol, bid, ask, middle, at) if bid > 0 else None
