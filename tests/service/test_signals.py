@@ -166,7 +166,8 @@ def test_no_question_shows_a_bar_that_has_not_closed(tmp_path):
 
 def test_a_strategy_that_its_bars_stop_has_sold_out_is_asked_as_one_that_holds_nothing(tmp_path):
     """The bar that reached the stop is the one decided on, and nobody has looked at the broker in between."""
-    spec = strategy(interval=Interval.MIN1, agent=ExpressionAgent(ALWAYS, ALWAYS), sizing=FractionSizing(Decimal("0.05"), stop=Decimal("0.05")))
+    sizing = FractionSizing(Decimal("0.05"), stop=Decimal("0.05"))
+    spec = strategy(interval=Interval.MIN1, agent=ExpressionAgent(ALWAYS, ALWAYS), sizing=sizing)
     fallen = {at(10, 0): (100.0, 100.0, 94.0, 100.0)}
     stage = floor(tmp_path, market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, at=fallen)), at(10, 0), spec)
     stage.cycle(Interval.MIN1)
