@@ -176,3 +176,17 @@ def test_a_strategy_that_its_bars_stop_has_sold_out_is_asked_as_one_that_holds_n
     assert [row["side"] for row in stage.rows("fills", order_by="seq")] == ["buy", "sell"], "stopped out, and not sold a second time"
     assert [row["side"] for row in stage.rows("actions", order_by="generated_seq")] == ["buy", "buy"]
     assert stage.verifies()
+
+
+def test_a_stop_that_the_next_bars_open_reaches_does_not_change_what_was_held_at_the_close(tmp_path):
+    """It sold at the very instant of the decision, which is one about the bar before: nothing is bought back at that open."""
+    sizing = FractionSizing(Decimal("0.05"), stop=Decimal("0.05"))
+    spec = strategy(interval=Interval.MIN1, agent=ExpressionAgent(ALWAYS, NEVER), sizing=sizing)
+    gap = {at(10, 1): (94.0, 94.0, 94.0, 94.0)}
+    stage = floor(tmp_path, market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, at=gap)), at(10, 0), spec)
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1)).cycle(Interval.MIN1)
+    assert [row["side"] for row in stage.rows("fills", order_by="seq")] == ["buy", "sell"]
+    assert [question.bars_held for question in stage.asked.questions] == [None, 1]
+    stage.go(at(10, 2)).cycle(Interval.MIN1)
+    assert stage.asked.questions[-1].bars_held is None

@@ -9,10 +9,14 @@ from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.domain.bar_quality import gap
+from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.models import Trouble
 from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.portfolio import Position
+from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent, PauseReason, StrategySpec
@@ -27,6 +31,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import View
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
+from trading_pipeline.service.track_record import fill_of_row
 
 
 def form_signals(desk: Desk, cycle: Cycle) -> StepResult:
@@ -139,15 +144,42 @@ def questions(
         for event in market.events_of(desk, completed(desk.ledger, cycle, "charts"))
         for name in event.payload["strategies"]
     }
-    positions = {(row["strategy"], row["symbol"]): row for row in reader.find("positions") if row["quantity"] > 0}
+    opened = {(row["strategy"], row["symbol"]): row["opened_at"] for row in reader.find("positions") if row["quantity"] > 0}
+    opened |= _sold_since(reader, cycle, seen)
     asked = []
     for spec in specs:
         for symbol in spec.symbols:
-            view = seen[symbol]
-            position = positions.get((spec.name, symbol))
-            held = None if position is None else len(view.bars.since(_bar_start(desk, spec, position["opened_at"])))
+            view, since = seen[symbol], opened.get((spec.name, symbol))
+            held = None if since is None else len(view.bars.since(_bar_start(desk, spec, since)))
             asked.append(Question(spec.name, spec.agent, symbol, view.bars, view.columns, held, charts.get((spec.name, symbol))))
     return asked
+
+
+def _sold_since(reader: Reader, cycle: Cycle, seen: Mapping[str, View]) -> dict[tuple[str, str], datetime]:
+    """When what was sold after the decided bar's close had been opened: a decision on a close is one about what was held at it.
+
+    A stop or target that the bar itself has reached was sold within it, though its fill is known, and stamped, at its end.
+    """
+    found = {}
+    for fill in reader.find("fills", since=("at", cycle.due_at), side=Side.SELL.value):
+        order, view = reader.get("orders", fill["client_id"]), seen.get(fill["symbol"])
+        if view is None or order is None or (fill["at"] == cycle.due_at and _reached(order, view.bars)):
+            continue
+        place = fill["strategy"], fill["symbol"]
+        own = reader.find("fills", strategy=fill["strategy"], symbol=fill["symbol"])
+        position = Position(*place)
+        for each in sorted((fill_of_row(row) for row in own if row["at"] < cycle.due_at), key=lambda each: (each.at, each.execution_id)):
+            position = position.after(each)
+        if position.quantity > 0 and position.opened_at is not None:
+            found[place] = position.opened_at
+    return found
+
+
+def _reached(order: Row, bars: BarTable) -> bool:
+    if not len(bars):
+        return False
+    stop, limit = order["stop_price"], order["limit_price"]
+    return bool((stop is not None and bars.low[-1] <= stop) or (stop is None and limit is not None and bars.high[-1] >= limit))
 
 
 def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
