@@ -18,6 +18,7 @@ from trading_pipeline.adapters.clocks import ReplayClock, SteppedClock, SystemCl
 from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.at_hand import read_at_hand
+from trading_pipeline.adapters.ledger.backtests import BacktestDatabases
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
@@ -184,6 +185,21 @@ def open_record(settings: Settings) -> Iterator[Record]:
         )
 
 
+@contextmanager
+def open_backtests(settings: Settings) -> Iterator[BacktestDatabases]:
+    """The backtests that are stored beside the home's ledger; the last one to leave the embedded server stops it.
+
+    Raises:
+        LedgerError, StorageError: The server cannot be reached.
+    """
+    database = _database(settings)
+    try:
+        yield BacktestDatabases(database.app, database.owner, database.maker, database.revive)
+    finally:
+        if database.leave is not None:
+            database.leave()
+
+
 def kept_splits(settings: Settings) -> Mapping[str, tuple[Split, ...]]:
     """The splits of the source as its files have them, without opening the source."""
     files = {Source.FILES: settings.home / "market" / "splits.csv", Source.YFINANCE: settings.home / "splits.csv"}
@@ -228,17 +244,19 @@ class _Database:
 
     app: URL
     owner: URL | None
+    maker: URL | None
+    """A role that may create databases, connected to one that is always there."""
     revive: Callable[[], object] | None = None
     leave: Callable[[], object] | None = None
 
 
 def _database(settings: Settings) -> _Database:
     if settings.database_url is not None:
-        owner = settings.owner_database_url
-        return _Database(make_url(settings.database_url.get_secret_value()), make_url(owner.get_secret_value()) if owner else None)
+        owner = make_url(settings.owner_database_url.get_secret_value()) if settings.owner_database_url else None
+        return _Database(make_url(settings.database_url.get_secret_value()), owner, owner)
     folder = Home(settings.home).database
     server = EmbeddedPostgres.start(folder)
-    return _Database(server.app_url(), server.owner_url(), lambda: EmbeddedPostgres.start(folder), server.leave)
+    return _Database(server.app_url(), server.owner_url(), server.superuser_url(), lambda: EmbeddedPostgres.start(folder), server.leave)
 
 
 def _prepare(database: _Database) -> None:

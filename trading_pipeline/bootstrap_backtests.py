@@ -2,19 +2,21 @@
 
 It knows one broker, the paper one over a book in memory, and there is no setting that would name another: whatever the home trades with
 is out of reach. Models answer from the cassette; only a plan that says RECORD may ask one. Bars come from the home or from folders of
-files, never from a network. Storing what a backtest did is `bootstrap`'s part of a home's database, not this one's.
+files, never from a network. What it stores, it stores under its own name.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,14 +38,20 @@ from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import CassetteMode, ModelBudget
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import Session, TradingCalendar
-from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.errors import BarsError, UnknownName
 from trading_pipeline.ports import BarArchive, Home, Ledger
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
+from trading_pipeline.service.backtests.engines import Backtest, Engine, asks_models, assumptions, choose, run
+from trading_pipeline.service.backtests.stepping import Progress
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.settings import Settings, Source
 
+if TYPE_CHECKING:
+    from trading_pipeline.adapters.ledger.backtests import Stored, Writer
+
 ACCOUNT = "BACKTEST"
+STORED_EVERY_SECONDS = 10.0
+"""What a kill costs of a run at most, besides the session it is in."""
 _UNPAID = ModelBudget(per_day=Decimal(1_000_000), calls_per_hour=1_000_000_000, concurrency=1)
 """Recordings cost nothing, and one after the other they come in the same order each time."""
 _NAMED = 5
@@ -69,7 +77,7 @@ def open_bench(settings: Settings, plan: BacktestPlan, *, data: Path | Sequence[
     _require(found, plan, sessions)
     seen = {place: found.tables[place].until(sessions[-1].close) for place in _wanted(plan)}
     with ExitStack() as stack:
-        models = _models(settings, plan, stack) if any(isinstance(spec.agent, ModelAgent) for spec in plan.strategies) else None
+        models = _models(settings, plan, stack) if asks_models(plan) else None
 
         def open_desk(wanted: BacktestPlan, ledger: Ledger) -> Desk:
             _require(found, wanted, sessions_of(calendar, wanted))
@@ -79,6 +87,52 @@ def open_bench(settings: Settings, plan: BacktestPlan, *, data: Path | Sequence[
             calendar=calendar, tables=seen, splits=found.splits, source=found.source, digest=_digest(seen, found.splits),
             assumptions=_assumptions(found, plan, sessions), open_ledger=_open_ledger, open_desk=open_desk,
         )
+
+
+def run_stored(
+    bench: Bench, plan: BacktestPlan, writer: "Writer", *, engine: Engine | str = Engine.AUTO, progress: Progress | None = None,
+    data: Sequence[Path] = (), every_seconds: float = STORED_EVERY_SECONDS,
+) -> Backtest:
+    """Run a plan and store its ledger on the way, whole sessions at a time; goes on from what an earlier run has stored.
+
+    Args:
+        writer: Of the name it is stored under.
+        data: The folders its bars came from, for who opens it again.
+        every_seconds: Real time between two writes.
+
+    Raises:
+        StorageError, LedgerError: It cannot be stored; what is stored is a prefix of it.
+    """
+    from trading_pipeline.adapters.ledger.backtests import about
+
+    ledger, (chosen, why) = bench.ledger(plan), choose(bench, plan, engine)
+    many, stored_at = len(sessions_of(bench.calendar, plan)), time.monotonic()
+    folders = tuple(str(folder.absolute()) for folder in data)
+
+    def words(sessions: int, said: tuple[str, ...], *, complete: bool) -> dict[str, Any]:
+        return about(
+            plan, engine=chosen.value, why=why, digest=bench.digest, data=folders, assumptions=said, sessions=sessions, complete=complete,
+            at=datetime.now(UTC),
+        )
+
+    def on_session(done: int, of: int, session: date) -> None:
+        nonlocal stored_at
+        if time.monotonic() - stored_at >= every_seconds:
+            writer.append(ledger, words(done, assumptions(bench, plan), complete=False))
+            stored_at = time.monotonic()
+        if progress is not None:
+            progress(done, of, session)
+
+    backtest = run(bench, plan, engine=engine, progress=on_session, ledger=ledger)
+    writer.append(ledger, words(many, backtest.assumptions, complete=True), whole=True)
+    return backtest
+
+
+def is_done(stored: "Stored | None", bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> bool:
+    """Whether a run of the plan would store what is stored already: the same bars and version, and no model that may say something else."""
+    if stored is None or not stored.complete or stored.plan != plan or stored.digest != bench.digest or asks_models(plan):
+        return False
+    return stored.engine == choose(bench, plan, engine)[0].value
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from io import StringIO
+from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,6 +119,28 @@ def _with_values(cursor: Any, insertion: tuple[str, str, str], rows: Iterable[Ro
     return head + ",".join([cursor.mogrify(values, row).decode() for row in rows]) + tail
 
 
+COPIED = 20_000
+"""Events a COPY: so much text is in memory at once."""
+
+
+def copy_events(connection: sa.Connection, new: Iterable[Event]) -> int:
+    """COPY events that continue the chain, which the trigger of the table looks at; how many there were."""
+    many, events = 0, iter(new)
+    while part := list(islice(events, COPIED)):
+        _copy(connection, EVENTS.name, EVENTS.columns.keys(), (_copied_event(event) for event in part))
+        many += len(part)
+    return many
+
+
+def _copied_event(event: Event) -> str:
+    cause = "\\N" if event.cause is None else str(event.cause)
+    texts = [text.translate(_ESCAPES) for text in (event.stream, event.key, event.actor, event.payload_text)]
+    return (
+        f"{event.seq}\t{texts[0]}\t{event.stream_seq}\t{texts[1]}\t{event.type.value}\t{event.schema}\t{cause}\t{texts[2]}\t"
+        f"{_instant(event.at)}\t{_instant(event.recorded_at)}\t{texts[3]}\t\\\\x{event.previous_hash.hex()}\t\\\\x{event.hash.hex()}\n"
+    )
+
+
 def _row_of(event: Event) -> dict[str, Any]:
     """An event as a row to insert."""
     return {
@@ -218,9 +241,13 @@ def replace_all(connection: sa.Connection, name: str, rows: Iterable[Row]) -> No
     """Empty a table and COPY rows into it."""
     connection.execute(sa.delete(PROJECTIONS[name]))
     columns = TABLES[name].columns
+    lines = ("\t".join([_copied(row[column], kind) for column, kind in columns.items()]) + "\n" for row in rows)
+    _copy(connection, name, columns, lines)
+
+
+def _copy(connection: sa.Connection, name: str, columns: Iterable[str], lines: Iterable[str]) -> None:
     text = StringIO()
-    for row in rows:
-        text.write("\t".join([_copied(row[column], kind) for column, kind in columns.items()]) + "\n")
+    text.writelines(lines)
     text.seek(0)
     names = ", ".join(f'"{column}"' for column in columns)
     with _driver(connection).cursor() as cursor:

@@ -55,30 +55,34 @@ def run(
         InputError: The columnar engine is asked for and cannot; a strategy, symbol or bar is not there.
     """
     ledger = ledger or bench.ledger(plan)
-    wanted = Engine(engine)
-    obstacle = "the stepped engine was asked for" if wanted is Engine.STEPPED else _obstacle(bench, plan)
-    if obstacle and wanted is Engine.COLUMNAR:
-        raise InputError(
-            f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
-            remedy="leave the engine out, or ask for the stepped one",
-        )
-    if obstacle:
+    chosen, why = choose(bench, plan, engine)
+    if chosen is Engine.STEPPED:
         desk = bench.desk(plan, ledger)
         clock = desk.clock
         assert isinstance(clock, Stepped)
         step(desk, clock, plan, progress)
-        if _asks_models(plan):
+        if asks_models(plan):
             measure(desk)
     else:
         _columnar().run(bench, plan, ledger, progress)
-    chosen = Engine.STEPPED if obstacle else Engine.COLUMNAR
-    return Backtest(plan, ledger, chosen, obstacle or "every strategy decides by rules", assumptions(bench, plan) + standstills(ledger))
+    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + standstills(ledger))
 
 
-def _obstacle(bench: Bench, plan: BacktestPlan) -> str:
-    """Why the columnar engine cannot run a plan; empty where it can."""
+def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> tuple[Engine, str]:
+    """Which engine runs a plan, and why; the errors are those of `run`."""
+    wanted = Engine(engine)
+    if wanted is Engine.STEPPED:
+        return Engine.STEPPED, "the stepped engine was asked for"
     why_not = getattr(_columnar(), "why_not", None)
-    return "there is no columnar engine" if why_not is None else str(why_not(bench, plan))
+    obstacle = "there is no columnar engine" if why_not is None else str(why_not(bench, plan))
+    if not obstacle:
+        return Engine.COLUMNAR, "every strategy decides by rules"
+    if wanted is Engine.COLUMNAR:
+        raise InputError(
+            f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
+            remedy="leave the engine out, or ask for the stepped one",
+        )
+    return Engine.STEPPED, obstacle
 
 
 def _columnar() -> Any:
@@ -87,7 +91,7 @@ def _columnar() -> Any:
     return import_module(name) if find_spec(name) is not None else None
 
 
-def _asks_models(plan: BacktestPlan) -> bool:
+def asks_models(plan: BacktestPlan) -> bool:
     return any(isinstance(spec.agent, ModelAgent) for spec in plan.strategies)
 
 
@@ -108,7 +112,7 @@ def assumptions(bench: Bench, plan: BacktestPlan) -> tuple[str, ...]:
         said.append("Every proposal was approved at once, by an actor who is played: no person would have been as quick, or as willing.")
     if any(spec.lifetime is Lifetime.SESSION for spec in plan.strategies):
         said.append("A strategy that lives for one session went on with each next one.")
-    if _asks_models(plan):
+    if asks_models(plan):
         where = "from recordings alone" if plan.replies is Replies.CASSETTE else "from recordings, and from the models where there was none"
         said.append(f"Replies of models came {where}. A model may know what happened after the sessions it was asked about.")
     return tuple(said)
