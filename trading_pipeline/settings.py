@@ -71,6 +71,12 @@ class LimitSettings(_Section):
         return AccountLimits(**self.model_dump())
 
 
+_CAN_BE_OFF = frozenset(
+    f"limits.{name}" for name, field in LimitSettings.model_fields.items()
+    if any(getattr(each, "func", None) is unless_off for each in field.metadata)
+)
+
+
 class PaperBrokerSettings(_Section):
     """The paper broker, `[paper]` in trading.toml."""
 
@@ -249,11 +255,12 @@ class Settings(BaseSettings):
             first = error.errors()[0]
             name = ".".join(str(part) for part in first["loc"])
             unknown = first["type"] == "extra_forbidden"
+            or_off = ', or set it to "off"' if name in _CAN_BE_OFF else ""
             raise SettingsError(
                 f"The setting {name} is {'unknown' if unknown else 'refused: ' + first['msg']}.",
                 value=name if unknown else first.get("input"),
                 rule="settings are those that `trading doctor` lists" if unknown else "each setting has a type and bounds",
-                remedy=f"correct {name} in trading.toml, .env or the environment",
+                remedy=f"correct {name} in trading.toml, .env or the environment{or_off}",
             ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(

@@ -80,6 +80,15 @@ def test_an_import_overwrites_nothing_unless_told(trading: Shell, store: Cassett
     assert store.find(recording(1).request.digest) == recording(1).reply
 
 
+def test_paths_that_lead_nowhere_are_the_users_mistake(trading: Shell, store: CassetteStore):
+    lost = trading("cassette", "import", trading.project / "nofile.jsonl", "--json")
+    assert (lost.code, lost.error()["error"], lost.error()["value"]) == (2, "InputError", str(trading.project / "nofile.jsonl"))
+    assert "trading cassette export nofile.jsonl" in lost.error()["remedy"]
+    away = trading("cassette", "export", trading.project / "nowhere" / "kept.jsonl", "--json")
+    assert (away.code, away.error()["message"]) == (2, f"There is no folder {trading.project / 'nowhere'}.")
+    assert not (trading.project / "nowhere").exists()
+
+
 def test_an_import_with_a_refused_line_imports_nothing_and_names_the_line(trading: Shell, store: CassetteStore):
     file = trading.project / "replies.jsonl"
     trading("cassette", "export", file)

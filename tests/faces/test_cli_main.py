@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,30 @@ def test_a_mistyped_command_exits_with_2_and_the_nearest_name(trading: Shell) ->
     assert said.error()["error"] == "InputError"
 
 
+@pytest.mark.parametrize("arguments", [["--days", "0"], ["--days=0"], ["--days", "3", "--days", "0"]])
+def test_an_option_of_the_wrong_kind_is_refused_with_what_was_given(trading: Shell, arguments: list[str]) -> None:
+    refused = trading("costs", *arguments, "--json")
+    assert (refused.code, refused.error()["value"], refused.out) == (2, "0", "")
+    assert "--days" in refused.error()["message"]
+    by = trading("costs", "--by", "colour")
+    assert (by.code, by.out) == (2, "")
+    assert "'colour' is not one of 'strategy', 'provider', 'model', 'prompt'" in by.err
+    assert "(value:" not in by.err
+
+
+@pytest.mark.parametrize(("value", "sentence"), [
+    (True, "limits.cool_off_minutes = true is refused."), (["a"], 'symbols = ["a"] is refused.'),
+    (Decimal(150_000), "max_order_value = $150,000.00 is above the hard limit."), (1_234, "There are 1,234 of them."),
+    (datetime(2024, 8, 28, 13, 30, tzinfo=UTC), "There is nothing to replay from 2024-08-28 13:30 UTC."),
+    ("agent.form", "The agent has no form."), ("FB, GOOG", "symbols names GOOG and FB more than once."),
+])
+def test_a_value_that_the_sentence_names_is_not_said_again(value: object, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Output().error(InputError(sentence, value=value, rule="it is right", remedy="mend it"))
+    assert "(value:" not in capsys.readouterr().err
+    Output().error(InputError("Something is wrong.", value=value, rule="it is right", remedy="mend it"))
+    assert "(value:" in capsys.readouterr().err
+
+
 def test_demo_hands_its_options_on_to_the_demo_under_the_same_interpreter(trading: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
     monkeypatch.setattr("os.execv", lambda _path, arguments: begun.append(arguments))
@@ -76,6 +102,12 @@ def test_a_setting_above_a_hard_limit_is_refused_by_every_command(trading: Shell
     assert said.error()["value"] == "100001"
     assert "INVARIANT_65" in said.error()["rule"]
     assert trading("doctor").code == 1
+
+
+def test_a_limit_that_can_be_off_says_so_where_it_is_refused(trading: Shell) -> None:
+    for name, told in (("max_day_risk", True), ("max_day_loss", False)):
+        (trading.home / "trading.toml").write_text(f'[limits]\n{name} = "never"\n')
+        assert trading("status", "--json").error()["remedy"].endswith('or set it to "off"') is told
 
 
 def test_an_unknown_setting_is_named(trading: Shell) -> None:

@@ -66,11 +66,16 @@ def test_a_new_version_is_a_copy_in_the_homes_own_folder(trading: Shell) -> None
     assert trading("prompt", "new", "analyst", "--json").json()["name"] == "analyst/v2"
 
 
-@pytest.mark.parametrize("name", ["../evil", "Mine", "personas", "a b"])
-def test_a_name_that_is_none_is_refused(trading: Shell, name: str) -> None:
+@pytest.mark.parametrize(("name", "remedy"), [
+    ("../evil", "choose a name such as my-analyst"), ("Mine", "write mine"), ("personas", "choose a name such as my-analyst"),
+    ("a b", "write a-b"), ("analyst/v2", "write analyst"),
+])
+def test_a_name_that_is_none_is_refused(trading: Shell, name: str, remedy: str) -> None:
     refused = trading("prompt", "new", name)
     assert refused.code == 2
     assert "cannot name a prompt" in refused.err
+    assert remedy in refused.err
+    assert "v1" not in refused.err.replace("name/vN", "") or name == "personas", "nobody wrote a version"
     assert not list(trading.home.glob("prompts/**/*.md"))
 
 

@@ -12,7 +12,7 @@ from trading_pipeline.domain import expressions
 from trading_pipeline.domain.limits import unless_off
 from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.strategies import Agent, AnalyzerAgent, ExpressionAgent, Mode, ModelAgent
-from trading_pipeline.errors import StrategyError
+from trading_pipeline.errors import ExpressionError, StrategyError
 
 PROMPT: Final = "analyst/v1"
 CITATION_ABSTAIN: Final = Decimal("0.02")
@@ -21,6 +21,10 @@ _EXPRESSION: Final = frozenset({"enter_when", "exit_when", "max_bars"})
 _MODEL: Final = frozenset({
     "model", "prompt", "sight", "trigger", "trigger_held", "max_tokens", "temperature", "masks", "citation_abstain",
 })
+
+
+MODEL: Final = r"[A-Za-z0-9][A-Za-z0-9._:/\-]*"
+"""How a model may be named."""
 
 
 class AgentSection(BaseModel):
@@ -33,7 +37,7 @@ class AgentSection(BaseModel):
     enter_when: str = ""
     exit_when: str = ""
     max_bars: int = Field(0, ge=0, le=100_000)
-    model: str = Field("", max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/\-]*$|^$")
+    model: str = Field("", max_length=100, pattern=f"^{MODEL}$|^$")
     prompt: str = Field(PROMPT, pattern=r"^[a-z][a-z0-9-]{0,39}/v[1-9][0-9]{0,3}$")
     sight: Sight | None = None
     trigger: str = ""
@@ -70,7 +74,7 @@ def agent_of(section: AgentSection, mode: Mode, *, pictured: bool) -> Agent:
             "The expression agent has no enter_when.", value="", rule="an expression agent says when it enters",
             remedy='add enter_when = "rsi_14 < 30"',
         )
-    _check_expressions(section.enter_when, section.exit_when)
+    _check_expressions(section, "enter_when", "exit_when")
     return ExpressionAgent(section.enter_when, section.exit_when, section.max_bars)
 
 
@@ -87,7 +91,7 @@ def _model(section: AgentSection, mode: Mode, pictured: bool) -> ModelAgent:
             f"sight = \"{sight}\" needs a picture.", value=sight.value, rule="a model sees the chart that the strategy shows",
             remedy="add a [chart] section, or set sight = \"numbers\"",
         )
-    _check_expressions(section.trigger, section.trigger_held)
+    _check_expressions(section, "trigger", "trigger_held")
     abstain = section.citation_abstain
     if "citation_abstain" not in section.model_fields_set and mode is Mode.AUTONOMOUS:
         abstain = CITATION_ABSTAIN
@@ -108,6 +112,10 @@ def _refuse(section: AgentSection, others: frozenset[str], owner: str) -> None:
         )
 
 
-def _check_expressions(*texts: str) -> None:
-    for text in filter(None, texts):
-        expressions.indicators_of(expressions.parse(text))
+def _check_expressions(section: AgentSection, *keys: str) -> None:
+    for key in keys:
+        if text := getattr(section, key):
+            try:
+                expressions.parse(text)
+            except ExpressionError as error:
+                raise ExpressionError(f"{key}: {error.message}", value=error.value, rule=error.rule, remedy=error.remedy) from None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from trading_pipeline.adapters.strategy_agents import AgentSection, agent_of
+from trading_pipeline.adapters.strategy_agents import MODEL, AgentSection, agent_of
 from trading_pipeline.domain import indicators
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
@@ -229,25 +229,32 @@ def _refused(error: ValidationError, source: str) -> StrategyError:
 
 
 _SYMBOL_RULE = "a symbol is written in capitals: a letter, then at most nine letters, digits, dots or dashes"
-_NAME_RULE = "a name begins with a small letter, then come up to 39 small letters, digits or dashes"
+_NAME_RULE = "a name begins with a small letter, then come 1 to 39 small letters, digits or dashes"
 
 
 def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
     """The rule that a value broke, and the remedy."""
     context, value = error.get("ctx", {}), error.get("input")
-    number = f"set {path} to a number, such as 10 or 0.5, without quotes"
-    match error["type"]:
+    kind = error["type"]
+    if kind.startswith(("decimal", "int")) or (isinstance(value, bool) and kind in _COMPARED):
+        return _number_wanted(path, whole=kind.startswith("int"), off=value == "off")
+    match kind:
         case "string_pattern_mismatch" if path.startswith("symbols"):
             better = str(value).strip().upper()
             return _SYMBOL_RULE, f"write {better}" if re.fullmatch(SYMBOL, better) else "correct the symbol"
         case "string_pattern_mismatch" if path == "agent.prompt":
             return "a prompt is named name/vN, such as analyst/v1", _prompt_in_form(str(value))
+        case "string_pattern_mismatch" if path == "agent.model":
+            better = "-".join(str(value).split())
+            return "a model is named as its provider names it: letters, digits and . _ : / -", (
+                f"write {better}" if re.fullmatch(MODEL, better) else "correct the model's name"
+            )
         case "string_pattern_mismatch":
             better = re.sub(r"[^a-z0-9-]+", "-", str(value).strip().lower()).strip("-")
             return _NAME_RULE, f"write {better}" if re.fullmatch(NAME, better) else "choose another name"
         case "enum" | "literal_error":
-            return f"it is one of {context['expected']}", f"set {path} to one of them"
-        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return f"it is one of {context['expected']}", f"set {_indexed(error['loc'])} to one of them"
+        case _ if kind in _COMPARED:
             bound, words = next((context[key], words) for key, words in _BOUNDS.items() if key in context)
             share = _as_share(value, context)
             if share is not None:
@@ -257,15 +264,23 @@ def _in_words(error: "ErrorDetails", path: str) -> tuple[str, str]:
             return "there is at least one", f"add one to {path}"
         case "too_long" | "string_too_long":
             return f"it has at most {context['max_length']}", f"shorten {path}"
-        case "tuple_type":
-            return "it is a list", f'write {path} = ["..."]'
+        case "tuple_type" | "frozen_set_type":
+            return "it is a list", f"write {path} = [{_toml(value) if isinstance(value, str) else '...'}]"
         case "string_type":
             return "it is text", f'write {path} in quotes: "..."'
-        case kind if kind.startswith(("decimal", "int")):
-            return "it is a number" if kind.startswith("decimal") else "it is a whole number", number
-        case kind if kind.startswith("model"):
+        case _ if kind.startswith("model"):
             return "it is a section of its own", f"write it as [{path}]"
     return error["msg"], f"correct {path}"
+
+
+def _number_wanted(path: str, *, whole: bool, off: bool) -> tuple[str, str]:
+    """The rule and the remedy where something else than a number was given."""
+    section, _, key = path.partition(".")
+    field = _SECTIONS[section].model_fields.get(key) if section in _SECTIONS else None
+    can_be_off = field is not None and any(getattr(each, "func", None) is unless_off for each in field.metadata)
+    rule = f"it is a {'whole ' if whole else ''}number" + (', or "off"' if can_be_off else ", and cannot be off" if off else "")
+    number = f"set {path} to a number, such as {'10' if whole else '10 or 0.5'}, without quotes"
+    return rule, f'{number}, or to "off"' if can_be_off else number
 
 
 def _prompt_in_form(value: str) -> str:
@@ -281,6 +296,7 @@ def _as_share(value: object, context: dict[str, Any]) -> Decimal | None:
     return share.normalize() if share <= context["le"] else None
 
 
+_COMPARED = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 

@@ -208,6 +208,9 @@ class _Parser:
             return Number(value)
         if token.kind == "name":
             self._take()
+            if (bracket := self._accept("(")) is not None:
+                better = f"write {token.text}_{self._peek.text}" if self._peek.kind == "number" else "take the brackets out"
+                self._fail(f"`{token.text}` takes no brackets", bracket.at, "an indicator is written name_parameter, e.g. rsi_14", better)
             return self._column(token)
         if token.text in _CROSSINGS:
             self._take()

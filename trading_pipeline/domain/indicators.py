@@ -10,7 +10,9 @@ The standard indicators come straight from TA-Lib (`indicator_standard`), the br
 depends on a later bar. Both libraries are imported at the first computation: each costs a second or two.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -225,11 +227,22 @@ def _number(text: str) -> float | None:
 
 
 def _unknown(text: str) -> UnknownName:
-    stem = "_".join(part for part in text.split("_") if _number(part) is None)
+    apart = re.sub(r"(?<=[a-z])(?=[0-9])", "_", text)
+    stem = "_".join(part for part in apart.split("_") if _number(part) is None)
     return UnknownName(
         f"There is no indicator {text!r}.", value=text, rule="an indicator is written name_parameter, e.g. sma_20, rsi_14, macd",
-        remedy=_near(stem, names()) or "see `names()` in trading_pipeline.domain.indicators for all of them",
+        remedy=_meant(apart, text) or _near(stem, names()) or "use a name that TA-Lib or pandas-ta-classic has, such as sma, bbands, atr",
     )
+
+
+def _meant(apart: str, text: str) -> str:
+    """`rsi14` is meant to be `rsi_14`."""
+    if apart == text:
+        return ""
+    with suppress(InputError):
+        _parse(apart)
+        return f"did you mean {apart!r}?"
+    return ""
 
 
 def _near(text: str, known: Iterable[str]) -> str:

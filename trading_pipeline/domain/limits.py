@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from datetime import time, timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from trading_pipeline.errors import SettingsError
 
@@ -167,9 +167,10 @@ def check_positive(limits: Any, where: str) -> None:
             case _:
                 sane = True
         if not sane:
+            or_off = ' or to "off"' if type(None) in get_args(field.type) else ""
             raise SettingsError(
                 f"{field.name} = {value} in the {where} is no limit.", value=value,
-                rule="a limit is a finite number above zero", remedy=f"set {field.name} to a positive value",
+                rule="a limit is a finite number above zero", remedy=f"set {field.name} to a positive value{or_off}",
             )
 
 

@@ -75,6 +75,11 @@ def export(
     from trading_pipeline.adapters.llm.cassette_exchange import export_recordings
 
     call.say_home()
+    if not file.absolute().parent.is_dir():
+        raise InputError(
+            f"There is no folder {file.parent}.", value=str(file.parent), rule="an export is written into a folder that is there",
+            remedy="make the folder, or correct the path",
+        )
     if file.exists() and not replace:
         raise InputError(f"There is {file} already.", value=str(file), rule="an export writes over nothing", remedy="add --replace")
     store = _store(call)
@@ -96,6 +101,11 @@ def import_(
     from trading_pipeline.adapters.llm.cassette_store import Taken
 
     call.say_home()
+    if not file.exists():
+        raise InputError(
+            f"There is no file {file}.", value=str(file), rule="an import reads what `trading cassette export` wrote",
+            remedy=f"correct the path, or run `trading cassette export {file.name}` in the home that has the recordings",
+        )
     with call.output.working(f"Checking {file}"):
         checked = check_recordings(file)
     if checked.refused:

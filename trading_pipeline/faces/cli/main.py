@@ -5,7 +5,9 @@ error and exit with 2; what happens to errors within a command stands in `invoca
 """
 
 import os
+import re
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -93,15 +95,27 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         if not hasattr(error, "format_message"):
             raise
-        Output(as_json="--json" in arguments).error(_usage(error))
+        Output(as_json="--json" in arguments).error(_usage(error, arguments))
         return InputError.exit_code
     return code if isinstance(code, int) else 0
 
 
-def _usage(error: Any) -> InputError:
-    """Typer's complaint about the command line in our form. Its classes are no public names, hence Any."""
+def _usage(error: Any, arguments: Sequence[str]) -> InputError:
+    """Typer's complaint about the command line in our form, with the value. Its classes are no public names, hence Any."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else PROGRAM
-    message = " ".join(str(error.format_message()).split())
+    message = " ".join(str(error.format_message()).replace("Value error, ", "").split())
     usage = " ".join(context.command.collect_usage_pieces(context)) if context is not None else "[OPTIONS] COMMAND"
-    return InputError(message, rule=f"{path} {usage}", remedy=f"see {path} --help")
+    option = re.match(r"Invalid value for '(?:-\w' / ')?(--[\w-]+)'", message)
+    given = _given(option[1], arguments) if option is not None else None
+    return InputError(message, value=given, rule=f"{path} {usage}", remedy=f"see {path} --help")
+
+
+def _given(option: str, arguments: Sequence[str]) -> str | None:
+    """What an option was given last."""
+    given = None
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == option:
+            given = value if equals else next(iter(arguments[number + 1 : number + 2]), None)
+    return given

@@ -262,7 +262,7 @@ class Output:
             sys.stderr.write(json.dumps(error.as_json() | {"exit_code": error.exit_code}, ensure_ascii=True) + "\n")
             return
         shown, _, place = error.message.partition("\n")
-        if error.value not in (None, "") and str(error.value) not in shown and not place:
+        if error.value not in (None, "") and not place and not _said(error.value, shown):
             shown = f"{shown} (value: {error.value})"
         for name, style, said in (("error   ", "bold red", shown), ("rule    ", _FAINT, error.rule), ("remedy  ", _FAINT, error.remedy)):
             if said:
@@ -334,6 +334,21 @@ class Journal:
             self._output.line(Text.assemble((day, "bold"), "" if self._day else "  New York time"))
             self._day = day
         self._output.hanging(f"{seq:>7}  {clock}", body)
+
+
+def _said(value: object, sentence: str) -> bool:
+    """Whether a sentence names a value already, in whichever form people read it."""
+    match value:
+        case datetime():
+            forms = [f"{value:%Y-%m-%d %H:%M}", new_york(value)[:16]]
+        case bool() | list() | tuple() | dict():
+            forms = [json.dumps(value, default=str, ensure_ascii=False)]
+        case int() | float() | Decimal():
+            forms = [f"{value:,}", f"{value:,.2f}"]
+        case _:
+            words = set(re.findall(r"\w+", sentence.lower()))
+            return str(value) in sentence or words.issuperset(re.findall(r"\w+", str(value).lower()))
+    return any(form in sentence for form in (str(value), *forms))
 
 
 def _console(*, stderr: bool) -> Console:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trading_pipeline.current_home import made_at
+from trading_pipeline.domain.prompts import NAME
 from trading_pipeline.errors import PromptError
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, new_york
@@ -127,6 +128,14 @@ def new(
 ) -> None:
     """Write the next version of a prompt into the home's own folder, to be edited before it is used."""
     prompts = _prompts(call)
+    own_name = name.partition("/")[0]
+    if name != own_name or not NAME.fullmatch(f"{name}/v1"):
+        better = own_name.strip().lower().replace(" ", "-").replace("_", "-")
+        raise PromptError(
+            f"{name!r} cannot name a prompt.", value=name,
+            rule="it has small letters, digits and dashes, begins with a letter, and gets its version by itself",
+            remedy=f"write {better}" if NAME.fullmatch(f"{better}/v1") else "choose a name such as my-analyst",
+        )
     versions = [int(known.partition("/v")[2]) for known in prompts.names() if known.partition("/")[0] == name]
     version = f"{name}/v{max(versions, default=0) + 1}"
     origin = source or (f"{name}/v{max(versions)}" if versions else "analyst/v1")
