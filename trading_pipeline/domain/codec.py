@@ -70,16 +70,16 @@ def _decode(kind: Any, data: Any) -> Any:
     if origin is tuple:
         inner = get_args(kind)
         if len(inner) == 2 and inner[1] is Ellipsis:
-            return tuple(_decode(inner[0], item) for item in data)
-        return tuple(_decode(part, item) for part, item in zip(inner, data, strict=True))
+            return tuple(_decode(inner[0], item) for item in _of(list, data))
+        return tuple(_decode(part, item) for part, item in zip(inner, _of(list, data), strict=True))
     if origin is frozenset:
-        return frozenset(_decode(get_args(kind)[0], item) for item in data)
+        return frozenset(_decode(get_args(kind)[0], item) for item in _of(list, data))
     if origin is Mapping:
-        return {name: _decode(get_args(kind)[1], item) for name, item in data.items()}
+        return {name: _decode(get_args(kind)[1], item) for name, item in _of(dict, data).items()}
     if is_dataclass(kind):
-        return _decode_dataclass(kind, data)
+        return _decode_dataclass(kind, _of(dict, data))
     if kind is Decimal:
-        return Decimal(data)
+        return Decimal(_of(str, data))
     if kind is datetime:
         return instant_from(data)
     if kind is date:
@@ -90,7 +90,13 @@ def _decode(kind: Any, data: Any) -> Any:
         return kind(data)
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return data
-    if not isinstance(data, kind) or (kind is int and isinstance(data, bool)):
+    if kind is int and isinstance(data, bool):
+        raise TypeError("expected int, got bool")
+    return _of(kind, data)
+
+
+def _of(kind: type, data: Any) -> Any:
+    if not isinstance(data, kind):
         raise TypeError(f"expected {kind.__name__}, got {type(data).__name__}")
     return data
 
@@ -102,6 +108,8 @@ def _decode_union(kinds: tuple[Any, ...], data: Any) -> Any:
     if isinstance(data, dict) and named:
         return _decode(named[data["type"]], data)
     rest = [kind for kind in kinds if kind is not type(None) and kind not in named.values()]
+    if not rest:
+        raise TypeError(f"expected one of {', '.join(named)}, got {type(data).__name__}")
     return _decode(rest[0], data)
 
 
