@@ -8,6 +8,7 @@ direction. Nothing here corrects a confidence or decides on a trade; `service.mo
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 
 import numpy as np
@@ -25,6 +26,16 @@ Z95: Final = 1.959963984540054
 DRAWS: Final = 2_000
 SEED: Final = 1_950
 """Of the bootstrap: the same cases always have the same interval. The year of Brier's paper."""
+
+
+class Period(StrEnum):
+    """Where bars lie, seen from a model's training."""
+
+    ALL = "all bars"
+    """No model, so nothing was trained."""
+    AFTER = "after the cutoff"
+    BEFORE = "before the cutoff"
+    UNKNOWN = "cutoff unknown"
 
 
 @dataclass(frozen=True, slots=True)

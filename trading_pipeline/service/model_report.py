@@ -15,7 +15,7 @@ from math import fsum
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.judgement import FEWEST, Bin, Calibrated, Estimate, calibration, mean_over_sessions, reliability_curve
+from trading_pipeline.domain.judgement import FEWEST, Bin, Calibrated, Estimate, Period, calibration, mean_over_sessions, reliability_curve
 from trading_pipeline.domain.models import Provider
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.signals import Action
@@ -35,16 +35,6 @@ from trading_pipeline.service.figures import (
 )
 from trading_pipeline.service.judged import Judged, Selection, Version, by, judged
 from trading_pipeline.service.outcomes import HORIZONS
-
-
-class Period(StrEnum):
-    """Where bars lie, seen from a model's training."""
-
-    ALL = "all bars"
-    """No model, so nothing was trained."""
-    AFTER = "after the cutoff"
-    BEFORE = "before the cutoff"
-    UNKNOWN = "cutoff unknown"
 
 
 class Verdict(StrEnum):
