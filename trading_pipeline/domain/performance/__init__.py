@@ -5,7 +5,7 @@ and a report shows a dash with that reason. Whether a figure can be luck is the 
 """
 
 from trading_pipeline.domain.performance.benchmark import buy_and_hold
-from trading_pipeline.domain.performance.definitions import DEFINITIONS, Definition, Unit
+from trading_pipeline.domain.performance.definitions import DEFINITIONS, GROUPS, Definition, Unit
 from trading_pipeline.domain.performance.equity import SESSIONS_A_YEAR, Drawdown, monthly_returns, returns_of, sharpe, underwater
 from trading_pipeline.domain.performance.measures import Performance, performance_of
 from trading_pipeline.domain.performance.trades import TradeFigures, trade_figures, trades_by
@@ -14,6 +14,7 @@ __all__ = [
     "DEFINITIONS",
     "Definition",
     "Drawdown",
+    "GROUPS",
     "Performance",
     "SESSIONS_A_YEAR",
     "TradeFigures",

@@ -1,8 +1,9 @@
 """What each figure of a report is called, how it is reckoned, where that comes from, and when there is none: one table for every face."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from trading_pipeline.domain.performance.measures import Performance
 
@@ -16,6 +17,7 @@ class Unit(StrEnum):
     COUNT = "count"
     SESSIONS = "sessions"
     TIMES = "times"
+    BASIS_POINTS = "basis_points"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ _NO_SESSION = "no session has closed"
 _FEW = "fewer than two sessions, or returns that do not vary"
 _TWELVE = "less than a year (250 sessions) is not annualised"
 
-DEFINITIONS: tuple[Definition, ...] = (
+_RETURN: tuple[Definition, ...] = (
     Definition("total_return", "Return", Unit.FRACTION, lambda p: p.total_return, "last equity / first cash - 1", "", _NO_SESSION, True),
     Definition("profit", "Profit", Unit.USD, lambda p: p.profit, "last equity - first cash; what is held at its last close", signed=True),
     Definition(
@@ -72,6 +74,8 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("best_session", "Best session", Unit.FRACTION, lambda p: p.best_session, "largest session return", "", _NO_SESSION, True),
     Definition("worst_session", "Worst session", Unit.FRACTION, lambda p: p.worst_session, "least session return", "", _NO_SESSION, True),
+)
+_TRADES: tuple[Definition, ...] = (
     Definition("closed", "Trades closed", Unit.COUNT, lambda p: float(p.trades.closed), "round trips from flat to flat in one symbol"),
     Definition("open", "Still open", Unit.COUNT, lambda p: float(p.trades.open), "held at the last close, in no figure of trades"),
     Definition(
@@ -103,6 +107,8 @@ DEFINITIONS: tuple[Definition, ...] = (
         "sessions_held", "Mean time held", Unit.SESSIONS, lambda p: p.trades.sessions_held, "sessions from entry to exit, both counted", "",
         _NO_TRADE,
     ),
+)
+_ACTIVITY: tuple[Definition, ...] = (
     Definition(
         "exposure", "Exposure", Unit.FRACTION, lambda p: p.exposure, "mean over the closes of market value / equity", "", _NO_SESSION,
     ),
@@ -116,7 +122,12 @@ DEFINITIONS: tuple[Definition, ...] = (
     ),
     Definition("commissions", "Commissions", Unit.USD, lambda p: p.commissions, "of all fills; spread and slippage are in the prices"),
     Definition(
-        "cost_rate", "Commissions of value", Unit.FRACTION, lambda p: p.cost_rate, "commissions / value of all fills", "",
+        "cost_rate", "Commissions of value", Unit.BASIS_POINTS, lambda p: p.cost_rate, "commissions / value of all fills", "",
         "nothing was traded",
     ),
 )
+
+GROUPS: Mapping[str, tuple[Definition, ...]] = MappingProxyType({
+    "Return and risk": _RETURN, "Trades": _TRADES, "Activity and costs": _ACTIVITY,
+})
+DEFINITIONS: tuple[Definition, ...] = tuple(each for group in GROUPS.values() for each in group)

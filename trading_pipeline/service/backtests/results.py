@@ -18,7 +18,7 @@ import numpy as np
 from trading_pipeline.domain.backtests import BacktestResult, ExitReason, Trade
 from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.events import Event, EventType
-from trading_pipeline.domain.money import PRICE_STEP, ZERO, to_cents
+from trading_pipeline.domain.money import PRICE_STEP, ZERO, price_of, to_cents
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections import Row
@@ -27,6 +27,8 @@ from trading_pipeline.domain.round_trips import HeldSplit, steps
 from trading_pipeline.domain.split_holdings import whole_shares
 from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Reader
+from trading_pipeline.service.backtests.bench import Bench
+from trading_pipeline.service.backtests.engines import Backtest
 from trading_pipeline.service.track_record import fill_of_row, held_splits
 
 _STOPPED = (Outcome.DENY.value, Outcome.HALT.value)
@@ -75,6 +77,13 @@ def result_of(
         denials=_denials(reader, days),
         assumptions=(*assumptions, *_caveats(days, paid_in, fills)),
     )
+
+
+def result_of_backtest(bench: Bench, backtest: Backtest) -> BacktestResult:
+    """The result of a backtest that has run, what is still open valued at the bench's last closes."""
+    finest_last = sorted((each for each in bench.tables.items() if len(each[1])), key=lambda each: -each[0][1].minutes)
+    marks = {symbol: price_of(float(table.close[-1])) for (symbol, _), table in finest_last}
+    return result_of(backtest.ledger, marks=marks, assumptions=backtest.assumptions)
 
 
 @dataclass(frozen=True, slots=True)
