@@ -97,8 +97,16 @@ def report_of_backtest(
         title or f"{', '.join(spec.name for spec in plan.strategies)} on {', '.join(plan.symbols)}",
         f"{' and '.join(_WORDS[each] for each in intervals)} bars", command, made_at, bench.source, commit, plan.name,
     )
-    tables = {symbol: bench.tables[symbol, _interval_of(plan.strategies, symbol)] for symbol in plan.symbols}
-    return report_of(about, result, tables, bench.splits, plan.costs, rules=rules, validation=validation)
+    return report_of(about, result, _tables(bench, plan), bench.splits, plan.costs, rules=rules, validation=validation)
+
+
+def holding_of(bench: Bench, plan: BacktestPlan, result: BacktestResult) -> BacktestResult:
+    """What buying and holding the plan's symbols over the result's sessions would have made."""
+    return _holding(result, _tables(bench, plan), bench.splits, plan.costs)
+
+
+def _tables(bench: Bench, plan: BacktestPlan) -> dict[str, BarTable]:
+    return {symbol: bench.tables[symbol, _interval_of(plan.strategies, symbol)] for symbol in plan.symbols}
 
 
 def _interval_of(specs: Sequence[StrategySpec], symbol: str) -> Interval:
@@ -116,8 +124,7 @@ def report_of(
         splits: Those that the prices step at.
     """
     first, last = result.sessions[0], result.sessions[-1]
-    one_scale = {symbol: on_scale_of(table, splits.get(symbol, ()), first) for symbol, table in tables.items()}
-    holding = buy_and_hold(one_scale, result.sessions, Decimal(str(result.cash)), costs)
+    holding = _holding(result, tables, splits, costs)
     accounts = {OWN: result, HOLDING: holding, **({} if rules is None else {RULES: rules})}
     measured = {name: performance_of(each) for name, each in accounts.items()}
     own = measured[OWN]
@@ -141,6 +148,13 @@ def report_of(
         command=about.command,
         provenance=_provenance(about),
     )
+
+
+def _holding(
+    result: BacktestResult, tables: Mapping[str, BarTable], splits: Mapping[str, Sequence[Split]], costs: FillCosts,
+) -> BacktestResult:
+    one_scale = {symbol: on_scale_of(table, splits.get(symbol, ()), result.sessions[0]) for symbol, table in tables.items()}
+    return buy_and_hold(one_scale, result.sessions, Decimal(str(result.cash)), costs)
 
 
 def _headline(validation: Validation | None) -> str:
