@@ -16,6 +16,7 @@ from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import Conflict, ServiceError
 from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.backtests.bench import Stepped, sessions_of
 from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
@@ -75,8 +76,10 @@ def pass_until(desk: Desk, clock: Stepped, instant: datetime) -> None:
 
 
 def close(desk: Desk, clock: Stepped, session: Session) -> None:
-    """Go on to a session's close: its last bar, what filled in it, and its report."""
+    """Go on to a session's close: its last bar, what filled in it, and its report. One without a cycle is a day of the account as well."""
     pass_until(desk, clock, session.close)
+    with desk.ledger.transaction() as tx:
+        open_session(desk, tx, session.day)
     act(desk, clock, session.close)
 
 

@@ -1,0 +1,46 @@
+"""What happened in a simulated account, in order: fills and denials, as plain tuples' worth of facts."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from trading_pipeline.domain.backtests import ExitReason
+
+
+class Filled(NamedTuple):
+    """Shares that changed hands; whole numbers as in `units`, `at` in nanoseconds UTC."""
+
+    lane: int
+    step: int
+    """The bar after whose close it is booked."""
+    bar: int
+    """Whose open or range filled it."""
+    at: int
+    shares: int
+    """Below zero: sold."""
+    price: int
+    commission: int
+    reason: ExitReason | None
+    """Of a sale."""
+
+
+class Denied(NamedTuple):
+    """A proposal that the rulebook, or the sizing, stopped."""
+
+    lane: int
+    bar: int
+    sale: bool
+    reason: str
+
+
+@dataclass(slots=True)
+class Account:
+    """What a simulation leaves behind."""
+
+    fills: list[Filled] = field(default_factory=list)
+    denials: list[Denied] = field(default_factory=list)
+    decisions: list[tuple[int, int, bool]] = field(default_factory=list)
+    """(lane, bar, whether it is a sale) of every decision to trade."""
+
+
+class Unfit(Exception):
+    """Something happened that columns do not tell: the stepped engine has to run the plan."""

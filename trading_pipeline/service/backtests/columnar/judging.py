@@ -1,0 +1,173 @@
+"""Whether the rulebook lets an order pass: plainly yes, or the rulebook is asked.
+
+Most orders of a backtest lie far inside every limit, and a few comparisons prove it. Whatever they do not prove is judged by
+`rulebook.judge` itself on the whole context, as live; the rules stand nowhere twice.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from trading_pipeline.domain.bars import instant_of
+from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.money import ZERO
+from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
+from trading_pipeline.domain.quotes import quote_around
+from trading_pipeline.domain.risk import Judgement, Outcome, RiskContext, Verdict, World
+from trading_pipeline.domain.round_trips import RoundTrip
+from trading_pipeline.domain.rulebook import judge
+from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.sizing import marketable_limit
+from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.service.backtests.columnar.lanes import Lane
+from trading_pipeline.service.backtests.columnar.sizes import Entry
+from trading_pipeline.service.backtests.columnar.units import SCALE, steps, usd
+
+if TYPE_CHECKING:
+    from trading_pipeline.service.backtests.columnar.simulation import Simulation
+
+Waiting = tuple[int, Entry | None, int]
+"""An admitted order: its lane, its entry (None: an exit), and when it may go out, in nanoseconds UTC."""
+NEVER = -(1 << 62)
+_HOUR = 3_600_000_000_000
+
+
+class Judge:
+    """Judges the proposals of one simulation."""
+
+    def __init__(self, sim: "Simulation") -> None:
+        self._sim = sim
+        self._limits = limits = sim.plan.limits
+        self._costs = sim.plan.costs
+        self._most_notional = steps(limits.max_day_notional)
+        self._most = [_most_in_order(limits, lane) for lane in sim.lanes]
+        self._share, self._share_by = limits.max_concentration.as_integer_ratio()
+        self._volume_share = limits.max_volume_share
+        self._narrow = steps(Decimal(1)) if self._costs.spread < limits.max_spread / 2 else None
+        self._disciplined = [
+            any(each is not None for each in (lane.spec.limits.cool_off, lane.spec.limits.recovery_size, lane.spec.limits.revenge_wait))
+            for lane in sim.lanes
+        ]
+        self._most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
+        self._confident = [lane.spec.min_confidence for lane in sim.lanes]
+        self._day_loss = steps(limits.max_day_loss)
+        self._own_loss = [steps(lane.spec.limits.max_day_loss) for lane in sim.lanes]
+        self._alone = len(sim.tracks) == 1 and self._own_loss[0] >= self._day_loss
+
+    def rate_reached(self, strategy: str, now: int) -> bool:
+        """Whether the strategy waits because of its orders within the hour (D15)."""
+        return self.orders_last_hour(strategy, now) >= self._most_orders[strategy]
+
+    def orders_last_hour(self, strategy: str, now: int) -> int:
+        """Submissions in the sliding or the clock hour, whichever has more."""
+        times = self._sim.tracks[strategy].submitted
+        if not times or times[-1] <= now - _HOUR:
+            return 0
+        return len(times) - min(bisect_right(times, now - _HOUR), bisect_left(times, now - now % _HOUR))
+
+    def trips(self, strategy: str) -> tuple[RoundTrip, ...]:
+        """The strategy's round trips of the session, in order of time."""
+        trips = sorted(self._sim.tracks[strategy].trips)
+        return tuple(RoundTrip(symbol, instant_of(at), usd(result)) for at, symbol, result in trips)
+
+    # Orders
+
+    def entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting]) -> str:
+        """The rules that stop an entry; empty when it passes."""
+        return "" if self._plain_entry(number, bar, entry, waiting) else self.asked(number, bar, entry, waiting)
+
+    def exit(self, number: int, bar: int, waiting: Sequence[Waiting]) -> str:
+        """The rules that stop an exit; empty when it passes."""
+        price = self._sim.quote(number, bar)
+        if self._narrow is not None and price >= 5 * SCALE:
+            return ""
+        return self.asked(number, bar, None, waiting)
+
+    def _plain_entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting]) -> bool:
+        sim, lane = self._sim, self._sim.lanes[number]
+        name, value = lane.spec.name, entry.shares * max(entry.reference, entry.limit)
+        equity = sim.equity(bar)
+        volume = lane.prices.average_volume(bar)
+        reserved = sum(other.shares * max(other.reference, other.limit) for _, other, _ in waiting if other is not None)
+        return bool(
+            self._narrow is not None and entry.reference >= 5 * SCALE
+            and value <= self._most[number] and not any(target for _, _, target in entry.parts if target and target * entry.shares > 10**9)
+            and value * self._share_by <= self._share * equity
+            and value <= sim.cash - reserved
+            and sim.notional.get(sim.session(bar), 0) + value <= self._most_notional
+            and volume is not None and entry.shares <= volume[0] * self._volume_share
+            and not lane.prices.may_trip
+            and lane.confidence(bar, False) >= self._confident[number]
+            and not (self._disciplined[number] and sim.tracks[name].trips)
+            and equity - sim.baseline > -self._day_loss
+            and (self._alone or sim.strategy_pnl(name, bar) > -self._own_loss[number])
+        )
+
+    def asked(self, number: int, bar: int, entry: Entry | None, waiting: Sequence[Waiting]) -> str:
+        """What the rulebook itself says: the rules that stop the order."""
+        lane = self._sim.lanes[number]
+        intent = self.intent(number, bar, entry)
+        judgement = judge(intent, self.context(number, bar, intent, waiting))
+        if entry is not None and (sure := lane.confidence(bar, False)) < lane.spec.min_confidence:
+            low = Verdict("min_confidence", Outcome.DENY, f"{sure:.2f}", f"{lane.spec.min_confidence:.2f}")
+            judgement = Judgement((*judgement.verdicts, low))
+        return judgement.reason
+
+    def intent(self, number: int, bar: int, entry: Entry | None) -> OrderIntent:
+        """The order that is judged; an exit's when there is no entry."""
+        sim, lane = self._sim, self._sim.lanes[number]
+        facts = ("-", "entry" if entry is not None else "exit", "BACKTEST", "backtest", lane.spec.name, lane.symbol)
+        if entry is None:
+            held = sim.held[number]
+            price = usd(sim.quote(number, bar))
+            collar = sim.sizers[number].collar
+            limit = marketable_limit(Side.SELL, price, collar, lane.spec.price_band)
+            return OrderIntent(*facts, Side.SELL, OrderClass.EXIT, held.shares if held else 0, OrderType.MARKETABLE, price, limit)
+        brackets = tuple(Bracket(many, usd(stop), None if target is None else usd(target)) for many, stop, target in entry.parts)
+        return OrderIntent(
+            *facts, Side.BUY, OrderClass.ENTRY, entry.shares, OrderType.MARKETABLE, usd(entry.reference), usd(entry.limit),
+            brackets=brackets,
+        )
+
+    def _session(self, bar: int) -> Session:
+        grid = self._sim.grid
+        first, last = int(grid.session_of.searchsorted(number := self._sim.session(bar))), int(grid.last_of[number])
+        return Session(grid.days[number], instant_of(grid.start[first]), instant_of(grid.end[last]))
+
+    def context(self, number: int, bar: int, intent: OrderIntent, waiting: Sequence[Waiting]) -> RiskContext:
+        """What the rulebook may look at, as `Book.context` gathers it."""
+        sim, lane = self._sim, self._sim.lanes[number]
+        spec, now_ns = lane.spec, sim.instant(bar)
+        now, held = instant_of(now_ns), sim.held[number]
+        track, price = sim.tracks[spec.name], usd(sim.quote(number, bar))
+        release = instant_of(sim.next_release(spec.name, now_ns, waiting))
+        reserved = sum((usd(each.shares * max(each.reference, each.limit)) for _, each, _ in waiting if each is not None), ZERO)
+        mark = ZERO if held is None else held.shares * price
+        volume, bar_end = lane.prices.average_volume(bar), instant_of(sim.grid.end[bar])
+        selling = intent.side is Side.SELL
+        return RiskContext(
+            now=now, world=World.BACKTEST, session=self._session(bar), mode=Mode.AUTONOMOUS, strategy_state=StrategyState.RUNNING,
+            latched=False, account_limits=self._limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
+            equity=usd(sim.equity(bar)), buying_power=usd(sim.cash) - reserved, account_day_pnl=usd(sim.equity(bar) - sim.baseline),
+            strategy_day_pnl=usd(sim.strategy_pnl(spec.name, bar)), quote=quote_around(lane.symbol, price, self._costs.spread, now),
+            interval=spec.interval, bar_end=bar_end, bar_expected_end=bar_end, average_day_volume=volume[0] if volume else None,
+            short_history=volume[1] if volume else False, halted=None, position=held.shares if held else 0, open_exit_quantity=0,
+            symbol_exposure=mark, strategy_symbol_exposure=mark, sector=None, sector_exposure=None,
+            last_trade_at=_instant(track.last_trade), last_action_at=_instant(track.last_actions.get((lane.symbol, selling), NEVER)),
+            last_account_order_at=_instant(sim.last_order), orders_last_hour=self.orders_last_hour(spec.name, now_ns), open_orders=0,
+            day_notional=usd(sim.notional.get(sim.session(bar), 0)), consecutive_rejects=0, open_action=None, unknown_order=None,
+            volatility=lane.prices.volatility(bar), round_trips=self.trips(spec.name),
+            last_losing_exit_at=_instant(track.losing_exits.get(lane.symbol, NEVER)), at_release=release,
+        )
+
+
+def _most_in_order(account: AccountLimits, lane: Lane) -> int:
+    """The least of what the limits on one order and on one symbol allow, for a lane that is flat."""
+    own = lane.spec.limits
+    return steps(min(account.max_order_value, account.max_position_value, own.max_order_value, own.max_position_value))
+
+
+def _instant(at: int) -> datetime | None:
+    return None if at == NEVER else instant_of(at)

@@ -1,0 +1,376 @@
+"""The account, from candidate to candidate: Python runs only at bars where something can happen.
+
+A lane that is flat waits for the next bar at which its rules say buy; one that holds, for the first of: its stop or target
+reached by a bar, its rules saying sell, its last bar. Everything in between is skipped. What happens there is what live does
+there, in the order of the cycle's steps: sizing, rulebook, pacing, and fills as the paper broker makes them. Anything that is not
+a whole fill at once raises `Unfit`: then the stepped engine runs the plan.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from heapq import heapify, heappop, heappush
+from types import MappingProxyType
+
+from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
+from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
+from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled, Unfit
+from trading_pipeline.service.backtests.columnar.judging import NEVER, Judge, Waiting
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
+from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, charges, half_even, price_steps, steps
+
+_SECOND = 1_000_000_000
+_COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
+_MOST_ORDER = steps(MAX_ORDER_VALUE)
+_REACHED, _DECIDED = 0, 1
+"""What a lane waits for; of one bar what its range reaches comes before what is decided at its close."""
+_LOOK = 64
+"""Bars looked through at once for a stop or target."""
+_CLOSE = 1e-9
+
+
+@dataclass(slots=True)
+class Part:
+    """Shares behind one stop and target."""
+
+    shares: int
+    stop: int
+    target: int | None
+
+
+@dataclass(slots=True)
+class Held:
+    """What a lane holds."""
+
+    shares: int
+    entered: int
+    """The bar it was bought in."""
+    parts: list[Part]
+    cost: int
+    result: int = 0
+    """Of what was sold of it so far."""
+
+
+@dataclass(slots=True)
+class Track:
+    """What the rules remember of a strategy."""
+
+    session: int = -1
+    trips: list[tuple[int, str, int]] = field(default_factory=list)
+    """(closed at, symbol, result) of this session."""
+    losing_exits: dict[str, int] = field(default_factory=dict)
+    """By symbol, when it was last sold at a loss, this session."""
+    last_actions: dict[tuple[str, bool], int] = field(default_factory=dict)
+    """By symbol and whether it was a sale."""
+    submitted: list[int] = field(default_factory=list)
+    last_trade: int = NEVER
+    flow: int = 0
+    """Got less paid, since it began."""
+    opening: int = 0
+    """What it had made before this session."""
+
+
+class Simulation:
+    """One run over the lanes of a plan. Money and prices in steps, instants in nanoseconds UTC.
+
+    Args:
+        paused_from: Strategies that a loss has stopped, with the first bar at which they decide no more.
+    """
+
+    def __init__(
+        self, plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, paused_from: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
+        self.plan, self.lanes, self.grid = plan, lanes, grid
+        self.account = Account()
+        self.cash = steps(plan.cash)
+        self.baseline = self.cash
+        """The account's worth before this session."""
+        self.held: list[Held | None] = [None] * len(lanes)
+        self.tracks = {lane.spec.name: Track() for lane in lanes}
+        self.last_order = NEVER
+        self.notional: dict[int, int] = {}
+        """By session, the value of its orders."""
+        self.sizers = [Sizer(plan, lane) for lane in lanes]
+        self.judge = Judge(self)
+        self._charges = charges(plan.costs)
+        self._paused_from = paused_from
+        self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
+        self._session = 0
+        self._agenda: list[tuple[int, int, int]] = []
+
+    def run(self) -> Account:
+        """Play it through.
+
+        Raises:
+            Unfit: Something happened that the stepped engine has to play.
+        """
+        agenda = self._agenda = [(int(lane.enter[0]), _DECIDED, number) for number, lane in enumerate(self.lanes)]
+        heapify(agenda)
+        size = len(self.grid)
+        while agenda and agenda[0][0] < size:
+            bar, kind, number = heappop(agenda)
+            if kind == _REACHED:
+                self._reached(number, bar)
+                continue
+            due = [number]
+            while agenda and agenda[0][0] == bar and agenda[0][1] == _DECIDED:
+                due.append(heappop(agenda)[2])
+            self._decide(bar, due)
+        return self.account
+
+    # What is asked of its state
+
+    def instant(self, bar: int) -> int:
+        """When a bar's close is decided at."""
+        return int(self.grid.start[bar + 1]) if self.grid.daily else int(self.grid.end[bar])
+
+    def session(self, bar: int) -> int:
+        """The number of the session in which a bar's close is decided at."""
+        return int(self.grid.session_of[bar + 1])
+
+    def quote(self, number: int, bar: int) -> int:
+        """The price that a decision at a bar meets: the next one's open."""
+        return price_steps(self.lanes[number].prices.open.item(bar + 1))
+
+    def equity(self, bar: int) -> int:
+        """Cash and holdings at the prices of a decision."""
+        worth = self.cash
+        for number, held in enumerate(self.held):
+            if held is not None:
+                worth += held.shares * self.quote(number, bar)
+        return worth
+
+    def strategy_pnl(self, name: str, bar: int) -> int:
+        """What a strategy has made in this session, open and realised."""
+        track = self.tracks[name]
+        worth = track.flow - track.opening
+        for number, held in enumerate(self.held):
+            if held is not None and self.lanes[number].spec.name == name:
+                worth += held.shares * self.quote(number, bar)
+        return worth
+
+    def next_release(self, name: str, now: int, waiting: Sequence[Waiting]) -> int:
+        """When an order of the strategy may go out: after its cooldown and the account's gap, as `Book.next_release` (D3)."""
+        trades = [self.tracks[name].last_trade, *(at for number, _, at in waiting if self.lanes[number].spec.name == name)]
+        release = max(now, max(trades) + _COOLDOWN, self.last_order + self._gap)
+        for other in sorted(at for _, _, at in waiting):
+            if abs(other - release) < self._gap:
+                release = other + self._gap
+        return release
+
+    # What happens
+
+    def _enter(self, session: int) -> None:
+        """Fix what a new session is measured from: the closing figures of the one before, to the cent."""
+        if session == self._session:
+            return
+        self._session = session
+        last = int(self.grid.last_of[session - 1])
+        closing = {
+            number: held.shares * price_steps(self.lanes[number].prices.close.item(last))
+            for number, held in enumerate(self.held) if held is not None
+        }
+        self.baseline = _to_cents(self.cash + sum(closing.values()))
+        for name, track in self.tracks.items():
+            worth = sum(value for number, value in closing.items() if self.lanes[number].spec.name == name)
+            track.opening = _to_cents(track.flow + worth)
+            track.trips.clear()
+            track.losing_exits.clear()
+
+    def _decide(self, bar: int, due: list[int]) -> None:
+        self._enter(self.session(bar))
+        now = self.instant(bar)
+        waiting: list[Waiting] = []
+        if len(due) > 1:
+            due.sort(key=lambda number: self._turn(number, bar))
+        halted = {name for name in {self.lanes[number].spec.name for number in due} if self._halted(name, bar, now)}
+        for number in due:
+            lane, holds = self.lanes[number], self.held[number] is not None
+            name = lane.spec.name
+            if name in halted:
+                self._look_again(number, bar + 1)
+                continue
+            entry = None if holds else self.sizers[number].size(self, number, bar)
+            if isinstance(entry, str):
+                denial = entry
+            else:
+                denial = self.judge.exit(number, bar, waiting) if entry is None else self.judge.entry(number, bar, entry, waiting)
+            self.account.decisions.append((number, bar, holds))
+            if denial:
+                self.account.denials.append(Denied(number, bar, holds, denial))
+                self._look_again(number, bar + 1)
+                continue
+            assert not isinstance(entry, str)
+            waiting.append((number, entry, self.next_release(name, now, waiting)))
+            self.tracks[name].last_actions[lane.symbol, holds] = now
+        self._send(bar, waiting)
+
+    def _halted(self, name: str, bar: int, now: int) -> bool:
+        """Whether the strategy does not decide: a loss has stopped it, or it has sent its orders of the hour."""
+        return self._paused_from.get(name, bar + 1) <= bar or self.judge.rate_reached(name, now)
+
+    def _turn(self, number: int, bar: int) -> tuple[Decimal, str, str]:
+        lane = self.lanes[number]
+        return -lane.confidence(bar, self.held[number] is not None), lane.spec.name, lane.symbol
+
+    def _send(self, bar: int, waiting: list[Waiting]) -> None:
+        """Release what was admitted, each at its instant."""
+        ends = int(self.grid.end[bar + 1])
+        for number, entry, at in sorted(waiting, key=lambda each: each[2]) if len(waiting) > 1 else waiting:
+            if at >= ends:
+                raise Unfit("orders wait for each other beyond their bar")
+            if entry is None:
+                self._sell(number, bar, at)
+            else:
+                self._buy(number, bar, at, entry)
+
+    def _buy(self, number: int, bar: int, at: int, entry: Entry) -> None:
+        price = self._charges.taken_buy(entry.reference)
+        commission = self._charges.commission(entry.shares, price)
+        if price > entry.limit:
+            raise Unfit("an order does not fill at once")
+        if entry.shares * entry.limit + self._charges.commission(entry.shares, entry.limit) > self.cash:
+            raise Unfit("the broker refuses an order that its cash does not cover")
+        self._submitted(number, bar, at, entry.shares * entry.reference)
+        self._fill(Filled(number, bar, bar + 1, at, entry.shares, price, commission, None))
+        held = Held(entry.shares, bar + 1, [Part(*part) for part in entry.parts], entry.shares * price + commission)
+        self.held[number] = held
+        self._next(number, held, bar + 1)
+
+    def _sell(self, number: int, bar: int, at: int) -> None:
+        held = self.held[number]
+        assert held is not None
+        reference = self.quote(number, bar)
+        if held.shares * reference > _MOST_ORDER:
+            raise Unfit("an exit is cut into several orders")
+        self._submitted(number, bar, at, held.shares * reference)
+        self._sold(number, held, bar, bar + 1, at, held.shares, self._charges.taken_sell(reference), ExitReason.SIGNAL)
+        self._look_again(number, bar + 1)
+
+    def _submitted(self, number: int, bar: int, at: int, value: int) -> None:
+        track = self.tracks[self.lanes[number].spec.name]
+        track.submitted.append(at)
+        track.last_trade = max(track.last_trade, at)
+        self.last_order = max(self.last_order, at)
+        session = self.session(bar)
+        self.notional[session] = self.notional.get(session, 0) + value
+
+    def _sold(self, number: int, held: Held, step: int, bar: int, at: int, shares: int, price: int, reason: ExitReason) -> None:
+        commission = self._charges.commission(shares, price)
+        self._fill(Filled(number, step, bar, at, -shares, price, commission, reason))
+        cost = held.cost if shares == held.shares else half_even(held.cost * shares, held.shares)
+        made = shares * price - commission - cost
+        held.shares, held.cost, held.result = held.shares - shares, held.cost - cost, held.result + made
+        lane = self.lanes[number]
+        track = self.tracks[lane.spec.name]
+        if made < 0:
+            track.losing_exits[lane.symbol] = at
+        if not held.shares:
+            track.trips.append((at, lane.symbol, held.result))
+            self.held[number] = None
+
+    def _fill(self, fill: Filled) -> None:
+        prices = self.lanes[fill.lane].prices
+        volume = prices.table.volume.item(prices.first + fill.bar - 1) if prices.first + fill.bar else 0.0
+        if abs(fill.shares) > max(1, int(self._charges.volume_share * int(volume))):
+            raise Unfit("an order is larger than what a bar takes")
+        paid = fill.shares * fill.price + fill.commission
+        self.cash -= paid
+        self.tracks[self.lanes[fill.lane].spec.name].flow -= paid
+        self.account.fills.append(fill)
+
+    def _reached(self, number: int, bar: int) -> None:
+        """Sell what a bar's range reaches, known at its close, and then what the next one's open does."""
+        held, prices = self.held[number], self.lanes[number].prices
+        assert held is not None
+        self._enter(int(self.grid.session_of[bar]))
+        low, high = price_steps(prices.low.item(bar)), price_steps(prices.high.item(bar))
+        self._sell_parts(number, held, bar, bar, int(self.grid.end[bar]), low, high, None)
+        if not held.shares:
+            self._look_again(number, bar)
+            return
+        if bar + 1 < len(self.grid):
+            opened = price_steps(prices.open.item(bar + 1))
+            if any(_at(part, opened, opened) for part in held.parts):
+                self._enter(self.session(bar))
+                self._sell_parts(number, held, bar, bar + 1, int(self.grid.start[bar + 1]), opened, opened, opened)
+                if not held.shares:
+                    # A decision on this bar's close is still one of a lane that held at it.
+                    self._too_late(number, held, bar)
+                    self._look_again(number, bar + 1)
+                    return
+        self._next(number, held, bar, after=bar + 1)
+
+    def _too_late(self, number: int, held: Held, bar: int) -> None:
+        """The rules would sell at a close after which the open has sold everything: that proposal is denied."""
+        if self._leaves(self.lanes[number], held, bar) == bar and not self._halted(self.lanes[number].spec.name, bar, self.instant(bar)):
+            self.account.decisions.append((number, bar, True))
+            self.account.denials.append(Denied(number, bar, True, self.judge.asked(number, bar, None, ())))
+
+    def _sell_parts(self, number: int, held: Held, step: int, bar: int, at: int, low: int, high: int, opened: int | None) -> None:
+        """Stops first, each at its price or at what its order takes; then targets."""
+        for part in [part for part in held.parts if low <= part.stop]:
+            price = self._charges.taken_sell(part.stop if opened is None else opened)
+            held.parts.remove(part)
+            self._sold(number, held, step, bar, at, part.shares, price if opened is not None else max(low, price), ExitReason.STOP)
+        for part in [part for part in held.parts if part.target is not None and high >= part.target]:
+            assert part.target is not None
+            held.parts.remove(part)
+            self._sold(number, held, step, bar, at, part.shares, part.target if opened is None else opened, ExitReason.TARGET)
+
+    # What comes next
+
+    def _look_again(self, number: int, bar: int) -> None:
+        """Put on the agenda what the lane waits for from a bar's decision on."""
+        held = self.held[number]
+        if held is not None:
+            self._next(number, held, bar)
+        else:
+            heappush(self._agenda, (int(self.lanes[number].enter[min(bar, len(self.grid))]), _DECIDED, number))
+
+    def _next(self, number: int, held: Held, bar: int, *, after: int | None = None) -> None:
+        """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
+        lane, size = self.lanes[number], len(self.grid)
+        leave = self._leaves(lane, held, bar)
+        reached = self._first_reached(lane, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
+        if reached is not None and reached <= leave:
+            heappush(self._agenda, (reached, _REACHED, number))
+        elif leave < size:
+            heappush(self._agenda, (leave, _DECIDED, number))
+
+    def _leaves(self, lane: Lane, held: Held, bar: int) -> int:
+        """The first bar from `bar` on at whose close the rules sell."""
+        size = len(self.grid)
+        leave = int(lane.leave[min(bar, size)])
+        if lane.max_bars:
+            leave = min(leave, int(lane.decides[min(max(bar, held.entered + lane.max_bars - 1), size)]))
+        return leave
+
+    def _first_reached(self, lane: Lane, held: Held, first: int, last: int) -> int | None:
+        """The first bar at whose close it is known that a stop or target is reached, by a bar from `first` to `last` or its open."""
+        prices = lane.prices
+        stop = max(part.stop for part in held.parts) / SCALE + _CLOSE
+        target = min((part.target for part in held.parts if part.target is not None), default=None)
+        high = None if target is None else target / SCALE - _CLOSE
+        while first <= last:
+            until = min(first + _LOOK, last + 1)
+            found = prices.low[first:until] <= stop
+            if high is not None:
+                found |= prices.high[first:until] >= high
+            place = int(found.argmax())
+            if found[place]:
+                bar = first + place
+                opened = prices.open.item(bar)
+                by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
+                return bar - 1 if by_open else bar
+            first = until
+        return None
+
+
+def _at(part: Part, low: int, high: int) -> bool:
+    return low <= part.stop or (part.target is not None and high >= part.target)
+
+
+def _to_cents(amount: int) -> int:
+    return half_even(amount, CENT) * CENT

@@ -1,0 +1,102 @@
+"""How many shares a lane buys: `sizing.size_entry`, and for a plain fraction of equity the same on whole numbers."""
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from trading_pipeline.domain.backtests import BacktestPlan
+from trading_pipeline.domain.limits import effective_collar
+from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.round_trips import recovering
+from trading_pipeline.domain.sizing import NoEntry, size_entry
+from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
+from trading_pipeline.service.backtests.columnar.lanes import Lane
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, steps, usd
+
+if TYPE_CHECKING:
+    from trading_pipeline.service.backtests.columnar.simulation import Simulation
+
+NO_ENTRY = "sizing"
+
+
+class Entry(NamedTuple):
+    """An entry worth proposing; prices in steps."""
+
+    shares: int
+    reference: int
+    limit: int
+    parts: tuple[tuple[int, int, int | None], ...]
+    """(shares, stop, target) of each bracket."""
+
+
+class Sizer:
+    """Sizes one lane's entries."""
+
+    def __init__(self, plan: BacktestPlan, lane: Lane) -> None:
+        self._plan, self._lane, self._spec = plan, lane, lane.spec
+        self.collar = effective_collar(plan.limits, self._spec.limits, autonomous=True)
+        self._reach, self._reach_by = fraction_of((1 + self.collar) * (1 - self._spec.price_band))
+        sizing = self._spec.sizing
+        self._quick = isinstance(sizing, FractionSizing) and sizing.target is None and sizing.stop is None
+        if isinstance(sizing, FractionSizing):
+            self._fraction, self._fraction_by = fraction_of(sizing.fraction)
+            self._atr_stop = None if sizing.atr_stop is None else float(sizing.atr_stop)
+        self._volume_share = plan.limits.max_volume_share
+
+    def size(self, sim: "Simulation", number: int, bar: int) -> Entry | str:
+        """The entry, or the name of what forbids it."""
+        price = sim.quote(number, bar)
+        if not self._quick or price < 2 * SCALE or self._recovering(sim):
+            return self._by_the_book(sim, bar, price)
+        limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
+        shares = min(self._fraction * sim.equity(bar) // (self._fraction_by * price), sim.cash // max(price, limit))
+        volume = self._lane.prices.average_volume(bar)
+        if volume is not None:
+            shares = min(shares, int(volume[0] * self._volume_share))
+        if shares < 1:
+            return NO_ENTRY
+        if self._atr_stop is None:
+            return Entry(shares, price, limit, ())
+        atr = self._lane.columns["atr_14"].item(bar)
+        cents = (self._lane.prices.close.item(bar) - self._atr_stop * atr) * 100
+        if not abs(cents - round(cents)) < 0.499:
+            # Too near the middle of two cents, or no number at all.
+            return self._by_the_book(sim, bar, price)
+        stop = round(cents) * CENT
+        if not 2 * SCALE < stop < price:
+            return self._by_the_book(sim, bar, price)
+        return Entry(shares, price, limit, ((shares, stop, None),))
+
+    def _recovering(self, sim: "Simulation") -> bool:
+        limits = self._spec.limits
+        if limits.recovery_size is None:
+            return False
+        trips = sim.judge.trips(self._spec.name)
+        return bool(trips) and recovering(trips, limits.losing_streak)
+
+    def _by_the_book(self, sim: "Simulation", bar: int, price: int) -> Entry | str:
+        lane, spec = self._lane, self._spec
+        volume = lane.prices.average_volume(bar)
+        plan = size_entry(
+            spec.sizing, price=usd(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
+            limits=self._plan.limits, strategy_limits=spec.limits, atr=_newest(lane, "atr_14", bar), support=self._support(bar),
+            sma20=_newest(lane, "sma_20", bar), collar=self.collar, price_band=spec.price_band,
+            average_day_volume=None if volume is None else volume[0], recovering=self._recovering(sim),
+            close=price_of(lane.prices.close[bar]),
+        )
+        if isinstance(plan, NoEntry):
+            return NO_ENTRY
+        parts = tuple((part.quantity, steps(part.stop), None if part.target is None else steps(part.target)) for part in plan.brackets)
+        return Entry(plan.quantity, price, steps(plan.limit_price), parts)
+
+    def _support(self, bar: int) -> Decimal | None:
+        bars = self._spec.sizing.support_bars if isinstance(self._spec.sizing, RiskSizing) else 20
+        prices = self._lane.prices
+        row = prices.first + bar + 1
+        return Decimal(format(float(prices.table.low[row - bars : row].min()), ".10g")) if row >= bars else None
+
+
+def _newest(lane: Lane, column: str, bar: int) -> Decimal | None:
+    value = lane.columns[column].item(bar)
+    return Decimal(format(value, ".10g")) if np.isfinite(value) else None

@@ -1,0 +1,90 @@
+"""Exact money as whole numbers: prices and USD in steps of 0.0001, what the paper broker counts in.
+
+Whole numbers are ten times as fast as Decimal and just as exact; every function here equals its namesake on Decimals, which a
+property test holds it to.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.shadow import FillCosts
+
+SCALE = 10_000
+"""Steps in a dollar."""
+CENT = 100
+"""Steps in a cent."""
+
+
+def steps(amount: Decimal) -> int:
+    """USD as steps; what lies between two steps is cut off, and there should be none."""
+    return int(amount * SCALE)
+
+
+def usd(amount: int) -> Decimal:
+    """Steps as USD."""
+    return Decimal(amount).scaleb(-4)
+
+
+def price_steps(value: float) -> int:
+    """A bar's price as steps, rounded as `money.price_of` rounds it."""
+    scaled = value * SCALE
+    nearest = round(scaled)
+    # Far from the middle between two steps both roundings agree; near it the decimal text decides.
+    return nearest if abs(scaled - nearest) < 0.49 else steps(price_of(value))
+
+
+def fraction_of(value: Decimal) -> tuple[int, int]:
+    """A decimal as numerator and denominator."""
+    return value.as_integer_ratio()
+
+
+def half_even(numerator: int, denominator: int) -> int:
+    """The quotient rounded half to even."""
+    quotient, rest = divmod(numerator, denominator)
+    doubled = 2 * rest
+    return quotient + (doubled > denominator or (doubled == denominator and quotient & 1))
+
+
+def floor_to_tick(price: int, below: int, denominator: int = 1) -> int:
+    """The next price on the exchange's grid at or below `price / denominator`, a cent from $1 up.
+
+    Args:
+        below: The grid's step in steps where the price is under a dollar.
+    """
+    grid = CENT if price >= SCALE * denominator else below
+    return price // (denominator * grid) * grid
+
+
+@dataclass(frozen=True, slots=True)
+class Charges:
+    """`FillCosts` on whole numbers."""
+
+    taken_buy: Callable[[int], int]
+    taken_sell: Callable[[int], int]
+    commission: Callable[[int, int], int]
+    """(shares, price) of an order that fills at once."""
+    volume_share: float
+
+
+def charges(costs: FillCosts) -> Charges:
+    """The same costs, ready to be asked."""
+    reach = costs.spread / 2 + costs.slippage
+    up, up_by = fraction_of(1 + reach)
+    down, down_by = fraction_of(1 - reach)
+    share, share_by = fraction_of(costs.commission_per_share * SCALE)
+    least = half_even(*fraction_of(costs.commission_minimum * SCALE))
+    rate, rate_by = fraction_of(costs.commission_rate)
+
+    def taken_buy(price: int) -> int:
+        return -(-price * up // up_by)
+
+    def taken_sell(price: int) -> int:
+        return max(1, price * down // down_by)
+
+    def commission(shares: int, price: int) -> int:
+        by_share = max(least, half_even(share * shares, share_by)) if share else least
+        return by_share + (half_even(rate * shares * price, rate_by) if rate else 0)
+
+    return Charges(taken_buy, taken_sell, commission, float(costs.volume_share))
