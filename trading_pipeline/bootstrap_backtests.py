@@ -6,21 +6,18 @@ files, never from a network. What it stores, it stores under its own name.
 """
 
 import hashlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trading_pipeline import __version__
 from trading_pipeline.adapters.backtest_ports import NoAnchors, NoLatch
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
@@ -41,17 +38,11 @@ from trading_pipeline.domain.sessions import Session, TradingCalendar
 from trading_pipeline.errors import BarsError, UnknownName
 from trading_pipeline.ports import BarArchive, Home, Ledger
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
-from trading_pipeline.service.backtests.engines import Backtest, Engine, asks_models, assumptions, choose, run
-from trading_pipeline.service.backtests.stepping import Progress
+from trading_pipeline.service.backtests.engines import asks_models
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.settings import Settings, Source
 
-if TYPE_CHECKING:
-    from trading_pipeline.adapters.ledger.backtests import Stored, Writer
-
 ACCOUNT = "BACKTEST"
-STORED_EVERY_SECONDS = 10.0
-"""What a kill costs of a run at most, besides the session it is in."""
 _UNPAID = ModelBudget(per_day=Decimal(1_000_000), calls_per_hour=1_000_000_000, concurrency=1)
 """Recordings cost nothing, and one after the other they come in the same order each time."""
 _NAMED = 5
@@ -73,9 +64,8 @@ def open_bench(settings: Settings, plan: BacktestPlan, *, data: Path | Sequence[
     calendar = load_calendar(settings.home / "cache")
     sessions = sessions_of(calendar, plan)
     folders = (data,) if isinstance(data, Path) else tuple(data or ())
-    found = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar)
-    _require(found, plan, sessions)
-    seen = {place: found.tables[place].until(sessions[-1].close) for place in _wanted(plan)}
+    found = bars_of(settings, plan, calendar, folders)
+    tables = seen(found, plan, sessions)
     with ExitStack() as stack:
         models = _models(settings, plan, stack) if asks_models(plan) else None
 
@@ -84,59 +74,13 @@ def open_bench(settings: Settings, plan: BacktestPlan, *, data: Path | Sequence[
             return _desk(found, settings, calendar, wanted, ledger, models)
 
         yield Bench(
-            calendar=calendar, tables=seen, splits=found.splits, source=found.source, digest=_digest(seen, found.splits),
+            calendar=calendar, tables=tables, splits=found.splits, source=found.source, digest=digest_of(tables, found.splits),
             assumptions=_assumptions(found, plan, sessions), open_ledger=_open_ledger, open_desk=open_desk,
         )
 
 
-def run_stored(
-    bench: Bench, plan: BacktestPlan, writer: "Writer", *, engine: Engine | str = Engine.AUTO, progress: Progress | None = None,
-    data: Sequence[Path] = (), every_seconds: float = STORED_EVERY_SECONDS,
-) -> Backtest:
-    """Run a plan and store its ledger on the way, whole sessions at a time; goes on from what an earlier run has stored.
-
-    Args:
-        writer: Of the name it is stored under.
-        data: The folders its bars came from, for who opens it again.
-        every_seconds: Real time between two writes.
-
-    Raises:
-        StorageError, LedgerError: It cannot be stored; what is stored is a prefix of it.
-    """
-    from trading_pipeline.adapters.ledger.backtests import about
-
-    ledger, (chosen, why) = bench.ledger(plan), choose(bench, plan, engine)
-    many, stored_at = len(sessions_of(bench.calendar, plan)), time.monotonic()
-    folders = tuple(str(folder.absolute()) for folder in data)
-
-    def words(sessions: int, said: tuple[str, ...], *, complete: bool) -> dict[str, Any]:
-        return about(
-            plan, engine=chosen.value, why=why, digest=bench.digest, data=folders, assumptions=said, sessions=sessions, complete=complete,
-            at=datetime.now(UTC),
-        )
-
-    def on_session(done: int, of: int, session: date) -> None:
-        nonlocal stored_at
-        if time.monotonic() - stored_at >= every_seconds:
-            writer.append(ledger, words(done, assumptions(bench, plan), complete=False))
-            stored_at = time.monotonic()
-        if progress is not None:
-            progress(done, of, session)
-
-    backtest = run(bench, plan, engine=engine, progress=on_session, ledger=ledger)
-    writer.append(ledger, words(many, backtest.assumptions, complete=True), whole=True)
-    return backtest
-
-
-def is_done(stored: "Stored | None", bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> bool:
-    """Whether a run of the plan would store what is stored already: the same bars and version, and no model that may say something else."""
-    if stored is None or not stored.complete or stored.plan != plan or stored.digest != bench.digest or asks_models(plan):
-        return False
-    return stored.engine == choose(bench, plan, engine)[0].value
-
-
 @dataclass(frozen=True, slots=True)
-class _Bars:
+class Bars:
     """What a source has of a plan's symbols, all of it."""
 
     tables: Tables
@@ -147,12 +91,26 @@ class _Bars:
     remedy: str
 
 
+NO_BARS = Bars({}, {}, "bars that are gone", dict, "put the bars back that the backtest ran on")
+
+
+def bars_of(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar, folders: Sequence[Path]) -> Bars:
+    found = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar)
+    _require(found, plan, sessions_of(calendar, plan))
+    return found
+
+
+def seen(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> Tables:
+    """What there is to be seen by the end of a plan."""
+    return {place: bars.tables[place].until(sessions[-1].close) for place in _wanted(plan)}
+
+
 def _open_ledger(opened_at: datetime) -> Ledger:
     return MemoryLedger("backtest", opened_at=opened_at)
 
 
 def _desk(
-    bars: _Bars, settings: Settings, calendar: TradingCalendar, plan: BacktestPlan, ledger: Ledger, models: Models | None,
+    bars: Bars, settings: Settings, calendar: TradingCalendar, plan: BacktestPlan, ledger: Ledger, models: Models | None,
 ) -> Desk:
     clock = SteppedClock(begins(calendar, plan))
     splits = tuple(split for symbol in plan.symbols for split in bars.splits.get(symbol, ()))
@@ -199,7 +157,7 @@ def _wanted(plan: BacktestPlan) -> list[tuple[str, Interval]]:
     return sorted({(symbol, spec.interval) for spec in plan.strategies for symbol in spec.symbols})
 
 
-def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) -> _Bars:
+def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) -> Bars:
     """The home's source with what was imported beside it. Yahoo is not asked: of it there is what the archive has."""
     from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
     from trading_pipeline.adapters.market_data.with_imports import WithImports
@@ -225,7 +183,7 @@ def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) 
             return _archived(archive) | {symbol: market.intervals(symbol) for symbol in of_source}
 
     known = {symbol: splits[symbol] for symbol in plan.symbols if symbol in splits}
-    return _Bars(tables, MappingProxyType(known), source, there, remedy)
+    return Bars(tables, MappingProxyType(known), source, there, remedy)
 
 
 def _archived(archive: BarArchive) -> dict[str, Sequence[Interval]]:
@@ -236,7 +194,7 @@ def _archived(archive: BarArchive) -> dict[str, Sequence[Interval]]:
     return found
 
 
-def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCalendar) -> _Bars:
+def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCalendar) -> Bars:
     """Files, each read once and checked like an import; those of other symbols are not opened."""
     from trading_pipeline.adapters.market_data.files import FileMarket, bars_files, symbol_of
 
@@ -257,7 +215,7 @@ def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCa
     source = f"files of {', '.join(folder.name for folder in folders)}"
     known = {symbol: found for symbol, found in splits.items() if found}
     remedy = "put a file of these bars into the folder, or name another with --data"
-    return _Bars(tables, MappingProxyType(known), source, lambda: there, remedy)
+    return Bars(tables, MappingProxyType(known), source, lambda: there, remedy)
 
 
 def _told(there: Mapping[str, Sequence[Interval]]) -> str:
@@ -267,7 +225,7 @@ def _told(there: Mapping[str, Sequence[Interval]]) -> str:
     return (some + (f" and {len(named) - 12} more" if len(named) > 12 else "")) or "nothing"
 
 
-def _require(bars: _Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> None:
+def _require(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> None:
     """Refuse a plan whose sessions the bars do not span."""
     first, last = sessions[0].day, sessions[-1].day
     for symbol, interval in _wanted(plan):
@@ -293,8 +251,8 @@ def _day(table: BarTable, index: int) -> date:
     return found
 
 
-def _digest(tables: Tables, splits: Mapping[str, Sequence[Split]]) -> str:
-    content = hashlib.sha256(__version__.encode())
+def digest_of(tables: Tables, splits: Mapping[str, Sequence[Split]]) -> str:
+    content = hashlib.sha256()
     for place in sorted(tables):
         content.update(tables[place].digest().encode())
     for split in (each for symbol in sorted(splits) for each in splits[symbol]):
@@ -302,7 +260,7 @@ def _digest(tables: Tables, splits: Mapping[str, Sequence[Split]]) -> str:
     return content.hexdigest()
 
 
-def _assumptions(bars: _Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> tuple[str, ...]:
+def _assumptions(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> tuple[str, ...]:
     first, last = sessions[0].day, sessions[-1].day
     split = [each for symbol in plan.symbols for each in bars.splits.get(symbol, ()) if first <= each.session <= last]
     counted = ", ".join(f"{each.symbol} {each.ratio.normalize():f} for 1 on {each.session}" for each in split)

@@ -41,9 +41,9 @@ def desk_at(record: Record, at: datetime, world: World) -> Desk:
     given = {
         "environment": record.ledger.environment, "world": world, "limits": _limits(found[0].get("limits", "{}") if found else "{}"),
         "clock": _Then(at), "calendar": record.calendar, "ledger": record.past, "archive": record.archive, "splits": record.splits,
-        "deciders": record.deciders, "broker": _Nobody("broker", account_id=account),
+        "deciders": record.deciders, "broker": Nobody("broker", account_id=account),
     }
-    ports: dict[str, Any] = {each.name: given.get(each.name, _Nobody(each.name)) for each in fields(Desk)}
+    ports: dict[str, Any] = {each.name: given.get(each.name, Nobody(each.name)) for each in fields(Desk)}
     return Desk(**ports)
 
 
@@ -64,8 +64,8 @@ class _Then:
         return self._at
 
 
-class _Nobody:
-    """In the place of a port: it knows what it is told here, and refuses everything else."""
+class Nobody:
+    """In the place of a port where only the record is read: it knows what it is told here, and refuses everything else."""
 
     def __init__(self, port: str, **known: Any) -> None:
         self.__dict__.update(known, _port=port)

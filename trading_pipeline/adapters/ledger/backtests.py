@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from trading_pipeline import __version__
 from trading_pipeline.adapters.ledger import queries
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translating
@@ -45,6 +46,8 @@ class Stored:
     plan: BacktestPlan
     engine: str
     why: str
+    version: str
+    """Of the code that ran it."""
     digest: str
     """Of the bars, as the bench had it."""
     data: tuple[str, ...]
@@ -270,15 +273,15 @@ def about(
 ) -> dict[str, Any]:
     """What is written beside a stored backtest."""
     return {
-        "plan": encode(plan), "engine": engine, "why": why, "digest": digest, "data": list(data), "assumptions": list(assumptions),
-        "sessions": sessions, "complete": complete, "stored_at": instant_text(at),
+        "plan": encode(plan), "engine": engine, "why": why, "version": __version__, "digest": digest, "data": list(data),
+        "assumptions": list(assumptions), "sessions": sessions, "complete": complete, "stored_at": instant_text(at),
     }
 
 
 def _stored(name: str, comment: str) -> Stored:
     said = json.loads(comment)
     return Stored(
-        name, decode(BacktestPlan, said["plan"]), said["engine"], said["why"], said["digest"], tuple(said["data"]),
+        name, decode(BacktestPlan, said["plan"]), said["engine"], said["why"], said["version"], said["digest"], tuple(said["data"]),
         tuple(said["assumptions"]), said["sessions"], said["complete"], instant_from(said["stored_at"]),
     )
 

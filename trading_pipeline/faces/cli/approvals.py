@@ -30,7 +30,7 @@ CLOSE_CALL = Decimal("0.9")
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    command(app, "approvals", panel=panel)(approvals)
+    command(app, "approvals", panel=panel, reads=True)(approvals)
     command(app, "approve", panel=panel)(approve)
     command(app, "reject", panel=panel)(reject)
 

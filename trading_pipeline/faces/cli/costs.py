@@ -16,7 +16,7 @@ ByOption = Annotated[CostsBy, typer.Option("--by", help="What costs are summed u
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "costs", panel=panel)(costs)
+    command(app, "costs", panel=panel, reads=True)(costs)
 
 
 def costs(call: Invocation, days: DaysOption = 1, by: ByOption = CostsBy.STRATEGY) -> None:

@@ -36,6 +36,9 @@ HomeOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for scripts.", rich_help_panel="Everywhere")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No notes, no progress.", rich_help_panel="Everywhere")]
+_BACKTEST = "--backtest", "Read this stored backtest instead of the home's own ledger; its name, or a beginning of it."
+BacktestOption = Annotated[str | None, typer.Option(_BACKTEST[0], metavar="NAME", help=_BACKTEST[1], rich_help_panel="Everywhere")]
+_HiddenBacktestOption = Annotated[str | None, typer.Option(_BACKTEST[0], hidden=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Invocation:
     """Whether the person named the home."""
     home_picked: bool = False
     """Whether nobody named it, not even the environment."""
+    backtest: str | None = None
+    """The stored backtest that is read in the place of the home's own ledger."""
 
     def say_home(self) -> None:
         """Which home is meant, where nobody named one."""
@@ -64,7 +69,7 @@ class Invocation:
 
     @contextmanager
     def desk(self, *, create: bool = False) -> Iterator["Desk"]:
-        """The desk of the home, closed afterwards.
+        """The desk of the home, or of the stored backtest that is to be read, closed afterwards.
 
         Args:
             create: Make the home when there is none; otherwise that is an error, so that a look around leaves nothing behind.
@@ -72,28 +77,41 @@ class Invocation:
         Raises:
             SettingsError: There is no home.
         """
-        settings = self.settings() if create else self._made()
+        settings = self.settings() if create else self.made()
+        self.say_home()
+        if self.backtest is not None:
+            from trading_pipeline.stored_backtests import open_stored
+
+            with open_stored(settings, self.backtest) as desk:
+                yield desk
+            return
         from trading_pipeline.bootstrap import open_desk
 
-        self.say_home()
         with open_desk(settings) as desk:
             yield desk
 
     @contextmanager
     def record(self) -> Iterator["Record"]:
-        """What a replay of the home reads, closed afterwards: no broker, no market, no model.
+        """What a replay of the home, or of a stored backtest, reads, closed afterwards: no broker, no market, no model.
 
         Raises:
             SettingsError: There is no home.
         """
-        settings = self._made()
+        settings = self.made()
+        self.say_home()
+        if self.backtest is not None:
+            from trading_pipeline.stored_backtests import open_stored_record
+
+            with open_stored_record(settings, self.backtest) as record:
+                yield record
+            return
         from trading_pipeline.bootstrap import open_record
 
-        self.say_home()
         with open_record(settings) as record:
             yield record
 
-    def _made(self) -> "Settings":
+    def made(self) -> "Settings":
+        """The settings of a home that is there; SettingsError where there is none."""
         settings = self.settings()
         if settings.database_url is None and made_at(self.home) is None:
             raise SettingsError(
@@ -151,14 +169,18 @@ def _bare(value: str) -> str:
 
 
 def command(
-    app: typer.Typer, name: str, *, panel: str | None = None, **settings: Any,
+    app: typer.Typer, name: str, *, panel: str | None = None, reads: bool = False, **settings: Any,
 ) -> Callable[[Callable[Concatenate[Invocation, P], None]], Callable[Concatenate[Invocation, P], None]]:
-    """Register a function of an Invocation as a command with the global options."""
+    """Register a function of an Invocation as a command with the global options.
+
+    Args:
+        reads: It reads a ledger, and does so of a stored backtest too; others refuse the option.
+    """
 
     def register(function: Callable[Concatenate[Invocation, P], None]) -> Callable[Concatenate[Invocation, P], None]:
         def run(*, ctx: typer.Context, **given: Any) -> None:
             outer: dict[str, Any] = ctx.find_root().obj or {}
-            as_json, quiet, home = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home"))
+            as_json, quiet, home, backtest = (given.pop(name) or outer.get(name) for name in ("as_json", "quiet", "home", "backtest"))
             output = Output(as_json=bool(as_json), quiet=bool(quiet))
             try:
                 chosen = home.expanduser() if home else current_home()
@@ -166,7 +188,9 @@ def command(
             except SettingsError as error:
                 output.error(error)
                 raise typer.Exit(error.exit_code) from None
-            call = Invocation(chosen.absolute(), output, home is not None, picked)
+            call = Invocation(chosen.absolute(), output, home is not None, picked, backtest)
+            if backtest is not None and not reads:
+                _guarded(call, lambda: _refuse_backtest(ctx.command_path, backtest))
             _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]
 
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -175,6 +199,7 @@ def command(
             parameter("home", parameter.KEYWORD_ONLY, annotation=HomeOption, default=None),
             parameter("as_json", parameter.KEYWORD_ONLY, annotation=JsonOption, default=False),
             parameter("quiet", parameter.KEYWORD_ONLY, annotation=QuietOption, default=False),
+            parameter("backtest", parameter.KEYWORD_ONLY, annotation=BacktestOption if reads else _HiddenBacktestOption, default=None),
         ]
         context = parameter("ctx", parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         declared = [context, *(each.replace(kind=parameter.KEYWORD_ONLY) for each in own), *everywhere]
@@ -185,6 +210,14 @@ def command(
         return function
 
     return register
+
+
+def _refuse_backtest(path: str, backtest: str) -> None:
+    raise PermissionRequired(
+        f"`{path}` does not work on the backtest {backtest}.", value=backtest,
+        rule="a stored backtest is history: it is read, and written by the backtest alone",
+        remedy="leave --backtest out; status, orders, events, why, verify, replay, costs and report read one",
+    )
 
 
 def _guarded(call: Invocation, work: Callable[[], None]) -> None:

@@ -42,7 +42,7 @@ StrategyOption = Annotated[str, typer.Option("--strategy", help="For `grant`: th
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "limits", panel=panel)(limits)
+    command(app, "limits", panel=panel, reads=True)(limits)
 
 
 def limits(call: Invocation, act: ActArgument = Act.SHOW, amount: AmountArgument = "", strategy: StrategyOption = "") -> None:

@@ -15,6 +15,7 @@ import typer
 from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli import (
     approvals,
+    backtests,
     bars,
     cassettes,
     costs,
@@ -31,7 +32,7 @@ from trading_pipeline.faces.cli import (
     strategies,
     trying,
 )
-from trading_pipeline.faces.cli.invocation import INTERRUPTED, HomeOption, JsonOption, QuietOption
+from trading_pipeline.faces.cli.invocation import INTERRUPTED, BacktestOption, HomeOption, JsonOption, QuietOption
 from trading_pipeline.faces.cli.output import Output
 
 PROGRAM = "trading"
@@ -52,6 +53,7 @@ doctor.register(app, "Running")
 trying.register(app, "Running")
 record.register(app, "Record")
 replay_session.register(app, "Record")
+backtests.register(app, "Backtests")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
 app.add_typer(prompts.app, name="prompt", rich_help_panel="Models")
 app.add_typer(cassettes.app, name="cassette", rich_help_panel="Models")
@@ -68,11 +70,11 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def everywhere(
-    ctx: typer.Context, home: HomeOption = None, as_json: JsonOption = False, quiet: QuietOption = False,
+    ctx: typer.Context, home: HomeOption = None, as_json: JsonOption = False, quiet: QuietOption = False, backtest: BacktestOption = None,
     _version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
 ) -> None:
     """Options that every command takes, before or after its name."""
-    ctx.obj = {"home": home, "as_json": as_json, "quiet": quiet}
+    ctx.obj = {"home": home, "as_json": as_json, "quiet": quiet, "backtest": backtest}
 
 
 def run() -> None:

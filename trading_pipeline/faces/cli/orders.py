@@ -23,7 +23,7 @@ AllOption = Annotated[bool, typer.Option("--all", help="Also those that are over
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "orders", panel=panel)(orders)
+    command(app, "orders", panel=panel, reads=True)(orders)
 
 
 def orders(call: Invocation, act: ActArgument = Act.SHOW, name: IdArgument = "", everything: AllOption = False) -> None:

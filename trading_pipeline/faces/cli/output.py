@@ -150,6 +150,8 @@ class Column:
     right: bool = False
     wrap: bool = False
     spare: int = 0
+    name: bool = False
+    """What wraps is what the row is about: on a pipe others stand aligned behind it, and where it wraps it is not said again below itself."""
 
 
 class Output:
@@ -224,8 +226,12 @@ class Output:
             table.add_column(
                 column.title, justify="right" if column.right else "left", no_wrap=not column.wrap, overflow="fold", width=width
             )
+        wrapped = {index for index, width in widths.items() if columns[index].name and width < natural[index]}
+        above: Sequence[Text] = ()
         for row in cells:
-            table.add_row(*(row[index] for index in widths))
+            again = {index for index in wrapped if above and all(row[name].plain == above[name].plain for name in wrapped if name <= index)}
+            table.add_row(*(Text() if index in again else row[index] for index in widths))
+            above = row
         self._print(table)
 
     def _print_plainly(self, columns: Sequence[Column], natural: Mapping[int, int], cells: Sequence[Sequence[Text]]) -> None:
@@ -234,7 +240,7 @@ class Output:
         for row in (heads, *cells):
             line = Text()
             for index, width in natural.items():
-                wide = min(width, MOST_PADDED) if columns[index].wrap else width
+                wide = min(width, MOST_PADDED) if columns[index].wrap and not columns[index].name else width
                 space = " " * (wide - cell_len(row[index].plain))
                 line.append(space if columns[index].right else "").append_text(row[index])
                 line.append("  " if columns[index].right else f"{space}  ")

@@ -21,9 +21,9 @@ POLL_SECONDS = 0.5
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the commands."""
-    command(app, "events", panel=panel)(events)
-    command(app, "why", panel=panel)(why)
-    command(app, "verify", panel=panel)(verify)
+    command(app, "events", panel=panel, reads=True)(events)
+    command(app, "why", panel=panel, reads=True)(why)
+    command(app, "verify", panel=panel, reads=True)(verify)
     command(app, "rebuild", panel=panel)(rebuild)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "replay", panel=panel)(replay)
+    command(app, "replay", panel=panel, reads=True)(replay)
 
 
 def replay(

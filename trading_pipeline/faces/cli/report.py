@@ -39,7 +39,7 @@ _WRAPPED = (
 )
 
 
-@command(app, "model")
+@command(app, "model", reads=True)
 def model(
     call: Invocation, provider: ProviderOption = None, model: ModelOption = None, prompt: PromptOption = None, symbol: SymbolOption = None,
     since: SinceOption = None, html: HtmlOption = None,
@@ -57,7 +57,7 @@ def model(
     call.output.answer(as_json(report) | {"headline": report.headline}, lambda: _show(call, report, report_tables(report)))
 
 
-@command(app, "approvals")
+@command(app, "approvals", reads=True)
 def approvals(call: Invocation, symbol: SymbolOption = None, since: SinceOption = None) -> None:
     """What proposals that were rejected, expired, denied or voided would have made, by the paper broker's rules."""
     from trading_pipeline.service.judged import Selection
@@ -74,12 +74,15 @@ def _report(call: Invocation, desk: "Desk", selection: "Selection") -> "ModelRep
     from trading_pipeline.service.model_report import model_report
     from trading_pipeline.service.outcomes import measure
 
+    # A backtest has measured what it could, and is read.
+    found = None
     with call.output.working("measuring what has closed"):
-        found = measure(desk)
+        if call.backtest is None:
+            found = measure(desk)
         report = model_report(desk, selection)
-    if found.seqs:
+    if found is not None and found.seqs:
         call.output.note(f"Measured {counted(found.outcomes, 'new outcome')}.")
-    for note in found.notes[:3]:
+    for note in found.notes[:3] if found is not None else ():
         call.output.note(note, style="yellow")
     if not report.assessments and (asked := model_report(desk).assessments):
         known = sorted({each.version.label for each in asked})
@@ -127,7 +130,10 @@ def _show(call: Invocation, report: "ModelReport", tables: "list[ReportTable]") 
 
 
 def _table(call: Invocation, table: "ReportTable", note: str) -> None:
-    columns = [Column(title, wrap=title in _WRAPPED, spare=_SPARE.get(title, 0)) for title in table.columns]
+    columns = [
+        Column(title, wrap=title in _WRAPPED, spare=_SPARE.get(title, 0), name=title in ("VERSION", "FIRST", "SECOND"))
+        for title in table.columns
+    ]
     if table.rows:
         call.output.table(columns, table.rows)
     if note:

@@ -15,7 +15,7 @@ from trading_pipeline.faces.cli.output import Column, counted, gain, in_new_york
 
 def register(app: typer.Typer, panel: str) -> None:
     """Add the command."""
-    command(app, "status", panel=panel)(status)
+    command(app, "status", panel=panel, reads=True)(status)
 
 
 def status(call: Invocation) -> None:
@@ -40,19 +40,22 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     replay = data["market"] == "REPLAY"
     if replay:
         out.line(Text(" REPLAY ", "bold black on yellow"), Text("  the market clock replays history; nothing here is live", "yellow"))
+    history = data["environment"] == "backtest"
+    if history:
+        out.line(Text(" BACKTEST ", "bold black on cyan"), Text("  as it stood at its end; nothing here is live", "cyan"))
     out.line(_market(data))
     booked = Decimal(data["cash"]) != 0 or Decimal(data["equity"]) != 0
     pnl = Text.assemble("  today ", gain(data["day_pnl"]), "  open ", gain(data["unrealised"]))
     activity = f"{counted(data['trades_today'], 'fill')}, {counted(data['open_orders'], 'open order')}"
     out.pairs({
         "home": call.home, "environment": data["environment"], "bars from": data["source"],
-        "next cycle": _next(data),
+        "next cycle": None if history else _next(data),
         "equity": Text.assemble(money(data["equity"]), pnl) if booked else None,
         "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
         "today": activity,
         "models": told_budget(data["models"]),
         "ledger": f"{data['ledger_seq']:,} events",
-        "desk": _desk(data["desk"]),
+        "desk": None if history else _desk(data["desk"]),
     })
     for missed in data["missed_today"]:
         out.line(Text(f"{_missed(missed)}: {missed['reason']}", "yellow"))

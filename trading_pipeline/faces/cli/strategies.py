@@ -41,7 +41,7 @@ def create(call: Invocation, file: FileArgument) -> None:
     call.output.note(f"Start it with: trading strategy start {spec.name}")
 
 
-@command(app, "list")
+@command(app, "list", reads=True)
 def list_(call: Invocation) -> None:
     """All strategies and their states."""
     with call.desk() as desk:
@@ -61,7 +61,7 @@ def list_(call: Invocation) -> None:
     call.output.answer([_as_json(row) for row in rows], lambda: call.output.table(columns, [cells(row) for row in rows], empty=empty))
 
 
-@command(app, "show")
+@command(app, "show", reads=True)
 def show(call: Invocation, name: NameArgument) -> None:
     """One strategy: what it is, where it stands, what it holds."""
     from trading_pipeline.service import controls

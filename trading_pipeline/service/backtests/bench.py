@@ -44,7 +44,7 @@ class Bench:
     source: str
     """Where the bars come from, as people say it."""
     digest: str
-    """SHA-256 in hex over bars, splits and the version of the code: with the plan, all that the result of a rules agent depends on."""
+    """SHA-256 in hex over bars and splits: with the plan and the version of the code, all that the result of a rules agent depends on."""
     assumptions: tuple[str, ...]
     """On bars, adjustments and survivorship: sentences that every report states."""
     open_ledger: Callable[[datetime], Ledger]
