@@ -52,6 +52,12 @@ class Step:
     after: Position
 
 
+def _turn(change: Fill | HeldSplit) -> tuple[datetime, int, str]:
+    """In order of time; at one instant splits first, then executions by number: the tenth has the longer name than the ninth."""
+    name = change.execution_id if isinstance(change, Fill) else ""
+    return change.at, len(name), name
+
+
 def steps(strategy: str, symbol: str, fills: Iterable[Fill], splits: Iterable[HeldSplit] = ()) -> Iterator[Step]:
     """A strategy's position in one symbol, step by step, in order of time.
 
@@ -60,9 +66,8 @@ def steps(strategy: str, symbol: str, fills: Iterable[Fill], splits: Iterable[He
         splits: Those booked for its position.
     """
     position = Position(strategy, symbol)
-    # A split counts from its session's open, before what is filled there.
     changes: list[Fill | HeldSplit] = [*splits, *fills]
-    changes.sort(key=lambda each: (each.at, isinstance(each, Fill), each.execution_id if isinstance(each, Fill) else ""))
+    changes.sort(key=_turn)
     for each in changes:
         after = position.after(each) if isinstance(each, Fill) else position.after_split(each.ratio, each.quantity, each.in_lieu)
         yield Step(position, each, after)

@@ -168,7 +168,7 @@ def _sold_since(reader: Reader, cycle: Cycle, seen: Mapping[str, View]) -> dict[
         place = fill["strategy"], fill["symbol"]
         own = reader.find("fills", strategy=fill["strategy"], symbol=fill["symbol"])
         position = Position(*place)
-        for each in sorted((fill_of_row(row) for row in own if row["at"] < cycle.due_at), key=lambda each: (each.at, each.execution_id)):
+        for each in sorted((fill_of_row(row) for row in own if row["at"] < cycle.due_at), key=lambda each: (each.at, len(each.execution_id), each.execution_id)):
             position = position.after(each)
         if position.quantity > 0 and position.opened_at is not None:
             found[place] = position.opened_at
@@ -179,7 +179,9 @@ def _reached(order: Row, bars: BarTable) -> bool:
     if not len(bars):
         return False
     stop, limit = order["stop_price"], order["limit_price"]
-    return bool((stop is not None and bars.low[-1] <= stop) or (stop is None and limit is not None and bars.high[-1] >= limit))
+    if stop is not None:
+        return bool(price_of(bars.low[-1]) <= stop)
+    return limit is not None and bool(price_of(bars.high[-1]) >= limit)
 
 
 def _bar_start(desk: Desk, spec: StrategySpec, opened_at: datetime) -> datetime:
