@@ -26,6 +26,20 @@ def tables(ledger: Ledger) -> dict[str, list[dict[str, object]]]:
     return {name: list(ledger.dump(name)) for name in TABLES}
 
 
+UNSTORABLE = {
+    "a key that is too long": fact(E.STEP_COMPLETED, "k" * 201),
+    "no key": fact(E.STEP_COMPLETED, ""),
+    "a NUL in the key": fact(E.STEP_COMPLETED, "nul\x00"),
+    "half a surrogate in the key": fact(E.STEP_COMPLETED, "surrogate\ud800"),
+    "NaN": fact(E.STEP_COMPLETED, "nan", value=float("nan")),
+    "an object": fact(E.STEP_COMPLETED, "object", value=object()),
+    "a naive instant": fact(E.STEP_COMPLETED, "naive", at=datetime(2012, 10, 15)),  # noqa: DTZ001
+    "a field that is missing": fact(E.ACCOUNT_FUNDED, "fields missing"),
+    "no number": fact(E.ACCOUNT_FUNDED, "no number", account="PAPER", amount="much"),
+    "a NUL in a table": fact(E.ACCOUNT_FUNDED, "nul in a table", account="PAPER\x00", amount="1"),
+}
+
+
 class LedgerContract:
     """Inherited by one class an adapter; `ledger` is a fixture of theirs."""
 
@@ -287,25 +301,10 @@ class LedgerContract:
             swallow(transaction)
         assert ledger.head()[0] == 1
 
-    @pytest.mark.parametrize(
-        "event",
-        [
-            fact(E.STEP_COMPLETED, "k" * 201),
-            fact(E.STEP_COMPLETED, ""),
-            fact(E.STEP_COMPLETED, "nul\x00"),
-            fact(E.STEP_COMPLETED, "surrogate\ud800"),
-            fact(E.STEP_COMPLETED, "nan", value=float("nan")),
-            fact(E.STEP_COMPLETED, "object", value=object()),
-            fact(E.STEP_COMPLETED, "naive", at=datetime(2012, 10, 15)),  # noqa: DTZ001
-            fact(E.ACCOUNT_FUNDED, "fields missing"),
-            fact(E.ACCOUNT_FUNDED, "no number", account="PAPER", amount="much"),
-            fact(E.ACCOUNT_FUNDED, "nul in a table", account="PAPER\x00", amount="1"),
-        ],
-        ids=lambda event: ascii(event.key[:20]),
-    )
-    def test_what_cannot_be_stored_is_refused_by_name(self, ledger: Ledger, event: NewEvent) -> None:
+    @pytest.mark.parametrize("what", UNSTORABLE)
+    def test_what_cannot_be_stored_is_refused_by_name(self, ledger: Ledger, what: str) -> None:
         with pytest.raises(InputError):
-            append(ledger, step(1), event)
+            append(ledger, step(1), UNSTORABLE[what])
         assert ledger.head()[0] == 1
 
     def test_a_refusal_names_the_event_or_the_column_and_the_rule(self, ledger: Ledger) -> None:

@@ -58,6 +58,8 @@ class Sample:
     marks: Mapping[str, Decimal]
     either: Small | Large
     maybe: Small | None
+    bound: Small | Decimal
+    notes: Mapping[str, str] | None
     extra: int = 7
     listed: tuple[int, ...] = field(default=(1,))
 
@@ -66,13 +68,13 @@ SAMPLE = Sample(
     name="é", colour=Colour.BLUE, price=Decimal("1E+2"), limit=None, at=datetime(2012, 10, 15, 16, tzinfo=timezone(timedelta(hours=-4))),
     day=date(2012, 10, 15), waits=timedelta(minutes=2, milliseconds=500), count=3, share=0.25, whether=True, many=("b", "a"),
     pair=("x", 2), some=frozenset({"z", "y"}), marks={"AAPL": Decimal("1.50")}, either=Large(Decimal(9)), maybe=Small(Decimal("0.1")),
-    extra=8, listed=(4, 5),
+    bound=Decimal("0.5"), notes={"a": "b"}, extra=8, listed=(4, 5),
 )
 WRITTEN = {
     "type": "Sample", "name": "é", "colour": "blue", "price": "100", "limit": None, "at": "2012-10-15T20:00:00.000000Z",
     "day": "2012-10-15", "waits": 120.5, "count": 3, "share": 0.25, "whether": True, "many": ["b", "a"], "pair": ["x", 2],
     "some": ["y", "z"], "marks": {"AAPL": "1.50"}, "either": {"type": "Large", "size": "9"}, "maybe": {"type": "Small", "size": "0.1"},
-    "extra": 8, "listed": [4, 5],
+    "bound": "0.5", "notes": {"a": "b"}, "extra": 8, "listed": [4, 5],
 }
 
 
@@ -88,6 +90,7 @@ def test_what_was_written_comes_back_the_same():
     assert back.at.utcoffset() == UTC.utcoffset(None)
     assert decode(Sample, WRITTEN | {"limit": "2.5"}).limit == Decimal("2.5")
     assert decode(Sample, WRITTEN | {"maybe": None}).maybe is None
+    assert decode(Sample, WRITTEN | {"bound": {"type": "Small", "size": "3"}}).bound == Small(Decimal(3))
 
 
 @pytest.mark.parametrize("value", [strategy(), bracketed(), AccountLimits()], ids=["strategy", "bracketed", "limits"])

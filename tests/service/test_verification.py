@@ -363,6 +363,10 @@ def test_an_event_that_cannot_be_read_is_a_difference_at_its_place(day: Rows) ->
     assert (found.seq, found.derived) == (10, "an event that can be read")
     assert "Event 10 cannot be read" in found.stored
     assert found.rule == "an event has a type this version knows and a payload in JSON"
+    gone = (*unreadable[:8], *unreadable[9:])
+    found = difference_in(replace(day, events=gone))
+    assert found is not None
+    assert found.seq == 10, "it has its own number, whatever is missing before it"
 
 
 class Nameless(Rows):
@@ -470,6 +474,17 @@ class Told:
 
     def events(self, after: int) -> list[Event]:
         return self._events[after:]
+
+
+def test_a_look_at_all_events_begins_with_the_first_link() -> None:
+    """3."""
+    ledger = MemoryLedger("demo")
+    with ledger.transaction() as transaction:
+        transaction.append(*small_day())
+    events = ledger.events()
+    events[1] = replace(events[1], actor="somebody else")
+    assert verify_newest(Told(events), 1_000) == "event 2 (account.funded funded) does not follow from event 1"  # type: ignore[arg-type]
+    assert verify_newest(Told(events), 24) != ""  # type: ignore[arg-type]
 
 
 OTHER = {
