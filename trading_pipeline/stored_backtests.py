@@ -63,22 +63,22 @@ def run_stored(
     many, stored_at = len(sessions_of(bench.calendar, plan)), time.monotonic()
     folders = tuple(str(folder.absolute()) for folder in data)
 
-    def words(sessions: int, said: tuple[str, ...], *, complete: bool) -> dict[str, Any]:
+    def words(run: Backtest, sessions: int, *, complete: bool) -> dict[str, Any]:
         return about(
-            plan, engine=chosen.value, why=why, digest=bench.digest, data=folders, assumptions=said, sessions=sessions, complete=complete,
-            at=datetime.now(UTC),
+            plan, engine=run.engine.value, why=run.why, digest=bench.digest, data=folders, assumptions=run.assumptions, sessions=sessions,
+            complete=complete, at=datetime.now(UTC),
         )
 
     def on_session(done: int, of: int, session: date) -> None:
         nonlocal stored_at
         if time.monotonic() - stored_at >= every_seconds:
-            writer.append(ledger, words(done, assumptions(bench, plan), complete=False))
+            writer.append(ledger, words(Backtest(plan, ledger, chosen, why, assumptions(bench, plan)), done, complete=False))
             stored_at = time.monotonic()
         if progress is not None:
             progress(done, of, session)
 
     backtest = run(bench, plan, engine=engine, progress=on_session, ledger=ledger)
-    writer.append(ledger, words(many, backtest.assumptions, complete=True), whole=True)
+    writer.append(ledger, words(backtest, many, complete=True), whole=True)
     return backtest
 
 
@@ -88,7 +88,7 @@ def is_done(stored: Stored | None, bench: Bench, plan: BacktestPlan, engine: Eng
         return False
     if (stored.plan, stored.digest, stored.version) != (plan, bench.digest, __version__):
         return False
-    return stored.engine == choose(bench, plan, engine)[0].value
+    return Engine(engine) in (Engine.AUTO, Engine(stored.engine))
 
 
 @contextmanager

@@ -34,6 +34,8 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _TEMPLATE = f"template-{REVISION}"
 _MADE_MEANWHILE, _IN_USE = ("42P04", "23505"), "55006"
 """PostgreSQL's states: duplicate_database, also as a unique violation while it is made; object_in_use."""
+_OTHERS_CONNECTED = ("42501", "55006")
+"""The same, and insufficient_privilege: an owner may not end another role's connections."""
 _COPY_TRIES = 40
 _COPY_PAUSE_SECONDS = 0.25
 
@@ -196,7 +198,15 @@ class BacktestDatabases:
         assert self._maker is not None
         with self._on(self._maker) as connection:
             quoted = connection.dialect.identifier_preparer.quote(self._database(name))
-            connection.execute(sa.text(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
+            try:
+                connection.execute(sa.text(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)"))
+            except sa.exc.DBAPIError as error:
+                if getattr(error.orig, "pgcode", None) not in _OTHERS_CONNECTED:
+                    raise
+                raise Conflict(
+                    f"Somebody reads the backtest {name}.", value=name, rule="it is deleted when nobody is connected to it",
+                    remedy="end the command that reads it, and try again",
+                ) from error
 
 
 class Writer:

@@ -56,6 +56,15 @@ def run(
     """
     ledger = ledger or bench.ledger(plan)
     chosen, why = choose(bench, plan, engine)
+    if chosen is Engine.COLUMNAR:
+        columnar = _columnar()
+        try:
+            columnar.run(bench, plan, ledger, progress)
+        except columnar.Unfit as unfit:
+            # Nothing is written before it is known that columns are enough.
+            if Engine(engine) is Engine.COLUMNAR:
+                raise _not_columnar(plan, str(unfit)) from unfit
+            chosen, why = Engine.STEPPED, str(unfit)
     if chosen is Engine.STEPPED:
         desk = bench.desk(plan, ledger)
         clock = desk.clock
@@ -63,8 +72,6 @@ def run(
         step(desk, clock, plan, progress)
         if asks_models(plan):
             measure(desk)
-    else:
-        _columnar().run(bench, plan, ledger, progress)
     return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + standstills(ledger))
 
 
@@ -73,16 +80,20 @@ def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO)
     wanted = Engine(engine)
     if wanted is Engine.STEPPED:
         return Engine.STEPPED, "the stepped engine was asked for"
-    why_not = getattr(_columnar(), "why_not", None)
-    obstacle = "there is no columnar engine" if why_not is None else str(why_not(bench, plan))
+    columnar = _columnar()
+    obstacle = columnar.why_not(bench, plan)
     if not obstacle:
         return Engine.COLUMNAR, "every strategy decides by rules"
     if wanted is Engine.COLUMNAR:
-        raise InputError(
-            f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
-            remedy="leave the engine out, or ask for the stepped one",
-        )
+        raise _not_columnar(plan, obstacle)
     return Engine.STEPPED, obstacle
+
+
+def _not_columnar(plan: BacktestPlan, obstacle: str) -> InputError:
+    return InputError(
+        f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
+        remedy="leave the engine out, or ask for the stepped one",
+    )
 
 
 def _columnar() -> Any:

@@ -1,0 +1,179 @@
+"""Benches: which bars a plan gets, what is said when there are none, and what no desk of a bench can reach."""
+
+import ast
+import shutil
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.desks import bars, strategy
+from tests.model_desks import asking
+from tests.service.backtests.benches import FIRST, LAST, bench_of, home, other_close, plan
+from trading_pipeline import bootstrap_backtests
+from trading_pipeline.adapters.brokers.paper import PaperBroker
+from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.adapters.llm.cassette import Cassette
+from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.bootstrap_backtests import open_bench
+from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.domain.backtests import Replies
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.models import ModelFailure, ModelRequest, Provider, Trouble
+from trading_pipeline.domain.risk import World
+from trading_pipeline.errors import BarsError, InputError, UnknownName
+from trading_pipeline.ports import Home, Stop
+from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.settings import Settings
+
+
+def test_a_symbol_without_bars_is_named_with_what_there_is(tmp_path):
+    with pytest.raises(UnknownName, match="no 1d bars of TSLA") as caught, bench_of(tmp_path, plan(strategy(symbols=("AAPL", "TSLA")))):
+        pass
+    assert "AAPL (1d)" in caught.value.rule
+    assert "--data" in caught.value.remedy
+
+
+def test_an_interval_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(UnknownName, match="no 5min bars of AAPL") as caught, bench_of(tmp_path, plan(strategy(interval=Interval.MIN5))):
+        pass
+    assert "AAPL (1d)" in caught.value.rule
+
+
+@pytest.mark.parametrize(("first", "last"), [(date(2024, 5, 30), LAST), (FIRST, date(2024, 9, 9))])
+def test_sessions_outside_the_bars_are_refused_with_those_that_are_inside(tmp_path, first, last):
+    """The bars go from 2024-06-03 to 2024-09-06."""
+    with pytest.raises(BarsError, match="go from 2024-06-03 to 2024-09-06") as caught, bench_of(tmp_path, plan(first=first, last=last)):
+        pass
+    inside = max(first, date(2024, 6, 3)), min(last, date(2024, 9, 6))
+    assert f"--from {inside[0]} --to {inside[1]}" in caught.value.remedy
+
+
+def test_a_session_without_bars_in_the_middle_is_said_and_no_obstacle(tmp_path):
+    gap = datetime(2024, 8, 28, 13, 30, tzinfo=UTC)
+    with bench_of(tmp_path, plan(), bars(without=[gap])) as bench:
+        backtest = run(bench, plan(), engine=Engine.STEPPED)
+    assert any("none in 1 of 5 sessions (2024-08-28)" in sentence for sentence in backtest.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        (LAST, FIRST, "before it begins"), (date(2024, 8, 31), date(2024, 9, 2), "no session"),
+        (date(1800, 1, 1), LAST, "outside the trading"),
+    ],
+)
+def test_dates_without_a_session_are_refused(tmp_path, first, last, said):
+    """A weekend with Labor Day, dates the wrong way round, and a day that the calendar does not know."""
+    with pytest.raises(InputError, match=said), bench_of(tmp_path, plan(first=first, last=last)):
+        pass
+
+
+def test_what_came_before_the_first_session_is_there_for_warm_up_and_nothing_after_the_last(tmp_path):
+    with bench_of(tmp_path, plan()) as bench:
+        table = bench.tables["AAPL", Interval.DAY1]
+    assert table.session_days[0].astype(object) == date(2024, 6, 3)
+    assert table.session_days[-1].astype(object) == LAST
+
+
+def test_bars_of_folders_come_from_the_first_that_has_them_with_its_splits(tmp_path):
+    for name, close in (("one", 100), ("two", 50)):
+        (tmp_path / name).mkdir()
+        for symbol in ("AAPL", "MSFT") if name == "two" else ("AAPL",):
+            days = [f"2024-08-{day},{close},{close},{close},{close},1000" for day in (23, 26, 27, 28, 29, 30)]
+            (tmp_path / name / f"{symbol}.csv").write_text("\n".join(["date,open,high,low,close,volume", *days]))
+    (tmp_path / "one" / "splits.csv").write_text("symbol,session,ratio\nAAPL,2024-08-28,2\n")
+    wanted = plan(strategy(symbols=("AAPL", "MSFT")))
+    settings = Settings(home=tmp_path / "home")
+    with open_bench(settings, wanted, data=[tmp_path / "one", tmp_path / "two"]) as bench:
+        assert (bench.tables["AAPL", Interval.DAY1].close[0], bench.tables["MSFT", Interval.DAY1].close[0]) == (100, 50)
+        assert bench.splits == {"AAPL": (Split("AAPL", date(2024, 8, 28), Decimal(2)),)}
+    with pytest.raises(UnknownName, match="MSFT") as caught, open_bench(settings, wanted, data=tmp_path / "one"):
+        pass
+    assert "files of one has AAPL" in caught.value.rule
+
+
+def test_a_home_that_trades_on_yahoo_is_tested_on_its_archive_and_nobody_is_asked(tmp_path):
+    """There is no network here: a question to Yahoo would be an error."""
+    ParquetArchive(Home(tmp_path).archive).append(bars())
+    with open_bench(Settings(home=tmp_path, market={"source": "yfinance", "clock": "live"}), plan()) as bench:
+        assert bench.source == "the archive"
+        assert len(run(bench, plan(), engine=Engine.STEPPED).ledger.find("fills")) == 1
+
+
+def test_the_digest_follows_the_bars_that_are_seen_and_the_splits(tmp_path):
+    table = bars()
+    digests = []
+    for number, (each, splits) in enumerate([
+        (table, ()), (table, ()), (other_close(table, 10, 99.0), ()), (table, [Split("AAPL", date(2024, 8, 1), Decimal(2))]),
+        (other_close(table, len(table) - 1, 99.0), ()),
+    ]):
+        with bench_of(tmp_path / str(number), plan(), each, splits=splits) as bench:
+            digests.append(bench.digest)
+    assert digests[0] == digests[1] == digests[4], "a bar after the last session is not seen"
+    assert len(set(digests[:4])) == 3
+
+
+# What it cannot reach
+
+
+def test_a_desk_of_a_bench_trades_on_paper_in_memory_whatever_the_home_trades_with(tmp_path):
+    settings = home(tmp_path, bars()).model_copy(update={"environment": "live"})
+    with open_bench(settings, plan()) as bench:
+        desk = bench.desk(plan())
+    assert (desk.environment, desk.world, desk.ledger.environment) == ("backtest", World.BACKTEST, "backtest")
+    assert isinstance(desk.broker, PaperBroker)
+    assert (desk.broker.account_id, desk.broker.account().cash) == ("BACKTEST", Decimal(100_000))
+    assert not (tmp_path / "postgres").exists()
+
+
+def test_no_other_broker_is_known_where_benches_are_made():
+    """By construction: there is nothing to import a real one by."""
+    tree = ast.parse(Path(bootstrap_backtests.__file__).read_text())
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    brokers = {name for name in imported if ".brokers" in name}
+    assert brokers == {"trading_pipeline.adapters.brokers.paper", "trading_pipeline.adapters.brokers.paper_book"}
+
+
+def test_an_emergency_stop_of_the_home_is_neither_heeded_nor_touched(tmp_path):
+    """The stop is of the home's account; history is not traded by it."""
+    latch = LatchFiles(Home(tmp_path).stops)
+    latch.stop(Stop(None, "a drill", "user:anna", datetime.now(UTC)))
+    before = sorted(path.name for path in tmp_path.rglob("*") if "market" not in path.parts)
+    with bench_of(tmp_path, plan()) as bench:
+        ledger = run(bench, plan(), engine=Engine.STEPPED).ledger
+    assert len(ledger.find("fills")) == 1
+    assert [stop.reason for stop in latch.stops()] == ["a drill"]
+    shutil.rmtree(tmp_path / "cache")
+    assert sorted(path.name for path in tmp_path.rglob("*") if "market" not in path.parts and path.name != "market") == before
+    with pytest.raises(InputError, match="no emergency stop"):
+        bench.desk(plan()).latch.stop(Stop(None, "no", "user:anna", datetime.now(UTC)))
+
+
+def test_models_answer_from_the_cassette_alone_without_any_key(tmp_path):
+    wanted = plan(asking())
+    with bench_of(tmp_path, wanted) as bench:
+        llms = bench.desk(wanted).models.llms
+        asked = llms[Provider.ANTHROPIC].ask(ModelRequest(Provider.ANTHROPIC, "claude", "system", "text", "{}"), 1.0)
+    assert all(isinstance(llm, Cassette) for llm in llms.values())
+    assert isinstance(asked, ModelFailure)
+    assert asked.trouble is Trouble.NOT_RECORDED
+
+
+def test_a_plan_that_records_asks_with_the_homes_own_key_and_budget(tmp_path):
+    settings = home(tmp_path, bars()).model_copy(update={"anthropic_api_key": None})
+    wanted = plan(asking(), replies=Replies.RECORD)
+    with open_bench(settings, wanted) as bench:
+        models = bench.desk(wanted).models
+    assert Provider.ANTHROPIC not in models.llms, "without a key nobody is there to ask"
+    assert models.budget == settings.model.budget()
+
+
+def test_two_runs_on_one_bench_know_nothing_of_each_other(tmp_path):
+    with bench_of(tmp_path, plan(), bars(), bars("MSFT")) as bench:
+        first = run(bench, plan(), engine=Engine.STEPPED)
+        other = run(bench, replace(plan(), cash=Decimal(50_000)), engine=Engine.STEPPED)
+        again = run(bench, plan(), engine=Engine.STEPPED)
+    assert first.ledger.head() == again.ledger.head() != other.ledger.head()
