@@ -79,6 +79,34 @@ def test_any_name_can_be_drawn(name):
     assert reliability_png(name, (), ()).startswith(b"\x89PNG")
 
 
-def test_more_names_than_colours_are_left_out():
+def test_a_long_name_is_told_to_its_end():
+    """What sets two versions apart stands last: what they saw, what was hidden, before or after the cutoff."""
+    name = "claude-sonnet-5-5-20260514 · mean-reversion-analyst/v12 · both, without symbol, dates, prices"
+    told = [timeline_png({f"{name} ({period} the cutoff)": [(date(2025, 3, 3), 0.1)]}) for period in ("before", "after")]
+    assert told[0] != told[1]
+    assert pixels(told[0]).shape[1] == 800
+    assert len({reliability_png(f"{name} ({period} the cutoff)", (), ()) for period in ("before", "after")}) == 2
+
+
+def test_a_single_session_shows_each_total_for_itself():
+    """A line through one point would be a wall at the edge of the pane, one above the other."""
+    png = timeline_png({"up": [(date(2025, 3, 3), 0.03)], "down": [(date(2025, 3, 3), -0.01)]})
+    blue, orange = (marked(png, ImageColor.getrgb(color)) for color in LINES[:2])
+    pane = [np.array([place for place in marks if place[0] < 400]) for marks in (blue, orange)]
+    assert pane[0][:, 1].max() < pane[1][:, 1].min(), "side by side"
+    tall, short = (np.ptp(marks[:, 0]) for marks in pane)
+    assert tall > 2 * short, "three times the total"
+
+
+def test_sessions_that_are_few_stand_below_the_axis_by_their_dates():
+    """Not by hours, as between two days alone."""
+    days = (date(2025, 3, 3), date(2025, 3, 4))
+    one, other = (timeline_png({"x": [(day, 0.01), (day + timedelta(days=1), 0.02)]}) for day in days)
+    assert one != other
+
+
+def test_names_without_a_colour_are_counted():
     rates = {"1_bar": wilson(210, 400)}
-    assert horizons_png({f"model {n}": rates for n in range(30)}).startswith(b"\x89PNG")
+    few, many, more = (horizons_png({f"model {n}": rates for n in range(count)}) for count in (8, 9, 10))
+    assert pixels(many).shape[0] - pixels(few).shape[0] == 22, "a line more"
+    assert many != more

@@ -182,6 +182,23 @@ def test_a_table_leaves_out_what_can_be_spared_and_cuts_nothing(
     assert "1,234,567" in "\n".join(shown(10)), "what decides stays, though the terminal has to wrap the line"
 
 
+def test_a_name_lines_up_on_a_pipe_and_is_not_said_again_where_it_wraps(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:
+    long, short = "a model of a very long name · with a prompt · and a picture, without dates", "rules"
+    columns = [Column("WHO", wrap=True, name=True), Column("WHEN")]
+    rows = [[long, "1 bar"], [long, "5 bars"], [short, "1 bar"], [long, "1 bar"]]
+    monkeypatch.delenv("COLUMNS", raising=False)
+    Output().table(columns, rows)
+    piped = capsys.readouterr().out.splitlines()
+    assert {line.index(row[1]) for line, row in zip(piped[1:], rows, strict=True)} == {len(long) + 2}
+    monkeypatch.setenv("COLUMNS", "40")
+    Output().table(columns, rows)
+    narrow = " ".join(capsys.readouterr().out.split())
+    assert narrow.count("a model of a very") == 2, "the second row is still about the first one's"
+    assert narrow.count("bar") == 4
+
+
 def test_an_error_is_broken_between_words_and_a_path_is_left_whole(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -1,12 +1,13 @@
 """The plots of the model report as PNG: reliability, hit rate by horizon, results over time; each to be understood at a glance.
 
 Drawn by matplotlib's Agg without pyplot, so that no state is kept between calls; equal input gives equal bytes. A figure that has not
-cases enough is said in words where its mark would stand. Names come from files and providers: they are never read as mathematics.
-matplotlib is imported with the first plot.
+cases enough is said in words where its mark would stand. Names come from files and providers: they are never read as mathematics, and
+stand on two lines where one has no room. matplotlib is imported with the first plot.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _DOTS_PER_INCH = 100
-_LONGEST_NAME = 60
+_LINE = 80
+"""Letters of a name on one line; it has two."""
 _MOST_LINES = len(LINES)
+_FEW_SESSIONS = 8
+"""So many are told one by one below the axis."""
+_ROW = 0.22
+"""Inches that a line of a legend takes."""
 
 
 def reliability_png(name: str, curve: Sequence[Bin], steps: Sequence[Calibrated], later: str = "") -> bytes:
@@ -32,7 +38,8 @@ def reliability_png(name: str, curve: Sequence[Bin], steps: Sequence[Calibrated]
         steps: The calibration map; empty: not drawn.
         later: The horizon, such as `5 bars later`.
     """
-    figure = _figure(8.0, 6.4)
+    rows = len(_lines(name))
+    figure = _figure(8.0, 6.2 + _ROW * rows, 0.76 + _ROW * rows)
     grid = figure.add_gridspec(2, 1, height_ratios=(4.2, 1), hspace=0.12)
     axes, counts = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (5, 4)))
@@ -81,11 +88,12 @@ def horizons_png(rows: Mapping[str, Mapping[str, Estimate | None]]) -> bytes:
     """
     shown = dict(list(rows.items())[:_MOST_LINES])
     horizons = list(next(iter(shown.values()), {}))
-    figure = _figure(8.0, 4.9 + 0.22 * len(shown))
+    figure = _figure(8.0, 4.9 + _ROW * _rows_of(rows))
     axes = figure.add_subplot()
     axes.axhline(0.5, color=MUTED, linewidth=1, linestyle=(0, (5, 4)))
-    axes.text(-0.49, 0.505, "a coin", color=MUTED, fontsize=9.5, va="bottom")
-    width = 0.66 / max(1, len(shown))
+    axes.text(-0.012, 0.5, "a coin", color=MUTED, fontsize=9.5, ha="right", va="center", transform=axes.get_yaxis_transform())
+    width = 0.84 / max(1, len(shown))
+    crowded = len(shown) > 4
     for number, (name, estimates) in enumerate(shown.items()):
         color = LINES[number]
         for place, horizon in enumerate(horizons):
@@ -98,7 +106,10 @@ def horizons_png(rows: Mapping[str, Mapping[str, Estimate | None]]) -> bytes:
                 axes.plot([x, x], [found.low, found.high], color=color, linewidth=2)
             axes.plot([x], [found.value], marker="o", markersize=9, color=color, markeredgecolor="white")
             top = found.value if found.high is None else found.high
-            axes.annotate(f"{found.value:.0%}", (x, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=10, color=INK)
+            told = f"{100 * found.value:.0f}" if crowded else f"{found.value:.0%}"
+            axes.annotate(
+                told, (x, top), xytext=(0, 4), textcoords="offset points", ha="center", fontsize=8 if crowded else 10, color=INK,
+            )
             axes.text(x, 0.03, f"n {found.n:,}", rotation=90, color=MUTED, fontsize=8.5, ha="center", va="bottom")
         axes.plot([], [], color=color, marker="o", linewidth=2, label=_plain(name))
     _dress(axes, "signals that were right")
@@ -106,7 +117,7 @@ def horizons_png(rows: Mapping[str, Mapping[str, Estimate | None]]) -> bytes:
     axes.set_ylim(0, 1)
     axes.set_xticks(range(len(horizons)), [f"{horizon.replace('_', ' ')} later" for horizon in horizons], fontsize=11, color=INK)
     _per_cent(axes, "y")
-    _legend(figure, axes, len(shown))
+    _legend(figure, axes, rows)
     _title(figure, "How often is it right?", "", "right: the price moved its way by more than the costs; lines: 95 % intervals")
     return _png(figure)
 
@@ -119,46 +130,93 @@ def timeline_png(lines: Mapping[str, Sequence[tuple[date, float]]], held: str = 
         held: The horizon, such as `5 bars`.
     """
     shown = dict(list(lines.items())[:_MOST_LINES])
-    figure = _figure(8.0, 4.5 + 0.22 * len(shown))
+    sessions = sorted({day for line in shown.values() for day, _ in line})
+    figure = _figure(8.0, 4.5 + _ROW * _rows_of(lines))
     axes = figure.add_subplot()
     axes.axhline(0, color=INK, linewidth=1)
-    for number, (name, line) in enumerate(shown.items()):
-        color = LINES[number]
-        known = [(line[0][0] - timedelta(days=1), 0.0), *line] if line else []
-        at = [_day_number(day) for day, _ in known]
-        axes.step(at, [total for _, total in known], where="post", color=color, linewidth=2, label=_plain(name))
-        if known:
-            total = known[-1][1]
-            axes.plot(at[-1:], [total], marker="o", markersize=6, color=color)
-            told = f"{total:+.1%}" if abs(total) < 1 else f"{total:+,.0%}"
-            axes.annotate(told, (at[-1], total), (7, 0), textcoords="offset points", va="center", fontsize=10, color=color)
     _dress(axes, "sum of results after costs")
-    if any(shown.values()):
+    ends = (_one_session if len(sessions) == 1 else _many_sessions)(axes, shown)
+    if not sessions:
+        axes.set_xticks([])
+        axes.text(0.5, 0.6, "no signal has an outcome yet", color=MUTED, fontsize=15, ha="center", va="center", transform=axes.transAxes)
+    elif len(sessions) == 1:
+        axes.set_xticks([(len(shown) - 1) / 2], [f"{sessions[0]}, the only session so far"])
+    elif len(sessions) <= _FEW_SESSIONS:
+        axes.set_xticks([_day_number(day) for day in sessions], [f"{day:%m-%d}" for day in sessions])
+        axes.set_xlabel(_years(sessions), color=MUTED, fontsize=10, loc="right", labelpad=0)
+    else:
         import matplotlib.dates as dates
 
-        axes.xaxis_date()
         scale: Any = dates
         locator = scale.AutoDateLocator(minticks=3, maxticks=8)
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(scale.ConciseDateFormatter(locator))
-        axes.margins(x=0.08)
-    else:
-        axes.text(0.5, 0.5, "no signal has an outcome yet", color=MUTED, fontsize=15, ha="center", va="center", transform=axes.transAxes)
     _per_cent(axes, "y")
-    _legend(figure, axes, len(shown))
+    _legend(figure, axes, lines)
+    _told_apart(axes, ends)
     told = "; ".join(["the same stake on each", *([f"held for {held}"] if held else []), "after costs", "100 % is one stake"])
     _title(figure, "What would following every signal have made?", "", told)
     return _png(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+_End = tuple[float, float, str]
+"""Where a line ends, and its colour."""
+
+
+def _one_session(axes: "Axes", lines: Mapping[str, Sequence[tuple[date, float]]]) -> list[_End]:
+    """One total a name, side by side: a line through a single session would be a wall."""
+    ends: list[_End] = []
+    for number, (name, line) in enumerate(lines.items()):
+        axes.plot([], [], color=LINES[number], linewidth=2, label=_plain(name))
+        for _, total in line:
+            axes.plot([number, number], [0, total], color=LINES[number], linewidth=4, solid_capstyle="butt")
+            axes.plot([number], [total], marker="o", markersize=9, color=LINES[number], markeredgecolor="white")
+            ends.append((number, total, LINES[number]))
+    axes.set_xlim(-0.7, len(lines) - 0.3)
+    axes.margins(y=0.15)
+    return ends
+
+
+def _many_sessions(axes: "Axes", lines: Mapping[str, Sequence[tuple[date, float]]]) -> list[_End]:
+    """The totals as steps, from nothing on the day before the first."""
+    ends: list[_End] = []
+    for number, (name, line) in enumerate(lines.items()):
+        known = [(line[0][0] - timedelta(days=1), 0.0), *line] if line else []
+        at = [_day_number(day) for day, _ in known]
+        axes.step(at, [total for _, total in known], where="post", color=LINES[number], linewidth=2, label=_plain(name))
+        if known:
+            total = known[-1][1]
+            axes.plot(at[-1:], [total], marker="o", markersize=6, color=LINES[number])
+            ends.append((at[-1], total, LINES[number]))
+    axes.margins(x=0.08)
+    return ends
+
+
+def _told_apart(axes: "Axes", ends: Sequence[_End]) -> None:
+    """The totals beside the ends of their lines, one above the other where those lie close together."""
+    points = 72 / _DOTS_PER_INCH
+    placed = [(x, *axes.transData.transform((x, total)), total, color) for x, total, color in ends]
+    reached: dict[float, float] = {}
+    for x, _, height, total, color in sorted(placed, key=lambda each: each[2]):
+        at = max(height, reached.get(x, float("-inf")) + 10 / points * 1.25)
+        reached[x] = at
+        told = f"{total:+.1%}" if abs(total) < 1 else f"{total:+,.0%}"
+        axes.annotate(told, (x, total), (8, (at - height) * points), textcoords="offset points", va="center", fontsize=10, color=color)
+
+
+def _years(sessions: Sequence[date]) -> str:
+    first, last = sessions[0].year, sessions[-1].year
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def _figure(width: float, height: float, head: float = 0.98) -> "Figure":
+    """An empty sheet with room for words above, `head` inches of it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), dpi=_DOTS_PER_INCH, facecolor="white")
     FigureCanvasAgg(figure)
-    top = 1 - 0.98 / height
-    figure.subplots_adjust(left=0.1, right=0.965, top=top, bottom=0.62 / height)
+    figure.subplots_adjust(left=0.1, right=0.965, top=1 - head / height, bottom=0.62 / height)
     return figure
 
 
@@ -188,28 +246,48 @@ def _per_cent(axes: "Axes", which: str) -> None:
     (axes.yaxis if which == "y" else axes.xaxis).set_major_formatter(PercentFormatter(1.0))
 
 
-def _legend(figure: "Figure", axes: "Axes", rows: int) -> None:
-    """The names below the axis, one a row, in the room that is made for them."""
-    if rows:
-        figure.subplots_adjust(bottom=(0.52 + 0.22 * rows) / figure.get_figheight())
-        below = 0.3 * _DOTS_PER_INCH / axes.get_window_extent().height
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -below), frameon=False, fontsize=10, labelcolor=INK, borderaxespad=0)
+def _rows_of(names: Collection[str]) -> int:
+    """Lines that a legend of these names has."""
+    return sum(len(_lines(name)) for name in list(names)[:_MOST_LINES]) + (len(names) > _MOST_LINES)
+
+
+def _legend(figure: "Figure", axes: "Axes", names: Collection[str]) -> None:
+    """The names below the axis, in the room that is made for them; those that have no colour are counted."""
+    if not names:
+        return
+    if len(names) > _MOST_LINES:
+        axes.plot([], [], linestyle="none", label=f"and {len(names) - _MOST_LINES} more, in the tables")
+    figure.subplots_adjust(bottom=(0.52 + _ROW * _rows_of(names)) / figure.get_figheight())
+    below = 0.3 * _DOTS_PER_INCH / axes.get_window_extent().height
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -below), frameon=False, fontsize=10, labelcolor=INK, borderaxespad=0)
 
 
 def _title(figure: "Figure", question: str, name: str, told: str) -> None:
     height = figure.get_figheight()
     figure.text(0.02, 1 - 0.32 / height, question, fontsize=15, fontweight="bold", color=INK)
-    figure.text(0.02, 1 - 0.58 / height, _plain(name) if name else told, fontsize=10.5, color=INK if name else MUTED)
-    if name:
-        figure.text(0.02, 1 - 0.82 / height, told, fontsize=9.5, color=MUTED)
+    lines = _lines(name) if name else []
+    for number, line in enumerate([*lines, told]):
+        ours = number == len(lines)
+        at = 1 - (0.58 + (0.24 if ours and lines else _ROW) * number) / height
+        figure.text(0.02, at, _escaped(line), fontsize=9.5 if ours and lines else 10.5, color=MUTED if ours else INK)
 
 
 def _plain(name: str) -> str:
-    """A name as it may stand in a picture: no mathematics, no letter that the font may lack, not too long."""
-    kept = "".join(letter if " " <= letter <= "~" or letter in "·–" else "?" for letter in name)
-    kept = kept if len(kept) <= _LONGEST_NAME else f"{kept[: _LONGEST_NAME - 3]}..."
+    """A name as it may stand in a legend."""
+    text = _escaped("\n".join(_lines(name)))
     # matplotlib leaves names that begin with an underscore out of a legend, and empty ones too.
-    return f" {kept}".replace("$", r"\$") if kept[:1] in ("", "_") else kept.replace("$", r"\$")
+    return f" {text}" if text[:1] in ("", "_") else text
+
+
+def _lines(name: str) -> list[str]:
+    """A name as it may stand in a picture, on one or two lines: no letter that the font may lack, not too long."""
+    kept = "".join(letter if " " <= letter <= "~" or letter in "·–" else "?" for letter in name)
+    return textwrap.wrap(kept, _LINE, max_lines=2, placeholder=" ...") or [""]
+
+
+def _escaped(text: str) -> str:
+    """Text that is not read as mathematics."""
+    return text.replace("$", r"\$")
 
 
 def _png(figure: "Figure") -> bytes:

@@ -22,7 +22,7 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .87em; }
 th, td { text-align: left; padding: .3em .8em .3em 0; border-bottom: 1px solid #e6e9ed; vertical-align: top; }
 th { color: #55616d; font-weight: 600; white-space: nowrap; } td { min-width: 6em; } td:first-child { min-width: 19em; }
-p.note { color: #55616d; } img { max-width: 100%; border: 1px solid #e6e9ed; margin: .5em 1em .5em 0; }
+p.note { color: #55616d; } img { width: 590px; max-width: 100%; vertical-align: top; border: 1px solid #e6e9ed; margin: .5em .8em .5em 0; }
 """
 
 

@@ -151,7 +151,7 @@ class Column:
     wrap: bool = False
     spare: int = 0
     name: bool = False
-    """What wraps is what the row is about: on a pipe others stand aligned behind it, and where it wraps it is not said again below itself."""
+    """It is what the row is about: on a pipe the rest stands aligned behind it, and where it wraps it is not said again below itself."""
 
 
 class Output:
