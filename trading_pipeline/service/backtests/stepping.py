@@ -78,6 +78,7 @@ def pass_until(desk: Desk, clock: Stepped, instant: datetime) -> None:
 def close(desk: Desk, clock: Stepped, session: Session) -> None:
     """Go on to a session's close: its last bar, what filled in it, and its report. One without a cycle is a day of the account as well."""
     pass_until(desk, clock, session.close)
+    clock.advance_to(max(session.close, clock.now()))
     with desk.ledger.transaction() as tx:
         open_session(desk, tx, session.day)
     act(desk, clock, session.close)

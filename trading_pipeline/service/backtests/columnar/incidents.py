@@ -1,9 +1,15 @@
 """What happened in a simulated account, in order: fills and denials, as plain tuples' worth of facts."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from trading_pipeline.domain.backtests import ExitReason
+from trading_pipeline.domain.bars import instant_of
+from trading_pipeline.domain.orders import Side
+from trading_pipeline.service.backtests.columnar.lanes import Lane
+from trading_pipeline.service.backtests.columnar.units import usd
 
 
 class Filled(NamedTuple):
@@ -21,6 +27,13 @@ class Filled(NamedTuple):
     commission: int
     reason: ExitReason | None
     """Of a sale."""
+
+    def told(self, lane: Lane) -> tuple[str, str, str, int, Decimal, Decimal, datetime]:
+        """As a row of `fills` has it: strategy, symbol, side, quantity, price, commission, at."""
+        side = Side.SELL if self.shares < 0 else Side.BUY
+        return (
+            lane.spec.name, lane.symbol, side.value, abs(self.shares), usd(self.price), usd(self.commission), instant_of(self.at),
+        )
 
 
 class Denied(NamedTuple):

@@ -75,8 +75,9 @@ def _lost(lanes: Sequence[Lane], grid: Grid, account: Account, own: Sequence[int
         prices = lanes[number].prices
         opens = np.append(prices.open[1:], prices.close[-1:])
         for places, price, worth in (
-            # Looked at before anything of this close is booked; closed with all that its bars have filled.
-            (np.array([fill.step + 1 for fill in fills], np.int64), opens, looked),
+            # Looked at before anything of this close is booked, but for what a daily bar's range filled: that was booked at its session's
+            # close. Closed with all that the session's bars have filled.
+            (np.array([fill.step + (not grid.daily or fill.bar > fill.step) for fill in fills], np.int64), opens, looked),
             (np.array([fill.bar for fill in fills], np.int64), prices.close, closed),
         ):
             inside = places < size
