@@ -59,6 +59,10 @@ bench-wide: setup ## one cycle for 500 symbols, and for 100 with charts
 day-soak: setup ## a day of 390 cycles through the warm launcher
 	@$(PYTHON) -m bench.soak
 
+.PHONY: backtest-2024
+backtest-2024: setup ## the founding documents' backtest from DATA=DIR, into docs/backtest_results.md: HTML=DIR for the reports
+	@HTML=$(HTML) $(PYTHON) -m bench.backtest_2024 $(DATA)
+
 .PHONY: bench-model
 bench-model: setup ## what a decision of a model costs besides the model, 20 at once, and the cassette
 	@$(PYTHON) -m bench.model

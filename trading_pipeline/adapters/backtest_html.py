@@ -28,7 +28,7 @@ body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; 
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .25rem; text-wrap: balance; }
 h2 { font-size: 1.15rem; margin: 2.75rem 0 .5rem; } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem; }
 p { margin: .4rem 0; max-width: 80ch; } .muted, .note { color: var(--muted); } .note { font-size: .9rem; }
-.beside { display: flex; flex-wrap: wrap; gap: 0 3.5rem; }
+.beside { display: flex; flex-wrap: wrap; gap: 0 3.5rem; } .beside section { max-width: 100%; } .beside .note { max-width: 46ch; }
 .verdict { max-width: none; border-left: 6px solid var(--warn); background: var(--card);
   padding: .7rem 1rem; margin: 1.1rem 0; font-weight: 600; }
 .verdict.passed { border-color: var(--gain); }
