@@ -28,7 +28,10 @@ CHECK = "outcomes_are_there"
     check_specs=[dg.AssetCheckSpec(CHECK, asset="outcomes", description="Every horizon that has ended has the bars to be measured by.")],
 )
 def outcomes(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-    """What happened 1, 5 and 20 bars and one session after each signal, and what proposals never sent would have made."""
+    """What happened 1, 5 and 20 bars and one session after each signal, and what proposals never sent would have made.
+
+    Measured after each session's close; until the first close there is nothing to measure, and no materialization.
+    """
     mark(context)
     found = measure(desk, date.fromisoformat(list(context.partition_keys)[-1]))
     for note in found.notes[:10]:
@@ -53,7 +56,10 @@ def outcomes(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) ->
     **when_missed("model_report"),
 )
 def model_report(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
-    """Whether each version of a decision maker is any good: verdict, hit rate, confidence, result, cost, and what it is compared with."""
+    """Whether each version of a decision maker is any good: verdict, hit rate, confidence, result, cost, and what it is compared with.
+
+    Written after each session's close, for the first time after the first one; at any time by `trading report model`.
+    """
     mark(context)
     report = report_of(desk)
     metadata: dict[str, Any] = {

@@ -8,6 +8,7 @@ from decimal import Decimal
 import dagster as dg
 import pytest
 
+from assets import evidence
 from tests.desks import CLOSE, DAY, OPEN, PERSON, bars, calendar, floor, market, strategy
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import FractionSizing, Mode
@@ -52,6 +53,14 @@ def test_nothing_is_measured_before_a_close(house, tmp_path):
     stage = floor(tmp_path, market(bars()), OPEN + timedelta(seconds=5), strategy())
     stage.cycle()
     assert house.tick("evidence", stage) == []
+
+
+@pytest.mark.parametrize("asset", ["outcomes", "model_report"])
+def test_who_finds_them_never_materialized_reads_when_they_will_be(asset):
+    [definition] = [each for each in (evidence.outcomes, evidence.model_report) if each.key.to_user_string() == asset]
+    told = definition.descriptions_by_key[definition.key]
+    assert "after each session's close" in told
+    assert "first" in told
 
 
 def test_a_failed_measuring_is_tried_again_and_pauses_nothing(house, closed, monkeypatch):
