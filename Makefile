@@ -67,6 +67,10 @@ backtest-2024: setup ## the founding documents' backtest from DATA=DIR, into doc
 bench-model: setup ## what a decision of a model costs besides the model, 20 at once, and the cassette
 	@$(PYTHON) -m bench.model
 
+.PHONY: bench-backtest
+bench-backtest: setup ## backtests beside the libraries people would otherwise use: PEERS=../shared/bench, ROUNDS=5
+	@PEERS="$(or $(PEERS),../shared/bench)" ROUNDS=$(or $(ROUNDS),5) $(PYTHON) -m bench.backtest
+
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 
