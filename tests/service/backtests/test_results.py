@@ -1,8 +1,10 @@
 """What came of a ledger, to the cent by hand: fills at 100 cost 0.03 a share more or less, and every order a dollar."""
 
+from dataclasses import fields
 from datetime import date, timedelta
 from decimal import Decimal
 
+import numpy as np
 import pytest
 
 from tests.desks import DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
@@ -161,3 +163,19 @@ def test_a_ledger_without_a_close_has_no_result_and_says_what_it_has(tmp_path):
 def test_what_is_said_of_it_comes_with_it(tmp_path):
     said = ("Bars were written by hand.",)
     assert result_of(bought(tmp_path).desk.ledger, assumptions=said).assumptions == said
+
+
+def test_postgresql_and_memory_give_the_same_result(tmp_path, postgres_ledger):
+    """Two symbols, one of them sold, and a denial: read from either, it is the same."""
+    limits = AccountLimits(forbidden_symbols=frozenset({"IBM"}))
+    specs = strategy(), strategy("other", symbols=("MSFT", "IBM"))
+    source = market(bars(), bars("MSFT", price=50.0), bars("IBM", price=70.0))
+    stored = [
+        result_of(sold(bought(tmp_path / name, source, *specs, limits=limits, **more)).desk.ledger)
+        for name, more in (("memory", {}), ("postgresql", {"ledger": postgres_ledger}))
+    ]
+    one, other = (
+        [each.tolist() if isinstance(each, np.ndarray) else each for each in (getattr(result, field.name) for field in fields(result))]
+        for result in stored
+    )
+    assert one == other and len(stored[0].trades) == 2 and stored[0].denials

@@ -39,14 +39,14 @@ class Definition:
 _NO_TRADE = "no trade has closed"
 _NO_SESSION = "no session has closed"
 _FEW = "fewer than two sessions, or returns that do not vary"
-_TWELVE = "less than a year (250 sessions) is not annualised"
+_UNDER_YEAR = "less than a year (250 sessions) is not annualised"
 
 _RETURN: tuple[Definition, ...] = (
     Definition("total_return", "Return", Unit.FRACTION, lambda p: p.total_return, "last equity / first cash - 1", "", _NO_SESSION, True),
     Definition("profit", "Profit", Unit.USD, lambda p: p.profit, "last equity - first cash; what is held at its last close", signed=True),
     Definition(
         "cagr", "CAGR", Unit.FRACTION, lambda p: p.cagr, "(last equity / first cash) ^ (252 / sessions) - 1",
-        "GIPS 2020 on less than a year", _TWELVE, True,
+        "GIPS 2020 on less than a year", _UNDER_YEAR, True,
     ),
     Definition(
         "volatility", "Volatility", Unit.FRACTION, lambda p: p.volatility, "standard deviation of session returns x sqrt(252)", "",
@@ -62,7 +62,7 @@ _RETURN: tuple[Definition, ...] = (
         "fewer than two sessions, or none that lost",
     ),
     Definition(
-        "calmar", "Calmar ratio", Unit.RATIO, lambda p: p.calmar, "CAGR / maximum drawdown", "Young 1991", f"{_TWELVE}; or no drawdown",
+        "calmar", "Calmar ratio", Unit.RATIO, lambda p: p.calmar, "CAGR / maximum drawdown", "Young 1991", f"{_UNDER_YEAR}; or no drawdown",
     ),
     Definition(
         "max_drawdown", "Maximum drawdown", Unit.FRACTION, lambda p: p.max_drawdown,
