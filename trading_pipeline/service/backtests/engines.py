@@ -5,9 +5,6 @@ Which of them ran changes what is written about idle bars, never a decision, ver
 
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import import_module
-from importlib.util import find_spec
-from typing import Any
 
 from trading_pipeline.domain.backtests import BacktestPlan, Replies
 from trading_pipeline.domain.money import usd
@@ -57,15 +54,10 @@ def run(
     ledger = ledger or bench.ledger(plan)
     chosen, why = choose(bench, plan, engine)
     if chosen is Engine.COLUMNAR:
-        columnar = _columnar()
-        try:
-            columnar.run(bench, plan, ledger, progress)
-        except columnar.Unfit as unfit:
-            # Nothing is written before it is known that columns are enough.
-            if Engine(engine) is Engine.COLUMNAR:
-                raise _not_columnar(plan, str(unfit)) from unfit
-            chosen, why = Engine.STEPPED, str(unfit)
-    if chosen is Engine.STEPPED:
+        from trading_pipeline.service.backtests import columnar
+
+        columnar.run(bench, plan, ledger, progress)
+    else:
         desk = bench.desk(plan, ledger)
         clock = desk.clock
         assert isinstance(clock, Stepped)
@@ -80,29 +72,21 @@ def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO)
     wanted = Engine(engine)
     if wanted is Engine.STEPPED:
         return Engine.STEPPED, "the stepped engine was asked for"
-    columnar = _columnar()
+    from trading_pipeline.service.backtests import columnar
+
     obstacle = columnar.why_not(bench, plan)
     if not obstacle:
         return Engine.COLUMNAR, "every strategy decides by rules"
     if wanted is Engine.COLUMNAR:
-        raise _not_columnar(plan, obstacle)
+        raise InputError(
+            f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
+            remedy="leave the engine out, or ask for the stepped one",
+        )
     return Engine.STEPPED, obstacle
 
 
-def _not_columnar(plan: BacktestPlan, obstacle: str) -> InputError:
-    return InputError(
-        f"The columnar engine cannot run {plan.name}: {obstacle}.", value=plan.name, rule="it computes what rules agents decide",
-        remedy="leave the engine out, or ask for the stepped one",
-    )
-
-
-def _columnar() -> Any:
-    """The columnar engine, imported when it is asked for."""
-    name = f"{__package__}.columnar"
-    return import_module(name) if find_spec(name) is not None else None
-
-
 def asks_models(plan: BacktestPlan) -> bool:
+    """Whether any strategy of a plan asks a model."""
     return any(isinstance(spec.agent, ModelAgent) for spec in plan.strategies)
 
 
