@@ -40,7 +40,7 @@ from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.shadow import FillCosts
-from trading_pipeline.errors import CalendarError, SettingsError, StorageError
+from trading_pipeline.errors import CalendarError, LedgerUnavailable, SettingsError, StorageError
 from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.past_desk import Record
@@ -80,6 +80,12 @@ def open_desk(
             raise SettingsError(
                 f"Which database is that of {home.root} cannot be read from its settings.", value=str(home.root),
                 rule="an emergency asks the home's own database and makes no new one", remedy="correct the settings, and press again",
+            )
+        if emergency and settings.database_url is None and not home.database.exists() and home.anchors.exists():
+            raise LedgerUnavailable(
+                f"The database of {home.root} is gone; its anchors say that there was one.", value=str(home.database),
+                rule="an emergency asks the home's own database and makes no new one",
+                remedy="cancel with the broker by hand; put the folder back, and press again",
             )
         database = _database(settings)
         if leaving and database.leave is not None:

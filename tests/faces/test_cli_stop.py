@@ -115,6 +115,19 @@ def test_a_database_that_is_gone_leaves_the_latch_and_says_that_nothing_was_canc
     assert of_type(holding, EventType.STOP_REPORTED)[-1]["clean"] is True
 
 
+def test_a_database_folder_that_is_gone_is_no_account_without_orders(holding: Shell, monkeypatch) -> None:
+    """53, 55, fault 61: a new one would have no orders, and all of none would be called confirmed."""
+    for name in ("TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL"):
+        monkeypatch.delenv(name)
+    for arguments in (("stop", "--yes", "--wait", "0"), ("stop", "--status")):
+        said = holding(*arguments)
+        assert "is gone" in said.out, said
+        assert not (holding.home / "postgres").exists()
+    assert (holding.home / "stops" / "ACCOUNT.json").exists()
+    said = holding("stop", "--yes", "--wait", "0")
+    assert (said.code, "NO CANCEL WAS SENT" in said.out) == (1, True), said
+
+
 def test_the_latch_is_on_the_disk_before_the_settings_are_read(asked: Shell, monkeypatch) -> None:
     def unreadable(home: object) -> None:
         latched = json.loads((asked.home / "stops" / "ACCOUNT.json").read_text())
