@@ -9,18 +9,18 @@ one, plays the plan.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from functools import lru_cache
 
 import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
-from trading_pipeline.domain.bars import BarTable, instant_of
+from trading_pipeline.domain.bars import Interval, instant_of
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, Stepped, sessions_of
-from trading_pipeline.service.backtests.columnar import lanes
-from trading_pipeline.service.backtests.columnar.incidents import Account, Unfit
+from trading_pipeline.service.backtests.columnar.incidents import Account
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.stepping import Progress, step
@@ -31,7 +31,7 @@ __all__ = ["Unfit", "results", "run", "why_not"]
 def why_not(bench: Bench, plan: BacktestPlan) -> str:
     """Why a plan is not one for columns; empty when it is."""
     try:
-        _played(_Key(bench, plan))
+        _played(_Same(bench), plan)
     except Unfit as unfit:
         return str(unfit)
     return ""
@@ -55,7 +55,7 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
         Unfit: The stepped engine has to play it.
         ServiceError: The two engines disagree: a fault of the program.
     """
-    played = _played(_Key(bench, plan))
+    played = _played(_Same(bench), plan)
     desk = bench.desk(plan, ledger)
     assert isinstance(desk.clock, Stepped)
     step(desk, desk.clock, plan, progress, only_where=played.instants().__contains__)
@@ -66,8 +66,8 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
 class _Played:
     """A plan played through by columns."""
 
-    lanes: Sequence[lanes.Lane]
-    grid: lanes.Grid
+    lanes: Sequence[Lane]
+    grid: Grid
     account: Account
     stopped: Mapping[str, int]
     """From which bar on a loss has stopped which strategy."""
@@ -81,36 +81,38 @@ class _Played:
         return frozenset(instant_of(grid.start[bar + 1] if grid.daily else grid.end[bar]) for bar in inside)
 
 
-@dataclass(frozen=True)
-class _Key:
-    """A bench by its identity, a plan by its value."""
+class _Same:
+    """A bench as a key: by its identity."""
 
-    bench: Bench
-    plan: BacktestPlan
+    def __init__(self, bench: Bench) -> None:
+        self.it = bench
 
     def __hash__(self) -> int:
-        return hash((id(self.bench), self.plan.name))
+        return id(self.it)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.bench is other.bench and self.plan == other.plan
+        return isinstance(other, _Same) and self.it is other.it
 
 
 @lru_cache(maxsize=2)
-def _played(key: _Key) -> _Played:
+def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     """Asked whether it can, then told to: played once."""
-    return _play(key.bench, key.plan)
+    return _play(bench.it, plan)
+
+
+@lru_cache(maxsize=8)
+def _ground(bench: "_Same", symbols: tuple[str, ...], interval: Interval, first: date, last: date) -> Ground:
+    """Laid once for all the plans that are played on it."""
+    tables = {symbol: bench.it.tables[symbol, interval] for symbol in symbols}
+    return ground_of(tables, bench.it.splits, bench.it.calendar, first, last)
 
 
 def _play(bench: Bench, plan: BacktestPlan) -> _Played:
     if len({spec.interval for spec in plan.strategies}) > 1:
         raise Unfit("its strategies decide on different intervals")
-    tables: Mapping[str, BarTable] = {symbol: bench.tables[symbol, plan.interval] for symbol in plan.symbols}
-    reason = lanes.why_not(plan, tables, bench.splits, bench.calendar)
-    if reason:
-        raise Unfit(reason)
-    grid = lanes.grid_of(plan, tables, bench.calendar)
-    of_plan = lanes.lanes_of(plan, tables, grid)
-    return _Played(of_plan, grid, *play(plan, of_plan, grid))
+    ground = _ground(_Same(bench), plan.symbols, plan.interval, plan.first, plan.last)
+    of_plan = lanes_of(plan, ground)
+    return _Played(of_plan, ground.grid, *play(plan, of_plan, ground.grid))
 
 
 def _agree(plan: BacktestPlan, ledger: Ledger, played: _Played) -> None:

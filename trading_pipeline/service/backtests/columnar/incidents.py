@@ -53,7 +53,3 @@ class Account:
     denials: list[Denied] = field(default_factory=list)
     decisions: list[tuple[int, int, bool]] = field(default_factory=list)
     """(lane, bar, whether it is a sale) of every decision to trade."""
-
-
-class Unfit(Exception):
-    """Something happened that columns do not tell: the stepped engine has to run the plan."""

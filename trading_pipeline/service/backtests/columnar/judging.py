@@ -57,8 +57,9 @@ class Judge:
         self._alone = len(sim.tracks) == 1 and self._own_loss[0] >= self._day_loss
 
     def rate_reached(self, strategy: str, now: int) -> bool:
-        """Whether the strategy waits because of its orders within the hour (D15)."""
-        return self.orders_last_hour(strategy, now) >= self._most_orders[strategy]
+        """Whether the strategy waits because of its orders within the sliding hour or the clock hour (D15)."""
+        times, most = self._sim.tracks[strategy].submitted, self._most_orders[strategy]
+        return len(times) >= most and (times[-most] > now - _HOUR or times[-most] >= now - now % _HOUR)
 
     def orders_last_hour(self, strategy: str, now: int) -> int:
         """Submissions in the sliding or the clock hour, whichever has more."""
@@ -98,7 +99,7 @@ class Judge:
             and value <= sim.cash - reserved
             and sim.notional.get(sim.session(bar), 0) + value <= self._most_notional
             and volume is not None and entry.shares <= volume[0] * self._volume_share
-            and not lane.prices.may_trip
+            and not lane.prices.may_trip(self._limits)
             and lane.confidence(bar, False) >= self._confident[number]
             and not (self._disciplined[number] and sim.tracks[name].trips)
             and equity - sim.baseline > -self._day_loss
@@ -158,7 +159,7 @@ class Judge:
             last_trade_at=_instant(track.last_trade), last_action_at=_instant(track.last_actions.get((lane.symbol, selling), NEVER)),
             last_account_order_at=_instant(sim.last_order), orders_last_hour=self.orders_last_hour(spec.name, now_ns), open_orders=0,
             day_notional=usd(sim.notional.get(sim.session(bar), 0)), consecutive_rejects=0, open_action=None, unknown_order=None,
-            volatility=lane.prices.volatility(bar), round_trips=self.trips(spec.name),
+            volatility=lane.prices.volatility(bar, self._limits), round_trips=self.trips(spec.name),
             last_losing_exit_at=_instant(track.losing_exits.get(lane.symbol, NEVER)), at_release=release,
         )
 

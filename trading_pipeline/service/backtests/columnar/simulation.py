@@ -14,9 +14,9 @@ from types import MappingProxyType
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
-from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled, Unfit
+from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
 from trading_pipeline.service.backtests.columnar.judging import NEVER, Judge, Waiting
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Prices, Unfit
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
 from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, charges, half_even, price_steps, steps
 
@@ -25,8 +25,8 @@ _COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
 _REACHED, _DECIDED = 0, 1
 """What a lane waits for; of one bar what its range reaches comes before what is decided at its close."""
-_LOOK = 64
-"""Bars looked through at once for a stop or target."""
+_NEAR, _LOOK = 40, 512
+"""Bars that are looked through for a stop or target one by one, and then at once."""
 _CLOSE = 1e-9
 
 
@@ -97,6 +97,7 @@ class Simulation:
         self._paused_from = paused_from
         self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
+        self._size = len(grid)
         self._agenda: list[tuple[int, int, int]] = []
 
     def run(self) -> Account:
@@ -107,7 +108,7 @@ class Simulation:
         """
         agenda = self._agenda = [(int(lane.enter[0]), _DECIDED, number) for number, lane in enumerate(self.lanes)]
         heapify(agenda)
-        size = len(self.grid)
+        size = self._size
         while agenda and agenda[0][0] < size:
             bar, kind, number = heappop(agenda)
             if kind == _REACHED:
@@ -184,11 +185,10 @@ class Simulation:
         waiting: list[Waiting] = []
         if len(due) > 1:
             due.sort(key=lambda number: self._turn(number, bar))
-        halted = {name for name in {self.lanes[number].spec.name for number in due} if self._halted(name, bar, now)}
         for number in due:
             lane, holds = self.lanes[number], self.held[number] is not None
             name = lane.spec.name
-            if name in halted:
+            if self._halted(name, bar, now):
                 self._look_again(number, bar + 1)
                 continue
             entry = None if holds else self.sizers[number].size(self, number, bar)
@@ -290,7 +290,7 @@ class Simulation:
         if not held.shares:
             self._look_again(number, bar)
             return
-        if bar + 1 < len(self.grid):
+        if bar + 1 < self._size:
             opened = price_steps(prices.open.item(bar + 1))
             if any(_at(part, opened, opened) for part in held.parts):
                 self._enter(self.session(bar))
@@ -327,11 +327,11 @@ class Simulation:
         if held is not None:
             self._next(number, held, bar)
         else:
-            heappush(self._agenda, (int(self.lanes[number].enter[min(bar, len(self.grid))]), _DECIDED, number))
+            heappush(self._agenda, (int(self.lanes[number].enter[min(bar, self._size)]), _DECIDED, number))
 
     def _next(self, number: int, held: Held, bar: int, *, after: int | None = None) -> None:
         """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
-        lane, size = self.lanes[number], len(self.grid)
+        lane, size = self.lanes[number], self._size
         leave = self._leaves(lane, held, bar)
         reached = self._first_reached(lane, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
         if reached is not None and reached <= leave:
@@ -341,7 +341,7 @@ class Simulation:
 
     def _leaves(self, lane: Lane, held: Held, bar: int) -> int:
         """The first bar from `bar` on at whose close the rules sell."""
-        size = len(self.grid)
+        size = self._size
         leave = int(lane.leave[min(bar, size)])
         if lane.max_bars:
             leave = min(leave, int(lane.decides[min(max(bar, held.entered + lane.max_bars - 1), size)]))
@@ -353,6 +353,31 @@ class Simulation:
         stop = max(part.stop for part in held.parts) / SCALE + _CLOSE
         target = min((part.target for part in held.parts if part.target is not None), default=None)
         high = None if target is None else target / SCALE - _CLOSE
+        bar = self._near(prices, stop, high, first, min(last, first + _NEAR))
+        if bar is None and last > first + _NEAR:
+            bar = self._far(prices, stop, high, first + _NEAR + 1, last)
+        if bar is None:
+            return None
+        opened = prices.open.item(bar)
+        by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
+        return bar - 1 if by_open else bar
+
+    @staticmethod
+    def _near(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
+        lows = prices.lows
+        if high is None:
+            for bar in range(first, last + 1):
+                if lows[bar] <= stop:
+                    return bar
+            return None
+        highs = prices.highs
+        for bar in range(first, last + 1):
+            if lows[bar] <= stop or highs[bar] >= high:
+                return bar
+        return None
+
+    @staticmethod
+    def _far(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
         while first <= last:
             until = min(first + _LOOK, last + 1)
             found = prices.low[first:until] <= stop
@@ -360,10 +385,7 @@ class Simulation:
                 found |= prices.high[first:until] >= high
             place = int(found.argmax())
             if found[place]:
-                bar = first + place
-                opened = prices.open.item(bar)
-                by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
-                return bar - 1 if by_open else bar
+                return first + place
             first = until
         return None
 
