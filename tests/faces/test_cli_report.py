@@ -80,10 +80,11 @@ def test_the_html_report_is_one_file_that_fetches_nothing(judged: Shell) -> None
 
 def test_what_does_not_fit_is_refused(judged: Shell) -> None:
     assert judged("report", "model", "--since", "yesterday").code == 2
-    refused = judged("report", "model", "--symbol", "TSLA", "--json")
-    assert refused.code == 2
+    refused = judged("report", "model", "--symbol", "TSLA", "--since", "2012-10-01", "--json")
+    assert (refused.code, refused.error()["value"]) == (2, "--symbol TSLA, --since 2012-10-01")
     assert "rules: steady" in refused.error()["remedy"]
-    assert judged("report", "model", "--html", judged.project / "nowhere" / "report.html").code == 4
+    lost = judged("report", "model", "--html", judged.project / "nowhere" / "report.html", "--json")
+    assert (lost.code, lost.error()["value"], lost.out) == (2, str(judged.project / "nowhere"), "")
 
 
 def test_names_from_outside_are_escaped_on_the_page_and_in_the_plots() -> None:

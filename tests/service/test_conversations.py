@@ -488,7 +488,7 @@ def test_a_question_that_midnight_overtakes_counts_for_the_day_it_is_paid_on(sta
     """63."""
     server.script(Behaviour(reply=reply()))
     floor_ = stage()
-    monkeypatch.setattr(conversations, "budget_day", lambda: purse.budget_day() - timedelta(days=1))
+    monkeypatch.setattr(conversations, "budget_day", lambda _now: purse.budget_day() - timedelta(days=1))
     ran(floor_)
     [requested], [responded] = floor_.events(E.LLM_REQUESTED), floor_.events(E.LLM_RESPONDED)
     assert responded.payload["day"] == requested.payload["day"] == floor_.row("model_spend")["day"]

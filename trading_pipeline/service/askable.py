@@ -24,7 +24,8 @@ def require_askable(desk: Desk, spec: StrategySpec) -> None:
         return
     llm = desk.models.llms.get(agent.provider) if desk.models is not None else None
     if desk.models is None or llm is None:
-        there = "install Claude Code" if agent.provider is Provider.CLAUDE_CODE else "give the key as an environment variable"
+        key = f"{agent.provider.value.upper()}_API_KEY"
+        there = "install Claude Code" if agent.provider is Provider.CLAUDE_CODE else f"set the environment variable {key}"
         raise StrategyError(
             f"{agent.provider} cannot be asked here.", value=agent.provider.value, rule="a provider needs its key, or its program",
             remedy=f"{there} (see docs/models.md), or set model.cassette = \"replay-or-fail\"",

@@ -3,6 +3,7 @@
 Both measure first what has closed meanwhile, as the daily run does, so that neither needs Dagster.
 """
 
+from dataclasses import fields
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from trading_pipeline.errors import InputError, StorageError, UnknownName
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, counted
 
@@ -49,6 +51,11 @@ def model(
     from trading_pipeline.service.report_tables import as_json, report_tables
 
     selection = Selection(provider, model, prompt, symbol.upper() if symbol else None, _date(since))
+    if html is not None and not html.absolute().parent.is_dir():
+        raise InputError(
+            f"There is no folder {html.parent}.", value=str(html.parent), rule="the report is written into a folder that is there",
+            remedy="make the folder, or name another file with --html",
+        )
     with call.desk() as desk:
         report = _report(call, desk, selection)
     if html is not None:
@@ -70,7 +77,6 @@ def approvals(call: Invocation, symbol: SymbolOption = None, since: SinceOption 
 
 
 def _report(call: Invocation, desk: "Desk", selection: "Selection") -> "ModelReport":
-    from trading_pipeline.errors import UnknownName
     from trading_pipeline.service.model_report import model_report
     from trading_pipeline.service.outcomes import measure
 
@@ -86,16 +92,15 @@ def _report(call: Invocation, desk: "Desk", selection: "Selection") -> "ModelRep
         call.output.note(note, style="yellow")
     if not report.assessments and (asked := model_report(desk).assessments):
         known = sorted({each.version.label for each in asked})
+        wanted = ", ".join(f"--{each.name} {value}" for each in fields(selection) if (value := getattr(selection, each.name)) is not None)
         raise UnknownName(
-            "No decision fits these options.", value="", rule="a report is about decisions that were taken",
+            f"No decision fits {wanted}.", value=wanted, rule="a report is about decisions that were taken",
             remedy=f"choose among {'; '.join(known[:8])}, or leave options out",
         )
     return report
 
 
 def _date(text: str | None) -> date | None:
-    from trading_pipeline.errors import InputError
-
     if text is None:
         return None
     try:
@@ -105,7 +110,6 @@ def _date(text: str | None) -> date | None:
 
 
 def _write(path: Path, report: "ModelReport") -> None:
-    from trading_pipeline.errors import StorageError
     from trading_pipeline.faces.evidence import page
 
     content = page(report)
@@ -113,7 +117,7 @@ def _write(path: Path, report: "ModelReport") -> None:
         path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise StorageError(
-            f"The report cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
+            f"The report {path} cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
             remedy="name another file with --html",
         ) from error
 
