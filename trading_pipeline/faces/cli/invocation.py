@@ -120,6 +120,15 @@ class Invocation:
             )
         return settings
 
+    def refuse_backtest(self, what: str) -> None:
+        """Raise PermissionRequired where a stored backtest is named, for what would change it."""
+        if self.backtest is not None:
+            raise PermissionRequired(
+                f"`{what}` does not work on the backtest {self.backtest}.", value=self.backtest,
+                rule="a stored backtest is history: it is read, and written by the backtest alone",
+                remedy="leave --backtest out; status, orders, events, why, verify, replay, costs and report read one",
+            )
+
     def confirm(self, question: str, *, yes: bool) -> bool:
         """Whether the person says yes; `yes` answers for them, and is needed where nobody can be asked.
 
@@ -189,8 +198,8 @@ def command(
                 output.error(error)
                 raise typer.Exit(error.exit_code) from None
             call = Invocation(chosen.absolute(), output, home is not None, picked, backtest)
-            if backtest is not None and not reads:
-                _guarded(call, lambda: _refuse_backtest(ctx.command_path, backtest))
+            if not reads:
+                _guarded(call, lambda: call.refuse_backtest(ctx.command_path))
             _guarded(call, lambda: function(call, **given))  # type: ignore[call-arg]
 
         own = list(inspect.signature(function).parameters.values())[1:]
@@ -210,14 +219,6 @@ def command(
         return function
 
     return register
-
-
-def _refuse_backtest(path: str, backtest: str) -> None:
-    raise PermissionRequired(
-        f"`{path}` does not work on the backtest {backtest}.", value=backtest,
-        rule="a stored backtest is history: it is read, and written by the backtest alone",
-        remedy="leave --backtest out; status, orders, events, why, verify, replay, costs and report read one",
-    )
 
 
 def _guarded(call: Invocation, work: Callable[[], None]) -> None:

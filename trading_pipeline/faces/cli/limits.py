@@ -52,6 +52,8 @@ def limits(call: Invocation, act: ActArgument = Act.SHOW, amount: AmountArgument
     from trading_pipeline.service.grants import granted
 
     _check_words(act, amount, strategy)
+    if act is not Act.SHOW:
+        call.refuse_backtest(f"trading limits {act.value}")
     with call.desk() as desk:
         standing = account_limits.standing(desk, desk.ledger)
         if act is Act.GRANT:

@@ -32,6 +32,8 @@ def orders(call: Invocation, act: ActArgument = Act.SHOW, name: IdArgument = "",
     from trading_pipeline.service.desk import user_actor
     from trading_pipeline.service.releasing import find, release
 
+    if act is Act.RELEASE:
+        call.refuse_backtest("trading orders release")
     with call.desk() as desk:
         if act is Act.RELEASE:
             row = find(desk.ledger, name)
