@@ -66,7 +66,7 @@ def backtest(
     """Trade history by the rules that trade live, on a paper account of its own, and keep every fact."""
     _known("provider", provider, PROVIDERS)
     _known("engine", engine, ENGINES)
-    plan = _plan(call, strategies, _date(first, "--from"), _date(last, "--to"), symbols, provider, cash)
+    plan = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, provider, cash)
     if provider == "record" and not call.confirm("Models are asked where there is no recording, and that costs money. Go on?", yes=yes):
         call.output.note("Nothing was run.")
         raise typer.Exit(1)
@@ -153,9 +153,10 @@ def rm(call: Invocation, name: NameArgument, yes: YesOption = False) -> None:
 # What is to be run
 
 
-def _plan(
+def plan_of(
     call: Invocation, strategies: Sequence[str], first: date, last: date, symbols: str | None, provider: str, cash: str | None,
 ) -> "BacktestPlan":
+    """What the options of a command ask for, with the costs and limits of the home's settings."""
     from trading_pipeline.domain.backtests import BacktestPlan, Replies
     from trading_pipeline.domain.shadow import FillCosts
 
@@ -233,7 +234,8 @@ def _known(what: str, given: str, choices: Sequence[str] | dict[str, str]) -> No
         )
 
 
-def _date(text: str, option: str) -> date:
+def date_of(text: str, option: str) -> date:
+    """A date as it is written in ISO 8601; InputError names the option."""
     try:
         return date.fromisoformat(text)
     except ValueError:

@@ -18,6 +18,7 @@ from trading_pipeline.faces.cli import (
     backtests,
     bars,
     cassettes,
+    comparing,
     costs,
     doctor,
     limits,
@@ -31,6 +32,7 @@ from trading_pipeline.faces.cli import (
     stopping,
     strategies,
     trying,
+    validating,
 )
 from trading_pipeline.faces.cli.invocation import INTERRUPTED, BacktestOption, HomeOption, JsonOption, QuietOption
 from trading_pipeline.faces.cli.output import Output
@@ -54,6 +56,8 @@ trying.register(app, "Running")
 record.register(app, "Record")
 replay_session.register(app, "Record")
 backtests.register(app, "Backtests")
+validating.register(app, "Backtests")
+comparing.register(app, "Backtests")
 app.add_typer(bars.app, name="bars", rich_help_panel="Market data")
 app.add_typer(prompts.app, name="prompt", rich_help_panel="Models")
 app.add_typer(cassettes.app, name="cassette", rich_help_panel="Models")

@@ -21,8 +21,9 @@ class Validated:
     """A validation as a report of a backtest takes it."""
 
     report: ValidationReport
+    tables: tuple[ReportTable, ...]
     sections: tuple[tuple[str, str, bytes | None], ...]
-    """Title, Markdown, PNG."""
+    """The same tables as title, Markdown, and PNG where there is one."""
 
     @property
     def headline(self) -> str:
@@ -45,7 +46,7 @@ def validated(
     """
     tables = validation_tables(report, grid=grid, walk=walk)
     pictures = {} if grid is None or draw is None else {"grid": draw(grid.heat_map())}
-    return Validated(report, tuple(
+    return Validated(report, tuple(tables), tuple(
         (table.title, "\n\n".join(filter(None, (table_of(table), plain(table.note)))), pictures.get(table.name)) for table in tables
     ))
 

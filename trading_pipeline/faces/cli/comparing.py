@@ -1,0 +1,136 @@
+"""`trading compare`: backtests side by side, stored ones by name, or strategies that are run for it and not kept."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_pipeline.errors import InputError, StorageError
+from trading_pipeline.faces.cli.backtests import CashOption, DataOption, SymbolsOption, date_of, plan_of
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column
+
+if TYPE_CHECKING:
+    from trading_pipeline.domain.backtests import BacktestResult
+    from trading_pipeline.domain.performance.report import ReportTable
+    from trading_pipeline.service.backtests.comparing import Comparison
+
+WhatArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="A B...", help="Stored backtests by name; with --from and --to strategies, each in an account of its own."),
+]
+FromOption = Annotated[str | None, typer.Option("--from", metavar="DATE", help="The first session, of strategies.")]
+ToOption = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The last session.")]
+MarkdownOption = Annotated[
+    Path | None, typer.Option("--markdown", metavar="FILE", help="Write the comparison into this file.", dir_okay=False),
+]
+
+
+def register(root: typer.Typer, panel: str) -> None:
+    """Add the command."""
+    command(root, "compare", panel=panel)(compare)
+
+
+def compare(
+    call: Invocation, what: WhatArgument, first: FromOption = None, last: ToOption = None, symbols: SymbolsOption = None,
+    cash: CashOption = None, data: DataOption = None, markdown: MarkdownOption = None,
+) -> None:
+    """Figures of several backtests side by side, and of each two whether what they made can be told apart."""
+    from trading_pipeline.service.backtests import comparing
+
+    twice = sorted({each for each in what if what.count(each) > 1})
+    if twice:
+        raise InputError(f"{twice[0]} is named twice.", value=twice[0], rule="a backtest is compared with another", remedy="name two")
+    if first is None and last is None:
+        if symbols or cash or data:
+            raise InputError(
+                "Stored backtests have run already.", value=", ".join(what), rule="--symbols, --cash and --data are for strategies",
+                remedy="leave them out, or add --from and --to",
+            )
+        results = _stored(call, what)
+    elif first is None or last is None:
+        raise InputError("One date is lacking.", value=first or last, rule="strategies are run from a session to a session",
+                         remedy="give both --from and --to")
+    else:
+        results = _run(call, what, first, last, symbols, cash, data or ())
+    found = comparing.compare(results)
+    tables = comparing.comparison_tables(found)
+    if markdown is not None:
+        _write(markdown, found, tables)
+        call.output.note(f"The comparison is in {markdown}")
+    call.output.answer(_as_json(found), lambda: _show(call, found, tables))
+
+
+def _stored(call: Invocation, names: Sequence[str]) -> "dict[str, BacktestResult]":
+    from trading_pipeline.bootstrap import open_backtests
+    from trading_pipeline.service.backtests.results import result_of
+
+    found = {}
+    with open_backtests(call.made()) as databases:
+        for name in names:
+            stored = databases.get(name)
+            with databases.reading(stored) as ledger:
+                found[stored.name] = result_of(ledger, assumptions=stored.assumptions)
+    return found
+
+
+def _run(
+    call: Invocation, strategies: Sequence[str], first: str, last: str, symbols: str | None, cash: str | None, data: Sequence[Path],
+) -> "dict[str, BacktestResult]":
+    from trading_pipeline.bootstrap_backtests import open_bench
+    from trading_pipeline.service.backtests.evaluating import OnBench
+
+    days = date_of(first, "--from"), date_of(last, "--to")
+    plans = [plan_of(call, [each], *days, symbols, "cassette", cash) for each in strategies]
+    names = [plan.strategies[0].name for plan in plans]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"Two strategies are called {twice[0]}.", value=twice[0], rule="what is compared has names of its own",
+                         remedy="rename one of them")
+    found, folders = {}, [folder.expanduser() for folder in data]
+    with call.output.progress("strategies", len(plans)) as advance:
+        for name, plan in zip(names, plans, strict=True):
+            with open_bench(call.settings(), plan, data=folders) as bench:
+                found[name] = OnBench(bench)(plan)
+            advance()
+    return found
+
+
+def _show(call: Invocation, found: "Comparison", tables: "Sequence[ReportTable]") -> None:
+    out = call.output
+    for pair in found.pairs:
+        out.line(pair.sentence)
+    figures, pairs = tables
+    out.heading(figures.title)
+    columns = [Column(title, right=bool(place)) for place, title in enumerate(figures.columns)]
+    out.table(columns, [[cell.text for cell in row] for row in figures.rows])
+    if len(found.pairs) > 1:
+        out.heading(pairs.title)
+        columns = [Column(title, wrap=title in ("FIRST", "SECOND")) for title in pairs.columns]
+        out.table(columns, [[cell.text for cell in row] for row in pairs.rows])
+    out.line(pairs.note, style="dim")
+
+
+def _as_json(found: "Comparison") -> dict[str, Any]:
+    from trading_pipeline.service.report_tables import as_json
+
+    return {
+        "figures": as_json(found.figures), "note": found.note,
+        "pairs": [as_json(pair) | {"told_apart": pair.difference.told_apart, "sentence": pair.sentence} for pair in found.pairs],
+    }
+
+
+def _write(path: Path, found: "Comparison", tables: "Sequence[ReportTable]") -> None:
+    from trading_pipeline.service.backtests.report_markdown import plain, table_of
+
+    parts = [plain(pair.sentence) for pair in found.pairs]
+    for table in tables:
+        parts += [f"## {table.title}", table_of(table), plain(table.note)]
+    try:
+        path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise StorageError(
+            f"The comparison cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
+            remedy="name another file with --markdown",
+        ) from error

@@ -1,0 +1,126 @@
+"""`trading validate`: whether a backtest is evidence, luck, or fitted. It runs what it needs and keeps nothing."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from trading_pipeline.errors import StorageError
+from trading_pipeline.faces.cli.backtests import CashOption, DataOption, FromOption, SymbolsOption, ToOption, date_of, plan_of
+from trading_pipeline.faces.cli.invocation import Invocation, command
+from trading_pipeline.faces.cli.output import Column
+
+if TYPE_CHECKING:
+    from trading_pipeline.domain.backtests import BacktestPlan
+    from trading_pipeline.ports import Prices
+    from trading_pipeline.service.backtests.validating import Search
+    from trading_pipeline.service.backtests.validation_sections import Validated
+
+StrategyArgument = Annotated[str, typer.Argument(metavar="STRATEGY", help="One of the home by name, or a file as TOML.")]
+GridOption = Annotated[
+    list[str] | None,
+    typer.Option("--grid", metavar="SETTINGS", help='Settings to try: "agent.max_bars=30,60,90", "rsi_14 < {20..40..5}"; may be repeated.'),
+]
+ChosenByOption = Annotated[
+    int, typer.Option("--in-sample", metavar="N", help="Walking forward: sessions that settings are chosen by.", min=5),
+]
+UsedForOption = Annotated[int, typer.Option("--out-of-sample", metavar="N", help="Sessions that they are then used for.", min=5)]
+ProcessesOption = Annotated[int, typer.Option("--processes", metavar="N", help="How many run the grid.", min=1, max=64)]
+HeatOption = Annotated[
+    Path | None, typer.Option("--heat-map", metavar="FILE", help="Write the grid as a PNG into this file.", dir_okay=False),
+]
+
+
+def register(root: typer.Typer, panel: str) -> None:
+    """Add the command."""
+    command(root, "validate", panel=panel)(validate)
+
+
+def validate(
+    call: Invocation, strategy: StrategyArgument, first: FromOption, last: ToOption, grid: GridOption = None, symbols: SymbolsOption = None,
+    cash: CashOption = None, data: DataOption = None, in_sample: ChosenByOption = 126, out_of_sample: UsedForOption = 42,
+    processes: ProcessesOption = 2, heat_map: HeatOption = None,
+) -> None:
+    """Is a backtest evidence, luck, or fitted? With a grid it tries other settings, and walks forward over them."""
+    plan = plan_of(call, [strategy], date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
+    search = _search(plan, grid or [], in_sample, out_of_sample, processes)
+    from trading_pipeline.adapters.backtest_heat_png import heat_map_png
+    from trading_pipeline.bootstrap_backtests import open_bench
+    from trading_pipeline.service.backtests.evaluating import OnBench
+    from trading_pipeline.service.backtests.validating import validate_backtest
+
+    settings = call.settings()
+    with ExitStack() as stack, open_bench(settings, plan, data=[folder.expanduser() for folder in data or ()]) as bench:
+        result = OnBench(bench)(plan)
+        count = 0 if search is None else len(search.grid.points)
+        shown: list[Callable[[], None]] = []
+
+        def advance() -> None:
+            # A bar brings a thread along, and beside threads nothing is forked: it appears with the first point that is done.
+            if not shown:
+                shown.append(stack.enter_context(call.output.progress("settings", count)))
+            shown[0]()
+
+        draw = heat_map_png if heat_map is not None else None
+        found = validate_backtest(bench, plan, result, search=search, prices=_prices(call, plan), draw=draw, progress=advance)
+    if heat_map is not None:
+        _write(call, heat_map, found)
+    call.output.answer(_as_json(found), lambda: _show(call, found))
+
+
+def _search(plan: "BacktestPlan", texts: list[str], in_sample: int, out_of_sample: int, processes: int) -> "Search | None":
+    if not texts:
+        return None
+    from trading_pipeline.service.backtests.grids import grid_of
+    from trading_pipeline.service.backtests.validating import Search
+
+    return Search(grid_of(plan.strategies[0], texts), in_sample, out_of_sample, processes)
+
+
+def _prices(call: Invocation, plan: "BacktestPlan") -> "Prices | None":
+    """Who knows when a model's training ended; nobody is needed where no model is asked."""
+    from trading_pipeline.service.backtests.engines import asks_models
+
+    if not asks_models(plan):
+        return None
+    from trading_pipeline.adapters.prices import load_prices
+
+    return load_prices(call.home, call.settings().model.claude_code.max_cost_per_call)
+
+
+def _show(call: Invocation, found: "Validated") -> None:
+    out = call.output
+    out.line(found.headline, style="bold green" if found.passed else "bold yellow")
+    for table in found.tables:
+        out.heading(table.title)
+        columns = [Column(title, wrap=title in ("FOUND", "NEEDED", "SETTINGS")) for title in table.columns]
+        out.table(columns, [[cell.text for cell in row] for row in table.rows])
+        if table.note:
+            out.line(table.note, style="dim")
+
+
+def _as_json(found: "Validated") -> dict[str, Any]:
+    from trading_pipeline.service.report_tables import as_json
+
+    report: dict[str, Any] = as_json(found.report)
+    tables = {
+        table.name: [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows] for table in found.tables
+    }
+    return {"passed": found.passed, "headline": found.headline, "reasons": list(found.report.reasons)} | report | {"tables": tables}
+
+
+def _write(call: Invocation, path: Path, found: "Validated") -> None:
+    drawn = next((png for _, _, png in found.sections if png is not None), None)
+    if drawn is None:
+        call.output.note("There is no grid to draw: add --grid.", style="yellow")
+        return
+    try:
+        path.write_bytes(drawn)
+    except OSError as error:
+        raise StorageError(
+            f"The heat map cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
+            remedy="name another file with --heat-map",
+        ) from error
+    call.output.note(f"The heat map is in {path}")

@@ -1,0 +1,72 @@
+"""One backtest judged with everything that can be had of its bench: buying and holding, a grid, walking forward, the models' training."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
+from trading_pipeline.domain.performance import returns_of
+from trading_pipeline.domain.strategies import ModelAgent
+from trading_pipeline.domain.validation import validate
+from trading_pipeline.ports import Prices
+from trading_pipeline.service.backtests.bench import Bench
+from trading_pipeline.service.backtests.evaluating import OnBench
+from trading_pipeline.service.backtests.grids import Grid
+from trading_pipeline.service.backtests.report import holding_of
+from trading_pipeline.service.backtests.sensitivity import PROCESSES, Evaluate, Sensitivity, sensitivity
+from trading_pipeline.service.backtests.validation_sections import Draw, Validated, validated
+from trading_pipeline.service.backtests.walk_forward import LEAST_WINDOW, WalkForward, walk_forward
+
+IN_SAMPLE, OUT_OF_SAMPLE = 126, 42
+"""Sessions that settings are chosen by, and that they are then used for: half a year, two months."""
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which settings to try beside the strategy's own, and how."""
+
+    grid: Grid
+    in_sample: int = IN_SAMPLE
+    out_of_sample: int = OUT_OF_SAMPLE
+    processes: int = PROCESSES
+
+
+def validate_backtest(
+    bench: Bench, plan: BacktestPlan, result: BacktestResult, *, search: Search | None = None, prices: Prices | None = None,
+    draw: Draw | None = None, evaluate: Evaluate | None = None, progress: Callable[[], None] | None = None,
+) -> Validated:
+    """Judge the result of a plan.
+
+    Args:
+        search: The grid to run; None: no settings are tried, and the verdict says so.
+        prices: Knows when models' training ends; None: nobody does.
+        draw: Makes the picture of the grid.
+        evaluate: Runs a plan; None: on the bench.
+        progress: Told after each point of the grid.
+
+    Raises:
+        InputError: The grid does not fit the plan; or as running a plan raises.
+    """
+    holding = holding_of(bench, plan, result)
+    market = returns_of(holding.equity, holding.cash)
+    cutoffs = cutoffs_of(plan, prices)
+    if search is None:
+        return validated(validate(result, market=market, cutoffs=cutoffs))
+    run = evaluate or OnBench(bench)
+    grid = sensitivity(plan, search.grid, run, processes=search.processes, progress=progress)
+    walk = _walk(plan, grid, run, search)
+    report = validate(result, market=market, trials=grid.trials, walk=None if walk is None else walk.walk, cutoffs=cutoffs)
+    return validated(report, grid=grid, walk=walk, draw=draw)
+
+
+def cutoffs_of(plan: BacktestPlan, prices: Prices | None) -> Mapping[str, date | None]:
+    """By model that the plan asks, the end of its training data."""
+    asked: Sequence[ModelAgent] = [spec.agent for spec in plan.strategies if isinstance(spec.agent, ModelAgent)]
+    return {agent.model: None if prices is None else prices.cutoff(agent.provider, agent.model) for agent in asked}
+
+
+def _walk(plan: BacktestPlan, grid: Sensitivity, run: Evaluate, search: Search) -> WalkForward | None:
+    """Walking forward, where sessions are left to walk into."""
+    if len(grid.points[0].sessions) < search.in_sample + LEAST_WINDOW:
+        return None
+    return walk_forward(plan, grid, run, in_sample=search.in_sample, out_of_sample=search.out_of_sample)
