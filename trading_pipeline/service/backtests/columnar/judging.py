@@ -7,11 +7,10 @@ Most orders of a backtest lie far inside every limit, and a few comparisons prov
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from trading_pipeline.domain.bars import instant_of
-from trading_pipeline.domain.limits import AccountLimits
+from trading_pipeline.domain.forbidden import LEVERAGED_AND_INVERSE
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.quotes import quote_around
@@ -20,7 +19,7 @@ from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.sizing import marketable_limit
-from trading_pipeline.domain.strategies import Mode, StrategyState
+from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.units import SCALE, steps, usd
@@ -32,6 +31,21 @@ Waiting = tuple[int, Entry | None, int]
 """An admitted order: its lane, its entry (None: an exit), and when it may go out, in nanoseconds UTC."""
 NEVER = -(1 << 62)
 _HOUR = 3_600_000_000_000
+_PLAIN_PRICE = 5 * SCALE
+"""Below it a spread of a few ticks may be too wide."""
+
+
+class _Plain(NamedTuple):
+    """What a lane's orders are compared with; money in steps."""
+
+    lane: Lane
+    most: int
+    """Of one order and one position."""
+    day_loss: int
+    disciplined: bool
+    """Whether a losing round trip has consequences."""
+    sure: bool
+    """Whether its confidence is always whole."""
 
 
 class Judge:
@@ -42,19 +56,23 @@ class Judge:
         self._limits = limits = sim.plan.limits
         self._costs = sim.plan.costs
         self._most_notional = steps(limits.max_day_notional)
-        self._most = [_most_in_order(limits, lane) for lane in sim.lanes]
         self._share, self._share_by = limits.max_concentration.as_integer_ratio()
         self._volume_share = limits.max_volume_share
-        self._narrow = steps(Decimal(1)) if self._costs.spread < limits.max_spread / 2 else None
-        self._disciplined = [
-            any(each is not None for each in (lane.spec.limits.cool_off, lane.spec.limits.recovery_size, lane.spec.limits.revenge_wait))
-            for lane in sim.lanes
-        ]
+        self._plain = [self._plain_of(lane) for lane in sim.lanes]
         self._most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
-        self._confident = [lane.spec.min_confidence for lane in sim.lanes]
         self._day_loss = steps(limits.max_day_loss)
-        self._own_loss = [steps(lane.spec.limits.max_day_loss) for lane in sim.lanes]
-        self._alone = len(sim.tracks) == 1 and self._own_loss[0] >= self._day_loss
+        self._alone = len(sim.tracks) == 1 and sim.lanes[0].spec.limits.max_day_loss >= limits.max_day_loss
+
+    def _plain_of(self, lane: Lane) -> "_Plain | None":
+        """A lane's limits; None where no order of it is plain."""
+        account, own = self._limits, lane.spec.limits
+        barred = lane.symbol in LEVERAGED_AND_INVERSE or lane.symbol in account.forbidden_symbols
+        if barred or self._costs.spread >= account.max_spread / 2 or lane.prices.may_trip(account):
+            return None
+        most = min(account.max_order_value, account.max_position_value, own.max_order_value, own.max_position_value)
+        disciplined = any(each is not None for each in (own.cool_off, own.recovery_size, own.revenge_wait))
+        sure = isinstance(lane.spec.agent, ExpressionAgent)
+        return _Plain(lane, steps(most), steps(own.max_day_loss), disciplined, sure)
 
     def rate_reached(self, strategy: str, now: int) -> bool:
         """Whether the strategy waits because of its orders within the sliding hour or the clock hour (D15)."""
@@ -81,29 +99,35 @@ class Judge:
 
     def exit(self, number: int, bar: int, waiting: Sequence[Waiting]) -> str:
         """The rules that stop an exit; empty when it passes."""
-        price = self._sim.quote(number, bar)
-        if self._narrow is not None and price >= 5 * SCALE:
+        if self._plain[number] is not None and self._sim.quote(number, bar) >= _PLAIN_PRICE:
             return ""
         return self.asked(number, bar, None, waiting)
 
     def _plain_entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting]) -> bool:
-        sim, lane = self._sim, self._sim.lanes[number]
-        name, value = lane.spec.name, entry.shares * max(entry.reference, entry.limit)
-        equity = sim.equity(bar)
-        volume = lane.prices.average_volume(bar)
-        reserved = sum(other.shares * max(other.reference, other.limit) for _, other, _ in waiting if other is not None)
-        return bool(
-            self._narrow is not None and entry.reference >= 5 * SCALE
-            and value <= self._most[number] and not any(target for _, _, target in entry.parts if target and target * entry.shares > 10**9)
+        """Whether a few comparisons prove that no rule stops it."""
+        sim, plain = self._sim, self._plain[number]
+        if plain is None or entry.reference < _PLAIN_PRICE:
+            return False
+        value = entry.shares * max(entry.reference, entry.limit)
+        for shares, _, target in entry.parts:
+            if target is not None and shares * target > plain.most:
+                return False
+        reserved = 0
+        for _, other, _ in waiting:
+            if other is not None:
+                reserved += other.shares * max(other.reference, other.limit)
+        equity, lane = sim.equity(bar), plain.lane
+        most = lane.prices.most_shares(bar, self._volume_share)
+        return (
+            value <= plain.most
             and value * self._share_by <= self._share * equity
             and value <= sim.cash - reserved
             and sim.notional.get(sim.session(bar), 0) + value <= self._most_notional
-            and volume is not None and entry.shares <= volume[0] * self._volume_share
-            and not lane.prices.may_trip(self._limits)
-            and lane.confidence(bar, False) >= self._confident[number]
-            and not (self._disciplined[number] and sim.tracks[name].trips)
+            and most is not None and entry.shares <= most
             and equity - sim.baseline > -self._day_loss
-            and (self._alone or sim.strategy_pnl(name, bar) > -self._own_loss[number])
+            and (self._alone or sim.strategy_pnl(lane.spec.name, bar) > -plain.day_loss)
+            and not (plain.disciplined and sim.tracks[lane.spec.name].trips)
+            and (plain.sure or lane.confidence(bar, False) >= lane.spec.min_confidence)
         )
 
     def asked(self, number: int, bar: int, entry: Entry | None, waiting: Sequence[Waiting]) -> str:
@@ -162,12 +186,6 @@ class Judge:
             volatility=lane.prices.volatility(bar, self._limits), round_trips=self.trips(spec.name),
             last_losing_exit_at=_instant(track.losing_exits.get(lane.symbol, NEVER)), at_release=release,
         )
-
-
-def _most_in_order(account: AccountLimits, lane: Lane) -> int:
-    """The least of what the limits on one order and on one symbol allow, for a lane that is flat."""
-    own = lane.spec.limits
-    return steps(min(account.max_order_value, account.max_position_value, own.max_order_value, own.max_position_value))
 
 
 def _instant(at: int) -> datetime | None:

@@ -19,7 +19,7 @@ from trading_pipeline.domain import analyzer, indicators
 from trading_pipeline.domain.adjustments import Split, split_adjusted
 from trading_pipeline.domain.agents import required_indicators
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.bar_quality import average_day_volume, faults, grid, spikes
+from trading_pipeline.domain.bar_quality import VOLUME_SESSIONS, VOLUME_SESSIONS_LEAST, average_day_volume, faults, grid, spikes
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.expressions import evaluate, names, parse
 from trading_pipeline.domain.indicators import IndicatorSpec
@@ -81,17 +81,20 @@ class Prices:
         self.close, self.volume = table.close[first:], table.volume[first:]
         self._columns: dict[IndicatorSpec, dict[str, Floats]] = {}
         self._holds: dict[str, Numbers] = {}
-        self._volumes: dict[int, tuple[Decimal, bool] | None] = {}
+        self._most: dict[tuple[int, Decimal], int] = {}
+        self._capacity: dict[Decimal, list[int]] = {}
 
     @cached_property
     def lows(self) -> list[float]:
         """Lows as plain numbers: looking at a few of them one by one is quicker than asking numpy."""
-        return self.low.tolist()
+        found: list[float] = self.low.tolist()
+        return found
 
     @cached_property
     def highs(self) -> list[float]:
         """The same of highs."""
-        return self.high.tolist()
+        found: list[float] = self.high.tolist()
+        return found
 
     @cached_property
     def widest_step(self) -> float:
@@ -124,18 +127,47 @@ class Prices:
             self._holds[text] = next_true(_holds(text, {**columns, **self.priced})[self.first :] & self.grid.decides)
         return self._holds[text]
 
+    @cached_property
+    def _averages(self) -> Numbers:
+        """By session of the grid, the mean volume of up to 20 sessions before it; 0 where fewer than 5 are known."""
+        days, first = np.unique(self.table.session_days, return_index=True)
+        total = np.append(0, np.cumsum(np.add.reduceat(self.table.volume, first)))
+        own = np.searchsorted(days, np.array(self.grid.days, "datetime64[D]")) + self.grid.daily
+        known = np.minimum(own, VOLUME_SESSIONS)
+        sums = total[own] - total[own - known]
+        found: Numbers = np.where(known >= VOLUME_SESSIONS_LEAST, np.rint(sums / np.maximum(known, 1)), 0).astype(np.int64)
+        return found
+
     def average_volume(self, at: int) -> tuple[Decimal, bool] | None:
         """Shares a session as of the decision at a bar, see `bar_quality.average_day_volume`."""
-        session = int(self.grid.session_of[at]) + self.grid.daily
-        if session in self._volumes:
-            return self._volumes[session]
+        session = self.grid.session_of.item(at)
+        average = self._averages.item(session)
+        if average:
+            return Decimal(average), False
+        # Of a short history the session's own bars count as well: that is another at every bar.
         row = self.first + at + 1
         bars = _VOLUME_SESSIONS * -(-390 // self.table.interval.minutes)
-        found = average_day_volume(self.table.rows(max(0, row - bars), row), self.grid.days[session])
-        if found is not None and not found[1]:
-            # Of a short history the session's own bars count as well: that is another at every bar.
-            self._volumes[session] = found
-        return found
+        return average_day_volume(self.table.rows(max(0, row - bars), row), self.grid.days[session + self.grid.daily])
+
+    def most_shares(self, at: int, share: Decimal) -> int | None:
+        """So many shares are the given share of the average volume; None when nothing is known of it."""
+        place = self.grid.session_of.item(at), share
+        if place not in self._most:
+            average = self._averages.item(place[0])
+            if not average:
+                short = self.average_volume(at)
+                return None if short is None else int(short[0] * share)
+            self._most[place] = int(average * share)
+        return self._most[place]
+
+    def capacity(self, share: Decimal) -> list[int]:
+        """By bar of the grid, how many shares one order may take in it: of the volume of the bar before, and one at least."""
+        if share not in self._capacity:
+            numerator, denominator = share.as_integer_ratio()
+            before = np.append(self.table.volume[self.first - 1] if self.first else 0, self.volume[:-1]).astype(np.int64)
+            exact = before * numerator // denominator if numerator < 1 << 20 else [int(share * each) for each in before.tolist()]
+            self._capacity[share] = np.maximum(exact, 1).tolist()
+        return self._capacity[share]
 
     def may_trip(self, limits: AccountLimits) -> bool:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""

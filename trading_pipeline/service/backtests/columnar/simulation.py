@@ -94,6 +94,7 @@ class Simulation:
         self.sizers = [Sizer(plan, lane) for lane in lanes]
         self.judge = Judge(self)
         self._charges = charges(plan.costs)
+        self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
         self._paused_from = paused_from
         self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
@@ -124,11 +125,11 @@ class Simulation:
 
     def instant(self, bar: int) -> int:
         """When a bar's close is decided at."""
-        return int(self.grid.start[bar + 1]) if self.grid.daily else int(self.grid.end[bar])
+        return self.grid.start.item(bar + 1) if self.grid.daily else self.grid.end.item(bar)
 
     def session(self, bar: int) -> int:
         """The number of the session in which a bar's close is decided at."""
-        return int(self.grid.session_of[bar + 1])
+        return self.grid.session_of.item(bar + 1)
 
     def quote(self, number: int, bar: int) -> int:
         """The price that a decision at a bar meets: the next one's open."""
@@ -153,8 +154,11 @@ class Simulation:
 
     def next_release(self, name: str, now: int, waiting: Sequence[Waiting]) -> int:
         """When an order of the strategy may go out: after its cooldown and the account's gap, as `Book.next_release` (D3)."""
-        trades = [self.tracks[name].last_trade, *(at for number, _, at in waiting if self.lanes[number].spec.name == name)]
-        release = max(now, max(trades) + _COOLDOWN, self.last_order + self._gap)
+        release = max(now, self.tracks[name].last_trade + _COOLDOWN, self.last_order + self._gap)
+        if not waiting:
+            return release
+        own = [at for number, _, at in waiting if self.lanes[number].spec.name == name]
+        release = max([release, *(at + _COOLDOWN for at in own)])
         for other in sorted(at for _, _, at in waiting):
             if abs(other - release) < self._gap:
                 release = other + self._gap
@@ -271,9 +275,7 @@ class Simulation:
             self.held[number] = None
 
     def _fill(self, fill: Filled) -> None:
-        prices = self.lanes[fill.lane].prices
-        volume = prices.table.volume.item(prices.first + fill.bar - 1) if prices.first + fill.bar else 0.0
-        if abs(fill.shares) > max(1, int(self._charges.volume_share * int(volume))):
+        if abs(fill.shares) > self._capacity[fill.lane][fill.bar]:
             raise Unfit("an order is larger than what a bar takes")
         paid = fill.shares * fill.price + fill.commission
         self.cash -= paid

@@ -42,38 +42,36 @@ class Sizer:
         if isinstance(sizing, FractionSizing):
             self._fraction, self._fraction_by = fraction_of(sizing.fraction)
             self._atr_stop = None if sizing.atr_stop is None else float(sizing.atr_stop)
+        self._atr = lane.columns["atr_14"]
         self._volume_share = plan.limits.max_volume_share
+        self._recovers = self._spec.limits.recovery_size is not None
 
     def size(self, sim: "Simulation", number: int, bar: int) -> Entry | str:
         """The entry, or the name of what forbids it."""
         price = sim.quote(number, bar)
-        if not self._quick or price < 2 * SCALE or self._recovering(sim):
+        if not self._quick or price < 2 * SCALE or (self._recovers and self._recovering(sim)):
             return self._by_the_book(sim, bar, price)
         limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
         shares = min(self._fraction * sim.equity(bar) // (self._fraction_by * price), sim.cash // max(price, limit))
-        volume = self._lane.prices.average_volume(bar)
-        if volume is not None:
-            shares = min(shares, int(volume[0] * self._volume_share))
+        most = self._lane.prices.most_shares(bar, self._volume_share)
+        if most is not None and most < shares:
+            shares = most
         if shares < 1:
             return NO_ENTRY
         if self._atr_stop is None:
             return Entry(shares, price, limit, ())
-        atr = self._lane.columns["atr_14"].item(bar)
-        cents = (self._lane.prices.close.item(bar) - self._atr_stop * atr) * 100
-        if not abs(cents - round(cents)) < 0.499:
+        cents = (self._lane.prices.close.item(bar) - self._atr_stop * self._atr.item(bar)) * 100
+        if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < 0.499:
             # Too near the middle of two cents, or no number at all.
             return self._by_the_book(sim, bar, price)
-        stop = round(cents) * CENT
+        stop = nearest * CENT
         if not 2 * SCALE < stop < price:
             return self._by_the_book(sim, bar, price)
         return Entry(shares, price, limit, ((shares, stop, None),))
 
     def _recovering(self, sim: "Simulation") -> bool:
-        limits = self._spec.limits
-        if limits.recovery_size is None:
-            return False
-        trips = sim.judge.trips(self._spec.name)
-        return bool(trips) and recovering(trips, limits.losing_streak)
+        trips = sim.judge.trips(self._spec.name) if sim.tracks[self._spec.name].trips else ()
+        return bool(trips) and recovering(trips, self._spec.limits.losing_streak)
 
     def _by_the_book(self, sim: "Simulation", bar: int, price: int) -> Entry | str:
         lane, spec = self._lane, self._spec
@@ -82,7 +80,7 @@ class Sizer:
             spec.sizing, price=usd(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
             limits=self._plan.limits, strategy_limits=spec.limits, atr=_newest(lane, "atr_14", bar), support=self._support(bar),
             sma20=_newest(lane, "sma_20", bar), collar=self.collar, price_band=spec.price_band,
-            average_day_volume=None if volume is None else volume[0], recovering=self._recovering(sim),
+            average_day_volume=None if volume is None else volume[0], recovering=self._recovers and self._recovering(sim),
             close=price_of(lane.prices.close[bar]),
         )
         if isinstance(plan, NoEntry):

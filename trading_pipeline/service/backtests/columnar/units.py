@@ -65,7 +65,6 @@ class Charges:
     taken_sell: Callable[[int], int]
     commission: Callable[[int, int], int]
     """(shares, price) of an order that fills at once."""
-    volume_share: float
 
 
 def charges(costs: FillCosts) -> Charges:
@@ -87,4 +86,4 @@ def charges(costs: FillCosts) -> Charges:
         by_share = max(least, half_even(share * shares, share_by)) if share else least
         return by_share + (half_even(rate * shares * price, rate_by) if rate else 0)
 
-    return Charges(taken_buy, taken_sell, commission, float(costs.volume_share))
+    return Charges(taken_buy, taken_sell, commission)
