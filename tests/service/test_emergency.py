@@ -384,6 +384,25 @@ def test_pressing_twice_at_once_stops_once(stage):
     assert (states(stage), stage.verifies()) == ({"canceled"}, True)
 
 
+@pytest.mark.parametrize("name", [None, "buyer"])
+def test_what_the_desk_was_quicker_to_cancel_is_told_by_the_stop_all_the_same(stage, name):
+    """53: whoever reads "no order was working" after a stop that cancelled two has been told wrong."""
+    stage.desk.latch.stop(Stop(name, "enough", PERSON, OPEN))
+    [first] = recovery.resume_stop(stage.restarted().desk)
+    report = stop(stage, strategy=name)
+    assert report.clean
+    assert {line.client_id: line.state for line in report.ended} == {line.client_id: line.state for line in first.ended}
+    assert len(report.ended) == 2
+    assert len(stage.events(E.STOP_REPORTED)) == 1, "nothing differs from the round before"
+
+
+def test_a_stop_after_a_cleared_one_tells_only_of_its_own_orders(stage):
+    stop(stage)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    stage.go(OPEN + timedelta(seconds=5))
+    assert stop(stage).ended == ()
+
+
 def test_a_lost_file_is_written_again_from_the_ledger(stage, tmp_path):
     """51, fault 62."""
     stop(stage)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import TERMINAL, WORKING, OrderClass, OrderState, OrderType, Side, TimeInForce
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable, TradingError
@@ -157,6 +158,21 @@ class _Asking:
             self.silent = True
             raise
 
+    def requested(self) -> set[str]:
+        """Orders that this stop has asked to cancel, whichever process wrote it down: the desk's is often the quicker one."""
+        try:
+            return self.ledger(self._requested)
+        except TradingError as error:
+            self.trouble.append(f"what was cancelled before cannot be read: {error.message}")
+            return set()
+
+    def _requested(self) -> set[str]:
+        ledger, strategy = self.desk.ledger, self.stop.strategy
+        row = ledger.get("strategies", strategy) if strategy else ledger.get("latches", f"account:{self.desk.broker.account_id}")
+        since = row["last_seq"] if row is not None else 0
+        requests = ledger.events(after=since, types=(EventType.ORDER_CANCEL_REQUESTED,))
+        return {fact.payload["client_id"] for fact in requests if strategy in (None, fact.payload["strategy"])}
+
     def kept(self, seen: _Seen) -> set[str]:
         """What the settings keep."""
         return _kept(seen) if self.desk.keep_protective_stops else set()
@@ -190,7 +206,8 @@ def withdraw(desk: Desk, stop: Stop, *, record: str, ended: Mapping[str, Line]) 
         asking.cancel(wanted)
         asking.settle()
     after = asking.look(IN_LEDGER)
-    lines = _judge(asking, wanted | (_ours(after, stop) - kept), seen, after)
+    earlier = asking.requested() if record == IN_LEDGER else set()
+    lines = _judge(asking, wanted | earlier | (_ours(after, stop) - kept), seen, after)
     over = dict(ended) | {line.client_id: line for line, state in lines if state == "ended"}
     return Report(
         stop, record, tuple(over.values()), tuple(line for line, state in lines if state == "open"),
