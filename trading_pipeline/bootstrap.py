@@ -110,7 +110,7 @@ def open_desk(
             splits=splits,
             objects=LocalObjects(home.objects),
             charts=PngCharts(),
-            costs=_costs(settings),
+            costs=paper_costs(settings),
             deciders={"rules": RulesAgent()},
             broker=LatchedBroker(PaperBroker(book, market, clock, calendar, paper_settings(settings), splits=splits), latch),
             latch=latch,
@@ -231,8 +231,8 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
     return ReplayClock.attach(path, calendar)
 
 
-def _costs(settings: Settings) -> FillCosts:
-    """What trades that were never made would have cost: as the paper broker's."""
+def paper_costs(settings: Settings) -> FillCosts:
+    """What a fill costs at the paper broker: in backtests, and what trades that were never made would have cost."""
     paper = settings.paper
     return FillCosts(
         paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum, paper.commission_rate, paper.volume_share,

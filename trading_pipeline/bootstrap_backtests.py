@@ -35,6 +35,7 @@ from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import CassetteMode, ModelBudget
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import Session, TradingCalendar
+from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.errors import BarsError, UnknownName
 from trading_pipeline.ports import BarArchive, Home, Ledger
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
@@ -103,6 +104,17 @@ def bars_of(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar, f
 def seen(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> Tables:
     """What there is to be seen by the end of a plan."""
     return {place: bars.tables[place].until(sessions[-1].close) for place in _wanted(plan)}
+
+
+def home_plan(
+    settings: Settings, specs: Sequence[StrategySpec], first: date, last: date, *, cash: Decimal | None = None,
+    replies: Replies = Replies.CASSETTE,
+) -> BacktestPlan:
+    """Strategies over sessions in an account of the home: its limits, its costs, and its paper account's cash unless other is given."""
+    from trading_pipeline.bootstrap import paper_costs
+
+    cash = settings.paper.cash if cash is None else cash
+    return BacktestPlan(tuple(specs), first, last, cash, settings.limits.limits(), paper_costs(settings), replies)
 
 
 def _open_ledger(opened_at: datetime) -> Ledger:

@@ -157,17 +157,13 @@ def plan_of(
     call: Invocation, strategies: Sequence[str], first: date, last: date, symbols: str | None, provider: str, cash: str | None,
 ) -> "BacktestPlan":
     """What the options of a command ask for, with the costs and limits of the home's settings."""
-    from trading_pipeline.domain.backtests import BacktestPlan, Replies
-    from trading_pipeline.domain.shadow import FillCosts
+    from trading_pipeline.bootstrap_backtests import home_plan
+    from trading_pipeline.domain.backtests import Replies
 
     settings = call.settings()
-    specs = tuple(_shaped(spec, symbols, provider) for spec in _specs(call, strategies))
-    paper = settings.paper
-    costs = FillCosts(
-        paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum, volume_share=paper.volume_share,
-    )
+    specs = [_shaped(spec, symbols, provider) for spec in _specs(call, strategies)]
     replies = Replies.RECORD if provider == "record" else Replies.CASSETTE
-    return BacktestPlan(specs, first, last, paper.cash if cash is None else _usd(cash), settings.limits.limits(), costs, replies)
+    return home_plan(settings, specs, first, last, cash=None if cash is None else _usd(cash), replies=replies)
 
 
 def _specs(call: Invocation, strategies: Sequence[str]) -> "list[StrategySpec]":
