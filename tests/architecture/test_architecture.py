@@ -132,8 +132,8 @@ def test_the_domain_reads_no_clock_no_chance_and_no_environment():
 
 
 IN_REAL_TIME = frozenset({
-    "anchoring", "asking", "conversations", "desk_process", "emergency", "handover", "journal", "purse", "recovery", "stop_orders",
-    "stop_review",
+    "anchoring", "asking", "conversations", "desk_process", "emergency", "handover", "journal", "purse", "real_time", "recovery",
+    "stop_orders", "stop_review",
 })
 """Waiting for other processes and for models, keeping anchors, and stopping with everything else down: no decision is taken by these
 instants. What may be spent on models goes by real days and hours (docs/decisions/0013)."""

@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.limits import AccountLimits
@@ -30,11 +30,7 @@ from trading_pipeline.ports import (
 from trading_pipeline.service.actors import is_person as is_person
 from trading_pipeline.service.actors import user_actor as user_actor
 from trading_pipeline.service.journal import Journal, NoJournal
-
-
-def wall_now() -> datetime:
-    """The wall clock, aware UTC."""
-    return datetime.now(UTC)
+from trading_pipeline.service.real_time import wall_now
 
 
 def random_nonce() -> str:
