@@ -96,6 +96,7 @@ NO_BARS = Bars({}, {}, "bars that are gone", dict, "put the bars back that the b
 
 
 def bars_of(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar, folders: Sequence[Path]) -> Bars:
+    """All that a source has of a plan's symbols; the errors are those of `open_bench`."""
     found = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar)
     _require(found, plan, sessions_of(calendar, plan))
     return found
@@ -264,6 +265,7 @@ def _day(table: BarTable, index: int) -> date:
 
 
 def digest_of(tables: Tables, splits: Mapping[str, Sequence[Split]]) -> str:
+    """SHA-256 in hex over bars and splits: what a stored backtest is compared by."""
     content = hashlib.sha256()
     for place in sorted(tables):
         content.update(tables[place].digest().encode())
