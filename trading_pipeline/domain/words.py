@@ -1,7 +1,12 @@
-"""States as people say them; where none is listed, the name itself with spaces is a word.
+"""States and values as people say them; where no state is listed, the name itself with spaces is a word.
 
 One table for strategies, actions and orders: a state that two of them share means the same to a person.
 """
+
+import json
+import re
+from datetime import datetime
+from decimal import Decimal
 
 _STATES = {
     "paused_user": "paused by a user", "paused_risk": "paused by the system", "not_ready": "not ready",
@@ -14,3 +19,18 @@ _STATES = {
 def state_words(state: str) -> str:
     """`paused_user` as `paused by a user`."""
     return _STATES.get(state) or state.replace("_", " ")
+
+
+def names(sentence: str, value: object) -> bool:
+    """Whether a sentence names a value, in whichever form people read it."""
+    match value:
+        case datetime():
+            forms = [f"{value:%Y-%m-%d %H:%M}"]
+        case bool() | list() | tuple() | dict():
+            forms = [json.dumps(value, default=str, ensure_ascii=False)]
+        case int() | float() | Decimal():
+            forms = [f"{value:,}", f"{value:,.2f}"]
+        case _:
+            words = set(re.findall(r"\w+", sentence.lower()))
+            return str(value) in sentence or words.issuperset(re.findall(r"\w+", str(value).lower()))
+    return any(form in sentence for form in (str(value), *forms))

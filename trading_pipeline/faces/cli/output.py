@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trading_pipeline.domain.money import to_cents, usd
-from trading_pipeline.domain.words import state_words
+from trading_pipeline.domain.words import names, state_words
 from trading_pipeline.errors import TradingError
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -227,11 +227,9 @@ class Output:
                 column.title, justify="right" if column.right else "left", no_wrap=not column.wrap, overflow="fold", width=width
             )
         wrapped = {index for index, width in widths.items() if columns[index].name and width < natural[index]}
-        above: Sequence[Text] = ()
-        for row in cells:
+        for above, row in zip([[], *cells], cells, strict=False):
             again = {index for index in wrapped if above and all(row[name].plain == above[name].plain for name in wrapped if name <= index)}
             table.add_row(*(Text() if index in again else row[index] for index in widths))
-            above = row
         self._print(table)
 
     def _print_plainly(self, columns: Sequence[Column], natural: Mapping[int, int], cells: Sequence[Sequence[Text]]) -> None:
@@ -268,7 +266,7 @@ class Output:
             sys.stderr.write(json.dumps(error.as_json() | {"exit_code": error.exit_code}, ensure_ascii=True) + "\n")
             return
         shown, _, place = error.message.partition("\n")
-        if error.value not in (None, "") and not place and not _said(error.value, shown):
+        if error.value not in (None, "") and not place and not names(shown, error.value):
             shown = f"{shown} (value: {error.value})"
         for name, style, said in (("error   ", "bold red", shown), ("rule    ", _FAINT, error.rule), ("remedy  ", _FAINT, error.remedy)):
             if said:
@@ -340,21 +338,6 @@ class Journal:
             self._output.line(Text.assemble((day, "bold"), "" if self._day else "  New York time"))
             self._day = day
         self._output.hanging(f"{seq:>7}  {clock}", body)
-
-
-def _said(value: object, sentence: str) -> bool:
-    """Whether a sentence names a value already, in whichever form people read it."""
-    match value:
-        case datetime():
-            forms = [f"{value:%Y-%m-%d %H:%M}", new_york(value)[:16]]
-        case bool() | list() | tuple() | dict():
-            forms = [json.dumps(value, default=str, ensure_ascii=False)]
-        case int() | float() | Decimal():
-            forms = [f"{value:,}", f"{value:,.2f}"]
-        case _:
-            words = set(re.findall(r"\w+", sentence.lower()))
-            return str(value) in sentence or words.issuperset(re.findall(r"\w+", str(value).lower()))
-    return any(form in sentence for form in (str(value), *forms))
 
 
 def _console(*, stderr: bool) -> Console:
