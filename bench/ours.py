@@ -64,14 +64,11 @@ class Stage:
 
     def __init__(self, root: Path, symbols: int, stack: ExitStack) -> None:
         """Read the bars."""
-        self.settings = Settings.load(root / "home")
-        archive = ParquetArchive(Home(self.settings.home).archive)
-        self.bars = [
-            archive.read(symbol, Interval.MIN1, until=load_calendar(self.settings.home / "cache").horizon.close)
-            for symbol in SYMBOLS[:symbols]
-        ]
-        self.plans = [plan(table) for table in self.bars]
-        self.benches = [stack.enter_context(open_bench(self.settings, each)) for each in self.plans]
+        settings = Settings.load(root / "home")
+        archive, until = ParquetArchive(Home(settings.home).archive), load_calendar(settings.home / "cache").horizon.close
+        self.plans = [plan(archive.read(symbol, Interval.MIN1, until=until)) for symbol in SYMBOLS[:symbols]]
+        self.benches = [stack.enter_context(open_bench(settings, each)) for each in self.plans]
+        self.bars = [table for bench in self.benches for table in bench.tables.values()]
 
     def few(self) -> tuple[Bench, BacktestPlan]:
         """The first symbol's first sessions."""
