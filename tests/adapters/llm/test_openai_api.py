@@ -1,7 +1,6 @@
 """GPT and those who speak its API by the real SDK, against a server that takes and gives what both APIs are documented to."""
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -15,6 +14,7 @@ from tests.contracts.llm import AS_IT_CAME, CANARY, LLMContract, a_request
 from tests.model_servers.openai_server import OpenAIServer
 from tests.model_servers.plumbing import Behaviour, End, Tokens
 from tests.model_servers.worlds import ServedWorld
+from trading_pipeline.adapters.llm import openai_api
 from trading_pipeline.adapters.llm.openai_api import OpenAILLM
 from trading_pipeline.domain.models import Ending, ModelFailure, ModelReply, Provider, Trouble, Usage
 from trading_pipeline.domain.replies import parse_reply
@@ -164,8 +164,9 @@ def together(llm, many):
         return list(pool.map(lambda _: llm.ask(a_request(Provider.OPENAI, MODEL), 10), range(many)))
 
 
-def test_one_question_finds_out_for_all_beside_it_that_there_is_no_responses_api(opened):
+def test_one_question_finds_out_for_all_beside_it_that_there_is_no_responses_api(opened, monkeypatch):
     """63: what is refused unread is not billed, and every other request is one of the calls that are counted."""
+    monkeypatch.setattr(openai_api, "FINDING_OUT", 30.0)  # However busy the machine is.
     with OpenAIServer(missing=(RESPONSES,), delay=0.3) as server:
         replies = together(opened(server), 12)
         assert all(isinstance(each, ModelReply) for each in replies)
@@ -174,10 +175,8 @@ def test_one_question_finds_out_for_all_beside_it_that_there_is_no_responses_api
 
 def test_questions_beside_the_first_wait_no_longer_than_a_refusal_takes(opened):
     with OpenAIServer(delay=2.0) as server:
-        began = time.monotonic()
         together(opened(server), 6)
-        assert time.monotonic() - began < 2 * 2.0, "side by side, not behind the first one"
-        assert server.most_at_once == 6
+        assert server.most_at_once == 6, "side by side, not behind the first one"
         assert paths(server) == [RESPONSES] * 6
 
 
