@@ -119,7 +119,7 @@ def test_what_is_shipped_does_not_look_ahead(tmp_path, name):
 
 
 def test_the_fast_engine_does_not_look_ahead(tmp_path):
-    found = checked([daily("AAPL")], plan(), tmp_path, instants=2)
+    found = checked([daily("AAPL")], plan(), tmp_path, engine=Engine.COLUMNAR, instants=2)
     assert found.passed, found.headline
 
 

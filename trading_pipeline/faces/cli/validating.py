@@ -48,11 +48,15 @@ def validate(
     search = _search(plan, grid or [], in_sample, out_of_sample, processes)
     from trading_pipeline.adapters.backtest_heat_png import heat_map_png
     from trading_pipeline.bootstrap_backtests import open_bench
+    from trading_pipeline.service.backtests.engines import Engine, choose
     from trading_pipeline.service.backtests.evaluating import OnBench
     from trading_pipeline.service.backtests.validating import validate_backtest
 
     settings = call.settings()
     with ExitStack() as stack, open_bench(settings, plan, data=[folder.expanduser() for folder in data or ()]) as bench:
+        engine, why = choose(bench, plan)
+        if engine is Engine.STEPPED and search is not None:
+            call.output.note(f"The stepped engine runs each setting, which takes its time: {why}.", style="dim")
         result = OnBench(bench)(plan)
         count = 0 if search is None else len(search.grid.points)
         shown: list[Callable[[], None]] = []

@@ -16,7 +16,7 @@ from trading_pipeline.domain.backtests import BacktestResult
 from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.judgement import FEWEST, Estimate
 from trading_pipeline.domain.performance import DEFINITIONS, Performance, performance_of, returns_of
-from trading_pipeline.domain.performance.report import DASH, Cell, ReportTable, fraction, written
+from trading_pipeline.domain.performance.report import DASH, Cell, ReportTable, written
 from trading_pipeline.domain.validation import Difference, paired
 from trading_pipeline.errors import InputError
 
@@ -125,7 +125,8 @@ def comparison_tables(comparison: Comparison) -> list[ReportTable]:
 
 
 def _signed(value: float) -> str:
-    return fraction(value, signed=True)
+    """A return of one session: two digits more than one of a year."""
+    return f"{100 * value:+.4f} %"
 
 
 def _reach(found: Estimate, tell: Callable[[float], str]) -> str:

@@ -1,0 +1,93 @@
+"""`trading validate` and `trading compare` on real bars of 2011 and 2012: verdict first, and nothing is kept."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faces.conftest import Shell
+
+YEAR = ("--from", "2012-01-03", "--to", "2012-10-31")
+DIPS = """
+name = "{name}"
+symbols = ["GOOG"]
+mode = "autonomous"
+interval = "1d"
+[agent]
+form = "expression"
+enter_when = "rsi_14 < 45"
+exit_when = "rsi_14 > 55"
+max_bars = 10
+[sizing]
+method = "fraction"
+fraction = 0.1
+"""
+GRID = ("--grid", "rsi_14 < {40,45}", "--grid", "agent.max_bars=5,10")
+
+
+@pytest.fixture
+def dips(trading: Shell) -> Path:
+    """A strategy that columns can compute."""
+    return trading.strategy(DIPS.replace("{name}", "dips"))
+
+
+def test_the_verdict_comes_first_and_why(trading: Shell, dips: Path) -> None:
+    said = trading("validate", dips, *YEAR)
+    assert said.code == 0, said.err
+    assert said.out.startswith("NOT VALIDATED: ")
+    assert "closed trades, at least 30 are needed" in said.out.splitlines()[0]
+    for words in ("Is it evidence?", "How sure are the figures?", "Risk score", "deflated"):
+        assert (words in said.out) is (words != "deflated")
+
+
+def test_a_grid_is_tried_walked_over_and_drawn(trading: Shell, dips: Path) -> None:
+    picture = trading.project / "heat.png"
+    said = trading("validate", dips, *YEAR, *GRID, "--heat-map", picture, "--processes", "1")
+    assert said.code == 0, said.err
+    assert "4 settings." in said.out and "deflated Sharpe ratio" in said.out
+    assert "Walking forward" in said.out
+    assert "agent.max_bars 10 (its own)" in said.out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_two_processes_say_what_one_says(trading: Shell, dips: Path) -> None:
+    one = trading("validate", dips, *YEAR, *GRID, "--processes", "1", "--json").json()
+    assert trading("validate", dips, *YEAR, *GRID, "--json").json() == one
+    assert (one["passed"], one["trials"]) == (False, 4)
+    assert one["reasons"][0] in one["headline"]
+    assert len(one["tables"]["grid"]) == 4
+
+
+def test_a_grid_that_cannot_be_understood_says_how_one_is_written(trading: Shell, dips: Path) -> None:
+    said = trading("validate", dips, *YEAR, "--grid", "rsi_21 < {20,30}", "--json")
+    assert said.code == 2
+    assert "stands nowhere in the expressions of dips" in said.error()["message"]
+
+
+def test_two_strategies_are_run_and_told_apart_or_not(trading: Shell, dips: Path) -> None:
+    other = trading.project / "other.toml"
+    other.write_text(DIPS.replace("{name}", "later").replace("rsi_14 < 45", "rsi_14 < 40"))
+    file = trading.project / "comparison.md"
+    said = trading("compare", dips, other, *YEAR, "--markdown", file)
+    assert said.code == 0, said.err
+    assert said.out.startswith(("dips and later cannot be told apart: ", "dips made more", "later made more"))
+    assert "Sharpe ratio" in said.out and "Profit factor" in said.out
+    assert "| FIGURE | dips | later |" in file.read_text()
+    [pair] = trading("compare", dips, other, *YEAR, "--json").json()["pairs"]
+    assert pair["sentence"] in said.out.replace("\n", " ")
+    assert pair["sessions"] == 209
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (("a", "a"), "a is named twice"),
+    (("a", "b", "--symbols", "GOOG"), "have run already"),
+    (("a", "b", "--from", "2012-01-03"), "One date is lacking"),
+])
+def test_what_cannot_be_compared_is_refused(trading: Shell, arguments: tuple[str, ...], says: str) -> None:
+    said = trading("compare", *arguments, "--json")
+    assert said.code == 2
+    assert says in said.error()["message"]
+
+
+def test_a_backtest_is_compared_with_another(trading: Shell, dips: Path) -> None:
+    said = trading("compare", dips, *YEAR, "--json")
+    assert (said.code, said.error()["message"]) == (2, "1 cannot be compared.")
