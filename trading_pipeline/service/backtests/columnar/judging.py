@@ -97,6 +97,13 @@ class Judge:
         """The rules that stop an entry; empty when it passes."""
         return "" if self._plain_entry(number, bar, entry, waiting) else self.asked(number, bar, entry, waiting)
 
+    def gate(self, number: int, bar: int, entry: Entry, at: int) -> str:
+        """The rules that stop an entry at the gate, at its release, where others were sent before it."""
+        if self._plain_entry(number, bar, entry, ()) and not self.rate_reached(self._sim.lanes[number].spec.name, at):
+            return ""
+        intent = self.intent(number, bar, entry)
+        return judge(intent, self.context(number, bar, intent, (), at)).reason
+
     def exit(self, number: int, bar: int, waiting: Sequence[Waiting]) -> str:
         """The rules that stop an exit; empty when it passes."""
         if self._plain[number] is not None and self._sim.quote(number, bar) >= _PLAIN_PRICE:
@@ -161,13 +168,19 @@ class Judge:
         first, last = int(grid.session_of.searchsorted(number := self._sim.session(bar))), int(grid.last_of[number])
         return Session(grid.days[number], instant_of(grid.start[first]), instant_of(grid.end[last]))
 
-    def context(self, number: int, bar: int, intent: OrderIntent, waiting: Sequence[Waiting]) -> RiskContext:
-        """What the rulebook may look at, as `Book.context` gathers it."""
+    def context(
+        self, number: int, bar: int, intent: OrderIntent, waiting: Sequence[Waiting], gate_at: int | None = None,
+    ) -> RiskContext:
+        """What the rulebook may look at, as `Book.context` gathers it.
+
+        Args:
+            gate_at: When the order is sent; None for a proposal, which is judged at its release.
+        """
         sim, lane = self._sim, self._sim.lanes[number]
-        spec, now_ns = lane.spec, sim.instant(bar)
+        spec, now_ns = lane.spec, sim.instant(bar) if gate_at is None else gate_at
         now, held = instant_of(now_ns), sim.held[number]
         track, price = sim.tracks[spec.name], usd(sim.quote(number, bar))
-        release = instant_of(sim.next_release(spec.name, now_ns, waiting))
+        release = None if gate_at is not None else instant_of(sim.next_release(spec.name, now_ns, waiting))
         reserved = sum((usd(each.shares * max(each.reference, each.limit)) for _, each, _ in waiting if each is not None), ZERO)
         mark = ZERO if held is None else held.shares * price
         volume, bar_end = lane.prices.average_volume(bar), instant_of(sim.grid.end[bar])

@@ -241,6 +241,8 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
     start, end = grid(calendar, interval, opening, last)
     day_of = start.astype("datetime64[ns]").astype("datetime64[D]")
     known = np.isin(day_of, np.concatenate([np.unique(table.session_days) for table in tables.values()]))
+    if interval.daily and not known.all():
+        raise Unfit("bars of whole sessions are missing")
     if not known.all():
         start, end, day_of = start[known], end[known], day_of[known]
     begins = np.append(True, day_of[1:] != day_of[:-1]) if len(day_of) else np.zeros(0, np.bool_)

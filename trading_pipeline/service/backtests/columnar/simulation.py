@@ -207,8 +207,10 @@ class Simulation:
                 continue
             assert not isinstance(entry, str)
             waiting.append((number, entry, self.next_release(name, now, waiting)))
-            self.tracks[name].last_actions[lane.symbol, holds] = now
         self._send(bar, waiting)
+        for number, entry, _ in waiting:
+            lane = self.lanes[number]
+            self.tracks[lane.spec.name].last_actions[lane.symbol, entry is None] = now
 
     def _halted(self, name: str, bar: int, now: int) -> bool:
         """Whether the strategy does not decide: a loss has stopped it, or it has sent its orders of the hour."""
@@ -221,13 +223,20 @@ class Simulation:
     def _send(self, bar: int, waiting: list[Waiting]) -> None:
         """Release what was admitted, each at its instant."""
         ends = int(self.grid.end[bar + 1])
+        sent = False
         for number, entry, at in sorted(waiting, key=lambda each: each[2]) if len(waiting) > 1 else waiting:
             if at >= ends:
                 raise Unfit("orders wait for each other beyond their bar")
             if entry is None:
                 self._sell(number, bar, at)
+            # What was sent in between counts at the gate.
+            elif sent and (denial := self.judge.gate(number, bar, entry, at)):
+                self.account.denials.append(Denied(number, bar, False, denial))
+                self._look_again(number, bar + 1)
+                continue
             else:
                 self._buy(number, bar, at, entry)
+            sent = True
 
     def _buy(self, number: int, bar: int, at: int, entry: Entry) -> None:
         price = self._charges.taken_buy(entry.reference)

@@ -1,0 +1,116 @@
+"""The columnar engine against the stepped one, on random markets and strategies: the same facts, trades, equity and denials.
+
+`BACKTEST_SEEDS=200` plays so many scenarios instead of the few.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.desks import bars, strategy
+from tests.service.backtests.benches import LAST, bench_of, plan
+from tests.service.backtests.random_plans import scenario
+from trading_pipeline.domain.bars import BarTable
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.strategies import ExpressionAgent, Mode
+from trading_pipeline.ports import Ledger
+from trading_pipeline.service.backtests import columnar
+from trading_pipeline.service.backtests.columnar.lanes import NOWHERE, next_true
+from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.service.backtests.results import result_of_backtest
+
+E = EventType
+SEEDS = range(int(os.environ.get("BACKTEST_SEEDS", "12")))
+IDLE = frozenset(
+    {E.BAR_RECEIVED, E.INDICATORS_COMPUTED, E.STEP_COMPLETED, E.LLM_REQUESTED, E.LLM_RESPONDED, E.LLM_ABSTAINED, E.RECONCILED,
+     E.PORTFOLIO_SNAPSHOTTED}
+)
+"""What only tells that a close was looked at."""
+NUMBERED = frozenset({"lease", "verdict_seq"})
+"""What counts facts or looks: fewer closes are looked at."""
+
+
+def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
+    """Everything that was decided, judged, sent, filled, opened and closed, with its whole payload, in order."""
+    told = []
+    for event in ledger.events():
+        data = event.payload
+        held = event.type is E.LLM_ACTION_GENERATED and data["action"] == "hold"
+        paced = event.type in (E.STRATEGY_PAUSED, E.STRATEGY_RESUMED) and str(data.get("reason", data.get("cleared"))).startswith("rate")
+        if event.type in IDLE or held or paced:
+            continue
+        key = event.key.rsplit(":", 1)[0] if event.type is E.ORDER_CANCEL_REQUESTED else event.key
+        kept = {name: value for name, value in data.items() if name not in NUMBERED}
+        told.append((event.type, event.stream, key, event.at, event.actor, kept))
+    return told
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_columns_make_the_facts_the_trades_and_the_equity_that_the_steps_make(tmp_path, seed):
+    wanted, tables = scenario(seed)
+    with bench_of(tmp_path, wanted, *tables.values()) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+        expected, found = result_of_backtest(bench, stepped), columnar.results(bench, wanted)
+    assert facts(quick.ledger) == facts(stepped.ledger)
+    assert found.trades == expected.trades
+    assert (found.sessions, found.denials, found.cash) == (expected.sessions, expected.denials, expected.cash)
+    assert found.decisions == {name: many for name, many in expected.decisions.items() if name in ("buy", "sell")}
+    for column in ("equity", "invested", "traded", "commissions"):
+        np.testing.assert_allclose(getattr(found, column), getattr(expected, column), atol=1e-6, err_msg=column)
+
+
+def test_the_scenarios_trade_are_stopped_reach_targets_and_are_denied(tmp_path):
+    """Otherwise the comparison above would compare nothing."""
+    reasons, rules = set(), set()
+    for seed in SEEDS:
+        wanted, tables = scenario(seed)
+        with bench_of(tmp_path / str(seed), wanted, *tables.values()) as bench:
+            result = columnar.results(bench, wanted)
+        reasons |= {trade.exit_reason.value for trade in result.trades}
+        rules |= set(result.denials)
+    assert reasons >= {"signal", "stop", "target"}
+    assert len(rules) >= 3
+
+
+def with_hole(table: BarTable) -> BarTable:
+    kept = np.ones(len(table), np.bool_)
+    kept[-3] = False
+    return table.where(kept)
+
+
+def without_volume(table: BarTable) -> BarTable:
+    table.volume[-3] = 0
+    return table
+
+
+def with_leap(table: BarTable) -> BarTable:
+    for column in (table.open, table.high, table.low, table.close):
+        column[-3:] *= 2
+    return table
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [(with_hole, "whole sessions are missing"), (without_volume, "nothing of AAPL was traded"), (with_leap, "lies far from")],
+)
+def test_bars_that_columns_do_not_tell_about_are_left_to_the_steps(tmp_path, spoil, why):
+    wanted = plan(strategy(agent=ExpressionAgent("close > 0", "close < 0")))
+    with bench_of(tmp_path, wanted, spoil(bars(last=LAST))) as bench:
+        assert why in columnar.why_not(bench, wanted)
+        backtest = run(bench, wanted)
+    assert backtest.engine is Engine.STEPPED
+    assert why in backtest.why
+
+
+def test_what_a_person_approves_is_left_to_the_steps(tmp_path):
+    asked = plan(strategy(mode=Mode.APPROVAL, agent=ExpressionAgent("close > 0", "close < 0")))
+    with bench_of(tmp_path, asked) as bench:
+        assert "a person approves" in columnar.why_not(bench, asked)
+
+
+def test_the_next_true_place_is_found_from_every_place():
+    flags = np.array([False, True, False, False, True, False])
+    assert next_true(flags).tolist() == [1, 1, 4, 4, 4, NOWHERE, NOWHERE]
+    assert next_true(np.zeros(2, np.bool_)).tolist() == [NOWHERE] * 3
