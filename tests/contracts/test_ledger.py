@@ -197,6 +197,7 @@ class LedgerContract:
         assert ids(order_by="submitted_at") == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
         assert ids(order_by="submitted_at", descending=True, limit=2) == ["Ctrend-10", "Ctrend-2"]
         assert ids(order_by="symbol", descending=True) == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
+        assert ids(order_by="symbol") == ["Ctrend-10", "Ctrend-2", "Ctrend-1"], "ties by key, not as they came"
 
     def test_a_table_or_column_that_does_not_exist_is_named(self, ledger: Ledger) -> None:
         with pytest.raises(UnknownName, match="trades is no table"):
@@ -205,6 +206,10 @@ class LedgerContract:
             ledger.find("cash", colour="red")
         with pytest.raises(UnknownName, match="trades is no table"):
             ledger.get("trades", 1)
+        with pytest.raises(UnknownName, match="cash has no column colour"):
+            ledger.find("cash", since=("colour", AT))
+        with pytest.raises(UnknownName, match="cash has no column colour"):
+            ledger.find("cash", order_by="colour")
 
     def test_events_are_found_after_a_seq_of_types_and_of_a_stream(self, ledger: Ledger) -> None:
         append(ledger, *small_day())
@@ -315,6 +320,10 @@ class LedgerContract:
         denied = fact(E.ORDER_DENIED, "denied", "strategy:trend", client_id="Ctrend-1", reason="nul\x00")
         with pytest.raises(InputError, match="reason"):
             append(ledger, funded(), created(), *list(trade(1))[:4], denied)
+        with pytest.raises(InputError, match="cash holds a character that cannot be stored"):
+            append(ledger, UNSTORABLE["a NUL in a table"])
+        with pytest.raises(InputError, match="key holds a character that cannot be stored"):
+            append(ledger, UNSTORABLE["a NUL in the key"])
         assert ledger.head()[0] == 1
 
     def test_asking_for_text_that_cannot_be_stored_is_refused(self, ledger: Ledger) -> None:
@@ -322,7 +331,7 @@ class LedgerContract:
             lambda: ledger.get("cash", "\x00"), lambda: ledger.find("cash", account=["\ud800"]), lambda: ledger.event_by_key("\x00"),
             lambda: ledger.events(stream="\x00"),
         ):
-            with pytest.raises(InputError, match="cannot be stored"):
+            with pytest.raises(InputError, match="The value asked for holds a character that cannot be stored"):
                 ask()
 
     def test_a_lease_has_one_holder(self, ledger: Ledger) -> None:
