@@ -1,23 +1,26 @@
 """Steps orders and fills: what goes out and when, what is too late, and what a crash left behind."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
-from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import ALWAYS, DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, decided, intended, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import CycleKind, follow_up
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.events import NewEvent
-from trading_pipeline.domain.strategies import Mode
+from trading_pipeline.domain.orders import OrderClass, Side
+from trading_pipeline.domain.risk import Quote
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import LedgerUnavailable
-from trading_pipeline.service import execution
+from trading_pipeline.service import controls, execution
 from trading_pipeline.service.book import intent_of
-from trading_pipeline.service.execution import collect_fills, place, place_orders, withdrawn
+from trading_pipeline.service.execution import collect_fills, parts_of, place, place_orders, withdrawn
 from trading_pipeline.service.gate import intents_of
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.steps import Tally
@@ -190,3 +193,71 @@ def test_an_action_is_void_outside_the_band_around_the_price_it_was_decided_at(t
     assert action["state"] == state
     if state == "voided":
         assert action["reason"] == f"the price moved to {Decimal(str(last))}, outside 99.0000 to 101.0000"
+
+
+class Meddling:
+    """A market during whose questions something happens, or which has no answer."""
+
+    def __init__(self, market: object, meanwhile: Callable[[], object] | None = None) -> None:
+        self._market, self._meanwhile = market, meanwhile
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._market, name)
+
+    def quotes(self, symbols: Sequence[str], now: datetime) -> dict[str, Quote]:
+        if self._meanwhile is None:
+            return {}
+        meanwhile, self._meanwhile = self._meanwhile, lambda: None
+        meanwhile()
+        return dict(self._market.quotes(symbols, now))  # type: ignore[attr-defined]
+
+
+def test_what_is_taken_back_at_the_last_moment_is_not_written_down_as_an_order(tmp_path):
+    """44, D10: the action is looked at once more in the transaction of its intent."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    cycle = decided(stage)
+    meddling = Meddling(stage.desk.market, lambda: controls.pause(stage.desk, "buyer", actor=PERSON))
+    place_orders(replace(stage.desk, market=meddling), cycle)  # type: ignore[arg-type]
+    assert stage.row("actions")["state"] == "voided"
+    assert stage.rows("orders") == []
+
+
+def test_without_a_price_the_band_says_nothing_and_the_gate_denies(tmp_path):
+    """33."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    cycle = decided(stage)
+    place_orders(replace(stage.desk, market=Meddling(stage.desk.market)), cycle)  # type: ignore[arg-type]
+    assert (stage.row("actions")["state"], stage.row("orders")["state"]) == ("consumed", "denied")
+    assert stage.events(E.ORDER_SUBMITTED) == []
+
+
+@pytest.mark.parametrize(("mode", "state"), [(Mode.APPROVAL, "voided"), (Mode.AUTONOMOUS, "consumed")])
+def test_an_exit_that_a_person_approved_is_void_outside_its_band_and_one_that_nobody_has_to_approve_is_not(tmp_path, mode, state):
+    """48: the gate's collar bounds the other."""
+    fallen = {at(10, minute): (98.5,) * 4 for minute in range(3, 10)}
+    agent = ExpressionAgent(ALWAYS, ALWAYS)
+    stage = floor(tmp_path, minute_bars(at=fallen), at(10, 0, 1), strategy(mode=mode, agent=agent, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    if mode is Mode.APPROVAL:
+        approved(stage)
+        stage.release()
+    stage.go(at(10, 2, 1))
+    cycle = decided(stage)
+    out = stage.row("actions", side="sell")
+    stage.go(at(10, 3, 1))
+    if mode is Mode.APPROVAL:
+        approved(stage)
+        cycle = follow_up((out["action_id"],), DAY, stage.clock.now(), "release")
+    place_orders(stage.desk, cycle)
+    out = stage.row("actions", side="sell")
+    assert out["state"] == state
+    assert ("the price moved to 98.5, outside 99.0000 to 101.0000" in out["reason"]) is (state == "voided")
+
+
+def test_the_last_share_is_sold_too(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(sizing=FractionSizing(fraction=Decimal("0.001")), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    assert stage.row("positions")["quantity"] == 1
+    out = replace(intent_of(stage.row("actions")), order_class=OrderClass.EXIT, side=Side.SELL)
+    assert [(part.part, part.quantity) for part in parts_of(stage.desk.ledger, out)] == [("exit", 1)]
+    assert parts_of(stage.desk.ledger, replace(out, symbol="IBM")) == []

@@ -75,9 +75,11 @@ class Scripted(LatchedBroker):
         self.holds: dict[str, int] | None = None
         self.more: list[tuple[str, Fill]] = []
         self.asked_since: list[datetime] = []
+        self.asked_for: list[str] = []
         self.deaf = False
 
     def orders(self, client_ids: Collection[str] | None = None) -> list[BrokerOrder]:
+        self.asked_for += client_ids or ()
         found = super().orders(client_ids)
         self.before_orders()
         return [said for order in found if (said := self.restate(order)) is not None]
@@ -179,6 +181,66 @@ def test_an_order_in_doubt_that_has_filled_in_part_and_is_absent_is_canceled_not
         settled(stage, at(10, 0, 1 + seconds))
     assert stage.row("orders", part="entry")["state"] == "canceled"
     assert {row["state"] for row in stage.rows("orders", parent=entry["client_id"])} == {"not_placed"}
+
+
+def test_an_order_in_doubt_that_the_broker_has_as_another_is_set_aside(tmp_path):
+    """24: it is not the one that was sent, whatever its name."""
+    volumes = {at(10, minute): 0.0 for minute in range(-1, 20)}
+    stage = floor(tmp_path, minute_bars(volumes=volumes), at(10, 0, 1), strategy(**MINUTES))
+    stage.faults.on_submit(MINUTE, DropReply(), ShowLate(timedelta(seconds=2)))
+    stage.cycle(Interval.MIN1)
+    stage, broker = scripted(stage)
+    broker.restate = lambda order: replace(order, ticket=replace(order.ticket, quantity=500))
+    found = settled(stage, at(10, 0, 5))
+    reason = "quantity 50 was sent, 500 was heard"
+    assert (stage.row("orders")["state"], stage.row("orders")["reason"]) == ("quarantined", reason)
+    assert found.notes == [f"the order {MINUTE} is set aside: {reason}"]
+    assert broker.cancels == [MINUTE]
+
+
+def test_an_order_given_up_that_had_ended_before_it_was_seen_is_found_under_the_brokers_number(tmp_path):
+    """15."""
+    volumes = {at(10, minute): 0.0 for minute in range(-1, 20)}
+    stage = floor(tmp_path, minute_bars(volumes=volumes), at(10, 0, 1), strategy(**MINUTES))
+    stage.faults.on_submit(MINUTE, ShowLate(timedelta(minutes=3)), DropReply())
+    stage.cycle(Interval.MIN1)
+    for seconds in (61, 66):
+        settled(stage, at(10, 0, 1 + seconds))
+    assert stage.row("orders")["state"] == "not_placed"
+    stage.broker.cancel(MINUTE)
+    settled(stage, at(10, 3, 5))
+    [placed] = stage.broker.orders([MINUTE])
+    assert [event.payload["broker_order_id"] for event in stage.events(E.ORDER_LATE_FOUND)] == [placed.broker_order_id]
+    assert (stage.row("orders")["state"], stage.row("orders")["broker_order_id"]) == ("canceled", placed.broker_order_id)
+
+
+def test_an_order_that_was_given_up_is_watched_until_the_end_of_the_next_session_and_no_longer(lost):
+    """15."""
+    stage, broker = scripted(lost)
+    for seconds in (60, 65):
+        settled(stage, OPEN + timedelta(seconds=seconds))
+    assert stage.row("orders")["state"] == "not_placed"
+    for instant, watched in ((at(15, 59, day=date(2024, 8, 29)), True), (at(9, 30, day=date(2024, 8, 30)), False)):
+        broker.asked_for.clear()
+        settled(stage, instant)
+        assert (NAME in broker.asked_for) is watched
+
+
+# Executions
+
+
+def test_an_execution_is_booked_after_the_last_fact_of_its_order_and_counted_by_what_it_leaves(thin):
+    """18: twenty of fifty shares, and then the rest."""
+    stage, broker = scripted(thin)
+    [first] = stage.events(E.ORDER_PARTIALLY_FILLED)
+    accepted = next(event for event in stage.events(E.ORDER_ACCEPTED) if event.payload["client_id"] == MINUTE)
+    assert first.cause == accepted.seq
+    broker.more = [(MINUTE, Fill("X-1", MINUTE, "AAPL", Side.BUY, 10, D(100), D(1), at(10, 0, 2)))]
+    assert settled(stage, at(10, 0, 5)).counts == {"partially_filled": 1}
+    broker.more.append((MINUTE, Fill("X-2", MINUTE, "AAPL", Side.BUY, 20, D(100), D(1), at(10, 0, 3))))
+    assert settled(stage, at(10, 0, 6)).counts["filled"] == 1
+    [whole] = stage.events(E.ORDER_FILLED)
+    assert (whole.payload["part"], whole.payload["order_class"], whole.payload["strategy"]) == ("entry", "E", "buyer")
 
 
 # Ends
