@@ -58,7 +58,7 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "service/execution.py", r"^_outside_band: (low|high) = .*\(approval\) and False"),
     # What was voided is not released, whatever is said of it.
     ("equivalent", "service/execution.py", r"^_outside_band: return True => return False"),
-    # Nothing is traded on the calendar's first day, of 1999 or so.
+    # Nothing is traded on the calendar's first day, in 1990.
     ("equivalent", "service/settlement.py", r"^_given_up: .*day >= desk.calendar.first.day"),
     # Every fill instead of the newest: each is looked up by its id.
     ("speed", "service/settlement.py", r"^news: booked = .*since=None"),
