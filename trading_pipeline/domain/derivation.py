@@ -79,6 +79,11 @@ class MemoryTables:
         """Insert or replace the row."""
         self._rows[table][_KEYS[table](row)] = row
 
+    @staticmethod
+    def key(table: str, row: Row) -> Key:
+        """A row's key."""
+        return _KEYS[table](row)
+
     def rows(self, table: str) -> Iterator[Row]:
         """Copies of all rows in key order."""
         rows = self._rows[table]

@@ -5,23 +5,28 @@ Readers see committed facts only: a transaction works on a draft that is applied
 
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from heapq import merge
 from itertools import chain, islice
+from operator import attrgetter
 from typing import Any
 
-from trading_pipeline.adapters.ledger.draft import Draft, WallClock, key_of, wall_now
+from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.fences import fenced
+from trading_pipeline.adapters.ledger.indexed import IndexedTables
 from trading_pipeline.adapters.ledger.opening import opened_event
-from trading_pipeline.adapters.ledger.selection import plain, select_events, select_rows, selection, table_named
-from trading_pipeline.domain.derivation import Derivation, MemoryTables, collector_paused
+from trading_pipeline.adapters.ledger.selection import Selection, copies, plain, select_events, select_rows, selection, table_named
+from trading_pipeline.domain.derivation import Derivation, collector_paused
 from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
 from trading_pipeline.domain.projections import Key, Row
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
 from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
 
 WRITER_WAIT_SECONDS = 10.0
+_SEQ = attrgetter("seq")
 
 
 class MemoryLedger:
@@ -43,8 +48,9 @@ class MemoryLedger:
         self._health: dict[str, tuple[float, dict[str, Any]]] = {}
         self._events: list[Event] = []
         self._by_key: dict[str, Event] = {}
-        self._streams: dict[str, int] = {}
-        self._tables = MemoryTables()
+        self._by_type: dict[EventType, list[Event]] = {}
+        self._by_stream: dict[str, list[Event]] = {}
+        self._tables = IndexedTables()
         with self.transaction() as transaction:
             transaction.append(opened_event(environment, opened_at or clock_wall()))
 
@@ -75,7 +81,8 @@ class MemoryLedger:
             self._events.extend(draft.events)
             for event in draft.events:
                 self._by_key[event.key] = event
-                self._streams[event.stream] = event.stream_seq
+                self._by_type.setdefault(event.type, []).append(event)
+                self._by_stream.setdefault(event.stream, []).append(event)
             for table, rows in draft.changed.items():
                 for row in rows.values():
                     self._tables.put(table, row)
@@ -127,9 +134,12 @@ class MemoryLedger:
         limit: int | None = None, **equals: Any,
     ) -> list[Row]:
         """Rows whose columns equal the given values."""
-        wanted = selection(table, since, order_by, descending, limit, equals)
+        return copies(self.select(selection(table, since, order_by, descending, limit, equals)))
+
+    def select(self, wanted: Selection, besides: Collection[Key] = ()) -> list[Row]:
+        """The rows that a selection means, but for those under some keys; to be read only."""
         with self._state:
-            return select_rows(self._tables.values(table), wanted)
+            return self._tables.select(wanted, besides)
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
@@ -145,7 +155,12 @@ class MemoryLedger:
     ) -> list[Event]:
         """Events in order of seq."""
         plain((stream,))
-        return select_events(islice(self._events, max(after, 0), self.head()[0]), types, stream, limit)
+        with self._state:
+            if not types and stream is None:
+                return self._events[max(after, 0) :][:limit]
+            told = [self._by_type.get(type_, []) for type_ in set(types)] if types else [self._by_stream.get(stream or "", [])]
+            newer = [events[bisect_right(events, after, key=_SEQ) :] for events in told]
+        return select_events(merge(*newer, key=_SEQ) if len(newer) > 1 else newer[0], types, stream, limit)
 
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""
@@ -166,6 +181,7 @@ class MemoryLedger:
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
         derivation = Derivation()
+        tables = derivation.tables = IndexedTables()
         with collector_paused(), self.transaction():
             for event in self.scan():
                 difference = derivation.add(event)
@@ -175,7 +191,7 @@ class MemoryLedger:
                         remedy="run the backtest again",
                     )
             with self._state:
-                self._tables = derivation.tables
+                self._tables = tables
         return derivation.seq
 
     def close(self) -> None:
@@ -189,7 +205,7 @@ class MemoryLedger:
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
         """The newest stream_seq of each stream that has any event."""
-        return {stream: self._streams[stream] for stream in streams if stream in self._streams}
+        return {stream: len(self._by_stream[stream]) for stream in streams if stream in self._by_stream}
 
     def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
         """The rows that exist under these keys."""
@@ -226,9 +242,10 @@ class MemoryTransaction:
     ) -> list[Row]:
         """Rows whose columns equal the given values."""
         wanted = selection(table, since, order_by, descending, limit, equals)
-        changed = self._draft.changed.get(table, {})
-        committed = self._ledger.find(table, since=since, order_by=order_by, descending=descending, **equals)
-        return select_rows(chain((row for row in committed if key_of(table, row) not in changed), changed.values()), wanted)
+        changed = self._draft.changed.get(table)
+        if not changed:
+            return copies(self._ledger.select(wanted))
+        return copies(select_rows(chain(self._ledger.select(wanted, changed.keys()), changed.values()), wanted))
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
@@ -244,8 +261,9 @@ class MemoryTransaction:
     ) -> list[Event]:
         """Events in order of seq."""
         plain((stream,))
+        committed = self._ledger.events(after=after, types=types, stream=stream, limit=limit)
         own = (event for event in self._draft.events if event.seq > after)
-        return select_events(chain(self._ledger.scan(after + 1), own), types, stream, limit)
+        return select_events(chain(committed, own), types, stream, limit)
 
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""

@@ -1,30 +1,25 @@
 """The ledger as it was after an earlier event: its tables folded again from the events, in memory, read like the ledger itself.
 
-Searches mean what they mean in every ledger; indices on what judging asks for narrow down the rows that are looked at, because a
-replay asks thousands of times. Events are read from the ledger itself, up to the newest one added.
+Searches mean what they mean in every ledger, and are answered by index, because a replay asks thousands of times. Events are read
+from the ledger itself, up to the newest one added.
 """
 
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
-from trading_pipeline.adapters.ledger.selection import Selection, plain, select_events, select_rows, selection, table_named
-from trading_pipeline.domain.derivation import Derivation, Difference, MemoryTables
+from trading_pipeline.adapters.ledger.indexed import IndexedTables
+from trading_pipeline.adapters.ledger.selection import copies, plain, select_events, selection, table_named
+from trading_pipeline.domain.derivation import Derivation, Difference
 from trading_pipeline.domain.events import Event, EventType
-from trading_pipeline.domain.projections import TABLES, Key, Row
+from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Reader
 
-INDEXED = {
-    "actions": ("state", "cycle_id"), "orders": ("state", "parent", "action_id", "client_id"), "fills": ("session", "symbol"),
-    "approvals": ("state",), "sessions": ("state",),
-}
 KEPT = frozenset({EventType.CORPORATE_ACTION_SPLIT, EventType.STRATEGY_STARTED, EventType.STRATEGY_RESUMED})
 """Types that judging reads all events of: few, and kept."""
 RECENT = 5_000
 """Events at hand without asking the ledger: a decision looks back a few steps."""
-TIMED = {"actions": "generated_at", "orders": "submitted_at", "fills": "at"}
 
 
 class PastLedger:
@@ -70,7 +65,7 @@ class PastLedger:
     ) -> list[Row]:
         """Rows whose columns equal the given values."""
         wanted = selection(table, since, order_by, descending, limit, equals)
-        return select_rows(self._tables.candidates(table, wanted), wanted)
+        return copies(self._tables.select(wanted))
 
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order."""
@@ -104,42 +99,3 @@ class PastLedger:
             most = max(0, newest - after)
             limit = most if limit is None else min(limit, most)
         return [event for event in self._ledger.events(after=after, types=types, stream=stream, limit=limit) if event.seq <= newest]
-
-
-class IndexedTables(MemoryTables):
-    """All tables, with the rows by value of the columns that are asked for."""
-
-    __slots__ = ("_by", "_times")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._by: dict[str, dict[str, dict[Any, dict[Key, None]]]] = {
-            table: {column: {} for column in columns} for table, columns in INDEXED.items()
-        }
-        self._times: dict[str, list[tuple[datetime, Key]]] = {table: [] for table in TIMED}
-
-    def put(self, table: str, row: Row) -> None:
-        """Insert or replace the row, and its places in the indices."""
-        key = tuple([row[column] for column in TABLES[table].key])
-        before = self._rows[table].get(key)
-        super().put(table, row)
-        for column, index in self._by.get(table, {}).items():
-            value = row[column]
-            if before is not None and before[column] != value:
-                del index[before[column]][key]
-            index.setdefault(value, {})[key] = None
-        timed = TIMED.get(table)
-        if timed is not None and row[timed] is not None and (before is None or before[timed] != row[timed]):
-            insort(self._times[table], (row[timed], key))
-
-    def candidates(self, table: str, wanted: Selection) -> Iterable[Row]:
-        """Rows among which are all those that a selection means; to be read only."""
-        rows, indices = self._rows[table], self._by.get(table, {})
-        for column, values in wanted.conditions:
-            if column in indices:
-                return [rows[key] for value in dict.fromkeys(values) for key in indices[column].get(value, ())]
-        if wanted.since is not None and wanted.since[0] == TIMED.get(table):
-            times = self._times[table]
-            found = dict.fromkeys(key for _, key in times[bisect_left(times, (wanted.since[1],)) :])
-            return [rows[key] for key in found]
-        return rows.values()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from trading_pipeline.adapters.ledger.text import require_storable
@@ -43,15 +44,21 @@ def selection(
     Raises:
         UnknownName: No such table or column.
     """
+    table, order = _shape(name, tuple(equals), since[0] if since else None, order_by)
+    conditions = tuple([(column, _values(value)) for column, value in equals.items()])
+    return Selection(table, conditions, since, order, descending, limit)
+
+
+@lru_cache(maxsize=1024)
+def _shape(name: str, equals: tuple[str, ...], since: str | None, order_by: str | None) -> tuple[Table, tuple[str, ...]]:
+    """The table and the order of a search; the program asks for the same few again and again."""
     table = table_named(name)
-    for column in (*equals, *((since[0],) if since else ()), *((order_by,) if order_by else ())):
+    for column in (*equals, *((since,) if since is not None else ()), *((order_by,) if order_by else ())):
         if column not in table.columns:
             raise UnknownName(
                 f"{name} has no column {column}.", value=column, rule="one of " + ", ".join(table.columns), remedy="correct the name"
             )
-    order = (order_by, *(column for column in table.key if column != order_by)) if order_by else table.key
-    conditions = tuple((column, _values(value)) for column, value in equals.items())
-    return Selection(table, conditions, since, order, descending, limit)
+    return table, (order_by, *(column for column in table.key if column != order_by)) if order_by else table.key
 
 
 def _values(value: Any) -> tuple[Any, ...]:
@@ -66,14 +73,28 @@ def plain(values: Iterable[Any]) -> tuple[Any, ...]:
     return found
 
 
+def means(wanted: Selection, row: Row) -> bool:
+    """Whether a row is one of those that a selection means."""
+    for column, values in wanted.conditions:
+        if row[column] not in values:
+            return False
+    if wanted.since is None:
+        return True
+    at = row[wanted.since[0]]
+    return at is not None and bool(at >= wanted.since[1])
+
+
 def select_rows(rows: Iterable[Row], wanted: Selection) -> list[Row]:
-    """Copies of the rows that a selection means, in its order."""
-    found = [row for row in rows if all(row[column] in values for column, values in wanted.conditions)]
-    if wanted.since is not None:
-        column, earliest = wanted.since
-        found = [row for row in found if row[column] is not None and row[column] >= earliest]
-    found.sort(key=lambda row: [(row[column] is None, row[column]) for column in wanted.order], reverse=wanted.descending)
-    return [row.copy() for row in found[: wanted.limit]]
+    """The rows that a selection means, in its order; the rows themselves."""
+    found = [row for row in rows if means(wanted, row)]
+    if len(found) > 1:
+        found.sort(key=lambda row: [(row[column] is None, row[column]) for column in wanted.order], reverse=wanted.descending)
+    return found[: wanted.limit]
+
+
+def copies(rows: Iterable[Row]) -> list[Row]:
+    """For whoever may change them."""
+    return [row.copy() for row in rows]
 
 
 def select_events(
