@@ -25,7 +25,7 @@ E = EventType
 SEEDS = range(int(os.environ.get("BACKTEST_SEEDS", "12")))
 IDLE = frozenset(
     {E.BAR_RECEIVED, E.INDICATORS_COMPUTED, E.STEP_COMPLETED, E.LLM_REQUESTED, E.LLM_RESPONDED, E.LLM_ABSTAINED, E.RECONCILED,
-     E.PORTFOLIO_SNAPSHOTTED}
+     E.PORTFOLIO_SNAPSHOTTED, E.SIGNAL_MISSED}
 )
 """What only tells that a close was looked at."""
 NUMBERED = frozenset({"lease", "verdict_seq"})

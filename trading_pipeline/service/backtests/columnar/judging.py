@@ -6,6 +6,7 @@ Most orders of a backtest lie far inside every limit, and a few comparisons prov
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,15 +15,15 @@ from trading_pipeline.domain.forbidden import LEVERAGED_AND_INVERSE
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.quotes import quote_around
-from trading_pipeline.domain.risk import Judgement, Outcome, RiskContext, Verdict, World
+from trading_pipeline.domain.risk import Judgement, Outcome, Quote, RiskContext, Verdict, World
 from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
-from trading_pipeline.domain.sizing import marketable_limit
+from trading_pipeline.domain.sizing import marketable_limit, split_exit
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.units import SCALE, steps, usd
+from trading_pipeline.service.backtests.columnar.units import SCALE, priced, steps, ticked, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -31,6 +32,8 @@ Waiting = tuple[int, Entry | None, int]
 """An admitted order: its lane, its entry (None: an exit), and when it may go out, in nanoseconds UTC."""
 NEVER = -(1 << 62)
 _HOUR = 3_600_000_000_000
+_DAY, _ACTIONS = 24 * _HOUR, _HOUR // 30
+"""How far back `Book.read` looks for orders, and for actions that are over."""
 _PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
 
@@ -97,12 +100,12 @@ class Judge:
         """The rules that stop an entry; empty when it passes."""
         return "" if self._plain_entry(number, bar, entry, waiting) else self.asked(number, bar, entry, waiting)
 
-    def gate(self, number: int, bar: int, entry: Entry, at: int) -> str:
-        """The rules that stop an entry at the gate, at its release, where others were sent before it."""
-        if self._plain_entry(number, bar, entry, ()) and not self.rate_reached(self._sim.lanes[number].spec.name, at):
+    def gate(self, number: int, bar: int, entry: Entry, at: int, left: Sequence[Waiting]) -> str:
+        """The rules that stop an entry at the gate, at its release, where others were sent before it and some come after."""
+        if self._plain_entry(number, bar, entry, left) and not self.rate_reached(self._sim.lanes[number].spec.name, at):
             return ""
         intent = self.intent(number, bar, entry)
-        return judge(intent, self.context(number, bar, intent, (), at)).reason
+        return judge(intent, self.context(number, bar, intent, left, at)).reason
 
     def exit(self, number: int, bar: int, waiting: Sequence[Waiting]) -> str:
         """The rules that stop an exit; empty when it passes."""
@@ -139,13 +142,17 @@ class Judge:
 
     def asked(self, number: int, bar: int, entry: Entry | None, waiting: Sequence[Waiting]) -> str:
         """What the rulebook itself says: the rules that stop the order."""
+        return self.judgement(number, bar, entry, self.intent(number, bar, entry), waiting).reason
+
+    def judgement(self, number: int, bar: int, entry: Entry | None, intent: OrderIntent, waiting: Sequence[Waiting]) -> Judgement:
+        """All verdicts on a proposal."""
         lane = self._sim.lanes[number]
-        intent = self.intent(number, bar, entry)
-        judgement = judge(intent, self.context(number, bar, intent, waiting))
+        judged = replace(intent, quantity=split_exit(intent.quantity, intent.reference)[0]) if entry is None and intent.quantity else intent
+        judgement = judge(judged, self.context(number, bar, intent, waiting))
         if entry is not None and (sure := lane.confidence(bar, False)) < lane.spec.min_confidence:
             low = Verdict("min_confidence", Outcome.DENY, f"{sure:.2f}", f"{lane.spec.min_confidence:.2f}")
             judgement = Judgement((*judgement.verdicts, low))
-        return judgement.reason
+        return judgement
 
     def intent(self, number: int, bar: int, entry: Entry | None) -> OrderIntent:
         """The order that is judged; an exit's when there is no entry."""
@@ -153,13 +160,13 @@ class Judge:
         facts = ("-", "entry" if entry is not None else "exit", "BACKTEST", "backtest", lane.spec.name, lane.symbol)
         if entry is None:
             held = sim.held[number]
-            price = usd(sim.quote(number, bar))
+            price = priced(sim.quote(number, bar))
             collar = sim.sizers[number].collar
             limit = marketable_limit(Side.SELL, price, collar, lane.spec.price_band)
             return OrderIntent(*facts, Side.SELL, OrderClass.EXIT, held.shares if held else 0, OrderType.MARKETABLE, price, limit)
-        brackets = tuple(Bracket(many, usd(stop), None if target is None else usd(target)) for many, stop, target in entry.parts)
+        brackets = tuple(Bracket(many, ticked(stop), None if target is None else ticked(target)) for many, stop, target in entry.parts)
         return OrderIntent(
-            *facts, Side.BUY, OrderClass.ENTRY, entry.shares, OrderType.MARKETABLE, usd(entry.reference), usd(entry.limit),
+            *facts, Side.BUY, OrderClass.ENTRY, entry.shares, OrderType.MARKETABLE, priced(entry.reference), ticked(entry.limit),
             brackets=brackets,
         )
 
@@ -167,6 +174,10 @@ class Judge:
         grid = self._sim.grid
         first, last = int(grid.session_of.searchsorted(number := self._sim.session(bar))), int(grid.last_of[number])
         return Session(grid.days[number], instant_of(grid.start[first]), instant_of(grid.end[last]))
+
+    def quote(self, number: int, bar: int, now: datetime) -> Quote | None:
+        """What a decision at a bar meets."""
+        return quote_around(self._sim.lanes[number].symbol, priced(self._sim.quote(number, bar)), self._costs.spread, now)
 
     def context(
         self, number: int, bar: int, intent: OrderIntent, waiting: Sequence[Waiting], gate_at: int | None = None,
@@ -189,17 +200,20 @@ class Judge:
             now=now, world=World.BACKTEST, session=self._session(bar), mode=Mode.AUTONOMOUS, strategy_state=StrategyState.RUNNING,
             latched=False, account_limits=self._limits, strategy_limits=spec.limits, universe=frozenset(spec.symbols),
             equity=usd(sim.equity(bar)), buying_power=usd(sim.cash) - reserved, account_day_pnl=usd(sim.equity(bar) - sim.baseline),
-            strategy_day_pnl=usd(sim.strategy_pnl(spec.name, bar)), quote=quote_around(lane.symbol, price, self._costs.spread, now),
+            strategy_day_pnl=usd(sim.strategy_pnl(spec.name, bar)), quote=self.quote(number, bar, now),
             interval=spec.interval, bar_end=bar_end, bar_expected_end=bar_end, average_day_volume=volume[0] if volume else None,
             short_history=volume[1] if volume else False, halted=None, position=held.shares if held else 0, open_exit_quantity=0,
             symbol_exposure=mark, strategy_symbol_exposure=mark, sector=None, sector_exposure=None,
-            last_trade_at=_instant(track.last_trade), last_action_at=_instant(track.last_actions.get((lane.symbol, selling), NEVER)),
-            last_account_order_at=_instant(sim.last_order), orders_last_hour=self.orders_last_hour(spec.name, now_ns), open_orders=0,
+            last_trade_at=_since(track.last_trade, now_ns - _DAY),
+            last_action_at=_since(track.last_actions.get((lane.symbol, selling), NEVER), now_ns - _ACTIONS),
+            last_account_order_at=_since(sim.last_order, now_ns - _DAY),
+            orders_last_hour=self.orders_last_hour(spec.name, now_ns), open_orders=0,
             day_notional=usd(sim.notional.get(sim.session(bar), 0)), consecutive_rejects=0, open_action=None, unknown_order=None,
             volatility=lane.prices.volatility(bar, self._limits), round_trips=self.trips(spec.name),
-            last_losing_exit_at=_instant(track.losing_exits.get(lane.symbol, NEVER)), at_release=release,
+            last_losing_exit_at=_since(track.losing_exits.get(lane.symbol, NEVER), NEVER + 1), at_release=release,
         )
 
 
-def _instant(at: int) -> datetime | None:
-    return None if at == NEVER else instant_of(at)
+def _since(at: int, earliest: int) -> datetime | None:
+    """The instant, if it is not longer ago than is looked at."""
+    return instant_of(at) if at >= earliest else None

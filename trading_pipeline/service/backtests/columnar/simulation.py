@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
+from typing import Protocol
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
@@ -37,6 +38,8 @@ class Part:
     shares: int
     stop: int
     target: int | None
+    number: int = 1
+    """Which bracket of its entry it is."""
 
 
 @dataclass(slots=True)
@@ -71,15 +74,33 @@ class Track:
     """What it had made before this session."""
 
 
+class Witness(Protocol):
+    """Who writes down what a simulation does."""
+
+    def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
+        """Lanes decide at a close to trade, in the order of judging: (lane, whether it sells)."""
+
+    def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
+        """A proposal was sized and judged; those in `waiting` were admitted before it."""
+
+    def sent(self, number: int, bar: int, entry: Entry | None, at: int, denial: str, left: Sequence[Waiting]) -> None:
+        """An order reaches the gate, and goes out unless it is denied there; those in `left` come after it."""
+
+    def filled(self, fill: Filled, bracket: int) -> None:
+        """An execution, of a bracket's stop or target where it is not 0."""
+
+
 class Simulation:
     """One run over the lanes of a plan. Money and prices in steps, instants in nanoseconds UTC.
 
     Args:
         paused_from: Strategies that a loss has stopped, with the first bar at which they decide no more.
+        witness: Is told of everything as it happens, before what follows from it.
     """
 
     def __init__(
         self, plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, paused_from: Mapping[str, int] = MappingProxyType({}),
+        witness: "Witness | None" = None,
     ) -> None:
         self.plan, self.lanes, self.grid = plan, lanes, grid
         self.account = Account()
@@ -96,6 +117,9 @@ class Simulation:
         self._charges = charges(plan.costs)
         self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
         self._paused_from = paused_from
+        self._witness = witness
+        self._gone: set[int] = set()
+        """Lanes that held at this close and that the next open has sold out."""
         self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
         self._size = len(grid)
@@ -187,26 +211,33 @@ class Simulation:
         self._enter(self.session(bar))
         now = self.instant(bar)
         waiting: list[Waiting] = []
+        gone, self._gone = self._gone, set()
         if len(due) > 1:
-            due.sort(key=lambda number: self._turn(number, bar))
+            due.sort(key=lambda number: self._turn(number, bar, gone))
+        halted = [number for number in due if self._halted(self.lanes[number].spec.name, bar, now)]
+        for number in halted:
+            self._look_again(number, bar + 1)
+        due = [number for number in due if number not in halted] if halted else due
+        if self._witness is not None and due:
+            self._witness.decided(bar, [(number, self.held[number] is not None or number in gone) for number in due])
         for number in due:
-            lane, holds = self.lanes[number], self.held[number] is not None
-            name = lane.spec.name
-            if self._halted(name, bar, now):
-                self._look_again(number, bar + 1)
-                continue
+            holds = self.held[number] is not None or number in gone
             entry = None if holds else self.sizers[number].size(self, number, bar)
             if isinstance(entry, str):
                 denial = entry
+            elif number in gone:
+                denial = self.judge.asked(number, bar, None, waiting)
             else:
                 denial = self.judge.exit(number, bar, waiting) if entry is None else self.judge.entry(number, bar, entry, waiting)
             self.account.decisions.append((number, bar, holds))
+            if self._witness is not None:
+                self._witness.judged(number, bar, entry, denial, waiting)
             if denial:
                 self.account.denials.append(Denied(number, bar, holds, denial))
                 self._look_again(number, bar + 1)
                 continue
             assert not isinstance(entry, str)
-            waiting.append((number, entry, self.next_release(name, now, waiting)))
+            waiting.append((number, entry, self.next_release(self.lanes[number].spec.name, now, waiting)))
         self._send(bar, waiting)
         for number, entry, _ in waiting:
             lane = self.lanes[number]
@@ -216,27 +247,31 @@ class Simulation:
         """Whether the strategy does not decide: a loss has stopped it, or it has sent its orders of the hour."""
         return self._paused_from.get(name, bar + 1) <= bar or self.judge.rate_reached(name, now)
 
-    def _turn(self, number: int, bar: int) -> tuple[Decimal, str, str]:
+    def _turn(self, number: int, bar: int, gone: set[int]) -> tuple[Decimal, str, str]:
         lane = self.lanes[number]
-        return -lane.confidence(bar, self.held[number] is not None), lane.spec.name, lane.symbol
+        return -lane.confidence(bar, self.held[number] is not None or number in gone), lane.spec.name, lane.symbol
 
     def _send(self, bar: int, waiting: list[Waiting]) -> None:
         """Release what was admitted, each at its instant."""
         ends = int(self.grid.end[bar + 1])
+        left = sorted(waiting, key=lambda each: each[2])
         sent = False
-        for number, entry, at in sorted(waiting, key=lambda each: each[2]) if len(waiting) > 1 else waiting:
+        while left:
+            number, entry, at = left.pop(0)
             if at >= ends:
                 raise Unfit("orders wait for each other beyond their bar")
-            if entry is None:
-                self._sell(number, bar, at)
             # What was sent in between counts at the gate.
-            elif sent and (denial := self.judge.gate(number, bar, entry, at)):
+            denial = self.judge.gate(number, bar, entry, at, left) if sent and entry is not None else ""
+            if self._witness is not None:
+                self._witness.sent(number, bar, entry, at, denial, left)
+            if denial:
                 self.account.denials.append(Denied(number, bar, False, denial))
                 self._look_again(number, bar + 1)
-                continue
+            elif entry is None:
+                self._sell(number, bar, at)
             else:
                 self._buy(number, bar, at, entry)
-            sent = True
+            sent = sent or not denial
 
     def _buy(self, number: int, bar: int, at: int, entry: Entry) -> None:
         price = self._charges.taken_buy(entry.reference)
@@ -247,7 +282,8 @@ class Simulation:
             raise Unfit("the broker refuses an order that its cash does not cover")
         self._submitted(number, bar, at, entry.shares * entry.reference)
         self._fill(Filled(number, bar, bar + 1, at, entry.shares, price, commission, None))
-        held = Held(entry.shares, bar + 1, [Part(*part) for part in entry.parts], entry.shares * price + commission)
+        parts = [Part(*part, bracket) for bracket, part in enumerate(entry.parts, start=1)]
+        held = Held(entry.shares, bar + 1, parts, entry.shares * price + commission)
         self.held[number] = held
         self._next(number, held, bar + 1)
 
@@ -269,9 +305,11 @@ class Simulation:
         session = self.session(bar)
         self.notional[session] = self.notional.get(session, 0) + value
 
-    def _sold(self, number: int, held: Held, step: int, bar: int, at: int, shares: int, price: int, reason: ExitReason) -> None:
+    def _sold(
+        self, number: int, held: Held, step: int, bar: int, at: int, shares: int, price: int, reason: ExitReason, bracket: int = 0,
+    ) -> None:
         commission = self._charges.commission(shares, price)
-        self._fill(Filled(number, step, bar, at, -shares, price, commission, reason))
+        self._fill(Filled(number, step, bar, at, -shares, price, commission, reason), bracket)
         cost = held.cost if shares == held.shares else half_even(held.cost * shares, held.shares)
         made = shares * price - commission - cost
         held.shares, held.cost, held.result = held.shares - shares, held.cost - cost, held.result + made
@@ -283,13 +321,15 @@ class Simulation:
             track.trips.append((at, lane.symbol, held.result))
             self.held[number] = None
 
-    def _fill(self, fill: Filled) -> None:
+    def _fill(self, fill: Filled, bracket: int = 0) -> None:
         if abs(fill.shares) > self._capacity[fill.lane][fill.bar]:
             raise Unfit("an order is larger than what a bar takes")
         paid = fill.shares * fill.price + fill.commission
         self.cash -= paid
         self.tracks[self.lanes[fill.lane].spec.name].flow -= paid
         self.account.fills.append(fill)
+        if self._witness is not None:
+            self._witness.filled(fill, bracket)
 
     def _reached(self, number: int, bar: int) -> None:
         """Sell what a bar's range reaches, known at its close, and then what the next one's open does."""
@@ -308,27 +348,25 @@ class Simulation:
                 self._sell_parts(number, held, bar, bar + 1, int(self.grid.start[bar + 1]), opened, opened, opened)
                 if not held.shares:
                     # A decision on this bar's close is still one of a lane that held at it.
-                    self._too_late(number, held, bar)
-                    self._look_again(number, bar + 1)
+                    if self._leaves(self.lanes[number], held, bar) == bar:
+                        self._gone.add(number)
+                        heappush(self._agenda, (bar, _DECIDED, number))
+                    else:
+                        self._look_again(number, bar + 1)
                     return
         self._next(number, held, bar, after=bar + 1)
-
-    def _too_late(self, number: int, held: Held, bar: int) -> None:
-        """The rules would sell at a close after which the open has sold everything: that proposal is denied."""
-        if self._leaves(self.lanes[number], held, bar) == bar and not self._halted(self.lanes[number].spec.name, bar, self.instant(bar)):
-            self.account.decisions.append((number, bar, True))
-            self.account.denials.append(Denied(number, bar, True, self.judge.asked(number, bar, None, ())))
 
     def _sell_parts(self, number: int, held: Held, step: int, bar: int, at: int, low: int, high: int, opened: int | None) -> None:
         """Stops first, each at its price or at what its order takes; then targets."""
         for part in [part for part in held.parts if low <= part.stop]:
             price = self._charges.taken_sell(part.stop if opened is None else opened)
+            price = price if opened is not None else max(low, price)
             held.parts.remove(part)
-            self._sold(number, held, step, bar, at, part.shares, price if opened is not None else max(low, price), ExitReason.STOP)
+            self._sold(number, held, step, bar, at, part.shares, price, ExitReason.STOP, part.number)
         for part in [part for part in held.parts if part.target is not None and high >= part.target]:
             assert part.target is not None
             held.parts.remove(part)
-            self._sold(number, held, step, bar, at, part.shares, part.target if opened is None else opened, ExitReason.TARGET)
+            self._sold(number, held, step, bar, at, part.shares, part.target if opened is None else opened, ExitReason.TARGET, part.number)
 
     # What comes next
 

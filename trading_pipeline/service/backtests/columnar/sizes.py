@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan
+from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.limits import effective_collar
 from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.round_trips import recovering
-from trading_pipeline.domain.sizing import NoEntry, size_entry
+from trading_pipeline.domain.sizing import EntryPlan, NoEntry, size_entry
 from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, steps, usd
@@ -74,27 +75,33 @@ class Sizer:
         return bool(trips) and recovering(trips, self._spec.limits.losing_streak)
 
     def _by_the_book(self, sim: "Simulation", bar: int, price: int) -> Entry | str:
-        lane, spec = self._lane, self._spec
-        volume = lane.prices.average_volume(bar)
-        plan = size_entry(
-            spec.sizing, price=usd(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
-            limits=self._plan.limits, strategy_limits=spec.limits, atr=_newest(lane, "atr_14", bar), support=self._support(bar),
-            sma20=_newest(lane, "sma_20", bar), collar=self.collar, price_band=spec.price_band,
-            average_day_volume=None if volume is None else volume[0], recovering=self._recovers and self._recovering(sim),
-            close=price_of(lane.prices.close[bar]),
-        )
+        plan = self.planned(sim, bar, price)
         if isinstance(plan, NoEntry):
             return NO_ENTRY
         parts = tuple((part.quantity, steps(part.stop), None if part.target is None else steps(part.target)) for part in plan.brackets)
         return Entry(plan.quantity, price, steps(plan.limit_price), parts)
 
-    def _support(self, bar: int) -> Decimal | None:
+    def planned(self, sim: "Simulation", bar: int, price: int) -> EntryPlan | NoEntry:
+        """What sizing itself says."""
+        lane, spec = self._lane, self._spec
+        volume = lane.prices.average_volume(bar)
+        return size_entry(
+            spec.sizing, price=usd(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
+            limits=self._plan.limits, strategy_limits=spec.limits, atr=newest(lane.columns["atr_14"], bar), support=self.support(bar),
+            sma20=newest(lane.columns["sma_20"], bar), collar=self.collar, price_band=spec.price_band,
+            average_day_volume=None if volume is None else volume[0], recovering=self._recovers and self._recovering(sim),
+            close=price_of(lane.prices.close[bar]),
+        )
+
+    def support(self, bar: int) -> Decimal | None:
+        """The lowest low of the strategy's support bars."""
         bars = self._spec.sizing.support_bars if isinstance(self._spec.sizing, RiskSizing) else 20
         prices = self._lane.prices
         row = prices.first + bar + 1
         return Decimal(format(float(prices.table.low[row - bars : row].min()), ".10g")) if row >= bars else None
 
 
-def _newest(lane: Lane, column: str, bar: int) -> Decimal | None:
-    value = lane.columns[column].item(bar)
+def newest(column: Floats, bar: int = -1) -> Decimal | None:
+    """A column's value at a bar, as a verdict tells it; None where there is none."""
+    value = column.item(bar)
     return Decimal(format(value, ".10g")) if np.isfinite(value) else None

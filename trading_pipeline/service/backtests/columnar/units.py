@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.money import ZERO, price_of, tick
 from trading_pipeline.domain.shadow import FillCosts
 
 SCALE = 10_000
@@ -25,6 +25,16 @@ def steps(amount: Decimal) -> int:
 def usd(amount: int) -> Decimal:
     """Steps as USD."""
     return Decimal(amount).scaleb(-4)
+
+
+def priced(amount: int) -> Decimal:
+    """A price as `money.price_of` writes it: without zeros at its end."""
+    return usd(amount).normalize() + ZERO
+
+
+def ticked(amount: int) -> Decimal:
+    """A price on the exchange's grid as sizing writes it: with the grid's digits."""
+    return usd(amount).quantize(tick(usd(amount)))
 
 
 def price_steps(value: float) -> int:

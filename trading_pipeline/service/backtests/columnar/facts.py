@@ -1,0 +1,451 @@
+"""Writes the ledger of a backtest from what the columns say, fact by fact as the steps of the pipeline would have written it.
+
+Verdicts are the rulebook's own, on contexts gathered from the simulated account; payloads are made by the code that makes them live,
+wherever it takes values rather than a desk. Sessions are opened and closed by the real services, on a broker that states what the
+simulation holds. Left out are facts that only tell that a close was looked at: bars, indicators, holds, steps, snapshots.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import Decimal
+
+from trading_pipeline.domain.agents import rule
+from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
+from trading_pipeline.domain.bars import instant_of
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import Cycle, action_id, bar_cycle, follow_up
+from trading_pipeline.domain.events import Event, EventType, NewEvent
+from trading_pipeline.domain.indicators import compute, history
+from trading_pipeline.domain.money import price_of
+from trading_pipeline.domain.orders import OrderClass, OrderIntent, Side, client_id
+from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import Judgement, Outcome, Verdict, World
+from trading_pipeline.domain.rulebook import judge
+from trading_pipeline.domain.sessions import BarSlot, Session
+from trading_pipeline.domain.signals import Signal
+from trading_pipeline.domain.sizing import EntryPlan, NoEntry
+from trading_pipeline.errors import BrokerNotReady
+from trading_pipeline.ports import BrokerAccount, BrokerOrder, Permit, Ticket, Transaction, ticket_digest
+from trading_pipeline.service.account_limits import in_force
+from trading_pipeline.service.accounting import open_session
+from trading_pipeline.service.adoption import fill_payload
+from trading_pipeline.service.backtests.bench import Stepped
+from trading_pipeline.service.backtests.columnar.incidents import Filled
+from trading_pipeline.service.backtests.columnar.judging import Waiting
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
+from trading_pipeline.service.backtests.columnar.simulation import Simulation
+from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
+from trading_pipeline.service.backtests.columnar.units import price_steps, priced, ticked, usd
+from trading_pipeline.service.backtests.stepping import Progress, begin
+from trading_pipeline.service.breakers import review
+from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.gate import denials, family_of, intents_of, ticket_of
+from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.market import HISTORY, needed_indicators
+from trading_pipeline.service.order_facts import order_event
+from trading_pipeline.service.outside import Outside
+from trading_pipeline.service.trading import Measured
+
+_PARTS = {ExitReason.STOP: "stop", ExitReason.TARGET: "target", ExitReason.SIGNAL: "exit"}
+
+
+class Scribe:
+    """A simulation's witness, and the ledger it writes.
+
+    Args:
+        desk: With an empty ledger, and its clock at the beginning.
+        stopped: From which bar on a loss has stopped which strategy.
+    """
+
+    def __init__(
+        self, desk: Desk, plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, sessions: Sequence[Session], stopped: Mapping[str, int],
+        progress: Progress | None = None,
+    ) -> None:
+        assert isinstance(desk.clock, Stepped)
+        self._desk, self._clock = replace(desk, broker=BookedAccount(desk, plan.cash)), desk.clock
+        self._plan, self._lanes, self._grid = plan, lanes, grid
+        self._sessions, self._progress = list(sessions), progress
+        self._stops = sorted(set(stopped.values()))
+        self._over = max(self._stops) if len(stopped) == len(plan.strategies) else None
+        """From which bar on no strategy runs any more: nothing is looked at then."""
+        needs = [needed_indicators(desk, spec) for spec in plan.strategies]
+        self._window = max(HISTORY, *(history(each) for each in needs))
+        self._needs = {spec.name: each for spec, each in zip(plan.strategies, needs, strict=True)}
+        self._intents: dict[int, OrderIntent] = {}
+        self._measured: dict[int, Measured] = {}
+        self._session = 0
+        """How many sessions are over."""
+        self._opened = -1
+        self._hits: list[tuple[int, bool, str, Filled, int]] = []
+        self._actions: dict[int, str] = {}
+        """By lane, the action that bought what it holds."""
+        self._executions = self._orders = 0
+        self._numbers: dict[str, int] = {}
+        """By order, its number at the broker."""
+        self._generated: dict[int, Event] = {}
+        self._ready: dict[int, tuple[str, Event]] = {}
+        self._entered: dict[int, int] = {}
+        self._sent: dict[int, str] = {}
+        """By lane, its newest order."""
+        self._limited = False
+        self.sim: Simulation
+
+    def play(self, sim: Simulation) -> None:
+        """Let the simulation run, and write down what it does."""
+        self.sim = sim
+        begin(self._desk, self._plan)
+        with self._desk.ledger.lease(lease_name(self._desk)) as fence:
+            self._token = fence.token
+            sim.run()
+            self._until(len(self._grid))
+            while self._session < len(self._sessions):
+                self._close()
+
+    # Time
+
+    def _until(self, bar: int) -> None:
+        """Write down what happened at closes before a bar's: losses that stopped a strategy, and what filled."""
+        while (first := min([each[0] for each in self._hits[:1]] + self._stops[:1], default=bar)) < bar:
+            self._stop_at(first)
+            self._book_hits(first)
+
+    def _stop_at(self, bar: int) -> None:
+        """A loss has stopped a strategy by a bar's close: the breakers say which, and why."""
+        if self._stops and self._stops[0] == bar:
+            self._stops.pop(0)
+            self._to(instant_of(self.sim.instant(bar)))
+            review(self._desk)
+
+    def _to(self, at: datetime) -> None:
+        """Go to an instant, through the sessions that open and close on the way."""
+        while at > self._sessions[self._session].close:
+            self._close()
+        self._open_if_due(at)
+        if at > self._clock.now():
+            self._settle_limits()
+            self._clock.advance_to(at)
+
+    def _open_if_due(self, at: datetime) -> None:
+        """Open the session as the first close in it does."""
+        session = self._sessions[self._session]
+        first = self._first_look(session)
+        if self._opened == self._session or first is None or first > at:
+            return
+        self._opened = self._session
+        self._clock.advance_to(max(first, self._clock.now()))
+        with self._desk.ledger.transaction() as tx:
+            open_session(self._desk, tx, session.day)
+
+    def _settle_limits(self) -> None:
+        """The first cycle of all writes down which limits are in force, at the latest when its orders are sent."""
+        if self._opened >= 0 and not self._limited:
+            self._limited = True
+            with self._desk.ledger.transaction() as tx:
+                in_force(self._desk, tx)
+
+    def _close(self) -> None:
+        """Close the session that is open, or was never opened because nobody had a bar."""
+        session = self._sessions[self._session]
+        self._to(session.close)
+        while self._hits and self._desk.calendar.last_opened(instant_of(self._hits[0][3].at)) == session:
+            self._book_hits(self._hits[0][0])
+        with self._desk.ledger.transaction() as tx:
+            open_session(self._desk, tx, session.day)
+        close_session(self._desk, session)
+        self._session += 1
+        if self._progress is not None:
+            self._progress(self._session, len(self._sessions), session.day)
+
+    def _first_look(self, session: Session) -> datetime | None:
+        number = bisect_left(self._grid.days, session.day)
+        if number >= len(self._grid.days) or self._grid.days[number] != session.day:
+            return None
+        first = int(self._grid.session_of.searchsorted(number))
+        if self._over is not None and first - self._grid.daily > self._over:
+            return None
+        return session.open if self._grid.daily else instant_of(self._grid.end[first])
+
+    # What the simulation tells
+
+    def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
+        """Write what was filled by now, and the signals, in the order of strategies and symbols."""
+        self._until(bar)
+        self._stop_at(bar)
+        self._to(instant_of(self.sim.instant(bar)))
+        self._book_hits(bar)
+        cycle = self._cycle(bar)
+        self._generated.clear()
+        self._ready.clear()
+        with self._desk.ledger.transaction() as tx:
+            for number, sells in sorted(due):
+                [self._generated[number]] = tx.append(self._signal(cycle, number, bar, sells))
+        self._settle_limits()
+
+    def _signal(self, cycle: Cycle, number: int, bar: int, sells: bool) -> NewEvent:
+        lane = self._lanes[number]
+        row = lane.prices.first + bar + 1
+        # What is told is computed as live computes it, over as many bars: to the last digit of a sentence.
+        bars = lane.prices.table.rows(max(0, row - self._window), row)
+        columns = compute(self._needs[lane.spec.name], bars)
+        held = bar - self._entered[number] + 1 if sells else None
+        ruling = rule(lane.spec.agent, bars, columns, held)
+        self._measured[number] = Measured(
+            newest(columns["atr_14"]), self.sim.sizers[number].support(bar), newest(columns["sma_20"]), price_of(lane.prices.close[bar]),
+        )
+        signal = ruling.decision
+        assert isinstance(signal, Signal)
+        payload = {
+            "cycle": cycle.cycle_id, "strategy": lane.spec.name, "symbol": lane.symbol, "session": cycle.session,
+            "action_id": action_id(lane.spec.name, cycle.cycle_id, lane.symbol), "action": signal.action.value,
+            "confidence": signal.confidence, "rationale": signal.rationale, "score": signal.score, "label": signal.label,
+            "bar_end": cycle.bar_end, "close": format(lane.prices.close.item(bar), ".10g"), "chart": None,
+        }
+        key = f"{EventType.LLM_ACTION_GENERATED.value}:{cycle.cycle_id}:{lane.spec.name}:{lane.symbol}"
+        return NewEvent(EventType.LLM_ACTION_GENERATED, f"strategy:{lane.spec.name}", key, payload, self._desk.now(), "model:rules")
+
+    def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
+        """Write the verdicts on a proposal, and whether it may go out."""
+        sim, lane, generated = self.sim, self._lanes[number], self._generated[number]
+        named, cycle_id = generated.payload["action_id"], generated.payload["cycle"]
+        intent: OrderIntent | None = None
+        if isinstance(entry, str):
+            none = sim.sizers[number].planned(sim, bar, sim.quote(number, bar))
+            assert isinstance(none, NoEntry)
+            judgement = Judgement(
+                (Verdict("sizing", Outcome.DENY, "0 shares", "at least 1 share", f"{none.reason}: {none.detail}"),)
+            )
+        else:
+            intent = replace(sim.judge.intent(number, bar, entry), action_id=named)
+            if entry is not None:
+                planned = sim.sizers[number].planned(sim, bar, entry.reference)
+                assert isinstance(planned, EntryPlan)
+                intent = replace(intent, limit_price=planned.limit_price, brackets=planned.brackets)
+            self._intents[number] = intent
+            judgement = sim.judge.judgement(number, bar, entry, intent, waiting)
+        assert judgement.reason == denial, (judgement.reason, denial)
+        sells = generated.payload["action"] == "sell"
+        order_class = OrderClass.EXIT if sells else OrderClass.ENTRY
+        measured = self._measured[number]
+        outside = self._outside(number, bar, self._desk.now())
+        payload = {
+            "cycle": cycle_id, "stage": "proposal", "action_id": named, "strategy": lane.spec.name, "symbol": lane.symbol,
+            "side": generated.payload["action"], "order_class": order_class.value, "passed": judgement.passed, "reason": judgement.reason,
+            "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(), "account_limits_version": 1,
+            "limits_version": 1, "outside": encode(outside), "measured": encode(measured),
+        }
+        stream = f"strategy:{lane.spec.name}"
+        evaluated = NewEvent(
+            EventType.RISK_EVALUATED, stream, f"risk.evaluated:{named}", payload, self._desk.now(), "rulebook", generated.seq,
+        )
+        with self._desk.ledger.transaction() as tx:
+            [stored] = tx.append(evaluated)
+            if not denial:
+                released = instant_of(sim.next_release(lane.spec.name, sim.instant(bar), waiting))
+                cycle = self._cycle(bar)
+                expires = min(cycle.stale_at(), self._sessions[self._session].close)
+                facts = {"cycle": cycle_id, "action_id": named, "not_before": released, "expires_at": expires}
+                key = f"{EventType.ACTION_READY.value}:{named}"
+                ready = NewEvent(EventType.ACTION_READY, stream, key, facts, self._desk.now(), "rulebook", stored.seq)
+                [event] = tx.append(ready)
+                self._ready[number] = (named, event)
+
+    def _cycle(self, bar: int) -> Cycle:
+        session = self._desk.calendar.session(self._grid.days[int(self._grid.session_of[bar])])
+        start, end = instant_of(self._grid.start[bar]), instant_of(self._grid.end[bar])
+        return bar_cycle(BarSlot(session, self._plan.interval, start, end), self._sessions[self._session])
+
+    def sent(self, number: int, bar: int, entry: Entry | None, at: int, denial: str, left: Sequence[Waiting]) -> None:
+        """Write an order's way through the gate to the broker."""
+        sim, lane = self.sim, self._lanes[number]
+        self._clock.advance_to(instant_of(at))
+        now, (named, ready) = self._desk.now(), self._ready[number]
+        intent = self._intents[number]
+        context = sim.judge.context(number, bar, intent, left, at)
+        judgement = judge(intent, context)
+        assert judgement.reason == denial, (judgement.reason, denial)
+        asked_by = ready.payload["cycle"] if at == sim.instant(bar) else follow_up((named,), self._day(), now, "release").cycle_id
+        with self._desk.ledger.transaction() as tx:
+            if entry is None:
+                self._withdraw(tx, lane, named, now)
+            tx.append(*intents_of(intent, asked_by, self._day(), now, ready.seq))
+            row = tx.get("orders", intent.client_id)
+            assert row is not None
+            payload = {
+                "stage": "gate", "action_id": named, "client_id": intent.client_id, "strategy": lane.spec.name, "symbol": lane.symbol,
+                "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
+                "intent": None, "verdicts": judgement.as_json(), "account_limits_version": 1, "limits_version": 1,
+                "outside": encode(self._outside(number, bar, now)),
+            }
+            stream, key = f"strategy:{lane.spec.name}", f"risk.evaluated:gate:{intent.client_id}"
+            [evaluated] = tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, now, "rulebook", row["intent_seq"]))
+            if denial:
+                tx.append(*denials(tx, row, judgement.reason, now))
+                return
+            self._submit(tx, intent, row, evaluated, now)
+        if entry is not None:
+            self._actions[number] = named
+            self._entered[number] = bar + 1
+        self._sent[number] = intent.client_id
+
+    def _submit(self, tx: Transaction, intent: OrderIntent, row: Row, evaluated: Event, now: datetime) -> None:
+        ticket = ticket_of(intent)
+        facts = {"digest": ticket_digest(ticket), "ticket": encode(ticket), "verdict_seq": evaluated.seq, "lease": self._token}
+        family = family_of(tx, row)
+        submitted = tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, now, "desk", evaluated.seq) for each in family))
+        self._orders += 1
+        number = self._orders
+        self._numbers[intent.client_id] = number
+        for child in ticket.children:
+            self._orders += 1
+            self._numbers[child.client_id] = self._orders
+        told = {"broker_order_id": f"P-{intent.account}-{number}"}
+        tx.append(
+            *(
+                order_event(EventType.ORDER_ACCEPTED, each, told if each is family[0] else {}, now, "broker:paper", submitted[0].seq)
+                for each in family
+            )
+        )
+
+    def _withdraw(self, tx: Transaction, lane: Lane, named: str, now: datetime) -> None:
+        """Cancel what protects a position before it is sold."""
+        working = tx.find("orders", strategy=lane.spec.name, symbol=lane.symbol, side=Side.SELL.value, state="accepted")
+        for row in working:
+            event = order_event(
+                EventType.ORDER_CANCEL_REQUESTED, row, {"reason": f"the position is closed by action {named}"}, now, "cycle",
+            )
+            tx.append(replace(event, key=f"{event.key}:{row['last_seq']}"))
+        self._canceled(tx, [row["client_id"] for row in working], "canceled on request", now)
+
+    def _canceled(self, tx: Transaction, names: Sequence[str], reason: str, now: datetime) -> None:
+        for name in sorted(names, key=self._numbers.__getitem__):
+            row = tx.get("orders", name)
+            assert row is not None
+            tx.append(order_event(EventType.ORDER_CANCELED, row, {"reason": reason}, now, "broker:paper"))
+
+    def filled(self, fill: Filled, bracket: int) -> None:
+        """Write an execution at once, or put it down for when it is learnt of: a stop's or target's at the bar's close."""
+        if not bracket:
+            with self._desk.ledger.transaction() as tx:
+                self._book(tx, fill, self._sent[fill.lane], self._desk.now())
+            return
+        self._until(fill.step)
+        self._hits.append((fill.step, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
+
+    def _book_hits(self, bar: int) -> None:
+        """Book what the bar's range, and the next one's open, reached; in the order in which the broker met it."""
+        due = [each for each in self._hits if each[0] == bar]
+        if not due:
+            return
+        self._hits = [each for each in self._hits if each[0] != bar]
+        if self._grid.daily:
+            # A daily bar's range is known at its session's close, the next open a night later.
+            for late in (False, True):
+                some = [each for each in due if each[1] is late]
+                if some:
+                    self._to(instant_of(some[0][3].at))
+                    self._book_some(some)
+            return
+        self._to(instant_of(max(each[3].at for each in due)))
+        self._book_some(due)
+
+    def _book_some(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
+        due.sort(key=lambda each: (each[1], each[2]))
+        now, ended = self._desk.now(), []
+        with self._desk.ledger.transaction() as tx:
+            for _, _, _, fill, bracket in due:
+                assert fill.reason is not None
+                action = self._actions[fill.lane]
+                name = client_id(action, f"{_PARTS[fill.reason]}-{bracket}")
+                self._book(tx, fill, name, now)
+                other = client_id(action, f"{'target' if fill.reason is ExitReason.STOP else 'stop'}-{bracket}")
+                if tx.get("orders", other) is not None:
+                    ended.append(other)
+            self._canceled(tx, ended, "the other order of its pair filled", now)
+
+    def _book(self, tx: Transaction, fill: Filled, name: str, now: datetime) -> None:
+        lane, row = self._lanes[fill.lane], tx.get("orders", name)
+        assert row is not None
+        self._executions += 1
+        side = Side.BUY if fill.shares > 0 else Side.SELL
+        told = Fill(
+            f"{self._desk.broker.account_id}-{self._executions}", name, lane.symbol, side, abs(fill.shares), _price(fill, lane),
+            usd(fill.commission), instant_of(fill.at),
+        )
+        payload = fill_payload(self._desk, name, lane.spec.name, told) | {
+            "action_id": row["action_id"], "order_class": row["order_class"], "part": row["part"],
+        }
+        stream, key = f"strategy:{lane.spec.name}", f"fill:{told.execution_id}"
+        tx.append(NewEvent(EventType.ORDER_FILLED, stream, key, payload, now, "broker:paper", row["last_seq"]))
+
+    # What verdicts are told from outside
+
+    def _outside(self, number: int, bar: int, now: datetime) -> Outside:
+        sim, lane = self.sim, self._lanes[number]
+        quote = sim.judge.quote(number, bar, now)
+        volume = lane.prices.average_volume(bar)
+        volatility = lane.prices.volatility(bar, self._plan.limits)
+        held = {sim.lanes[other].symbol: priced(sim.quote(other, bar)) for other, each in enumerate(sim.held) if each is not None}
+        return Outside(
+            now, {lane.symbol: quote} if quote is not None else {}, dict(sorted(held.items())), {},
+            {lane.symbol: instant_of(self._grid.end[bar])}, {} if volume is None else {lane.symbol: volume},
+            {} if volatility is None else {lane.symbol: volatility}, frozenset(), World.BACKTEST,
+        )
+
+    def _day(self) -> date:
+        return self._sessions[self._session].day
+
+
+def _price(fill: Filled, lane: Lane) -> Decimal:
+    """The price as the paper broker writes it: what was taken to four digits, what a bar or an order said as it said it."""
+    by_open = fill.bar > fill.step
+    if fill.reason is ExitReason.TARGET:
+        return priced(fill.price) if by_open else ticked(fill.price)
+    if fill.reason is ExitReason.STOP and not by_open and fill.price == price_steps(lane.prices.low.item(fill.bar)):
+        return priced(fill.price)
+    return usd(fill.price)
+
+
+class BookedAccount:
+    """The broker of a simulated account: it states what is booked, has no news, and takes no order."""
+
+    name = "paper"
+
+    def __init__(self, desk: Desk, cash: Decimal) -> None:
+        self._ledger, self._cash = desk.ledger, cash
+        self.account_id, self.capabilities = desk.broker.account_id, desk.broker.capabilities
+
+    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:  # noqa: ARG002
+        """Nothing is sent: what fills is known."""
+        raise BrokerNotReady("A simulated account takes no orders.", value=ticket.client_id, rule="its fills are known", remedy="none")
+
+    def cancel(self, client_id: str) -> None:
+        """Nothing works."""
+
+    def orders(self, client_ids: Collection[str] | None = None) -> list[BrokerOrder]:  # noqa: ARG002
+        """Nothing to state: what ends is written down when it ends."""
+        return []
+
+    def executions(self, since: datetime) -> list[tuple[str, Fill]]:  # noqa: ARG002
+        """Nothing to state: what fills is written down when it fills."""
+        return []
+
+    def positions(self) -> dict[str, int]:
+        """As booked."""
+        held: dict[str, int] = {}
+        for row in self._ledger.find("positions"):
+            held[row["symbol"]] = held.get(row["symbol"], 0) + row["quantity"]
+        return {symbol: many for symbol, many in sorted(held.items()) if many}
+
+    def account(self) -> BrokerAccount:
+        """As booked, or what it begins with."""
+        row = self._ledger.get("cash", self.account_id)
+        cash = self._cash if row is None else row["cash"]
+        return BrokerAccount(self.account_id, cash, cash, cash)
+
+    def paid_in_lieu_at(self, symbol: str, split_at: datetime) -> Decimal | None:  # noqa: ARG002
+        """Nothing splits."""
+        return None
