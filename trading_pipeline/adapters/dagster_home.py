@@ -53,7 +53,7 @@ run_coordinator:
   class: PromptRunCoordinator
   config: {{max_concurrent_runs: 4, dequeue_interval_seconds: 1}}
 concurrency:
-  pools: {{default_limit: 4, granularity: op}}
+  pools: {{default_limit: 1, granularity: op}}  # backtests take one, runs that trade none
 """
 
 _DEFAULT_LAUNCHER = """\
@@ -61,7 +61,7 @@ _DEFAULT_LAUNCHER = """\
 run_queue: {dequeue_interval_seconds: 1}
 concurrency:
   runs: {max_concurrent_runs: 4}
-  pools: {default_limit: 4, granularity: op}
+  pools: {default_limit: 1, granularity: op}  # backtests take one, runs that trade none
 """
 
 _SETTINGS = """\

@@ -44,6 +44,11 @@ def tell(context: dg.OpExecutionContext) -> None:
     told(context)
 
 
+@dg.op(pool="backtests")
+def tell_in_the_pool(context: dg.OpExecutionContext) -> None:
+    told(context)
+
+
 @dg.op
 def ask_the_ledger(context: dg.OpExecutionContext) -> None:
     told(context, strategies=len(list(process_desk().ledger.find("strategies"))))
@@ -67,5 +72,5 @@ def job_of(op: dg.OpDefinition, name: str) -> dg.JobDefinition:
     return dg.GraphDefinition(name=name, node_defs=[op]).to_job(name=name, executor_def=dg.in_process_executor)
 
 
-JOBS = {"quick": tell, "ledger": ask_the_ledger, "waiter": wait, "deaf": ignore}
+JOBS = {"quick": tell, "pooled": tell_in_the_pool, "ledger": ask_the_ledger, "waiter": wait, "deaf": ignore}
 defs = dg.Definitions.merge(definitions.defs, dg.Definitions(jobs=[job_of(op, name) for name, op in JOBS.items()]))

@@ -66,6 +66,18 @@ def test_a_run_finds_a_free_slot_without_a_daemon_and_waits_behind_whoever_waits
         house.instance.run_coordinator.cancel_run(run_id)
 
 
+def test_a_run_that_takes_a_pool_queues_and_runs_that_take_none_pass_it(house: LauncherHouse) -> None:
+    """Backtests wait for each other; whatever trades waits for none of them."""
+    house.ready()
+    backtest = house.create("pooled")
+    assert house.instance.submit_run(backtest, house.workspace).status is STATUS.QUEUED
+    cycle = house.create("quick")
+    house.instance.submit_run(cycle, house.workspace)
+    assert house.finished(cycle) is STATUS.SUCCESS
+    assert house.run(backtest).status is STATUS.QUEUED
+    house.instance.run_coordinator.cancel_run(backtest)
+
+
 def test_a_run_queues_when_all_slots_are_taken(house: LauncherHouse) -> None:
     house.ready()
     taken = [house.create("quick") for _ in range(4)]
