@@ -40,7 +40,7 @@ def _figures(desk: Desk, cycle: Cycle, result: StepResult) -> dict[str, Any]:
     figures["cycle"] = dg.MetadataValue.text(result.cycle_id)
     figures["due_at"] = dg.MetadataValue.timestamp(cycle.due_at)
     if result.seqs:
-        figures["ledger_seqs"] = dg.MetadataValue.text(_ranges(result.seqs))
+        figures["ledger_seqs"] = dg.MetadataValue.text(ranges(result.seqs))
     if result.notes:
         figures["notes"] = dg.MetadataValue.json(list(result.notes[:20]))
     if result.replayed:
@@ -56,7 +56,7 @@ def _total(results: Any) -> Mapping[str, int]:
     return totals
 
 
-def _ranges(seqs: Sequence[int]) -> str:
+def ranges(seqs: Sequence[int]) -> str:
     """`12-40, 44`: the facts of this step in the ledger."""
     parts: list[list[int]] = []
     for seq in seqs:
