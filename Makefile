@@ -71,6 +71,10 @@ bench-model: setup ## what a decision of a model costs besides the model, 20 at 
 bench-backtest: setup ## backtests beside the libraries people would otherwise use: PEERS=../shared/bench, ROUNDS=5
 	@PEERS="$(or $(PEERS),../shared/bench)" ROUNDS=$(or $(ROUNDS),5) $(PYTHON) -m bench.backtest
 
+.PHONY: bench-backfill
+bench-backfill: setup ## a year's backfill through Dagster beside the engine alone, and again when it is done: SESSIONS=252
+	@SESSIONS=$(or $(SESSIONS),252) $(PYTHON) -m bench.backfill
+
 bench-cycle: setup ## figures of a cycle, the ledger, charts and indicators
 	@$(PYTHON) -m bench.cycle
 

@@ -122,9 +122,9 @@ class LiveHome:
             "runConfigData": "{}", "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         cpu, begun = self.cpu_s(), time.time()
-        launched = self._ask(_LAUNCH, {"params": params})["launchPipelineExecution"]
+        launched = self.ask(_LAUNCH, {"params": params})["launchPipelineExecution"]
         assert "run" in launched, launched
-        while (run := self._ask(_RUN, {"id": launched["run"]["runId"]})["runOrError"])["status"] not in ("SUCCESS", "FAILURE", "CANCELED"):
+        while (run := self.ask(_RUN, {"id": launched["run"]["runId"]})["runOrError"])["status"] not in ("SUCCESS", "FAILURE", "CANCELED"):
             assert time.time() - begun < most_seconds, run
             time.sleep(0.25)
         assert run["status"] == "SUCCESS", run
@@ -158,13 +158,14 @@ class LiveHome:
 
     def stop_automation(self) -> None:
         """Switch off what would begin runs by itself."""
-        found = self._ask(_AUTOMATION, {"repository": _REPOSITORY})
+        found = self.ask(_AUTOMATION, {"repository": _REPOSITORY})
         for sensor in found["sensorsOrError"]["results"]:
-            self._ask(_STOP_SENSOR, {"id": sensor["sensorState"]["id"]})
+            self.ask(_STOP_SENSOR, {"id": sensor["sensorState"]["id"]})
         for schedule in found["schedulesOrError"]["results"]:
-            self._ask(_STOP_SCHEDULE, {"id": schedule["scheduleState"]["id"]})
+            self.ask(_STOP_SCHEDULE, {"id": schedule["scheduleState"]["id"]})
 
-    def _ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        """The data that GraphQL answers with."""
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.page.url}/graphql", body, {"Content-Type": "application/json"})
         with self._opener.open(request, timeout=60) as reply:
