@@ -13,7 +13,7 @@ from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry, size_entry
 from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
 from trading_pipeline.service.backtests.columnar.lanes import Lane
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, steps, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, priced, steps, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -86,7 +86,7 @@ class Sizer:
         lane, spec = self._lane, self._spec
         volume = lane.prices.average_volume(bar)
         return size_entry(
-            spec.sizing, price=usd(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
+            spec.sizing, price=priced(price), equity=usd(sim.equity(bar)), buying_power=usd(sim.cash), held_value=Decimal(0),
             limits=self._plan.limits, strategy_limits=spec.limits, atr=newest(lane.columns["atr_14"], bar), support=self.support(bar),
             sma20=newest(lane.columns["sma_20"], bar), collar=self.collar, price_band=spec.price_band,
             average_day_volume=None if volume is None else volume[0], recovering=self._recovers and self._recovering(sim),
