@@ -128,13 +128,22 @@ def _intraday(table: BarTable) -> Floats:
     grid[day_of, slot_of + AROUND] = ranges
     wanted = np.arange(max(0, first[-1] - (NEWEST - 1)), len(table))
     base = np.full(len(wanted), np.nan)
-    for number, index in enumerate(wanted):
-        day, slot = day_of[index], slot_of[index]
-        near = grid[max(0, day - SESSIONS): day, slot: slot + 2 * AROUND + 1]
-        known = near[np.isfinite(near)]
-        if len(known) >= ENOUGH:
-            base[number] = np.median(known)
+    windows = sliding_window_view(grid, 2 * AROUND + 1, axis=1)
+    for day in np.unique(day_of[wanted]):
+        of_day = np.flatnonzero(day_of[wanted] == day)
+        near = windows[max(0, day - SESSIONS): day, slot_of[wanted[of_day]]].swapaxes(0, 1).reshape(len(of_day), -1)
+        base[of_day] = _medians(near)
     return _measured(ranges[wanted], base, table.close[wanted])
+
+
+def _medians(rows: Floats) -> Floats:
+    """Of the finite values in each row; NaN where they are fewer than ENOUGH."""
+    known = np.isfinite(rows)
+    ordered, count = np.sort(np.where(known, rows, np.inf), axis=1), known.sum(axis=1)
+    each = np.arange(len(rows))
+    middle = (ordered[each, (count - 1) // 2] + ordered[each, count // 2]) / 2
+    found: Floats = np.where(count >= ENOUGH, middle, np.nan)
+    return found
 
 
 def _measured(ranges: Floats, base: Floats, close: Floats) -> Floats:

@@ -9,6 +9,7 @@ settings loosens anything, and several agree after each has looked once. Every o
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from trading_pipeline.domain.codec import decode, encode
@@ -49,10 +50,28 @@ def standing(desk: Desk, reader: Reader) -> Standing:
     row = reader.get("limits", desk.broker.account_id)
     if row is None:
         return Standing(None, None, desk.limits, desk.limits)
-    recorded = json.loads(row["limits"])
+    return Standing(row["version"], json.loads(row["limits"]), desk.limits, _effective(row["limits"], _Same(desk.limits)))
+
+
+class _Same:
+    """Limits as a key, by identity: equal ones may be written in other digits."""
+
+    def __init__(self, limits: AccountLimits) -> None:
+        self.limits = limits
+
+    def __hash__(self) -> int:
+        return id(self.limits)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.limits is other.limits
+
+
+@lru_cache(maxsize=16)
+def _effective(recorded: str, configured: _Same) -> AccountLimits:
+    """Read once: every look at a price and every judgement asks for it."""
     # A limit that an older version of the code did not know begins as it is configured.
-    known = decode(AccountLimits, {**encode(desk.limits), **recorded})
-    return Standing(row["version"], recorded, desk.limits, known.tightened_by(desk.limits))
+    known = decode(AccountLimits, {**encode(configured.limits), **json.loads(recorded)})
+    return known.tightened_by(configured.limits)
 
 
 def in_force(desk: Desk, tx: Transaction) -> int:

@@ -88,7 +88,7 @@ class Book:
             limits=limits.effective, account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
             granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
-            track=track_record(desk, reader, recent),
+            track=track_record(desk, reader, recent, portfolio.positions),
             coverage=Coverage(reader, (row for row in orders if row["side"] == Side.SELL.value)),
         )
 

@@ -1,17 +1,20 @@
 """What a strategy has done lately, read from the ledger alone: its round trips of the session, its rejections in a row (F5, 43)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.domain.events import EventType, instant_from
 from trading_pipeline.domain.orders import OrderState, Side
-from trading_pipeline.domain.portfolio import EXTERNAL, Fill
+from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.round_trips import HeldSplit, RoundTrip, fold
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.desk import Desk, is_person
+
+_NEWEST_FILLS = (64, 1_024)
+"""Fills of a position that are read first: a year of them is seldom needed to know what was closed today."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +29,12 @@ class TrackRecord:
     """Rejected orders in a row, up to the newest."""
 
 
-def track_record(desk: Desk, reader: Reader, recent: Sequence[Row]) -> TrackRecord:
+def track_record(desk: Desk, reader: Reader, recent: Sequence[Row], positions: Iterable[Position]) -> TrackRecord:
     """Read it.
 
     Args:
         recent: Orders submitted in the last day.
+        positions: All of the account, as this reader has them.
     """
     day = desk.today()
     session = desk.calendar.find(day)
@@ -41,17 +45,41 @@ def track_record(desk: Desk, reader: Reader, recent: Sequence[Row]) -> TrackReco
         if row["strategy"] != EXTERNAL
     }
     splits = held_splits(reader) if sold else {}
+    held = {(position.strategy, position.symbol): position.quantity for position in positions} if sold else {}
     trips: dict[str, list[RoundTrip]] = {}
     exits: dict[tuple[str, str], datetime] = {}
     for strategy, symbol in sorted(sold):
-        fills = [fill_of_row(row) for row in reader.find("fills", strategy=strategy, symbol=symbol)]
-        closed, orders = fold(strategy, symbol, fills, splits.get((strategy, symbol), ()))
+        place = strategy, symbol
+        rows = reader.find("fills", strategy=strategy, symbol=symbol) if place in splits else _since_flat(reader, place, held[place], since)
+        closed, orders = fold(strategy, symbol, map(fill_of_row, rows), splits.get(place, ()))
         trips.setdefault(strategy, []).extend(trip for trip in closed if trip.closed_at >= since)
         losses = [order.at for order in orders if order.result < 0 and order.at >= since]
         if losses:
             exits[strategy, symbol] = max(losses)
     ordered = {name: tuple(sorted(each, key=lambda trip: (trip.closed_at, trip.symbol))) for name, each in trips.items()}
     return TrackRecord(ordered, exits, _rejects(reader, recent))
+
+
+def _since_flat(reader: Reader, place: tuple[str, str], held: int, since: datetime) -> list[Row]:
+    """The fills of a position without splits, from an instant before `since` on at which it was flat: what is older changes nothing later.
+
+    All of them where there is no such instant among the newest, or where an order that sold after it had sold before it too.
+    """
+    strategy, symbol = place
+    for many in _NEWEST_FILLS:
+        newest = reader.find("fills", strategy=strategy, symbol=symbol, order_by="at", descending=True, limit=many)
+        if len(newest) < many:
+            return newest
+        left = held
+        for number, row in enumerate(newest):
+            if left == 0 and number and newest[number - 1]["at"] > row["at"] < since:
+                found = newest[:number]
+                sellers = {each["client_id"] for each in found if each["side"] == Side.SELL.value}
+                theirs = reader.find("fills", client_id=sellers, strategy=strategy, symbol=symbol)
+                if all(each["at"] > row["at"] for each in theirs):
+                    return found
+            left -= row["quantity"] if row["side"] == Side.BUY.value else -row["quantity"]
+    return reader.find("fills", strategy=strategy, symbol=symbol)
 
 
 def _rejects(reader: Reader, recent: Sequence[Row]) -> dict[str, int]:

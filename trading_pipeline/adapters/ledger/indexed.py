@@ -59,9 +59,10 @@ class IndexedTables(MemoryTables):
         """
         table = wanted.table.name
         among = self._narrowed(wanted)
-        if wanted.limit is not None and len(among) > FEW:
+        rows = self._rows[table]
+        # Whether the first few in order are likely to come sooner than all that would have to be put in order.
+        if wanted.limit is not None and len(among) > FEW and wanted.limit * len(rows) < len(among) ** 2:
             places = self._order(table, wanted.order[0])
-            rows = self._rows[table]
             ordered = (rows[key] for _, _, key in (reversed(places) if wanted.descending else places) if key not in besides)
             return list(islice((row for row in ordered if means(wanted, row)), wanted.limit))
         return select_rows((row for row in among if self.key(table, row) not in besides) if besides else among, wanted)
