@@ -82,8 +82,14 @@ GROUPS = (
         ),
     ),
     Group(
-        "ledger", ("adapters/ledger/draft.py", "adapters/ledger/memory.py", "adapters/ledger/selection.py", "domain/derivation.py"),
-        (*_LEDGER, "adapters/ledger/test_memory.py", "adapters/ledger/test_selection.py", "domain/test_derivation.py"),
+        "ledger", (
+            "adapters/ledger/draft.py", "adapters/ledger/indexed.py", "adapters/ledger/memory.py", "adapters/ledger/selection.py",
+            "domain/derivation.py",
+        ),
+        (
+            *_LEDGER, "adapters/ledger/test_indexed.py", "adapters/ledger/test_memory.py", "adapters/ledger/test_selection.py",
+            "domain/test_derivation.py",
+        ),
         wider=("service/test_verification.py", "service/test_orders.py"),
     ),
     Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
