@@ -13,7 +13,7 @@ from decimal import Decimal
 
 from trading_pipeline.domain.agents import rule
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
-from trading_pipeline.domain.bars import instant_of
+from trading_pipeline.domain.bars import instant_ns, instant_of
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import Cycle, action_id, bar_cycle, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
@@ -50,6 +50,7 @@ from trading_pipeline.service.order_facts import order_event
 from trading_pipeline.service.outside import Outside
 from trading_pipeline.service.trading import Measured
 
+_NEVER = 1 << 62
 _PARTS = {ExitReason.STOP: "stop", ExitReason.TARGET: "target", ExitReason.SIGNAL: "exit"}
 
 
@@ -69,8 +70,8 @@ class Scribe:
         self._desk, self._clock = replace(desk, broker=BookedAccount(desk, plan.cash)), desk.clock
         self._plan, self._lanes, self._grid = plan, lanes, grid
         self._sessions, self._progress = list(sessions), progress
-        self._stops = sorted(set(stopped.values()))
-        self._over = max(self._stops) if len(stopped) == len(plan.strategies) else None
+        self._stops = sorted({(grid.start.item(bar + 1) if grid.daily else grid.end.item(bar)) for bar in stopped.values()})
+        self._over = max(stopped.values()) if len(stopped) == len(plan.strategies) else None
         """From which bar on no strategy runs any more: nothing is looked at then."""
         needs = [needed_indicators(desk, spec) for spec in plan.strategies]
         self._window = max(HISTORY, *(history(each) for each in needs))
@@ -101,24 +102,28 @@ class Scribe:
         with self._desk.ledger.lease(lease_name(self._desk)) as fence:
             self._token = fence.token
             sim.run()
-            self._until(len(self._grid))
             while self._session < len(self._sessions):
                 self._close()
 
     # Time
 
-    def _until(self, bar: int) -> None:
-        """Write down what happened at closes before a bar's: losses that stopped a strategy, and what filled."""
-        while (first := min([each[0] for each in self._hits[:1]] + self._stops[:1], default=bar)) < bar:
-            self._stop_at(first)
-            self._book_hits(first)
+    def _pass(self, until: int, *, hits: bool = True) -> None:
+        """Write down what happens up to an instant, nanoseconds UTC: losses that stop a strategy, and what fills; a loss is seen first.
 
-    def _stop_at(self, bar: int) -> None:
-        """A loss has stopped a strategy by a bar's close: the breakers say which, and why."""
-        if self._stops and self._stops[0] == bar:
-            self._stops.pop(0)
-            self._to(instant_of(self.sim.instant(bar)))
-            review(self._desk)
+        Args:
+            hits: False: up to that instant without what fills at it.
+        """
+        while True:
+            stop, hit = self._stops[0] if self._stops else _NEVER, self._hits[0][0] if self._hits else _NEVER
+            if stop <= hit and stop <= until:
+                self._to(instant_of(self._stops.pop(0)))
+                review(self._desk)
+            elif hit < until or (hits and hit == until):
+                self._to(instant_of(hit))
+                self._book_hits([each for each in self._hits if each[0] == hit])
+                self._hits = [each for each in self._hits if each[0] != hit]
+            else:
+                return
 
     def _to(self, at: datetime) -> None:
         """Go to an instant, through the sessions that open and close on the way."""
@@ -150,9 +155,8 @@ class Scribe:
     def _close(self) -> None:
         """Close the session that is open, or was never opened because nobody had a bar."""
         session = self._sessions[self._session]
+        self._pass(instant_ns(session.close))
         self._to(session.close)
-        while self._hits and self._desk.calendar.last_opened(instant_of(self._hits[0][3].at)) == session:
-            self._book_hits(self._hits[0][0])
         with self._desk.ledger.transaction() as tx:
             open_session(self._desk, tx, session.day)
         close_session(self._desk, session)
@@ -173,10 +177,8 @@ class Scribe:
 
     def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
         """Write what was filled by now, and the signals, in the order of strategies and symbols."""
-        self._until(bar)
-        self._stop_at(bar)
+        self._pass(self.sim.instant(bar))
         self._to(instant_of(self.sim.instant(bar)))
-        self._book_hits(bar)
         cycle = self._cycle(bar)
         self._generated.clear()
         self._ready.clear()
@@ -332,28 +334,19 @@ class Scribe:
             with self._desk.ledger.transaction() as tx:
                 self._book(tx, fill, self._sent[fill.lane], self._desk.now())
             return
-        self._until(fill.step)
-        self._hits.append((fill.step, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
+        grid = self._grid
+        if grid.daily:
+            learnt = grid.start.item(fill.bar) if fill.bar > fill.step else grid.end.item(fill.bar)
+        else:
+            # What an open reaches is learnt of with the close that it follows; after a night, with the first close of the day.
+            over_night = grid.session_of[fill.bar] > grid.session_of[fill.step]
+            learnt = grid.end.item(fill.bar if over_night else fill.step)
+        self._pass(learnt, hits=False)
+        self._hits.append((learnt, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
 
-    def _book_hits(self, bar: int) -> None:
-        """Book what the bar's range, and the next one's open, reached; in the order in which the broker met it."""
-        due = [each for each in self._hits if each[0] == bar]
-        if not due:
-            return
-        self._hits = [each for each in self._hits if each[0] != bar]
-        if self._grid.daily:
-            # A daily bar's range is known at its session's close, the next open a night later.
-            for late in (False, True):
-                some = [each for each in due if each[1] is late]
-                if some:
-                    self._to(instant_of(some[0][3].at))
-                    self._book_some(some)
-            return
-        self._to(instant_of(max(each[3].at for each in due)))
-        self._book_some(due)
-
-    def _book_some(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
-        due.sort(key=lambda each: (each[1], each[2]))
+    def _book_hits(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
+        """Book what a bar's range, and then an open, reached; in the order in which the broker met it."""
+        due.sort(key=lambda each: (each[3].at, each[1], each[2]))
         now, ended = self._desk.now(), []
         with self._desk.ledger.transaction() as tx:
             for _, _, _, fill, bracket in due:

@@ -83,6 +83,8 @@ class Prices:
         self._holds: dict[str, Numbers] = {}
         self._most: dict[tuple[int, Decimal], int] = {}
         self._capacity: dict[Decimal, list[int]] = {}
+        self._breaker: tuple[int, AccountLimits, Volatility | None] | None = None
+        """The newest: an order is judged at its proposal and at the gate."""
 
     @cached_property
     def lows(self) -> list[float]:
@@ -175,9 +177,11 @@ class Prices:
 
     def volatility(self, at: int, limits: AccountLimits) -> Volatility | None:
         """The breaker as of the decision at a bar."""
-        row = self.first + at + 1
-        table = self.table.rows(max(0, row - BARS_NEEDED[self.table.interval]), row)
-        return breaker(table, limits.volatility_trip, limits.volatility_clear)
+        if self._breaker is None or self._breaker[:2] != (at, limits):
+            row = self.first + at + 1
+            table = self.table.rows(max(0, row - BARS_NEEDED[self.table.interval]), row)
+            self._breaker = at, limits, breaker(table, limits.volatility_trip, limits.volatility_clear)
+        return self._breaker[2]
 
 
 @dataclass(frozen=True, slots=True)
