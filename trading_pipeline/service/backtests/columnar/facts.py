@@ -6,10 +6,9 @@ simulation holds. Left out are facts that only tell that a close was looked at: 
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
-from decimal import Decimal
 
 from trading_pipeline.domain.agents import rule
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
@@ -27,18 +26,18 @@ from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import BarSlot, Session
 from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry
-from trading_pipeline.errors import BrokerNotReady
-from trading_pipeline.ports import BrokerAccount, BrokerOrder, Permit, Ticket, Transaction, ticket_digest
+from trading_pipeline.ports import Transaction, ticket_digest
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
+from trading_pipeline.service.backtests.columnar.booked_account import BookedAccount
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
-from trading_pipeline.service.backtests.columnar.units import price_steps, priced, ticked, usd
+from trading_pipeline.service.backtests.columnar.units import priced, usd
 from trading_pipeline.service.backtests.stepping import Progress, begin
 from trading_pipeline.service.breakers import review
 from trading_pipeline.service.closing import close_session
@@ -365,7 +364,7 @@ class Scribe:
         self._executions += 1
         side = Side.BUY if fill.shares > 0 else Side.SELL
         told = Fill(
-            f"{self._desk.broker.account_id}-{self._executions}", name, lane.symbol, side, abs(fill.shares), _price(fill, lane),
+            f"{self._desk.broker.account_id}-{self._executions}", name, lane.symbol, side, abs(fill.shares), fill.quoted(lane),
             usd(fill.commission), instant_of(fill.at),
         )
         payload = fill_payload(self._desk, name, lane.spec.name, told) | {
@@ -390,55 +389,3 @@ class Scribe:
 
     def _day(self) -> date:
         return self._sessions[self._session].day
-
-
-def _price(fill: Filled, lane: Lane) -> Decimal:
-    """The price as the paper broker writes it: what was taken to four digits, what a bar or an order said as it said it."""
-    by_open = fill.bar > fill.step
-    if fill.reason is ExitReason.TARGET:
-        return priced(fill.price) if by_open else ticked(fill.price)
-    if fill.reason is ExitReason.STOP and not by_open and fill.price == price_steps(lane.prices.low.item(fill.bar)):
-        return priced(fill.price)
-    return usd(fill.price)
-
-
-class BookedAccount:
-    """The broker of a simulated account: it states what is booked, has no news, and takes no order."""
-
-    name = "paper"
-
-    def __init__(self, desk: Desk, cash: Decimal) -> None:
-        self._ledger, self._cash = desk.ledger, cash
-        self.account_id, self.capabilities = desk.broker.account_id, desk.broker.capabilities
-
-    def submit(self, ticket: Ticket, permit: Permit) -> BrokerOrder:  # noqa: ARG002
-        """Nothing is sent: what fills is known."""
-        raise BrokerNotReady("A simulated account takes no orders.", value=ticket.client_id, rule="its fills are known", remedy="none")
-
-    def cancel(self, client_id: str) -> None:
-        """Nothing works."""
-
-    def orders(self, client_ids: Collection[str] | None = None) -> list[BrokerOrder]:  # noqa: ARG002
-        """Nothing to state: what ends is written down when it ends."""
-        return []
-
-    def executions(self, since: datetime) -> list[tuple[str, Fill]]:  # noqa: ARG002
-        """Nothing to state: what fills is written down when it fills."""
-        return []
-
-    def positions(self) -> dict[str, int]:
-        """As booked."""
-        held: dict[str, int] = {}
-        for row in self._ledger.find("positions"):
-            held[row["symbol"]] = held.get(row["symbol"], 0) + row["quantity"]
-        return {symbol: many for symbol, many in sorted(held.items()) if many}
-
-    def account(self) -> BrokerAccount:
-        """As booked, or what it begins with."""
-        row = self._ledger.get("cash", self.account_id)
-        cash = self._cash if row is None else row["cash"]
-        return BrokerAccount(self.account_id, cash, cash, cash)
-
-    def paid_in_lieu_at(self, symbol: str, split_at: datetime) -> Decimal | None:  # noqa: ARG002
-        """Nothing splits."""
-        return None

@@ -1,15 +1,12 @@
 """What happened in a simulated account, in order: fills and denials, as plain tuples' worth of facts."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 
 from trading_pipeline.domain.backtests import ExitReason
-from trading_pipeline.domain.bars import instant_of
-from trading_pipeline.domain.orders import Side
 from trading_pipeline.service.backtests.columnar.lanes import Lane
-from trading_pipeline.service.backtests.columnar.units import usd
+from trading_pipeline.service.backtests.columnar.units import price_steps, priced, ticked, usd
 
 
 class Filled(NamedTuple):
@@ -28,12 +25,14 @@ class Filled(NamedTuple):
     reason: ExitReason | None
     """Of a sale."""
 
-    def told(self, lane: Lane) -> tuple[str, str, str, int, Decimal, Decimal, datetime]:
-        """As a row of `fills` has it: strategy, symbol, side, quantity, price, commission, at."""
-        side = Side.SELL if self.shares < 0 else Side.BUY
-        return (
-            lane.spec.name, lane.symbol, side.value, abs(self.shares), usd(self.price), usd(self.commission), instant_of(self.at),
-        )
+    def quoted(self, lane: Lane) -> Decimal:
+        """The price as the paper broker writes it: what was taken to four digits, what a bar or an order said as it said it."""
+        by_open = self.bar > self.step
+        if self.reason is ExitReason.TARGET:
+            return priced(self.price) if by_open else ticked(self.price)
+        if self.reason is ExitReason.STOP and not by_open and self.price == price_steps(lane.prices.low.item(self.bar)):
+            return priced(self.price)
+        return usd(self.price)
 
 
 class Denied(NamedTuple):

@@ -21,6 +21,7 @@ from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.sizing import marketable_limit, split_exit
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
+from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.units import SCALE, priced, steps, ticked, usd
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Waiting = tuple[int, Entry | None, int]
 """An admitted order: its lane, its entry (None: an exit), and when it may go out, in nanoseconds UTC."""
-NEVER = -(1 << 62)
 _HOUR = 3_600_000_000_000
 _DAY, _ACTIONS = 24 * _HOUR, _HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""

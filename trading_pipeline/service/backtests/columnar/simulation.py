@@ -7,87 +7,25 @@ a whole fill at once raises `Unfit`: then the stepped engine runs the plan.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from heapq import heapify, heappop, heappush
 from types import MappingProxyType
-from typing import Protocol
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
+from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track, first_reached
 from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
-from trading_pipeline.service.backtests.columnar.judging import NEVER, Judge, Waiting
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Prices, Unfit
+from trading_pipeline.service.backtests.columnar.judging import Judge, Waiting
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, charges, half_even, price_steps, steps
+from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, price_steps, steps
+from trading_pipeline.service.backtests.columnar.witness import Witness
 
 _SECOND = 1_000_000_000
 _COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
 _REACHED, _DECIDED = 0, 1
 """What a lane waits for; of one bar what its range reaches comes before what is decided at its close."""
-_NEAR, _LOOK = 40, 512
-"""Bars that are looked through for a stop or target one by one, and then at once."""
-_CLOSE = 1e-9
-
-
-@dataclass(slots=True)
-class Part:
-    """Shares behind one stop and target."""
-
-    shares: int
-    stop: int
-    target: int | None
-    number: int = 1
-    """Which bracket of its entry it is."""
-
-
-@dataclass(slots=True)
-class Held:
-    """What a lane holds."""
-
-    shares: int
-    entered: int
-    """The bar it was bought in."""
-    parts: list[Part]
-    cost: int
-    result: int = 0
-    """Of what was sold of it so far."""
-
-
-@dataclass(slots=True)
-class Track:
-    """What the rules remember of a strategy."""
-
-    session: int = -1
-    trips: list[tuple[int, str, int]] = field(default_factory=list)
-    """(closed at, symbol, result) of this session."""
-    losing_exits: dict[str, int] = field(default_factory=dict)
-    """By symbol, when it was last sold at a loss, this session."""
-    last_actions: dict[tuple[str, bool], int] = field(default_factory=dict)
-    """By symbol and whether it was a sale."""
-    submitted: list[int] = field(default_factory=list)
-    last_trade: int = NEVER
-    flow: int = 0
-    """Got less paid, since it began."""
-    opening: int = 0
-    """What it had made before this session."""
-
-
-class Witness(Protocol):
-    """Who writes down what a simulation does."""
-
-    def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
-        """Lanes decide at a close to trade, in the order of judging: (lane, whether it sells)."""
-
-    def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
-        """A proposal was sized and judged; those in `waiting` were admitted before it."""
-
-    def sent(self, number: int, bar: int, entry: Entry | None, at: int, denial: str, left: Sequence[Waiting]) -> None:
-        """An order reaches the gate, and goes out unless it is denied there; those in `left` come after it."""
-
-    def filled(self, fill: Filled, bracket: int) -> None:
-        """An execution, of a bracket's stop or target where it is not 0."""
 
 
 class Simulation:
@@ -100,7 +38,7 @@ class Simulation:
 
     def __init__(
         self, plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, paused_from: Mapping[str, int] = MappingProxyType({}),
-        witness: "Witness | None" = None,
+        witness: Witness | None = None,
     ) -> None:
         self.plan, self.lanes, self.grid = plan, lanes, grid
         self.account = Account()
@@ -382,7 +320,7 @@ class Simulation:
         """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
         lane, size = self.lanes[number], self._size
         leave = self._leaves(lane, held, bar)
-        reached = self._first_reached(lane, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
+        reached = first_reached(lane.prices, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
         if reached is not None and reached <= leave:
             heappush(self._agenda, (reached, _REACHED, number))
         elif leave < size:
@@ -395,48 +333,6 @@ class Simulation:
         if lane.max_bars:
             leave = min(leave, int(lane.decides[min(max(bar, held.entered + lane.max_bars - 1), size)]))
         return leave
-
-    def _first_reached(self, lane: Lane, held: Held, first: int, last: int) -> int | None:
-        """The first bar at whose close it is known that a stop or target is reached, by a bar from `first` to `last` or its open."""
-        prices = lane.prices
-        stop = max(part.stop for part in held.parts) / SCALE + _CLOSE
-        target = min((part.target for part in held.parts if part.target is not None), default=None)
-        high = None if target is None else target / SCALE - _CLOSE
-        bar = self._near(prices, stop, high, first, min(last, first + _NEAR))
-        if bar is None and last > first + _NEAR:
-            bar = self._far(prices, stop, high, first + _NEAR + 1, last)
-        if bar is None:
-            return None
-        opened = prices.open.item(bar)
-        by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
-        return bar - 1 if by_open else bar
-
-    @staticmethod
-    def _near(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
-        lows = prices.lows
-        if high is None:
-            for bar in range(first, last + 1):
-                if lows[bar] <= stop:
-                    return bar
-            return None
-        highs = prices.highs
-        for bar in range(first, last + 1):
-            if lows[bar] <= stop or highs[bar] >= high:
-                return bar
-        return None
-
-    @staticmethod
-    def _far(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
-        while first <= last:
-            until = min(first + _LOOK, last + 1)
-            found = prices.low[first:until] <= stop
-            if high is not None:
-                found |= prices.high[first:until] >= high
-            place = int(found.argmax())
-            if found[place]:
-                return first + place
-            first = until
-        return None
 
 
 def _at(part: Part, low: int, high: int) -> bool:
