@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from trading_pipeline.domain.bars import Interval
@@ -131,15 +132,7 @@ class TradingCalendar:
 
     def slots(self, session: Session, interval: Interval) -> tuple[BarSlot, ...]:
         """The bars of a session, anchored at its open; the last one may be short."""
-        if interval.daily:
-            return (BarSlot(session, interval, session.open, session.close),)
-        step = timedelta(minutes=interval.minutes)
-        slots, start = [], session.open
-        while start < session.close:
-            end = min(start + step, session.close)
-            slots.append(BarSlot(session, interval, start, end))
-            start = end
-        return tuple(slots)
+        return _slots(session, interval)
 
     def slot_at(self, instant: datetime, interval: Interval) -> BarSlot | None:
         """The bar that contains the instant (start <= t < end), or None outside regular hours."""
@@ -176,3 +169,17 @@ class TradingCalendar:
             rule="only days the calendar knows can be traded or replayed",
             remedy="use a date inside it, or update exchange_calendars",
         )
+
+
+@lru_cache(maxsize=16)
+def _slots(session: Session, interval: Interval) -> tuple[BarSlot, ...]:
+    """Asked for again and again within a session: a one-minute session has 390."""
+    if interval.daily:
+        return (BarSlot(session, interval, session.open, session.close),)
+    step = timedelta(minutes=interval.minutes)
+    slots, start = [], session.open
+    while start < session.close:
+        end = min(start + step, session.close)
+        slots.append(BarSlot(session, interval, start, end))
+        start = end
+    return tuple(slots)

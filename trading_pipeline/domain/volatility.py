@@ -42,6 +42,8 @@ BARS_NEEDED: Final = {interval: (SESSIONS + 3) * -(-390 // interval.minutes) for
     Interval.DAY1: BASELINE + NEWEST + DAILY_FOLD
 }
 """How many bars to read so that the state does not depend on where the reading began."""
+_HALF_STEP = 0.0051
+"""A ratio that is lower by more is not rounded up to the one it is compared with."""
 _LEAST_BASE = 0.01
 """USD: a median range below one tick is no measure, as of a symbol that hardly trades."""
 
@@ -67,6 +69,8 @@ def breaker(table: BarTable, trip: Decimal, clear: Decimal) -> Volatility | None
     ratios = _ratios(table)
     if not len(ratios) or not np.isfinite(ratios[-1]):
         return None
+    if not (ratios >= float(trip) - _HALF_STEP).any():
+        return Volatility(_hundredth(ratios[-1]), False, None)
     least = min(clear, trip)
     since: datetime | None = None
     last = table.last_end

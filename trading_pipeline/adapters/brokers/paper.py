@@ -171,7 +171,7 @@ class PaperBroker:
         self._call(Call.ACCOUNT)
         with self._moved(hidden=True) as (book, now):
             cash, held = book.cash, book.visible(now)
-            for fill in (each.fill for each in book.executions if each.hidden(now)):
+            for fill in book.hidden(now):
                 cash += (fill.quantity if fill.side is Side.BUY else -fill.quantity) * fill.price + fill.commission
             bound = sum((reserved(order, self._settings) for order in book.open.values()), ZERO)
         with _market_errors():

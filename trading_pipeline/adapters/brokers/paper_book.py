@@ -228,10 +228,14 @@ class Book:
         """What is held or has open orders."""
         return {*self.positions, *(order.ticket.symbol for order in self.open.values())}
 
+    def hidden(self, now: datetime) -> list[Fill]:
+        """What nobody can see yet."""
+        return [each.fill for each in self.executions if (visible_at := each.visible_at) is not None and visible_at > now]
+
     def visible(self, now: datetime) -> dict[str, int]:
         """Shares a symbol without what is hidden still, zero included."""
         held = dict(self.positions)
-        for fill in (each.fill for each in self.executions if each.hidden(now)):
+        for fill in self.hidden(now):
             held[fill.symbol] = held.get(fill.symbol, 0) - (fill.quantity if fill.side is Side.BUY else -fill.quantity)
         return held
 

@@ -137,7 +137,8 @@ class Draft:
     def put(self, table: str, row: Row) -> None:
         """Insert or replace the row."""
         for column, value in row.items():
-            require_storable(column, value)
+            if isinstance(value, str):
+                require_storable(column, value)
         row = row.copy()
         key = key_of(table, row)
         self._rows[table, key] = row

@@ -15,6 +15,9 @@ from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.projections import TABLES, Row, Table
 from trading_pipeline.errors import UnknownName
 
+_SINGLE = (str, bytes, type(None))
+"""No collections of values."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -62,14 +65,17 @@ def _shape(name: str, equals: tuple[str, ...], since: str | None, order_by: str 
 
 
 def _values(value: Any) -> tuple[Any, ...]:
-    return plain(value if isinstance(value, Collection) and not isinstance(value, str | bytes) else (value,))
+    if isinstance(value, _SINGLE):
+        return plain((value,))
+    return plain(value if isinstance(value, Collection) else (value,))
 
 
 def plain(values: Iterable[Any]) -> tuple[Any, ...]:
     """Values asked for, with enumeration members as their plain values; InputError for text that no ledger can hold."""
-    found = tuple(item.value if isinstance(item, StrEnum) else item for item in values)
+    found = tuple([item.value if isinstance(item, StrEnum) else item for item in values])
     for value in found:
-        require_storable("The value asked for", value)
+        if isinstance(value, str):
+            require_storable("The value asked for", value)
     return found
 
 
