@@ -27,6 +27,7 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
 from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker
+from trading_pipeline.service.market import HISTORY
 
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
@@ -72,7 +73,7 @@ class Prices:
         first = int(np.searchsorted(table.start, places.start[0])) if len(table) else 0
         if not np.array_equal(table.start[first:], places.start):
             raise Unfit(f"{table.symbol} lacks bars")
-        if any(mask.any() for mask in faults(table).values()) or spikes(table.close).any():
+        if any(mask.any() for mask in faults(table).values()) or spikes(table.close[max(0, first - HISTORY) :]).any():
             raise Unfit(f"some bars of {table.symbol} make no sense")
         if not table.volume[max(0, first - 1) :].all():
             raise Unfit(f"nothing of {table.symbol} was traded in some bars")
@@ -98,10 +99,10 @@ class Prices:
         found: list[float] = self.high.tolist()
         return found
 
-    @cached_property
-    def widest_step(self) -> float:
-        """The widest move from one price to the next within and between bars, as a fraction of the lower."""
-        prices = np.column_stack((self.table.open, self.table.high, self.table.low, self.table.close)).ravel()
+    def widest_step(self, history: int) -> float:
+        """The widest move from one price to the next within and between bars, so many before the grid included, of the lower price."""
+        rows = slice(max(0, self.first - history), None)
+        prices = np.column_stack((self.table.open[rows], self.table.high[rows], self.table.low[rows], self.table.close[rows])).ravel()
         steps = prices[1:] / prices[:-1]
         return float(max(steps.max(), 1 / steps.min())) - 1
 
@@ -269,8 +270,10 @@ def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
         raise Unfit("two strategies trade the same symbol")
     if plan.limits.max_day_risk is not None:
         raise Unfit("the account has a limit on the day's risk")
+    needed = {spec for each in plan.strategies for spec in (*required_indicators(each.agent), *each.indicators, *SIZED_BY)}
+    seen = max(HISTORY, indicators.history(needed))
     for symbol in plan.symbols:
-        if ground.prices[symbol].widest_step >= float(plan.limits.max_bar_gap) * (1 - 1e-9):
+        if ground.prices[symbol].widest_step(seen) >= float(plan.limits.max_bar_gap) * (1 - 1e-9):
             raise Unfit(f"a price of {symbol} lies far from the one before it")
     return [_lane(spec, ground.prices[symbol], ground) for spec in plan.strategies for symbol in spec.symbols]
 
