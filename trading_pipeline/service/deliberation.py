@@ -168,7 +168,8 @@ def _sold_since(reader: Reader, cycle: Cycle, seen: Mapping[str, View]) -> dict[
         place = fill["strategy"], fill["symbol"]
         own = reader.find("fills", strategy=fill["strategy"], symbol=fill["symbol"])
         position = Position(*place)
-        for each in sorted((fill_of_row(row) for row in own if row["at"] < cycle.due_at), key=lambda each: (each.at, len(each.execution_id), each.execution_id)):
+        before = (fill_of_row(row) for row in own if row["at"] < cycle.due_at)
+        for each in sorted(before, key=lambda each: (each.at, len(each.execution_id), each.execution_id)):
             position = position.after(each)
         if position.quantity > 0 and position.opened_at is not None:
             found[place] = position.opened_at
