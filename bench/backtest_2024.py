@@ -2,8 +2,8 @@
 
 AAPL, SPY, QQQ, TSLA and NVDA from 2024-01-01 to 2025-01-01, decided by the analyzer's rules with the documents' sizing and limits, held
 against their four targets. Three runs: by itself with the documents' 0.8 of confidence, with a person who approves whatever scores BUY,
-and on 5-minute bars where there are some. Nothing is tuned here. `HTML=DIR` also writes each report there; the last line is
-`RESULT {json}`.
+and on 5-minute bars where there are some. Nothing is tuned here. Every step of the pipeline is taken, which is minutes of one core.
+`HTML=DIR` also writes each report there; the last line is `RESULT {json}`.
 """
 
 import json
@@ -22,16 +22,15 @@ from trading_pipeline.adapters.chart_png import thumbnail
 from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.performance import Performance, performance_of, returns_of
+from trading_pipeline.domain.performance import Performance, performance_of
 from trading_pipeline.domain.performance.report import BacktestReport, dollars, fraction
 from trading_pipeline.domain.strategies import AnalyzerAgent, Lifetime, Mode, StrategySpec
-from trading_pipeline.domain.validation import ValidationReport, validate
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.backtests.engines import Engine, run
 from trading_pipeline.service.backtests.report import holding_of, report_of_backtest
 from trading_pipeline.service.backtests.report_markdown import months_of, plain, table_of
 from trading_pipeline.service.backtests.results import result_of_backtest
-from trading_pipeline.service.backtests.validation_sections import validated
+from trading_pipeline.service.backtests.validating import validate_backtest
 from trading_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -59,6 +58,8 @@ class Run:
     mode: Mode
     folders: tuple[str, ...]
     note: str = ""
+    files: str = ""
+    """How the names of the files end that are used, where a folder has others of the same symbols and other years."""
 
     @property
     def plan(self) -> BacktestPlan:
@@ -75,7 +76,8 @@ RUNS = (
     Run("daily, autonomous", "analyzer-autonomous", FIVE, Interval.DAY1, *YEAR, Mode.AUTONOMOUS, DAILY, ADJUSTED),
     Run("daily, approved", "analyzer-approved", FIVE, Interval.DAY1, *YEAR, Mode.APPROVAL, DAILY, ADJUSTED),
     Run("5-minute, autonomous", "analyzer-5-minute", ("AAPL", "SPY", "QQQ"), Interval.MIN5, date(2024, 8, 12), YEAR[1], Mode.AUTONOMOUS,
-        ("bars/5min",), "AAPL, SPY and QQQ alone, from 2024-08-12: of the other two, and of earlier sessions, there are no 5-minute bars."),
+        ("bars/5min",), "AAPL, SPY and QQQ alone, from 2024-08-12: of the other two, and of earlier sessions, there are no 5-minute bars.",
+        "_polygon.csv.gz"),
 )
 
 
@@ -88,21 +90,33 @@ class Ran:
     result: BacktestResult
     own: Performance
     holding: Performance
-    validation: ValidationReport
+    validated: bool
 
 
 def backtest(wanted: Run, data: Path, home: Path, made_at: datetime, commit: str) -> Ran:
     """Run it, validate it, report on it."""
     plan = wanted.plan
-    with open_bench(Settings(home=home), plan, data=[data / each for each in wanted.folders]) as bench:
+    with open_bench(Settings(home=home), plan, data=_folders(wanted, data, home)) as bench:
         result = result_of_backtest(bench, run(bench, plan, engine=Engine.STEPPED))
         holding = holding_of(bench, plan, result)
-        verdict = validate(result, market=returns_of(holding.equity, holding.cash))
+        verdict = validate_backtest(bench, plan, result)
         report = report_of_backtest(
-            bench, plan, result, command=COMMAND, made_at=made_at, commit=commit, validation=validated(verdict),
+            bench, plan, result, command=COMMAND, made_at=made_at, commit=commit, validation=verdict,
             title=f"The analyzer's rules, {wanted.title}", notes=(wanted.note,) if wanted.note else (),
         )
-    return Ran(wanted, report, result, performance_of(result), performance_of(holding), verdict)
+    return Ran(wanted, report, result, performance_of(result), performance_of(holding), verdict.passed)
+
+
+def _folders(wanted: Run, data: Path, home: Path) -> list[Path]:
+    """Those of the data, or one of links to the files that are used."""
+    if not wanted.files:
+        return [data / each for each in wanted.folders]
+    chosen = home / wanted.name
+    chosen.mkdir()
+    for folder in wanted.folders:
+        for symbol in wanted.symbols:
+            (chosen / f"{symbol}{wanted.files}").symlink_to((data / folder / f"{symbol}{wanted.files}").resolve())
+    return [chosen]
 
 
 def page_of(ran: Sequence[Ran], made_at: datetime, commit: str) -> str:
@@ -216,7 +230,7 @@ def _figures(ran: Ran) -> dict[str, object]:
     return {
         "win_rate": own.trades.win_rate, "profit_factor": own.trades.profit_factor, "sharpe": own.sharpe,
         "max_drawdown": own.max_drawdown, "total_return": own.total_return, "holding": ran.holding.total_return,
-        "trades": own.trades.closed, "validated": ran.validation.passed,
+        "trades": own.trades.closed, "validated": ran.validated,
     }
 
 

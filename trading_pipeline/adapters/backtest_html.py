@@ -40,7 +40,8 @@ p { margin: .4rem 0; max-width: 80ch; } .muted, .note { color: var(--muted); } .
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem 1.1rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--muted); font-weight: 600; font-size: .74rem; letter-spacing: .04em; text-transform: uppercase; white-space: nowrap; }
-.n { text-align: right; white-space: nowrap; } td small { color: var(--muted); } td.n small { display: block; white-space: normal; }
+.n { text-align: right; white-space: nowrap; } td small { color: var(--muted); } td.n small { display: block;
+  white-space: normal; max-width: 15em; margin-left: auto; }
 .gain { color: var(--gain); } .loss { color: var(--loss); }
 .mark { font-weight: 600; white-space: nowrap; } .mark.none { color: var(--muted); }
 table.heat { min-width: 860px; width: 100%; border-spacing: 2px; border-collapse: separate; }
@@ -129,7 +130,8 @@ def _charts(report: BacktestReport) -> str:
     if not charts:
         return ""
     pictures = [_picture(f"trades in {each.bars.symbol}", partial(trades_png, each)) for each in charts]
-    return f'<h2>Trades on the prices</h2><p class="note">The line is the close of each bar.</p>{"".join(pictures)}'
+    note = "The line is the close of each bar; of each session where there are very many bars."
+    return f'<h2>Trades on the prices</h2><p class="note">{note}</p>{"".join(pictures)}'
 
 
 def _picture(words: str, draw: Callable[[Ink], bytes]) -> str:

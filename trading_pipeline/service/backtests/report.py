@@ -51,7 +51,7 @@ _WORDS = {
 }
 MOST_TRADES = 250
 """The trade list shows so many, the first and the last ones; the count and every figure are of all."""
-MOST_BARS = 2_600
+MOST_BARS = 10_000
 """A price chart of more bars is drawn by session."""
 NOT_VALIDATED = "NOT VALIDATED"
 OWN, HOLDING, RULES = "this strategy", "buy and hold", "rules agent"
