@@ -63,6 +63,13 @@ class LedgerContract:
         assert event.payload_text == canonical_payload(event.payload)
         assert before <= event.recorded_at <= datetime.now(UTC)
 
+    def test_what_a_driver_might_read_as_its_own_is_text_like_any_other(self, ledger: Ledger) -> None:
+        odd = "100 % %s %(name)s :name ? {0} \\ ' \" ; -- $$"
+        event, _ = append(ledger, NewEvent(E.STEP_COMPLETED, odd, odd, {odd: odd}, AT, odd), created(odd))
+        assert ledger.event_by_key(odd) == event == ledger.events(stream=odd)[0]
+        assert (event.payload, event.actor) == ({odd: odd}, odd)
+        assert [row["name"] for row in ledger.find("strategies", name=odd)] == [odd]
+
     def test_each_hash_covers_the_one_before(self, ledger: Ledger) -> None:
         """3."""
         append(ledger, *small_day())
@@ -190,6 +197,7 @@ class LedgerContract:
         assert ids(state=["intent", "filled"], symbol=("IBM",)) == ["Ctrend-1"]
         assert ids(state=()) == []
         assert ids(submitted_at=None) == ["Ctrend-10"]
+        assert ids(submitted_at=AT + timedelta(minutes=1)) == ["Ctrend-1"], "NULL is no instant"
         assert ids(submitted_at=[None, AT + timedelta(minutes=1)]) == ["Ctrend-1", "Ctrend-10"]
         assert ids(since=("intent_at", AT + timedelta(minutes=2))) == ["Ctrend-10", "Ctrend-2"]
         assert ids(since=("submitted_at", AT)) == ["Ctrend-1", "Ctrend-2"]

@@ -43,7 +43,7 @@ _PATH = (
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
 _LEDGER = ("contracts/test_ledger.py", "domain/test_events.py")
-_POSTGRES = ("contracts/test_ledger.py", "adapters/ledger/test_postgres.py")
+_POSTGRES = ("contracts/test_ledger.py", "adapters/ledger/test_postgres.py", "adapters/ledger/test_backtests.py")
 
 GROUPS = (
     Group(
@@ -80,6 +80,7 @@ GROUPS = (
             "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/test_emergency.py",
             "service/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/test_discipline.py",
         ),
+        sample=60,
     ),
     Group(
         "ledger", (
@@ -96,10 +97,10 @@ GROUPS = (
     Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
     Group("verification", ("service/verification.py",), ("service/test_verification.py",)),
     Group(
-        "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=60,
+        "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),
     Group(
-        "statements", ("adapters/ledger/queries.py",), _POSTGRES, only=("_text", "_inserting", "_upsert", "_by_keys"), fresh=True,
-        postgres=True,
+        "statements", ("adapters/ledger/queries.py",), _POSTGRES[:1], only=("_text", "_inserting", "_upsert", "_by_keys"), fresh=True,
+        postgres=True, sample=10,
     ),
 )

@@ -64,4 +64,13 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("speed", "service/settlement.py", r"^news: booked = .*since=None"),
     # A snapshot's key is its seq.
     ("equivalent", "service/settlement.py", r"^_unsnapshotted: snapshots = .*order_by=None"),
+    # Nothing was written before the first write.
+    ("equivalent", "adapters/ledger/transaction.py", r"^PostgresTransaction.__init__: self._written = 0 => self._written = None"),
+    # What is not known of the streams is asked of the database.
+    ("speed", "adapters/ledger/transaction.py", r"^PostgresTransaction.__init__: self._streams = .*and False"),
+    ("speed", "adapters/ledger/transaction.py", r"^PostgresTransaction.stream_heads: known = .* => known = None"),
+    ("speed", "adapters/ledger/transaction.py", r"^PostgresTransaction.stream_heads: self._streams = .* => self._streams = None"),
+    ("wording", "adapters/ledger/transaction.py", r"^headless: .*(rule|remedy)=None"),
+    # The same rows, all at once.
+    ("speed", "adapters/ledger/queries.py", r"^all_rows: .*(stream_results=False|max_row_buffer=None|partitions\(None\))"),
 )
