@@ -33,7 +33,7 @@ from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
 from trading_pipeline.service.backtests.columnar.booked_account import BookedAccount
 from trading_pipeline.service.backtests.columnar.incidents import Filled
-from trading_pipeline.service.backtests.columnar.judging import Waiting
+from trading_pipeline.service.backtests.columnar.judging import Waiting, agree
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
@@ -227,7 +227,7 @@ class Scribe:
                 intent = replace(intent, limit_price=planned.limit_price, brackets=planned.brackets)
             self._intents[number] = intent
             judgement = sim.judge.judgement(number, bar, entry, intent, waiting)
-        assert judgement.reason == denial, (judgement.reason, denial)
+        agree(judgement, denial, named)
         sells = generated.payload["action"] == "sell"
         order_class = OrderClass.EXIT if sells else OrderClass.ENTRY
         measured = self._measured[number]
@@ -267,7 +267,7 @@ class Scribe:
         intent = self._intents[number]
         context = sim.judge.context(number, bar, intent, left, at)
         judgement = judge(intent, context)
-        assert judgement.reason == denial, (judgement.reason, denial)
+        agree(judgement, denial, named)
         asked_by = ready.payload["cycle"] if at == sim.instant(bar) else follow_up((named,), self._day(), now, "release").cycle_id
         with self._desk.ledger.transaction() as tx:
             if entry is None:
@@ -342,6 +342,7 @@ class Scribe:
             learnt = grid.end.item(fill.bar if over_night else fill.step)
         self._pass(learnt, hits=False)
         self._hits.append((learnt, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
+        self._hits.sort(key=lambda each: each[0])
 
     def _book_hits(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
         """Book what a bar's range, and then an open, reached; in the order in which the broker met it."""

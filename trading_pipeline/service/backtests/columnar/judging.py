@@ -21,6 +21,7 @@ from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.sizing import marketable_limit, split_exit
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
+from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry
@@ -217,3 +218,12 @@ class Judge:
 def _since(at: int, earliest: int) -> datetime | None:
     """The instant, if it is not longer ago than is looked at."""
     return instant_of(at) if at >= earliest else None
+
+
+def agree(judgement: Judgement, denial: str, action: str) -> None:
+    """Hold what was played to what the rulebook says of it."""
+    if judgement.reason != denial:
+        raise ServiceError(
+            f"The rulebook says {judgement.reason or 'yes'!r} of the action {action}, and {denial or 'yes'!r} was played.", value=action,
+            rule="an order is plain only where no rule stops it", remedy="run it with --engine stepped, and report it",
+        )
