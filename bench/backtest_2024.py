@@ -173,8 +173,9 @@ def _targets(ran: Sequence[Ran]) -> str:
 def _sentence(ran: Ran) -> str:
     """What came of a run beside buying and holding, in words that its figures choose."""
     own, held = ran.own, ran.holding
-    missed = [target.title.lower() for target in ran.report.targets if target.met is not True]
-    reached = "all four targets are met" if not missed else f"it misses the target for {' and '.join(missed)}"
+    missed = [target.title.lower().replace("sharpe", "Sharpe") for target in ran.report.targets if target.met is not True]
+    listed = " and ".join(filter(None, (", ".join(missed[:-1]), *missed[-1:])))
+    reached = f"it misses the target for {listed}" if missed else "all four targets are met"
     made, other = own.total_return or 0.0, held.total_return or 0.0
     beside = "less" if made < other else "more"
     return (
