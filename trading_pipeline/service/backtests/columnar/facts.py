@@ -340,7 +340,8 @@ class Scribe:
             # What an open reaches is learnt of with the close that it follows; after a night, with the first close of the day.
             over_night = grid.session_of[fill.bar] > grid.session_of[fill.step]
             learnt = grid.end.item(fill.bar if over_night else fill.step)
-        self._pass(learnt, hits=False)
+        # Of this close others may have been reached still, earlier than this one.
+        self._pass(grid.end.item(fill.step), hits=False)
         self._hits.append((learnt, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
         self._hits.sort(key=lambda each: each[0])
 
