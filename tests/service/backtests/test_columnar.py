@@ -4,17 +4,19 @@
 """
 
 import os
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.desks import bars, strategy
+from tests.desks import at, bars, strategy
 from tests.service.backtests.benches import LAST, bench_of, plan
 from tests.service.backtests.random_plans import scenario
 from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.strategies import ExpressionAgent, Mode
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.columnar.lanes import NOWHERE, next_true
@@ -114,3 +116,15 @@ def test_the_next_true_place_is_found_from_every_place():
     flags = np.array([False, True, False, False, True, False])
     assert next_true(flags).tolist() == [1, 1, 4, 4, 4, NOWHERE, NOWHERE]
     assert next_true(np.zeros(2, np.bool_)).tolist() == [NOWHERE] * 3
+
+
+def test_a_stop_within_a_session_is_in_its_closing_figure_though_another_symbol_is_stopped_at_the_next_open(tmp_path):
+    sizing = FractionSizing(Decimal("0.05"), stop=Decimal("0.05"))
+    spec = strategy(symbols=("AAPL", "IBM"), agent=ExpressionAgent("close > 99", "close < 0"), sizing=sizing)
+    tuesday, wednesday = at(9, 30, day=date(2024, 8, 27)), at(9, 30, day=date(2024, 8, 28))
+    fallen = bars("IBM", last=LAST, at={tuesday: (100.0, 100.0, 90.0, 98.0)})
+    gapped = bars("AAPL", last=LAST, at={wednesday: (80.0, 81.0, 79.0, 80.0)})
+    with bench_of(tmp_path, wanted := plan(spec, first=date(2024, 8, 26)), gapped, fallen) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+    assert [row["price"] for row in quick.ledger.find("fills", side="sell", order_by="seq")] == [Decimal(95), Decimal(80)]
+    assert facts(quick.ledger) == facts(stepped.ledger)
