@@ -54,8 +54,8 @@ class Track:
     """What it had made before this session."""
 
 
-def first_reached(prices: Prices, held: Held, first: int, last: int) -> int | None:
-    """The first bar at whose close it is known that a stop or target is reached, by a bar from `first` to `last` or its open."""
+def first_reached(prices: Prices, held: Held, first: int, last: int) -> tuple[int, bool] | None:
+    """The first bar from `first` to `last` that reaches a stop or target, and whether its open does."""
     stop = max(part.stop for part in held.parts) / SCALE + _CLOSE
     target = min((part.target for part in held.parts if part.target is not None), default=None)
     high = None if target is None else target / SCALE - _CLOSE
@@ -66,7 +66,7 @@ def first_reached(prices: Prices, held: Held, first: int, last: int) -> int | No
         return None
     opened = prices.open.item(bar)
     by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
-    return bar - 1 if by_open else bar
+    return bar, by_open
 
 
 def _near(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:

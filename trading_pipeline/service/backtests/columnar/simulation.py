@@ -24,8 +24,8 @@ from trading_pipeline.service.backtests.columnar.witness import Witness
 _SECOND = 1_000_000_000
 _COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
-_REACHED, _DECIDED = 0, 1
-"""What a lane waits for; of one bar what its range reaches comes before what is decided at its close."""
+_REACHED, _OPENED, _DECIDED = 0, 1, 2
+"""What a lane waits for. What a bar's range reaches comes first, then what the next one's open does, then what is decided at its close."""
 
 
 class Simulation:
@@ -74,8 +74,8 @@ class Simulation:
         size = self._size
         while agenda and agenda[0][0] < size:
             bar, kind, number = heappop(agenda)
-            if kind == _REACHED:
-                self._reached(number, bar)
+            if kind != _DECIDED:
+                self._reached(number, bar, by_open=kind == _OPENED)
                 continue
             due = [number]
             while agenda and agenda[0][0] == bar and agenda[0][1] == _DECIDED:
@@ -269,30 +269,30 @@ class Simulation:
         if self._witness is not None:
             self._witness.filled(fill, bracket)
 
-    def _reached(self, number: int, bar: int) -> None:
-        """Sell what a bar's range reaches, known at its close, and then what the next one's open does."""
+    def _reached(self, number: int, bar: int, *, by_open: bool) -> None:
+        """Sell what a bar's range reaches, known at its close, or what the next one's open does."""
         held, prices = self.held[number], self.lanes[number].prices
         assert held is not None
-        self._enter(int(self.grid.session_of[bar]))
-        low, high = price_steps(prices.low.item(bar)), price_steps(prices.high.item(bar))
-        self._sell_parts(number, held, bar, bar, int(self.grid.end[bar]), low, high, None)
-        if not held.shares:
-            self._look_again(number, bar)
-            return
-        if bar + 1 < self._size:
+        if by_open:
+            self._enter(self.session(bar))
             opened = price_steps(prices.open.item(bar + 1))
-            if any(_at(part, opened, opened) for part in held.parts):
-                self._enter(self.session(bar))
-                self._sell_parts(number, held, bar, bar + 1, int(self.grid.start[bar + 1]), opened, opened, opened)
-                if not held.shares:
-                    # A decision on this bar's close is still one of a lane that held at it.
-                    if self._leaves(self.lanes[number], held, bar) == bar:
-                        self._gone.add(number)
-                        heappush(self._agenda, (bar, _DECIDED, number))
-                    else:
-                        self._look_again(number, bar + 1)
-                    return
-        self._next(number, held, bar, after=bar + 1)
+            self._sell_parts(number, held, bar, bar + 1, int(self.grid.start[bar + 1]), opened, opened, opened)
+        else:
+            self._enter(int(self.grid.session_of[bar]))
+            low, high = price_steps(prices.low.item(bar)), price_steps(prices.high.item(bar))
+            self._sell_parts(number, held, bar, bar, int(self.grid.end[bar]), low, high, None)
+        if held.shares:
+            opened = price_steps(prices.open.item(bar + 1)) if bar + 1 < self._size else 0
+            if not by_open and opened and any(_at(part, opened, opened) for part in held.parts):
+                heappush(self._agenda, (bar, _OPENED, number))
+            else:
+                self._next(number, held, bar, after=bar + 1)
+        elif by_open and self._leaves(self.lanes[number], held, bar) == bar:
+            # A decision on this bar's close is still one of a lane that held at it.
+            self._gone.add(number)
+            heappush(self._agenda, (bar, _DECIDED, number))
+        else:
+            self._look_again(number, bar + by_open)
 
     def _sell_parts(self, number: int, held: Held, step: int, bar: int, at: int, low: int, high: int, opened: int | None) -> None:
         """Stops first, each at its price or at what its order takes; then targets."""
@@ -320,9 +320,10 @@ class Simulation:
         """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
         lane, size = self.lanes[number], self._size
         leave = self._leaves(lane, held, bar)
-        reached = first_reached(lane.prices, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
-        if reached is not None and reached <= leave:
-            heappush(self._agenda, (reached, _REACHED, number))
+        met = first_reached(lane.prices, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
+        reached = None if met is None else (met[0] - 1, _OPENED) if met[1] else (met[0], _REACHED)
+        if reached is not None and reached[0] <= leave:
+            heappush(self._agenda, (*reached, number))
         elif leave < size:
             heappush(self._agenda, (leave, _DECIDED, number))
 
