@@ -71,7 +71,7 @@ def test_groups_add_up_to_the_whole() -> None:
 
 
 def test_a_whole_result_by_hand() -> None:
-    """1,000 to 1,010; from 1,010 to 990 is 1.98 %, over two sessions; half of 2,500 traded over a mean of 1,006."""
+    """From 1,000 to 1,010; from 1,010 to 990 is 1.98 %, over two sessions; half of 2,500 traded over a mean of 1,006."""
     found = performance_of(result())
     assert (found.equity, found.profit, found.total_return) == (1010, 10, pytest.approx(0.01))
     assert (found.max_drawdown, found.longest_drawdown) == (pytest.approx(20 / 1010), 3)
