@@ -29,14 +29,12 @@ MOST_CHARTS = 6
 """Symbols whose trades are drawn; the HTML file has all."""
 
 
-def report_of(ran: Ran, result: BacktestResult, made_at: datetime) -> BacktestReport:
+def report_of(ran: Ran, result: BacktestResult, command: str, made_at: datetime) -> BacktestReport:
     """The report, beside buying and holding and the rules agent."""
     bench, plan = ran.bench, ran.backtest.plan
     others = rules_plan(plan)
     rules = None if others is None else OnBench(bench)(others)
     validation = validate_backtest(bench, plan, result)
-    strategies = " ".join(spec.name for spec in plan.strategies)
-    command = f"trading backtest {strategies} --from {plan.first} --to {plan.last}"
     return report_of_backtest(bench, plan, result, command=command, made_at=made_at, rules=rules, validation=validation)
 
 
@@ -60,7 +58,7 @@ def figures_of(result: BacktestResult) -> Mapping[date, dict[str, float]]:
     """Of each session what had come of it by its close: USD, and fractions of the cash at the start and of the highest close."""
     below = underwater(result.equity, result.cash)
     return {
-        day: {"equity_usd": float(equity), "return": float(equity / result.cash - 1), "drawdown": float(drawdown)}
+        day: {"equity_usd": float(equity), "return": round(float(equity) / result.cash - 1, 6), "drawdown": round(float(drawdown), 6)}
         for day, equity, drawdown in zip(result.sessions, result.equity, below, strict=True)
     }
 

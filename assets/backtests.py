@@ -5,6 +5,7 @@ afterwards, session by session. A strategy is a dimension of the partitions, so 
 histories apart. No asset of the live chain is upstream: a backfill must never want to make one.
 """
 
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.instance import DynamicPartitionsStore
 from pydantic import Field
 
 from assets.backtest_report import figures_of, report_of, shown_report
@@ -25,8 +27,28 @@ from trading_pipeline.errors import TradingError
 from trading_pipeline.service.backtests.bench import sessions_of
 from trading_pipeline.service.backtests.results import result_of_backtest
 
+
+class SessionsOfStrategies(dg.MultiPartitionsDefinition):
+    """Remembers the range asked for last: Dagster asks for it with every session's metadata, which makes a year quadratic."""
+
+    _range: dg.PartitionKeyRange | None = None
+    _keys: Sequence[str] = ()
+
+    def get_partition_keys_in_range(  # type: ignore[override]
+        self, partition_key_range: dg.PartitionKeyRange, dynamic_partitions_store: DynamicPartitionsStore | None = None,
+    ) -> Sequence[str]:
+        """As Dagster's; a range within one strategy never changes, whatever strategies are added."""
+        if partition_key_range != self._range:
+            found = super().get_partition_keys_in_range(partition_key_range, dynamic_partitions_store)
+            ends = {key.split("|")[1] for key in (partition_key_range.start, partition_key_range.end)}
+            if len(ends) > 1:
+                return found
+            self._range, self._keys = partition_key_range, found
+        return self._keys
+
+
 STRATEGIES = dg.DynamicPartitionsDefinition(name="backtest_strategies")
-PARTITIONS = dg.MultiPartitionsDefinition({"session": SESSIONS, "strategy": STRATEGIES})
+PARTITIONS = SessionsOfStrategies({"session": SESSIONS, "strategy": STRATEGIES})
 POOL = "backtests"
 """One run at a time takes it; those that wait for it stay in the queue, and no run that trades does."""
 MAX_HOURS = 6
@@ -110,10 +132,21 @@ def _run(
     folders = [Path(each).expanduser() for each in config.data]
     with backtests.run(plan, engine=config.engine, data=folders, again=config.again, progress=progress) as ran:
         context.log.info(f"{strategy}: {plan.name} by the {ran.backtest.engine} engine ({ran.backtest.why}); it {ran.note}")
-        return _show(context, strategy, ran)
+        return _show(context, strategy, ran, command_of(strategy, days, config))
 
 
-def _show(context: dg.AssetExecutionContext, strategy: str, ran: Ran) -> dg.AssetMaterialization:
+def command_of(strategy: str, days: Sequence[date], config: BacktestConfig) -> str:
+    """What makes the same backtest on the command line."""
+    words = ["trading", "backtest", strategy, "--from", f"{days[0]}", "--to", f"{days[-1]}"]
+    words += ["--cash", f"{Decimal(str(config.cash)):f}"] if config.cash is not None else []
+    words += ["--provider", config.provider] if config.provider != "cassette" else []
+    words += ["--engine", config.engine] if config.engine != "auto" else []
+    for folder in config.data:
+        words += ["--data", folder]
+    return shlex.join(words)
+
+
+def _show(context: dg.AssetExecutionContext, strategy: str, ran: Ran, command: str) -> dg.AssetMaterialization:
     """Metadata of every session and asset, and the report on the last session."""
     bench, plan, ledger = ran.bench, ran.backtest.plan, ran.backtest.ledger
     result = result_of_backtest(bench, ran.backtest)
@@ -131,7 +164,7 @@ def _show(context: dg.AssetExecutionContext, strategy: str, ran: Ran) -> dg.Asse
     for shown in sessions_shown(desk, ledger, result, opens, list(bench.tables.values())):
         for step, metadata in (*shown.steps.items(), ("report", of_report[shown.day])):
             context.add_asset_metadata(common | dict(metadata), asset_key=f"backtest_{step}", partition_key=partition(shown.day))
-    report, last = report_of(ran, result, datetime.now(UTC)), result.sessions[-1]
+    report, last = report_of(ran, result, command, datetime.now(UTC)), result.sessions[-1]
     return dg.AssetMaterialization(
         _NAMES[-1], partition=partition(last), metadata=shown_report(desk, report, ran) | common | dict(of_report[last]),
     )

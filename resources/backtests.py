@@ -16,14 +16,18 @@ import dagster as dg
 from trading_pipeline.bootstrap import open_backtests, open_record
 from trading_pipeline.bootstrap_backtests import home_plan, open_bench
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.strategies import AnalyzerAgent, ModelAgent
+from trading_pipeline.domain.strategies import AnalyzerAgent, ModelAgent, StrategySpec
 from trading_pipeline.errors import SettingsError, UnknownName
+from trading_pipeline.homes import packaged_strategies
 from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.engines import Backtest, Engine, run
 from trading_pipeline.service.backtests.stepping import Progress
 from trading_pipeline.service.steps import spec_of
 from trading_pipeline.settings import Settings
 from trading_pipeline.stored_backtests import is_done, run_stored
+
+PACKAGED = {spec.name: spec for spec in packaged_strategies()}
+"""What a home that has no strategies yet can be tried with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +48,32 @@ class Backtests:
     settings: Settings
 
     def plan(self, strategy: str, first: date, last: date, *, cash: Decimal | None = None, by_rules: bool = False) -> BacktestPlan:
-        """One strategy of the home over sessions.
+        """One strategy over sessions: of the home, else of the package.
 
         Args:
             cash: USD that the account begins with; None: as the home's paper account.
             by_rules: The rules agent decides in a model's place.
 
         Raises:
-            UnknownName: The home has no such strategy.
+            UnknownName: There is none.
         """
-        with open_record(self.settings) as record:
-            rows = {row["name"]: row for row in record.ledger.find("strategies")}
-        if strategy not in rows:
-            raise UnknownName(
-                f"There is no strategy {strategy!r}.", value=strategy,
-                rule=f"a backfill runs strategies of the home, which has {', '.join(sorted(rows)) or 'none'}",
-                remedy="create it with `trading strategy create FILE`; it need not be started",
-            )
-        spec = spec_of(rows[strategy])
+        spec = self._strategy(strategy)
         if by_rules and isinstance(spec.agent, ModelAgent):
             spec = replace(spec, agent=AnalyzerAgent())
         return home_plan(self.settings, [spec], first, last, cash=cash)
+
+    def _strategy(self, name: str) -> StrategySpec:
+        with open_record(self.settings, leaving=False) as record:
+            rows = {row["name"]: row for row in record.ledger.find("strategies")}
+        if name in rows:
+            return spec_of(rows[name])
+        if name in PACKAGED:
+            return PACKAGED[name]
+        raise UnknownName(
+            f"There is no strategy {name!r}.", value=name,
+            rule=f"a backfill runs a strategy of the home or of the package: {', '.join(sorted(rows | PACKAGED))}",
+            remedy="create it with `trading strategy create FILE`; it need not be started",
+        )
 
     @contextmanager
     def run(
@@ -81,7 +90,7 @@ class Backtests:
             InputError: A bar is lacking, or the engine cannot run it.
             Conflict: Another process runs it.
         """
-        with open_bench(self.settings, plan, data=data) as bench, open_backtests(self.settings) as databases:
+        with open_bench(self.settings, plan, data=data) as bench, open_backtests(self.settings, leaving=False) as databases:
             found = databases.find(plan.name)
             if found is not None and not again and is_done(found, bench, plan, engine):
                 with databases.reading(found) as ledger:

@@ -1,4 +1,4 @@
-"""Keeps the strategies that a backfill can choose in step with those of the home.
+"""Keeps the strategies that a backfill can choose in step with those of the home, and offers those of the package.
 
 None is ever taken away: what a strategy's backtests came to stays in the catalogue.
 """
@@ -6,15 +6,16 @@ None is ever taken away: what a strategy's backtests came to stays in the catalo
 import dagster as dg
 
 from assets.backtests import STRATEGIES
+from resources.backtests import PACKAGED
 from trading_pipeline.service.desk import Desk
 
 
 @dg.sensor(minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)
 def backtest_strategies(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk]) -> dg.SensorResult | dg.SkipReason:
-    """Offer each strategy of the home, running or not, as a partition of the backtests."""
+    """Offer each strategy, running or not, as a partition of the backtests."""
     assert STRATEGIES.name is not None
     known = set(context.instance.get_dynamic_partitions(STRATEGIES.name))
-    new = [row["name"] for row in desk.ledger.find("strategies", order_by="name") if row["name"] not in known]
+    new = [each for each in sorted({row["name"] for row in desk.ledger.find("strategies")} | PACKAGED.keys()) if each not in known]
     if not new:
         return dg.SkipReason(f"all {len(known)} strategies can be chosen")
     return dg.SensorResult(dynamic_partitions_requests=[STRATEGIES.build_add_request(new)])

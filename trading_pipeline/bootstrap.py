@@ -170,8 +170,11 @@ def _at_hand(settings: Settings, database: "_Database", calendar: TradingCalenda
 
 
 @contextmanager
-def open_record(settings: Settings) -> Iterator[Record]:
+def open_record(settings: Settings, *, leaving: bool = True) -> Iterator[Record]:
     """What a replay of a home reads, closed on leaving: its ledger, archive and split table. No broker, market or model is opened.
+
+    Args:
+        leaving: As of `open_desk`.
 
     Raises:
         LedgerError: There is no ledger yet, or it cannot be read.
@@ -180,7 +183,7 @@ def open_record(settings: Settings) -> Iterator[Record]:
     home = Home(settings.home)
     with ExitStack() as stack:
         database = _database(settings)
-        if database.leave is not None:
+        if leaving and database.leave is not None:
             stack.callback(database.leave)
         _prepare(database)
         opened = PostgresLedger.open(database.app, settings.environment.value, revive=database.revive)
@@ -192,8 +195,11 @@ def open_record(settings: Settings) -> Iterator[Record]:
 
 
 @contextmanager
-def open_backtests(settings: Settings) -> Iterator[BacktestDatabases]:
+def open_backtests(settings: Settings, *, leaving: bool = True) -> Iterator[BacktestDatabases]:
     """The backtests that are stored beside the home's ledger; the last one to leave the embedded server stops it.
+
+    Args:
+        leaving: As of `open_desk`.
 
     Raises:
         LedgerError, StorageError: The server cannot be reached.
@@ -202,7 +208,7 @@ def open_backtests(settings: Settings) -> Iterator[BacktestDatabases]:
     try:
         yield BacktestDatabases(database.app, database.owner, database.maker, database.revive)
     finally:
-        if database.leave is not None:
+        if leaving and database.leave is not None:
             database.leave()
 
 

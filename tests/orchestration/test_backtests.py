@@ -25,6 +25,7 @@ from trading_pipeline.bootstrap import open_backtests
 from trading_pipeline.bootstrap_backtests import home_plan, open_bench
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.risk import World
+from trading_pipeline.errors import UnknownName
 from trading_pipeline.service import controls
 from trading_pipeline.service.backtests.engines import run
 from trading_pipeline.service.desk import Desk
@@ -130,7 +131,7 @@ def test_a_backfill_of_a_range_of_sessions_is_one_run_a_strategy(repository, off
     assert all(len(request.asset_selection) == len(CHAIN) for request in requests)
 
 
-def test_the_strategies_of_the_home_can_be_chosen_and_are_offered_once(house, tmp_path):
+def test_strategies_of_the_home_and_of_the_package_can_be_chosen_and_are_offered_once(house, tmp_path):
     stage = floor(tmp_path, market(bars()), OPEN, strategy("one"), strategy("two"))
     sensor = house.repository.get_sensor_def("backtest_strategies")
 
@@ -138,8 +139,8 @@ def test_the_strategies_of_the_home_can_be_chosen_and_are_offered_once(house, tm
         with dg.build_sensor_context(instance=house.instance, repository_def=house.repository, resources={"desk": stage.desk}) as context:
             return [key for request in sensor.evaluate_tick(context).dynamic_partitions_requests or [] for key in request.partition_keys]
 
-    assert offered() == ["one", "two"]
-    house.instance.add_dynamic_partitions("backtest_strategies", ["one", "two"])
+    assert offered() == ["dips", "one", "trend", "two"]
+    house.instance.add_dynamic_partitions("backtest_strategies", ["dips", "one", "trend", "two"])
     assert offered() == []
 
 
@@ -203,6 +204,15 @@ def test_its_config_is_that_of_the_command_line(offered, backtests):
     assert backfill(offered, backtests, cash=50_000.0, engine="stepped", provider="rules").success
     [(each, _)] = stored(backtests)
     assert (each.plan.cash, each.engine) == (Decimal(50_000), "stepped")
+
+
+def test_the_home_comes_before_the_package_and_a_name_of_neither_is_refused_with_those_there_are(backtests):
+    day = date(2024, 8, 26)
+    assert backtests.plan("buyer", day, day).strategies == (strategy("buyer"),)
+    assert backtests.plan("dips", day, day).strategies[0].symbols == ("AAPL", "MSFT", "GOOG", "IBM", "FB")
+    with pytest.raises(UnknownName, match="no strategy 'neither'") as caught:
+        backtests.plan("neither", day, day)
+    assert "buyer, dips, other, trend" in caught.value.rule
 
 
 def test_what_cannot_be_run_fails_with_a_sentence_and_a_remedy(offered, backtests):

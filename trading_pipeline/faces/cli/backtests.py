@@ -184,24 +184,26 @@ def _specs(call: Invocation, strategies: Sequence[str]) -> "list[StrategySpec]":
 
 
 def _of_home(call: Invocation, names: Sequence[str]) -> "dict[str, StrategySpec]":
+    """Of the home, else of the package."""
     from trading_pipeline.bootstrap import open_record
     from trading_pipeline.current_home import made_at
+    from trading_pipeline.homes import packaged_strategies
     from trading_pipeline.service.steps import spec_of
 
-    settings, rows = call.settings(), {}
+    settings, known = call.settings(), {spec.name: spec for spec in packaged_strategies()}
     if settings.database_url is not None or made_at(call.home) is not None:
         call.say_home()
         with open_record(settings) as record:
-            rows = {row["name"]: row for row in record.ledger.find("strategies")}
+            known |= {row["name"]: spec_of(row) for row in record.ledger.find("strategies")}
     for name in names:
-        if name not in rows:
-            there = ", ".join(sorted(rows)) or "none"
+        if name not in known:
             raise UnknownName(
                 f"There is no strategy {name!r}, and no such file.", value=name,
-                rule=f"a strategy is one of the home, or a file as TOML; the home {call.home} has {there}",
+                rule=f"a strategy is one of the home or of the package, or a file as TOML; the home {call.home} has"
+                f" {', '.join(sorted(known))}",
                 remedy="name one of those, or give the path of a file",
             )
-    return {name: spec_of(rows[name]) for name in names}
+    return {name: known[name] for name in names}
 
 
 def _shaped(spec: "StrategySpec", symbols: str | None, provider: str) -> "StrategySpec":
