@@ -230,9 +230,20 @@ def test_a_fractions_stop_may_lie_some_atr_below_the_close_decided_at() -> None:
     assert found.brackets == (Bracket(100, D("97.60"), None),)
 
 
-@pytest.mark.parametrize("changes", [{"atr": None}, {"close": None}, {"close": D(105)}, {"atr": D(60)}])
+@pytest.mark.parametrize(
+    ("close", "atr", "stop"),
+    [("97.645", "0.02", "97.60"), ("97.655", "0.02", "97.62"), ("100.50", "50", "0.50"), ("101.99", "1", "99.99")],
+)
+def test_a_stop_by_atr_is_to_the_nearest_cent_and_lies_anywhere_between_zero_and_the_entry(close: str, atr: str, stop: str) -> None:
+    """A half goes to the even cent, as prices are rounded everywhere."""
+    assert plan(FractionSizing(D("0.10"), atr_stop=D(2)), close=D(close), atr=D(atr)).brackets == (Bracket(100, D(stop), None),)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"atr": None}, {"close": None}, {"close": D(105)}, {"atr": D(60)}, {"close": D(102)}, {"close": D(120), "atr": D(60)}],
+)
 def test_a_stop_by_atr_that_cannot_be_is_no_entry(changes: dict[str, Any]) -> None:
-    """Warm-up, nothing decided at, a stop above the price, one below zero."""
+    """Warm-up, nothing decided at, a stop above the price, one below zero, one at the price, one at zero."""
     found = sized(**({"sizing": FractionSizing(D("0.10"), atr_stop=D(2)), "close": D("100.07"), "atr": D(1)} | changes))
     assert isinstance(found, NoEntry)
     assert found.reason == "no_stop"

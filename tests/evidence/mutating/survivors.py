@@ -16,6 +16,8 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "domain/sizing.py", r"=> .*int\((MAX_ORDER_VALUE / price|money / each)\)"),
     # Both are of one length by construction.
     ("equivalent", "domain/sizing.py", r"^_brackets: .*strict=(None|False)"),
+    # Decimals round half to even where nothing else is said.
+    ("equivalent", "domain/sizing.py", r"^_fraction_stop: by_atr = .*atr, None\)$"),
     # The greatest stop is always one of the levels, so there is a highest.
     ("equivalent", "domain/sizing.py", r"^_stop: .*\(highest is None\) and False"),
     # None is as false as False.
