@@ -73,7 +73,7 @@ def test_the_rendered_settings_pass_dagsters_schema_and_arrive(instance: dg.Dags
     assert instance.run_monitoring_max_resume_run_attempts == 0
     assert instance.run_monitoring_start_timeout_seconds == 60
     assert instance.get_concurrency_config().run_queue_config.max_concurrent_runs == 4
-    assert instance.get_concurrency_config().pool_config.default_pool_limit == 4
+    assert instance.get_concurrency_config().pool_config.default_pool_limit == 1, "backtests run one after the other"
     assert instance.run_coordinator.dequeue_interval_seconds == 1
     assert not instance.run_retries_enabled
 
