@@ -5,6 +5,7 @@ cannot be written costs lines, never a call. Each line is appended by one write,
 Pictures are named by digest and live in the object store. Wrapped by the cassette: what is replayed was no call.
 """
 
+import fcntl
 import json
 import logging
 import os
