@@ -41,7 +41,7 @@ from trading_pipeline.domain.models import ModelBudget, ModelRequest, Provider, 
 from trading_pipeline.domain.projections.models import CALLS, SPEND, CallState
 from trading_pipeline.domain.replies import reply_schema
 from trading_pipeline.domain.strategies import ModelAgent
-from trading_pipeline.ports import PromptVersion, Question, Rendered
+from trading_pipeline.ports import Question, Rendered
 from trading_pipeline.service import asking, conversations
 from trading_pipeline.service.briefing import Briefing, disguise
 from trading_pipeline.service.decision_facts import place
@@ -54,19 +54,19 @@ from trading_pipeline.service.verification import verify
 E, ZERO = EventType, Decimal(0)
 CYCLES, SYMBOLS, TALKING = 5, 5, 10
 """Five cycles at once, two strategies of five symbols each and one question at an unknown price: ten calls a cycle, fifty threads."""
-KNOWN, NOBODY = "claude-haiku-4-5", "claude-nobody-9"
+KNOWN, NOBODY, PROMPT = "claude-haiku-4-5", "claude-nobody-9", "analyst/v1"
 MAX_TOKENS = 200
 FIRST_GUESS = 0.5
 """Seconds that a process is thought to take before one has been measured: kills are spread over so long."""
 OWN_BUDGET = Decimal("0.05")
 """USD a day of strategy `thrifty`."""
 SPECS = (
-    strategy("lavish", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "analyst/v1", max_tokens=MAX_TOKENS)),
+    strategy("lavish", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, PROMPT, max_tokens=MAX_TOKENS)),
     strategy(
-        "thrifty", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, "analyst/v1", max_tokens=MAX_TOKENS),
+        "thrifty", agent=ModelAgent(Provider.ANTHROPIC, KNOWN, PROMPT, max_tokens=MAX_TOKENS),
         limits=StrategyLimits(max_day_model_cost=OWN_BUDGET),
     ),
-    strategy("blind", agent=ModelAgent(Provider.ANTHROPIC, NOBODY, "analyst/v1", max_tokens=MAX_TOKENS)),
+    strategy("blind", agent=ModelAgent(Provider.ANTHROPIC, NOBODY, PROMPT, max_tokens=MAX_TOKENS)),
 )
 
 
@@ -92,7 +92,7 @@ class House:
         table = bars()
         self._desk = floor(folder, market(table), OPEN).desk
         prices = load_prices(None, ZERO)
-        version = PromptVersion("analyst/v1", "0" * 64, "signal", (), (), "", "own")
+        version = PromptFiles().get(PROMPT)
         self._inquiries: dict[str, Inquiry] = {}
         for spec in SPECS:
             for number in range(SYMBOLS if spec.name != "blind" else 1):

@@ -34,6 +34,7 @@ def test_a_dozen_runs_spend_no_more_than_there_is(postgres, port):
     assert (tally.violations, tally.overspent, tally.runs) == ([], 0, 12)
     assert tally.killed and tally.billed > 0
     assert tally.counts["refused: unknown_price"] and tally.counts["refused: budget"]
+    assert not tally.counts["refused: prompt_changed"], "nobody is asked whose words are thought to have changed"
 
 
 @pytest.mark.parametrize("name", ["refusal", "take"])
