@@ -35,6 +35,12 @@ _numbers = itertools.count(1)
 _free: list[str] = []
 
 
+def pytest_configure() -> None:
+    """A run in a shell's background ignores Ctrl-C, and so would every process that a test starts and interrupts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def short_home() -> Iterator[Path]:
     """A temporary folder whose path leaves room for a socket."""
