@@ -16,6 +16,7 @@ from tests.service.backtests.benches import LAST, bench_of, plan
 from tests.service.backtests.random_plans import scenario
 from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests import columnar
@@ -32,6 +33,8 @@ IDLE = frozenset(
 """What only tells that a close was looked at."""
 NUMBERED = frozenset({"lease", "verdict_seq"})
 """What counts facts or looks: fewer closes are looked at."""
+COUNTED = frozenset({E.ORDER_CANCEL_REQUESTED, E.STRATEGY_PAUSED, E.STRATEGY_RESUMED})
+"""What is named by the number of a fact before it."""
 
 
 def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
@@ -43,7 +46,7 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
         paced = event.type in (E.STRATEGY_PAUSED, E.STRATEGY_RESUMED) and str(data.get("reason", data.get("cleared"))).startswith("rate")
         if event.type in IDLE or held or paced:
             continue
-        key = event.key.rsplit(":", 1)[0] if event.type is E.ORDER_CANCEL_REQUESTED else event.key
+        key = event.key.rsplit(":", 1)[0] if event.type in COUNTED else event.key
         kept = {name: value for name, value in data.items() if name not in NUMBERED}
         told.append((event.type, event.stream, key, event.at, event.actor, kept))
     return told
@@ -127,4 +130,37 @@ def test_a_stop_within_a_session_is_in_its_closing_figure_though_another_symbol_
     with bench_of(tmp_path, wanted := plan(spec, first=date(2024, 8, 26)), gapped, fallen) as bench:
         stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
     assert [row["price"] for row in quick.ledger.find("fills", side="sell", order_by="seq")] == [Decimal(95), Decimal(80)]
+    assert facts(quick.ledger) == facts(stepped.ledger)
+
+
+def test_a_loss_at_a_sessions_open_counts_there_though_another_symbol_was_stopped_in_the_bar_before(tmp_path):
+    """IBM is stopped on Tuesday and would be bought again on Wednesday, where AAPL's open is below its stop: one loss, and it waits."""
+    sizing = FractionSizing(Decimal("0.05"), stop=Decimal("0.05"))
+    spec = strategy(
+        symbols=("AAPL", "IBM"), agent=ExpressionAgent("close > 99", "close < 0"), sizing=sizing, limits=StrategyLimits(losing_streak=1),
+    )
+    tuesday, wednesday = at(9, 30, day=date(2024, 8, 27)), at(9, 30, day=date(2024, 8, 28))
+    fallen = bars("IBM", last=LAST, at={tuesday: (100.0, 100.0, 90.0, 100.0)})
+    gapped = bars("AAPL", last=LAST, at={wednesday: (94.0, 95.0, 93.0, 94.0)})
+    with bench_of(tmp_path, wanted := plan(spec, first=date(2024, 8, 26)), gapped, fallen) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+        assert columnar.results(bench, wanted).denials == {"cool_off": 1}
+    assert facts(quick.ledger) == facts(stepped.ledger)
+
+
+@pytest.mark.parametrize(
+    "later", [(100.0, 100.0, 90.0, 100.0), (80.0, 81.0, 79.0, 80.0)], ids=["within a bar", "at an open"],
+)
+def test_what_a_stopped_strategy_still_holds_is_sold_by_its_stop_in_a_session_that_nobody_looks_at(tmp_path, later):
+    """An open below its entry is more than it may lose a day: it decides nothing more, and its stop stands."""
+    spec = strategy(
+        agent=ExpressionAgent("close > 99", "close < 0"), sizing=FractionSizing(Decimal("0.05"), stop=Decimal("0.05")),
+        limits=StrategyLimits(max_day_loss=Decimal(100)),
+    )
+    low_open = (96.0, 100.0, 96.0, 100.0)
+    table = bars(last=LAST, at={at(9, 30, day=date(2024, 8, 28)): low_open, at(9, 30, day=date(2024, 8, 29)): later})
+    with bench_of(tmp_path, wanted := plan(spec, first=date(2024, 8, 26)), table) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+    assert [row["state"] for row in quick.ledger.find("strategies")] == ["paused_risk"]
+    assert [row["price"] for row in quick.ledger.find("fills", side="sell")] == [min(Decimal(95), Decimal(later[0]))]
     assert facts(quick.ledger) == facts(stepped.ledger)

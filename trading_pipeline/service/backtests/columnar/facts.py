@@ -154,10 +154,11 @@ class Scribe:
     def _close(self) -> None:
         """Close the session that is open, or was never opened because nobody had a bar."""
         session = self._sessions[self._session]
-        self._pass(instant_ns(session.close))
+        self._pass(instant_ns(session.close), hits=False)
         self._to(session.close)
         with self._desk.ledger.transaction() as tx:
             open_session(self._desk, tx, session.day)
+        self._pass(instant_ns(session.close))
         close_session(self._desk, session)
         self._session += 1
         if self._progress is not None:
@@ -167,10 +168,13 @@ class Scribe:
         number = bisect_left(self._grid.days, session.day)
         if number >= len(self._grid.days) or self._grid.days[number] != session.day:
             return None
-        first = int(self._grid.session_of.searchsorted(number))
-        if self._over is not None and first - self._grid.daily > self._over:
+        if not self._looked_at(number):
             return None
-        return session.open if self._grid.daily else instant_of(self._grid.end[first])
+        return session.open if self._grid.daily else instant_of(self._grid.end[self._grid.session_of.searchsorted(number)])
+
+    def _looked_at(self, number: int) -> bool:
+        """Whether a strategy still runs when a session begins; of one that none runs in only the close is looked at."""
+        return self._over is None or int(self._grid.session_of.searchsorted(number)) - self._grid.daily <= self._over
 
     # What the simulation tells
 
@@ -333,17 +337,20 @@ class Scribe:
             with self._desk.ledger.transaction() as tx:
                 self._book(tx, fill, self._sent[fill.lane], self._desk.now())
             return
-        grid = self._grid
-        if grid.daily:
-            learnt = grid.start.item(fill.bar) if fill.bar > fill.step else grid.end.item(fill.bar)
-        else:
-            # What an open reaches is learnt of with the close that it follows; after a night, with the first close of the day.
-            over_night = grid.session_of[fill.bar] > grid.session_of[fill.step]
-            learnt = grid.end.item(fill.bar if over_night else fill.step)
         # Of this close others may have been reached still, earlier than this one.
-        self._pass(grid.end.item(fill.step), hits=False)
-        self._hits.append((learnt, fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
+        self._pass(self._grid.end.item(fill.step), hits=False)
+        self._hits.append((self._learnt(fill), fill.bar > fill.step, self._lanes[fill.lane].symbol, fill, bracket))
         self._hits.sort(key=lambda each: each[0])
+
+    def _learnt(self, fill: Filled) -> int:
+        """When it is learnt that a stop or target was reached: with the next close that is looked at."""
+        grid, session = self._grid, self._grid.session_of.item(fill.bar)
+        if not self._looked_at(session):
+            return grid.end.item(grid.last_of[session])
+        if grid.daily:
+            return grid.start.item(fill.bar) if fill.bar > fill.step else grid.end.item(fill.bar)
+        # What an open reaches is learnt of with the close that it follows; after a night, with the first close of the day.
+        return grid.end.item(fill.bar if session > grid.session_of[fill.step] else fill.step)
 
     def _book_hits(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
         """Book what a bar's range, and then an open, reached; in the order in which the broker met it."""
