@@ -33,10 +33,11 @@ from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.backtests import BacktestPlan, Replies
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import CassetteMode, ModelBudget
+from trading_pipeline.domain.money import CENT, to_cents, usd
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import Session, TradingCalendar
 from trading_pipeline.domain.strategies import StrategySpec
-from trading_pipeline.errors import BarsError, UnknownName
+from trading_pipeline.errors import BarsError, InputError, UnknownName
 from trading_pipeline.ports import BarArchive, Home, Ledger
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
 from trading_pipeline.service.backtests.engines import asks_models
@@ -46,6 +47,8 @@ from trading_pipeline.settings import Settings, Source
 ACCOUNT = "BACKTEST"
 _UNPAID = ModelBudget(per_day=Decimal(1_000_000), calls_per_hour=1_000_000_000, concurrency=1)
 """Recordings cost nothing, and one after the other they come in the same order each time."""
+MOST_CASH = Decimal(1_000_000_000_000)
+"""USD. Money beyond it is a slip of the hand, and has more digits than its arithmetic keeps."""
 _NAMED = 5
 """So many sessions without bars are named; of more the first."""
 
@@ -115,6 +118,11 @@ def home_plan(
     from trading_pipeline.bootstrap import paper_costs
 
     cash = settings.paper.cash if cash is None else cash
+    if not CENT <= cash <= MOST_CASH or cash != to_cents(cash):
+        raise InputError(
+            f"An account cannot begin with ${cash:f}.", value=f"{cash:f}",
+            rule=f"it begins with {usd(CENT)} to {usd(MOST_CASH)}, in whole cents", remedy="give another amount",
+        )
     return BacktestPlan(tuple(specs), first, last, cash, settings.limits.limits(), paper_costs(settings), replies)
 
 

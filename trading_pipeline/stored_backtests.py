@@ -35,6 +35,7 @@ from trading_pipeline.errors import BarsError, InputError, MarketDataError, Stor
 from trading_pipeline.ports import Broker, Home, Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.engines import Backtest, Engine, asks_models, assumptions, choose, run
+from trading_pipeline.service.backtests.results import marks_of
 from trading_pipeline.service.backtests.stepping import Progress
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import LONE_RULE
@@ -63,22 +64,23 @@ def run_stored(
     many, stored_at = len(sessions_of(bench.calendar, plan)), time.monotonic()
     folders = tuple(str(folder.absolute()) for folder in data)
 
-    def words(run: Backtest, sessions: int, *, complete: bool) -> dict[str, Any]:
+    def words(run: Backtest, sessions: int, until: datetime | None = None) -> dict[str, Any]:
         return about(
             plan, engine=run.engine.value, why=run.why, digest=bench.digest, data=folders, assumptions=run.assumptions, sessions=sessions,
-            complete=complete, at=datetime.now(UTC),
+            marks=marks_of(bench, until), complete=until is None, at=datetime.now(UTC),
         )
 
     def on_session(done: int, of: int, session: date) -> None:
         nonlocal stored_at
         if time.monotonic() - stored_at >= every_seconds:
-            writer.append(ledger, words(Backtest(plan, ledger, chosen, why, assumptions(bench, plan)), done, complete=False))
+            so_far = Backtest(plan, ledger, chosen, why, assumptions(bench, plan))
+            writer.append(ledger, words(so_far, done, bench.calendar.session(session).close))
             stored_at = time.monotonic()
         if progress is not None:
             progress(done, of, session)
 
     backtest = run(bench, plan, engine=engine, progress=on_session, ledger=ledger)
-    writer.append(ledger, words(backtest, many, complete=True), whole=True)
+    writer.append(ledger, words(backtest, many), whole=True)
     return backtest
 
 

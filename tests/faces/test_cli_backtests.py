@@ -88,8 +88,11 @@ def test_figures_alone_are_printed_and_nothing_is_kept(shell: Shell) -> None:
         (["FILE", *WEEK, "--engine", "warp"], "warp", "auto, stepped, columnar"),
         (["FILE", *WEEK, "--cash", "none"], "none", "above zero"),
         (["FILE", *WEEK, "--cash", "-5"], "-5", "above zero"),
+        (["FILE", *WEEK, "--cash", "1e30"], "1000000000000000000000000000000", "$1,000,000,000,000.00"),
+        (["FILE", *WEEK, "--cash", "0.001"], "0.001", "whole cents"),
         (["FILE", "FILE", *WEEK], "steady", "names of their own"),
         (["FILE", *WEEK, "--name", "No Name"], "No Name", "a-z"),
+        (["FILE", *WEEK, "--name", ""], "", "a-z"),
         (["FILE", *WEEK, "--data", "nowhere"], "nowhere", "SYMBOL"),
         (["FILE", *WEEK, "--provider", "record"], "no terminal", "confirmation"),
     ],
@@ -170,3 +173,10 @@ def test_one_is_shown_again_and_deleted(stored: Shell) -> None:
     assert stored("backtests", "rm", "week", "--json").code == 2, "nobody can be asked"
     assert stored("backtests", "rm", "week", "--yes").code == 0
     assert stored("backtests", "list", "--json").json() == []
+
+
+def test_what_is_shown_again_is_what_was_told_when_it_ran(shell: Shell) -> None:
+    """Three symbols are held at the end, and the ledger alone does not say what each is worth."""
+    told = shell("backtest", "trend", "--from", "2012-06-01", "--to", "2013-02-28", "--name", "trend", "--json").json()
+    assert told["figures"]["trades"]["open"] == 3
+    assert shell("backtests", "show", "trend", "--json").json()["figures"] == told["figures"]

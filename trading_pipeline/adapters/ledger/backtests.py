@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -57,6 +58,8 @@ class Stored:
     assumptions: tuple[str, ...]
     sessions: int
     """That are stored, of the plan's."""
+    marks: Mapping[str, Decimal]
+    """By symbol, the last close in USD a share of the sessions that are stored: what is still held then is valued at it."""
     complete: bool
     stored_at: datetime
     """When it was last written to, by the machine's clock."""
@@ -279,12 +282,13 @@ class Writer:
 
 def about(
     plan: BacktestPlan, *, engine: str, why: str, digest: str, data: tuple[str, ...], assumptions: tuple[str, ...], sessions: int,
-    complete: bool, at: datetime,
+    marks: Mapping[str, Decimal], complete: bool, at: datetime,
 ) -> dict[str, Any]:
     """What is written beside a stored backtest."""
     return {
         "plan": encode(plan), "engine": engine, "why": why, "version": __version__, "digest": digest, "data": list(data),
-        "assumptions": list(assumptions), "sessions": sessions, "complete": complete, "stored_at": instant_text(at),
+        "assumptions": list(assumptions), "sessions": sessions,
+        "marks": {symbol: f"{mark:f}" for symbol, mark in marks.items()}, "complete": complete, "stored_at": instant_text(at),
     }
 
 
@@ -292,7 +296,8 @@ def _stored(name: str, comment: str) -> Stored:
     said = json.loads(comment)
     return Stored(
         name, decode(BacktestPlan, said["plan"]), said["engine"], said["why"], said["version"], said["digest"], tuple(said["data"]),
-        tuple(said["assumptions"]), said["sessions"], said["complete"], instant_from(said["stored_at"]),
+        tuple(said["assumptions"]), said["sessions"], {symbol: Decimal(mark) for symbol, mark in said.get("marks", {}).items()},
+        said["complete"], instant_from(said["stored_at"]),
     )
 
 

@@ -79,7 +79,7 @@ def backtest(
         if no_store:
             done, stored_as = _run(call, bench, plan, engine), None
         else:
-            done, stored_as = _run_stored(call, stack, bench, plan, engine, name or plan.name, folders, again=again)
+            done, stored_as = _run_stored(call, stack, bench, plan, engine, plan.name if name is None else name, folders, again=again)
         result = result_of_backtest(bench, done)
         facts = done.ledger.head()[0]
     figures = _figures(result)
@@ -125,7 +125,7 @@ def show(call: Invocation, name: NameArgument) -> None:
     with open_backtests(call.made()) as databases:
         stored = databases.get(name)
         with databases.reading(stored) as ledger:
-            result = result_of(ledger, assumptions=stored.assumptions)
+            result = result_of(ledger, marks=stored.marks, assumptions=stored.assumptions)
     figures = _figures(result)
 
     def text() -> None:

@@ -71,7 +71,7 @@ def _stored(call: Invocation, names: Sequence[str]) -> "dict[str, BacktestResult
         for name in names:
             stored = databases.get(name)
             with databases.reading(stored) as ledger:
-                found[stored.name] = result_of(ledger, assumptions=stored.assumptions)
+                found[stored.name] = result_of(ledger, marks=stored.marks, assumptions=stored.assumptions)
     return found
 
 

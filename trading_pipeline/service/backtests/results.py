@@ -81,9 +81,14 @@ def result_of(
 
 def result_of_backtest(bench: Bench, backtest: Backtest) -> BacktestResult:
     """The result of a backtest that has run, what is still open valued at the bench's last closes."""
-    finest_last = sorted((each for each in bench.tables.items() if len(each[1])), key=lambda each: -each[0][1].minutes)
-    marks = {symbol: price_of(float(table.close[-1])) for (symbol, _), table in finest_last}
-    return result_of(backtest.ledger, marks=marks, assumptions=backtest.assumptions)
+    return result_of(backtest.ledger, marks=marks_of(bench), assumptions=backtest.assumptions)
+
+
+def marks_of(bench: Bench, at: datetime | None = None) -> dict[str, Decimal]:
+    """The last close of each symbol of a bench, in USD a share: known by an instant, or of all where None."""
+    tables = {place: table if at is None else table.until(at) for place, table in bench.tables.items()}
+    finest_last = sorted((each for each in tables.items() if len(each[1])), key=lambda each: -each[0][1].minutes)
+    return {symbol: price_of(float(table.close[-1])) for (symbol, _), table in finest_last}
 
 
 @dataclass(frozen=True, slots=True)
