@@ -201,9 +201,37 @@ def event_hash(
     actor: str, at: datetime, payload_text: str,
 ) -> bytes:
     """SHA-256 over the previous hash, the JSON array of every hashed field but the payload, a line feed, and the payload (invariant 3)."""
+    return chained(previous, _text(seq, stream, stream_seq, key, type_, schema, cause, actor, at, payload_text))
+
+
+def text_of(event: Event) -> str:
+    """What is hashed of an event beside the hash before it: the JSON array of every field but the payload, a line feed, the payload."""
+    return _text(
+        event.seq, event.stream, event.stream_seq, event.key, event.type.value, event.schema, event.cause, event.actor, event.at,
+        event.payload_text,
+    )
+
+
+def _text(
+    seq: int, stream: str, stream_seq: int, key: str, type_: str, schema: int, cause: int | None, actor: str, at: datetime,
+    payload_text: str,
+) -> str:
     # Written out: a tenth of the time of json.dumps, which verifying spends on every event.
     cited = "null" if cause is None else cause
-    envelope = (
-        f'[{seq},{_quoted(stream)},{stream_seq},{_quoted(key)},{_quoted(type_)},{schema},{cited},{_quoted(actor)},"{instant_text(at)}"]'
+    envelope = f'[{seq},{_quoted(stream)},{stream_seq},{_quoted(key)},{_quoted(type_)},{schema},{cited},{_quoted(actor)}'
+    return f'{envelope},"{instant_text(at)}"]\n{payload_text}'
+
+
+def chained(previous: bytes, text: str) -> bytes:
+    """The hash of an event from its text, see `text_of`."""
+    return hashlib.sha256(previous + text.encode()).digest()
+
+
+def event_from(text: str, previous: bytes, hash_: bytes, recorded_at: datetime) -> Event:
+    """The inverse of `text_of`."""
+    envelope, payload_text = text.split("\n", 1)
+    seq, stream, stream_seq, key, type_, schema, cause, actor, at = json.loads(envelope)
+    return Event(
+        seq, stream, stream_seq, key, EventType(type_), schema, cause, actor, instant_from(at), recorded_at, json.loads(payload_text),
+        payload_text, previous, hash_,
     )
-    return hashlib.sha256(previous + envelope.encode() + b"\n" + payload_text.encode()).digest()

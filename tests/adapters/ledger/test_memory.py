@@ -10,6 +10,7 @@ import pytest
 from tests.histories import AT, funded, small_day, step
 from trading_pipeline.adapters.ledger import memory
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
+from trading_pipeline.domain.events import text_of
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
 from trading_pipeline.service.verification import verify
@@ -84,7 +85,7 @@ def test_a_health_row_grows_old_and_keeps_what_it_was_told(ledger):
 def test_a_rebuild_mends_tables_that_somebody_spoilt(ledger):
     """5."""
     right = fill(ledger)
-    ledger._tables.put("cash", right["cash"][0] | {"cash": 0})
+    ledger._kept.tables.put("cash", right["cash"][0] | {"cash": 0})
     assert not verify(ledger).ok
     assert ledger.rebuild() == 24
     assert {name: list(ledger.dump(name)) for name in TABLES} == right
@@ -94,8 +95,8 @@ def test_a_rebuild_mends_tables_that_somebody_spoilt(ledger):
 def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(ledger):
     """3, 5."""
     fill(ledger)
-    ledger._events[9] = replace(ledger._events[9], actor="somebody else")
-    ledger._tables.put("cash", ledger.find("cash")[0] | {"account": "MINE"})
+    ledger._kept.events[9] = replace(ledger._kept.events[9], actor="somebody else")
+    ledger._kept.tables.put("cash", ledger.find("cash")[0] | {"account": "MINE"})
     spoilt = list(ledger.dump("cash"))
     with pytest.raises(LedgerCorrupt, match="cannot be rebuilt: event 10, hash") as refused:
         ledger.rebuild()
@@ -108,3 +109,23 @@ def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(ledger)
 def test_a_ledger_of_no_environment_is_not_opened():
     with pytest.raises(SettingsError, match="moon is no environment"):
         MemoryLedger("moon")
+
+
+def test_facts_taken_down_as_text_are_the_facts_that_were_appended(ledger):
+    tables = fill(ledger)
+    other = MemoryLedger("demo", opened_at=AT)
+    other.take_down([text_of(event) for event in ledger.scan(2)])
+    assert other.head() == ledger.head()
+    assert [replace(event, recorded_at=AT) for event in other.scan()] == [replace(event, recorded_at=AT) for event in ledger.scan()]
+    assert {name: list(other.dump(name)) for name in TABLES} == tables
+    assert verify(other).ok
+
+
+@pytest.mark.parametrize("other", ["seq", "stream_seq", "key"])
+def test_a_text_that_does_not_belong_where_it_is_taken_down_is_refused_to_whoever_reads(ledger, other):
+    fill(ledger)
+    newest = list(ledger.scan())[-1]
+    following = {"seq": newest.seq + 1, "stream_seq": newest.stream_seq + 1, "key": "another"}
+    ledger.take_down([text_of(replace(newest, **following | {other: getattr(newest, other)}))])
+    with pytest.raises(LedgerCorrupt, match="does not belong"):
+        ledger.event(1)

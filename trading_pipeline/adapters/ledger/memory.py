@@ -1,6 +1,7 @@
 """The ledger in memory: backtests and tests. Same chain, same fold, same refusals; nothing survives the process.
 
-Readers see committed facts only: a transaction works on a draft that is applied at once on leaving.
+Readers see committed facts only: a transaction works on a draft that is applied at once on leaving. A backtest may hand in facts as
+text, see `take_down`: these are chained at once, and parsed, checked and folded when somebody first reads.
 """
 
 import threading
@@ -20,13 +21,36 @@ from trading_pipeline.adapters.ledger.indexed import IndexedTables
 from trading_pipeline.adapters.ledger.opening import opened_event
 from trading_pipeline.adapters.ledger.selection import Selection, copies, plain, select_events, select_rows, selection, table_named
 from trading_pipeline.domain.derivation import Derivation, collector_paused
-from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent
-from trading_pipeline.domain.projections import Key, Row
+from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, chained, event_from
+from trading_pipeline.domain.projections import Key, Row, fold
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
 from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
 
 WRITER_WAIT_SECONDS = 10.0
 _SEQ = attrgetter("seq")
+
+
+class _Store:
+    """Events with their indices, and the tables."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.by_key: dict[str, Event] = {}
+        self.by_type: dict[EventType, list[Event]] = {}
+        self.by_stream: dict[str, list[Event]] = {}
+        self.tables = IndexedTables()
+
+    def add(self, event: Event) -> None:
+        """Keep an event; its tables are kept apart."""
+        self.events.append(event)
+        self.by_key[event.key] = event
+        self.by_type.setdefault(event.type, []).append(event)
+        self.by_stream.setdefault(event.stream, []).append(event)
+
+    def fits(self, event: Event) -> bool:
+        """Whether it may come next."""
+        stream = self.by_stream.get(event.stream, ())
+        return event.seq == len(self.events) + 1 and event.stream_seq == len(stream) + 1 and event.key not in self.by_key
 
 
 class MemoryLedger:
@@ -46,11 +70,9 @@ class MemoryLedger:
         self._leases: dict[str, threading.Lock] = {}
         self._fences: dict[str, int] = {}
         self._health: dict[str, tuple[float, dict[str, Any]]] = {}
-        self._events: list[Event] = []
-        self._by_key: dict[str, Event] = {}
-        self._by_type: dict[EventType, list[Event]] = {}
-        self._by_stream: dict[str, list[Event]] = {}
-        self._tables = IndexedTables()
+        self._store = _Store()
+        self._unread: list[tuple[str, datetime, bytes, bytes]] = []
+        """Text, when it was recorded, hash before and hash of facts that nobody has read yet."""
         with self.transaction() as transaction:
             transaction.append(opened_event(environment, opened_at or clock_wall()))
 
@@ -78,14 +100,40 @@ class MemoryLedger:
 
     def _apply(self, draft: Draft) -> None:
         with self._state:
-            self._events.extend(draft.events)
+            store = self._kept
             for event in draft.events:
-                self._by_key[event.key] = event
-                self._by_type.setdefault(event.type, []).append(event)
-                self._by_stream.setdefault(event.stream, []).append(event)
+                store.add(event)
             for table, rows in draft.changed.items():
                 for row in rows.values():
-                    self._tables.put(table, row)
+                    store.tables.put(table, row)
+
+    def take_down(self, texts: Iterable[str]) -> None:
+        """Append facts whose text is made already, see `events.text_of`; each with the seq and the stream_seq that are due.
+
+        A quick writer's way in: LedgerCorrupt comes to whoever reads first, should a text not be what belongs here.
+        """
+        with self._state:
+            (_, hash_), recorded_at = self.head(), self._clock_wall()
+            for text in texts:
+                previous, hash_ = hash_, chained(hash_, text)
+                self._unread.append((text, recorded_at, previous, hash_))
+
+    @property
+    def _kept(self) -> _Store:
+        """What is kept, with all that was taken down."""
+        if self._unread:
+            with self._state, collector_paused():
+                unread, self._unread = self._unread, []
+                for text, recorded_at, previous, hash_ in unread:
+                    event = event_from(text, previous, hash_, recorded_at)
+                    if not self._store.fits(event):
+                        raise LedgerCorrupt(
+                            f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
+                            rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
+                        )
+                    self._store.add(event)
+                    fold(event, self._store.tables)
+        return self._store
 
     @contextmanager
     def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> Iterator[Fence]:  # noqa: ARG002
@@ -127,7 +175,7 @@ class MemoryLedger:
         """One row by key."""
         table_named(table)
         with self._state:
-            return self._tables.get(table, plain(key))
+            return self._kept.tables.get(table, plain(key))
 
     def find(
         self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
@@ -139,16 +187,16 @@ class MemoryLedger:
     def select(self, wanted: Selection, besides: Collection[Key] = ()) -> list[Row]:
         """The rows that a selection means, but for those under some keys; to be read only."""
         with self._state:
-            return self._tables.select(wanted, besides)
+            return self._kept.tables.select(wanted, besides)
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
-        return self._events[seq - 1] if 0 < seq <= len(self._events) else None
+        return self._kept.events[seq - 1] if 0 < seq <= len(self._kept.events) else None
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
         plain((key,))
-        return self._by_key.get(key)
+        return self._kept.by_key.get(key)
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
@@ -157,26 +205,28 @@ class MemoryLedger:
         plain((stream,))
         with self._state:
             if not types and stream is None:
-                return self._events[max(after, 0) :][:limit]
-            told = [self._by_type.get(type_, []) for type_ in set(types)] if types else [self._by_stream.get(stream or "", [])]
+                return self._kept.events[max(after, 0) :][:limit]
+            told = [self._kept.by_type.get(type_, []) for type_ in set(types)] if types else [self._kept.by_stream.get(stream or "", [])]
             newer = [events[bisect_right(events, after, key=_SEQ) :] for events in told]
         return select_events(merge(*newer, key=_SEQ) if len(newer) > 1 else newer[0], types, stream, limit)
 
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""
         with self._state:
-            return (self._events[-1].seq, self._events[-1].hash) if self._events else (0, GENESIS)
+            if self._unread:
+                return len(self._store.events) + len(self._unread), self._unread[-1][3]
+            return (self._store.events[-1].seq, self._store.events[-1].hash) if self._store.events else (0, GENESIS)
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""
         newest = self.head()[0]
-        return islice(self._events, max(first, 1) - 1, newest if last is None else min(last, newest))
+        return islice(self._kept.events, max(first, 1) - 1, newest if last is None else min(last, newest))
 
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order."""
         table_named(table)
         with self._state:
-            return iter(list(self._tables.rows(table)))
+            return iter(list(self._kept.tables.rows(table)))
 
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
@@ -191,7 +241,7 @@ class MemoryLedger:
                         remedy="run the backtest again",
                     )
             with self._state:
-                self._tables = tables
+                self._kept.tables = tables
         return derivation.seq
 
     def close(self) -> None:
@@ -201,15 +251,15 @@ class MemoryLedger:
 
     def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
         """The events that exist under these keys."""
-        return [event for key in keys if (event := self._by_key.get(key)) is not None]
+        return [event for key in keys if (event := self._kept.by_key.get(key)) is not None]
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
         """The newest stream_seq of each stream that has any event."""
-        return {stream: len(self._by_stream[stream]) for stream in streams if stream in self._by_stream}
+        return {stream: len(self._kept.by_stream[stream]) for stream in streams if stream in self._kept.by_stream}
 
     def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
         """The rows that exist under these keys."""
-        return [row for key in keys if (row := self._tables.get(table, key)) is not None]
+        return [row for key in keys if (row := self._kept.tables.get(table, key)) is not None]
 
 
 class MemoryTransaction:

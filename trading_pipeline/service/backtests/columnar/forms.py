@@ -1,0 +1,104 @@
+"""Forms: the text of facts with blanks for what differs from one to the next.
+
+A form is learnt from facts that the pipeline's own code wrote; nobody writes one by hand. It is told which values stand where, and
+must give the very text that it was learnt from before it is used. Filling in a form takes a hundredth of the time of making its facts.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trading_pipeline.domain.events import Event, canonical_payload, text_of
+
+Path = tuple[str | int, ...]
+"""Where a value stands in a payload."""
+Values = dict[str, Any]
+_BLANK = re.compile(r"<<(\w+)>>")
+_BARE = re.compile(r'"<<#(\w+)>>"')
+_NEXT = "\x1e"
+"""Between the facts of a form: no JSON text has it."""
+
+
+class Misfit(Exception):
+    """The values that a form was told do not give the facts that it was to be learnt from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blanks:
+    """What differs in one kind of fact.
+
+    Args:
+        key: The fact's key, with `<<name>>` for what differs.
+        payload: By path, the text with `<<name>>` for what differs; `<<#name>>` alone for a value that is no string.
+        cause: The name of the value that is its cause, where that is none of the facts of the form.
+    """
+
+    key: str
+    payload: Mapping[Path, str]
+    cause: str = ""
+
+
+class Form:
+    """Several facts that are always written together."""
+
+    def __init__(self, facts: Sequence[Event], blanks: Sequence[Blanks], values: Values) -> None:
+        """Learn from facts that came one after another, and from the values that they were written with.
+
+        Raises:
+            Misfit: The form would not give these facts.
+        """
+        self.streams = tuple(fact.stream for fact in facts)
+        self._seqs = tuple(f"seq_{number}" for number in range(len(facts)))
+        self._places = tuple(f"place_{number}" for number in range(len(facts)))
+        first = facts[0].seq
+        numbers = {fact.seq: name for fact, name in zip(facts, self._seqs, strict=True)}
+        texts = [
+            _form_of(fact, each, self._seqs[number], self._places[number], numbers)
+            for number, (fact, each) in enumerate(zip(facts, blanks, strict=True))
+        ]
+        self._text = _NEXT.join(texts)
+        try:
+            found = self.fill(values, first, [fact.stream_seq for fact in facts])
+        except KeyError as unknown:
+            raise Misfit(f"nothing is known of {unknown}") from unknown
+        for text, fact in zip(found, facts, strict=True):
+            if text != text_of(fact):
+                raise Misfit(f"{text} is not {fact.payload_text}")
+
+    def fill(self, values: Values, first: int, places: Iterable[int]) -> list[str]:
+        """The texts of the facts.
+
+        Args:
+            values: By name; the form adds its own.
+            first: The seq of the first fact.
+            places: The stream_seq of each.
+        """
+        values.update(zip(self._seqs, range(first, first + len(self._seqs)), strict=True))
+        values.update(zip(self._places, places, strict=True))
+        return (self._text % values).split(_NEXT)
+
+
+def _form_of(fact: Event, blanks: Blanks, seq: str, place: str, numbers: Mapping[int, str]) -> str:
+    payload = json.loads(fact.payload_text)
+    for path, text in blanks.payload.items():
+        _put(payload, path, text)
+    cause: Any = fact.cause
+    if blanks.cause:
+        cause = f"<<#{blanks.cause}>>"
+    elif fact.cause is not None and fact.cause in numbers:
+        cause = f"<<#{numbers[fact.cause]}>>"
+    told = [f"<<#{seq}>>", fact.stream, f"<<#{place}>>", blanks.key, fact.type.value, fact.schema, cause, fact.actor, "<<instant>>"]
+    envelope = json.dumps(told, separators=(",", ":"))
+    return _blanked(f"{envelope}\n{canonical_payload(payload)}")
+
+
+def _put(payload: Any, path: Path, text: str) -> None:
+    for step in path[:-1]:
+        payload = payload[step]
+    payload[path[-1]] = text
+
+
+def _blanked(text: str) -> str:
+    return _BLANK.sub(r"%(\1)s", _BARE.sub(r"%(\1)s", text.replace("%", "%%")))
