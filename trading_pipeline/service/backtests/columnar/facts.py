@@ -141,6 +141,9 @@ class Scribe:
             return
         self._opened = self._session
         self._clock.advance_to(max(first, self._clock.now()))
+        self._open_session(session)
+
+    def _open_session(self, session: Session) -> None:
         with self._desk.ledger.transaction() as tx:
             open_session(self._desk, tx, session.day)
 
@@ -156,13 +159,16 @@ class Scribe:
         session = self._sessions[self._session]
         self._pass(instant_ns(session.close), hits=False)
         self._to(session.close)
-        with self._desk.ledger.transaction() as tx:
-            open_session(self._desk, tx, session.day)
+        if self._opened != self._session:
+            self._open_session(session)
         self._pass(instant_ns(session.close))
-        close_session(self._desk, session)
+        self._close_session(session)
         self._session += 1
         if self._progress is not None:
             self._progress(self._session, len(self._sessions), session.day)
+
+    def _close_session(self, session: Session) -> None:
+        close_session(self._desk, session)
 
     def _first_look(self, session: Session) -> datetime | None:
         number = bisect_left(self._grid.days, session.day)
@@ -180,8 +186,14 @@ class Scribe:
 
     def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
         """Write what was filled by now, and the signals, in the order of strategies and symbols."""
+        self._arrive(bar)
+        self._signals(bar, due)
+
+    def _arrive(self, bar: int) -> None:
         self._pass(self.sim.instant(bar))
         self._to(instant_of(self.sim.instant(bar)))
+
+    def _signals(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
         cycle = self._cycle(bar)
         self._generated.clear()
         self._ready.clear()
