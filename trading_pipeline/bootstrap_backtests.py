@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.memory_archive import MemoryArchive
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.objects.local import LocalObjects
-from trading_pipeline.domain.adjustments import Split
+from trading_pipeline.domain.adjustments import Split, split_adjusted
 from trading_pipeline.domain.backtests import BacktestPlan, Replies
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import CassetteMode, ModelBudget
@@ -43,6 +44,9 @@ from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
 from trading_pipeline.service.backtests.engines import asks_models
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.settings import Settings, Source
+
+if TYPE_CHECKING:
+    from trading_pipeline.adapters.market_data.files import FileMarket
 
 ACCOUNT = "BACKTEST"
 _UNPAID = ModelBudget(per_day=Decimal(1_000_000), calls_per_hour=1_000_000_000, concurrency=1)
@@ -93,6 +97,8 @@ class Bars:
     there: Callable[[], Mapping[str, Sequence[Interval]]]
     """What the source has, for who asked for something else: intervals by symbol."""
     remedy: str
+    notes: tuple[str, ...] = ()
+    """What became of files on the way in: rows left out or mended, sessions taken from another file."""
 
 
 NO_BARS = Bars({}, {}, "bars that are gone", dict, "put the bars back that the backtest ran on")
@@ -221,7 +227,7 @@ def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCa
 
     tables: dict[tuple[str, Interval], BarTable] = {}
     splits: dict[str, tuple[Split, ...]] = {}
-    wanted, there = _wanted(plan), dict[str, Sequence[Interval]]()
+    wanted, there, notes = _wanted(plan), dict[str, Sequence[Interval]](), list[str]()
     for folder in folders:
         missing = {symbol for symbol, interval in wanted if (symbol, interval) not in tables}
         there |= {symbol_of(file): () for file in bars_files(folder) if symbol_of(file) not in there}
@@ -233,10 +239,24 @@ def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCa
             if interval in market.intervals(symbol):
                 tables[symbol, interval] = market.closed_bars([symbol], interval, None, calendar.horizon.close)[symbol]
                 splits[symbol] = tuple(split for split in market.splits if split.symbol == symbol)
+                notes += _became(market, symbol, interval)
     source = f"files of {', '.join(folder.name for folder in folders)}"
     known = {symbol: found for symbol, found in splits.items() if found}
     remedy = "put a file of these bars into the folder, or name another with --data"
-    return Bars(tables, MappingProxyType(known), source, lambda: there, remedy)
+    return Bars(tables, MappingProxyType(known), source, lambda: there, remedy, tuple(notes))
+
+
+def _became(market: "FileMarket", symbol: str, interval: Interval) -> Iterator[str]:
+    """What an import would report of a symbol's files, but that regular hours were cut out."""
+    from trading_pipeline.adapters.market_data.cleaning import OUTSIDE_HOURS
+
+    for report in market.reports:
+        if (report.symbol, report.interval) == (symbol, interval):
+            changes = [f"rows left out ({note.rule}): {note.rows:,}" for note in report.dropped if note.rule != OUTSIDE_HOURS]
+            changes += [f"rows mended ({note.rule}): {note.rows:,}" for note in report.repaired]
+            if changes:
+                yield f"{report.file}: {'; '.join(changes)}"
+    yield from (note for note in market.notes if note.startswith(f"{symbol} {interval}: "))
 
 
 def _told(there: Mapping[str, Sequence[Interval]]) -> str:
@@ -286,13 +306,28 @@ def _assumptions(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) ->
     first, last = sessions[0].day, sessions[-1].day
     split = [each for symbol in plan.symbols for each in bars.splits.get(symbol, ()) if first <= each.session <= last]
     counted = ", ".join(f"{each.symbol} {each.ratio.normalize():f} for 1 on {each.session}" for each in split)
+    steps = [step for place in _wanted(plan) for step in _steps(bars, place, sessions)]
     return (
         f"Bars: {bars.source}; {'; '.join(_covers(bars.tables[place], sessions) for place in _wanted(plan))}.",
+        *((f"On the way in: {'; '.join(bars.notes)}.",) if bars.notes else ()),
         "Prices are traded as the source has them. "
         + (f"Splits are applied as facts, when they happened: {counted}." if split else "No split is known inside the sessions."),
+        *(f"{step}. Who held it gained or lost as much, which nobody did if it was a split: name it in splits.csv." for step in steps),
         "Dividends are not paid: a series adjusted for them has them in its prices, one that is not leaves them out.",
         "The symbols were chosen knowing that they still trade: those that were delisted are missing, which flatters (survivorship).",
     )
+
+
+def _steps(bars: Bars, place: tuple[str, Interval], sessions: Sequence[Session]) -> Iterator[str]:
+    """Prices that move between two sessions as they hardly do but by a split that nobody has named."""
+    from trading_pipeline.adapters.market_data.cleaning import price_steps
+
+    table = bars.tables[place].until(sessions[-1].close)
+    table = split_adjusted(table, bars.splits.get(place[0], ()), sessions[-1].day)
+    days = table.session_days
+    ends = np.flatnonzero(days[1:] != days[:-1])
+    inside = ends[days[ends + 1] > np.datetime64(sessions[0].day)]
+    yield from (f"{place[0]}: {step}" for step in price_steps(days, table.close, inside))
 
 
 def _covers(table: BarTable, sessions: Sequence[Session]) -> str:

@@ -7,9 +7,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.desks import bars, strategy
+from tests.desks import bars, calendar, strategy
 from tests.model_desks import asking
 from tests.service.backtests.benches import FIRST, LAST, bench_of, home, other_close, plan
 from trading_pipeline import bootstrap_backtests
@@ -177,3 +178,33 @@ def test_two_runs_on_one_bench_know_nothing_of_each_other(tmp_path):
         other = run(bench, replace(plan(), cash=Decimal(50_000)), engine=Engine.STEPPED)
         again = run(bench, plan(), engine=Engine.STEPPED)
     assert first.ledger.head() == again.ledger.head() != other.ledger.head()
+
+
+def test_a_step_of_prices_that_no_split_explains_is_said(tmp_path):
+    """Two for one on 2024-08-28, which nobody has named; of a named one it is said that it was applied."""
+    table = bars()
+    halved = table.session_days >= np.datetime64("2024-08-28")
+    stepped = replace(table, **{name: np.where(halved, getattr(table, name) / 2, getattr(table, name)) for name in ("open", "high", "low", "close")})
+    with bench_of(tmp_path / "unknown", plan(), stepped) as bench:
+        assert any("2024-08-28 is 0." in sentence and "name it in splits.csv" in sentence for sentence in bench.assumptions)
+    split = Split("AAPL", date(2024, 8, 28), Decimal(2))
+    with bench_of(tmp_path / "named", plan(), stepped, splits=[split]) as bench:
+        assert any("AAPL 2 for 1 on 2024-08-28" in sentence for sentence in bench.assumptions)
+        assert not any("splits.csv" in sentence for sentence in bench.assumptions)
+
+
+def test_what_was_left_out_of_files_and_which_of_two_files_was_used_is_said(tmp_path):
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    rows = [
+        f"{day}T13:30:00Z,{100 + place},{102 + place},{99 + place},{101 + place},{volume}\n"
+        for place, day in enumerate(each.day for each in calendar().between(date(2024, 8, 1), LAST))
+        for volume in (1000, 2000)[: 1 + (place == 3)]
+    ]
+    head = "timestamp,open,high,low,close,volume\n"
+    (folder / "AAPL.csv").write_text(head + "".join(rows))
+    (folder / "AAPL_short.csv").write_text(head + "".join(rows[6:12]))
+    with open_bench(home(tmp_path), plan(), data=folder) as bench:
+        [said] = [sentence for sentence in bench.assumptions if sentence.startswith("On the way in: ")]
+    assert "AAPL.csv: rows left out (copy of another row with less volume): 1" in said
+    assert "6 sessions of AAPL_short.csv are taken from another file that has more bars" in said

@@ -22,6 +22,7 @@ BAD_SHARE = 0.02
 """Above this share of broken rows the whole file is refused: what looks like data would be chance."""
 ROUNDING = 1e-5
 """A high or low that misses its open or close by at most this fraction of the price is widened to it."""
+OUTSIDE_HOURS = "outside regular hours"
 STEP_NOTED = 0.35
 """A close that moves by more than this between sessions is pointed out: a split, or data of mixed adjustment."""
 
@@ -223,7 +224,7 @@ def _on_grid(rows: RawBars, interval: Interval, calendar: TradingCalendar, accou
         return replace(rows, start=starts[np.searchsorted(sessions, _days(rows.start))])
     on_grid = np.isin(rows.start, starts)
     inside = _in_hours(rows.start, calendar)
-    account.drop("outside regular hours", rows.where(~inside), broken=False)
+    account.drop(OUTSIDE_HOURS, rows.where(~inside), broken=False)
     stray = rows.where(inside & ~on_grid)
     if len(stray) > BAD_SHARE * inside.sum():
         raise BarsError(
