@@ -87,7 +87,7 @@ def _analyze(bars: BarTable, columns: Mapping[str, Floats], held: bool) -> Rulin
 
 def _express(agent: ExpressionAgent, bars: BarTable, columns: Mapping[str, Floats], bars_held: int | None) -> Ruling:
     if bars_held is not None and agent.max_bars and bars_held >= agent.max_bars:
-        words = f"held for {bars_held} bars, the most is {agent.max_bars}"
+        words = held_long_enough(agent, bars_held)
         return _expressed(Action.SELL, words, "max_bars", str(agent.max_bars), bars, columns, bars_held)
     which, text = ("enter_when", agent.enter_when) if bars_held is None else ("exit_when", agent.exit_when)
     if not text.strip():
@@ -101,8 +101,19 @@ def _express(agent: ExpressionAgent, bars: BarTable, columns: Mapping[str, Float
         return lacking
     holds = evaluate_at(expression, columns, -1)
     action = Action.HOLD if not holds else Action.BUY if bars_held is None else Action.SELL
-    words = f"{which} {'holds' if holds else 'does not hold'}: {expression.text} ({_figures(expression, columns)})"
+    words = spoken(which, holds, expression, columns)
     return _expressed(action, words, which, text, bars, columns, bars_held, names(expression))
+
+
+def held_long_enough(agent: ExpressionAgent, bars_held: int) -> str:
+    """Why a position is sold for its age."""
+    return f"held for {bars_held} bars, the most is {agent.max_bars}"
+
+
+def spoken(which: str, holds: bool, expression: Expression, columns: Mapping[str, Floats]) -> str:
+    """What an expression says of the newest bar, with the values that it reads."""
+    figures = ", ".join(f"{name} {columns[name][-1]:,.6g}" for name in names(expression))
+    return f"{which} {'holds' if holds else 'does not hold'}: {expression.text} ({figures})"
 
 
 def _expressed(
@@ -145,7 +156,3 @@ def _spoken(spec: IndicatorSpec) -> str:
     """As traders write it: SMA200, MACD, RSI14."""
     head, _, tail = text_of(spec).upper().rpartition("_")
     return f"{head}{tail}" if head and tail.replace(".", "").isdigit() and "_" not in head else text_of(spec).upper()
-
-
-def _figures(expression: Expression, columns: Mapping[str, Floats]) -> str:
-    return ", ".join(f"{name} {columns[name][-1]:,.6g}" for name in names(expression))

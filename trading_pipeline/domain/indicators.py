@@ -159,9 +159,13 @@ def compute(specs: Iterable[IndicatorSpec], bars: BarTable) -> dict[str, Floats]
     Raises:
         BarsError: A price or volume is NaN or infinite: it would poison every later value.
     """
-    bars = _clean(bars)
+    return compute_clean(dict.fromkeys(specs), _clean(bars))
+
+
+def compute_clean(specs: Iterable[IndicatorSpec], bars: BarTable) -> dict[str, Floats]:
+    """`compute` of different indicators over a table that is known to be finite and contiguous."""
     result: dict[str, Floats] = {}
-    for spec in dict.fromkeys(specs):
+    for spec in specs:
         values = _definition(spec.name).compute(bars, _values(spec))
         result.update(zip(columns_of(spec), values, strict=True))
     return result

@@ -89,6 +89,8 @@ CLASS_MATRIX: Final[Mapping[str, Mapping[OrderClass, Treatment]]] = MappingProxy
 )
 """Rule by class, INVARIANTS section 1; exits are never trapped by a limit on taking risk (D6)."""
 
+WOULD_STOP: Final = "an entry would be stopped here"
+"""What an exempt verdict says first where the same value would stop an entry."""
 _EXEMPTING = frozenset({Treatment.OK, Treatment.FLAG})
 _PLANS: Final = {
     order_class: tuple((rule.__name__, rule, CLASS_MATRIX[rule.__name__][order_class] in _EXEMPTING) for rule in RULEBOOK)
@@ -108,7 +110,7 @@ def judge(intent: OrderIntent, context: RiskContext) -> Judgement:
         except Exception as error:  # noqa: BLE001 - fail closed: an unexpected error must deny, not escape
             verdict = Verdict(name, Outcome.DENY, "unknown", "a usable value", f"{type(error).__name__}: {error}")
         if exempt and verdict.outcome is not Outcome.NOT_APPLICABLE:
-            note = "" if verdict.passed else "an entry would be stopped here"
+            note = "" if verdict.passed else WOULD_STOP
             detail = "; ".join(part for part in (note, verdict.detail) if part)
             verdict = Verdict(name, Outcome.EXEMPT, verdict.measured, verdict.limit, detail)
         verdicts.append(verdict)

@@ -15,9 +15,11 @@ from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
+from trading_pipeline.service.backtests.columnar.copyist import Copyist
 from trading_pipeline.service.backtests.columnar.facts import Scribe
 from trading_pipeline.service.backtests.columnar.incidents import Account
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
+from trading_pipeline.service.backtests.columnar.letters import Quick
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -54,7 +56,8 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     """
     played = _played(_Same(bench), plan)
     desk, sessions = bench.desk(plan, ledger), sessions_of(bench.calendar, plan)
-    scribe = Scribe(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
+    writer = Copyist if isinstance(ledger, Quick) else Scribe
+    scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
     scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
 
 

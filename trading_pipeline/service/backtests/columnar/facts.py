@@ -50,7 +50,9 @@ from trading_pipeline.service.outside import Outside
 from trading_pipeline.service.trading import Measured
 
 _NEVER = 1 << 62
-_PARTS = {ExitReason.STOP: "stop", ExitReason.TARGET: "target", ExitReason.SIGNAL: "exit"}
+Hit = tuple[int, bool, str, Filled, int]
+"""When a fill is learnt of, whether an open made it, of which symbol, the fill and its bracket."""
+PARTS = {ExitReason.STOP: "stop", ExitReason.TARGET: "target", ExitReason.SIGNAL: "exit"}
 
 
 class Scribe:
@@ -80,7 +82,7 @@ class Scribe:
         self._session = 0
         """How many sessions are over."""
         self._opened = -1
-        self._hits: list[tuple[int, bool, str, Filled, int]] = []
+        self._hits: list[Hit] = []
         self._actions: dict[int, str] = {}
         """By lane, the action that bought what it holds."""
         self._executions = self._orders = 0
@@ -364,7 +366,7 @@ class Scribe:
         # What an open reaches is learnt of with the close that it follows; after a night, with the first close of the day.
         return grid.end.item(fill.bar if session > grid.session_of[fill.step] else fill.step)
 
-    def _book_hits(self, due: list[tuple[int, bool, str, Filled, int]]) -> None:
+    def _book_hits(self, due: list[Hit]) -> None:
         """Book what a bar's range, and then an open, reached; in the order in which the broker met it."""
         due.sort(key=lambda each: (each[3].at, each[1], each[2]))
         now, ended = self._desk.now(), []
@@ -372,7 +374,7 @@ class Scribe:
             for _, _, _, fill, bracket in due:
                 assert fill.reason is not None
                 action = self._actions[fill.lane]
-                name = client_id(action, f"{_PARTS[fill.reason]}-{bracket}")
+                name = client_id(action, f"{PARTS[fill.reason]}-{bracket}")
                 self._book(tx, fill, name, now)
                 other = client_id(action, f"{'target' if fill.reason is ExitReason.STOP else 'stop'}-{bracket}")
                 if tx.get("orders", other) is not None:

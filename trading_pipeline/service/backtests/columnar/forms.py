@@ -61,11 +61,22 @@ class Form:
         self._text = _NEXT.join(texts)
         try:
             found = self.fill(values, first, [fact.stream_seq for fact in facts])
-        except KeyError as unknown:
+        except LookupError as unknown:
             raise Misfit(f"nothing is known of {unknown}") from unknown
-        for text, fact in zip(found, facts, strict=True):
-            if text != text_of(fact):
-                raise Misfit(f"{text} is not {fact.payload_text}")
+        wrong = self.difference(found, facts)
+        if wrong:
+            raise Misfit(wrong)
+
+    @staticmethod
+    def difference(texts: Sequence[str], facts: Sequence[Event]) -> str:
+        """The first place where texts are not those of the facts; empty where all are."""
+        for text, fact in zip(texts, facts, strict=True):
+            told = text_of(fact)
+            if text != told:
+                place = next((at for at, (one, other) in enumerate(zip(text, told, strict=False)) if one != other), 0)
+                around = slice(max(0, place - 60), place + 40)
+                return f"{fact.type.value} {fact.key}: {told[around]!r}, by form {text[around]!r}"
+        return ""
 
     def fill(self, values: Values, first: int, places: Iterable[int]) -> list[str]:
         """The texts of the facts.
@@ -81,9 +92,6 @@ class Form:
 
 
 def _form_of(fact: Event, blanks: Blanks, seq: str, place: str, numbers: Mapping[int, str]) -> str:
-    payload = json.loads(fact.payload_text)
-    for path, text in blanks.payload.items():
-        _put(payload, path, text)
     cause: Any = fact.cause
     if blanks.cause:
         cause = f"<<#{blanks.cause}>>"
@@ -91,14 +99,24 @@ def _form_of(fact: Event, blanks: Blanks, seq: str, place: str, numbers: Mapping
         cause = f"<<#{numbers[fact.cause]}>>"
     told = [f"<<#{seq}>>", fact.stream, f"<<#{place}>>", blanks.key, fact.type.value, fact.schema, cause, fact.actor, "<<instant>>"]
     envelope = json.dumps(told, separators=(",", ":"))
-    return _blanked(f"{envelope}\n{canonical_payload(payload)}")
+    return f"{_template(envelope)}\n{blanked(fact.payload, blanks.payload)}"
 
 
-def _put(payload: Any, path: Path, text: str) -> None:
-    for step in path[:-1]:
-        payload = payload[step]
-    payload[path[-1]] = text
+def blanked(payload: Mapping[str, Any], blanks: Mapping[Path, str]) -> str:
+    """A payload's canonical text as a template: `text % values` fills it in.
+
+    Raises:
+        KeyError, IndexError: It lacks something that is to be left blank.
+    """
+    copy = json.loads(canonical_payload(payload))
+    for path, text in blanks.items():
+        place = copy
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]]  # what is not there cannot differ
+        place[path[-1]] = text
+    return _template(canonical_payload(copy))
 
 
-def _blanked(text: str) -> str:
+def _template(text: str) -> str:
     return _BLANK.sub(r"%(\1)s", _BARE.sub(r"%(\1)s", text.replace("%", "%%")))

@@ -1,0 +1,226 @@
+"""The figures of one plain order as they are told: every value that `blanks` names, as text, from the simulation's whole numbers.
+
+An order is plain where one lane decides alone, at a whole minute, its order goes out at once, and no rule finds anything. What the
+rules measure is measured here a second time, for speed; forms are learnt from the rulebook's own words, and held to them again and
+again, see `copyist`.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as quoted
+from typing import TYPE_CHECKING, Any
+
+from trading_pipeline.domain.agents import held_long_enough, rule, spoken
+from trading_pipeline.domain.bars import Floats
+from trading_pipeline.domain.codec import encode
+from trading_pipeline.domain.cycles import action_id
+from trading_pipeline.domain.events import canonical_payload
+from trading_pipeline.domain.expressions import parse
+from trading_pipeline.domain.indicators import IndicatorSpec, compute_clean, price_columns
+from trading_pipeline.domain.limits import ORDERS_UNTIL
+from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.risk import Outcome, World
+from trading_pipeline.domain.rulebook import WOULD_STOP
+from trading_pipeline.domain.rules.readings import minute, new_york
+from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.signals import Signal
+from trading_pipeline.domain.strategies import ExpressionAgent
+from trading_pipeline.domain.worlds import Input, how_supplied, not_supplied
+from trading_pipeline.service.backtests.columnar import words
+from trading_pipeline.service.backtests.columnar.forms import Values
+from trading_pipeline.service.backtests.columnar.holdings import Held
+from trading_pipeline.service.backtests.columnar.sizes import Entry
+from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, price_steps, steps
+
+if TYPE_CHECKING:
+    from trading_pipeline.service.backtests.columnar.simulation import Simulation
+
+_DAY = 86_400 * words.SECOND
+_ACTIONS = 120 * words.SECOND
+"""How far back `Book.read` looks for orders, and for actions that are over."""
+Shape = tuple[Any, ...]
+"""Whatever changes an order's facts otherwise than by a figure."""
+
+
+class Figures:
+    """Tells what one lane's orders are written with.
+
+    Args:
+        needs: The indicators that live computes of the strategy.
+        window: Over how many bars it does.
+    """
+
+    def __init__(self, sim: "Simulation", number: int, needs: tuple[IndicatorSpec, ...], window: int) -> None:
+        self._sim, self._number, self._lane = sim, number, sim.lanes[number]
+        spec, limits = self._lane.spec, sim.plan.limits
+        self._needs, self._window, self._agent = needs, window, spec.agent
+        # Cents for cents: an exit's limit by `sizing.marketable_limit`.
+        self._reach, self._reach_by = fraction_of((1 - sim.sizers[number].collar) * (1 + spec.price_band))
+        self._spread, self._spread_by = fraction_of(sim.plan.costs.spread)
+        self._share, self._share_by = fraction_of(limits.max_concentration)
+        self._most_order = steps(min(limits.max_order_value, spec.limits.max_order_value))
+        self._most_position = steps(limits.max_position_value), steps(spec.limits.max_position_value)
+        self._most_notional = steps(limits.max_day_notional)
+        self._most_loss = steps(limits.max_day_loss), steps(spec.limits.max_day_loss)
+        self._volume_from = how_supplied(Input.AVERAGE_VOLUME, World.BACKTEST)
+        self._volatility_unknown = not_supplied(Input.VOLATILITY, World.BACKTEST) or ""
+        self._volume_share, self._most_orders = limits.max_volume_share, spec.limits.max_orders_per_hour
+
+    def told(self, bar: int, entry: Entry | None, held: Held | None, session: Session, expires: int) -> tuple[Shape, Values] | None:
+        """An order's shape and values as it is judged and sent; None where it is not plain.
+
+        Args:
+            held: What an exit sells.
+            expires: When its proposal does, nanoseconds UTC.
+        """
+        sim, lane, number = self._sim, self._lane, self._number
+        now, price = sim.instant(bar), sim.quote(number, bar)
+        volume = lane.prices.average_volume(bar)
+        if volume is None or now % words.MINUTE or expires % words.MINUTE:
+            return None
+        moment = moment_of(now)
+        name, symbol = lane.spec.name, lane.symbol
+        cycle = f"{lane.spec.interval.value}@{moment.short}"
+        values: Values = {
+            "action": (action := action_id(name, cycle, symbol)), "cycle": cycle, "session": session.day.isoformat(),
+            "instant": moment.instant, "minute": moment.minute, "local": moment.local, "expires": moment_of(expires).instant,
+            "minute_before": moment_of(now - lane.spec.interval.minutes * words.MINUTE).minute, "closes": _closes(session),
+            "order": client_id(action, "exit" if entry is None else "entry"),
+        }
+        limit = self._exit_limit(price) if entry is None else entry.limit
+        shares = entry.shares if entry is not None else held.shares if held is not None else 0
+        value, lowest = shares * max(price, limit), min(price, limit)
+        mark = 0 if held is None else held.shares * price
+        equity, position = sim.equity(bar), mark + value
+        losses = sim.baseline - equity, -sim.strategy_pnl(name, bar)
+        notional = sim.notional.get(sim.session(bar), 0) + value
+        orders = sim.judge.orders_last_hour(name, now)
+        most_shares = volume[0] * self._volume_share
+        track = sim.tracks[name]
+        last_action = track.last_actions.get((symbol, entry is None), now - _ACTIONS - 1)
+        bid, ask = self._quote(price)
+        values |= {
+            "price": words.price(price), "price_usd": words.dollars(price), "limit": words.cents(limit), "limit_usd": words.dollars(limit),
+            "shares": shares, "shares_told": f"{shares:,}", "value": words.dollars(value), "largest": words.dollars(value),
+            "lowest": words.dollars(lowest), "bid": words.cents(bid), "ask": words.cents(ask),
+            "width": words.percent(2 * (ask - bid), ask + bid),
+            "beyond": words.percent(limit - price if entry is not None else price - limit, price),
+            "most_shares": f"{most_shares:,.0f}", "volume": format(volume[0], "f"), "position": words.dollars(position),
+            "equity": words.dollars(equity), "share": words.percent(position, equity), "cash": words.dollars(sim.cash),
+            "notional": words.dollars(notional), "account_loss": words.dollars(max(0, losses[0])),
+            "strategy_loss": words.dollars(max(0, losses[1])), "orders": orders,
+            "since_trade": words.since(track.last_trade, now) if track.last_trade >= now - _DAY else "none before",
+            "since_order": words.since(sim.last_order, now) if sim.last_order >= now - _DAY else "none before",
+            "since_action": words.since(last_action, now) if last_action >= now - _ACTIONS else "none before",
+            "marks": self._marks(bar),
+        }
+        self._notes(entry is None, values, {
+            "order_value": value > self._most_order, "account_position": position > self._most_position[0],
+            "strategy_position": position > self._most_position[1], "buying_power": value > sim.cash,
+            "day_notional": notional > self._most_notional, "account_day_loss": losses[0] >= self._most_loss[0],
+            "strategy_day_loss": losses[1] >= self._most_loss[1], "orders_per_hour": orders >= self._most_orders,
+        })
+        stopped = position * self._share_by > self._share * equity
+        values["concentration_detail"] = _noted(stopped, f"{values['position']} of {values['equity']}")
+        values["volume_detail"] = _noted(shares > most_shares, ("short_history: " if volume[1] else "") + self._volume_from)
+        values["short_history"] = "true" if volume[1] else "false"
+        self._volatility(bar, entry is None, values)
+        if entry is not None:
+            self._legs(entry, action, values)
+        targets = () if entry is None else tuple(part[2] is None for part in entry.parts)
+        return (entry is None, targets, *self._said(bar, held, values)), values
+
+    @staticmethod
+    def _notes(exit_: bool, values: Values, stopped: Mapping[str, bool]) -> None:
+        for rule_, stops in stopped.items():
+            values[f"{rule_}_note"] = _noted(exit_ and stops)
+
+    def _exit_limit(self, price: int) -> int:
+        reach = min(price * self._reach_by, price * self._reach)
+        return -(-reach // (self._reach_by * CENT)) * CENT
+
+    def _quote(self, price: int) -> tuple[int, int]:
+        """Bid and ask as `quotes.quote_around` puts them."""
+        doubled, width = 2 * self._spread_by, max(price * self._spread, CENT * self._spread_by)
+        unit = doubled * CENT
+        return (doubled * price - width) // unit * CENT, -(-(doubled * price + width) // unit) * CENT
+
+    def _marks(self, bar: int) -> str:
+        sim = self._sim
+        held = {lane.symbol: words.price(sim.quote(number, bar)) for number, lane in enumerate(sim.lanes) if sim.held[number] is not None}
+        return canonical_payload(held)
+
+    def _volatility(self, bar: int, exit_: bool, values: Values) -> None:
+        limits = self._sim.plan.limits
+        found = self._lane.prices.volatility(bar, limits)
+        if found is None:
+            values |= {
+                "volatility": "{}", "volatility_told": "unknown", "volatility_detail": self._volatility_unknown,
+                "volatility_outcome": Outcome.NOT_APPLICABLE.value,
+            }
+            return
+        since = "" if found.since is None else f"tripped by the bar of {minute(found.since)}"
+        values |= {
+            "volatility": canonical_payload({self._lane.symbol: encode(found)}), "volatility_told": f"{found.ratio:f} times",
+            "volatility_detail": _noted(exit_ and (found.tripped or found.ratio >= limits.volatility_trip), since),
+            "volatility_outcome": (Outcome.EXEMPT if exit_ else Outcome.ALLOW).value,
+        }
+
+    def _legs(self, entry: Entry, action: str, values: Values) -> None:
+        targets = [shares * target for shares, _, target in entry.parts if target is not None]
+        if targets:
+            values["largest"] = words.dollars(max(*targets, entry.shares * max(entry.reference, entry.limit)))
+        values["covered"] = sum(shares for shares, _, _ in entry.parts)
+        for number, (shares, stop, target) in enumerate(entry.parts, start=1):
+            values |= {f"shares_{number}": shares, f"stop_{number}": client_id(action, f"stop-{number}")}
+            values[f"stop_{number}_price"] = words.cents(stop)
+            if target is not None:
+                values |= {f"target_{number}": client_id(action, f"target-{number}"), f"target_{number}_price": words.cents(target)}
+
+    def _said(self, bar: int, held: Held | None, values: Values) -> Shape:
+        """What the rules say of the bar, computed as live computes it, over as many bars: to the last digit of a sentence."""
+        lane, agent = self._lane, self._agent
+        row = lane.prices.first + bar + 1
+        bars = lane.prices.table.rows(max(0, row - self._window), row)
+        columns = compute_clean(self._needs, bars)
+        since = None if held is None else bar - held.entered + 1
+        confidence, label, score = "1", "", "null"
+        if not isinstance(agent, ExpressionAgent):
+            signal = rule(agent, bars, columns, since).decision
+            assert isinstance(signal, Signal)
+            said, confidence, label, score = signal.rationale, format(signal.confidence, "f"), signal.label, str(signal.score)
+        elif since is not None and agent.max_bars and since >= agent.max_bars:
+            said = held_long_enough(agent, since)
+        else:
+            which, text = ("enter_when", agent.enter_when) if since is None else ("exit_when", agent.exit_when)
+            said = spoken(which, True, parse(text), {**columns, **price_columns(bars)})
+        support = self._sim.sizers[self._number].support(bar)
+        values |= {
+            "rationale": quoted(said)[1:-1], "confidence": confidence, "label": label, "score": score,
+            "close": format(close := lane.prices.close.item(bar), ".10g"), "close_price": words.price(price_steps(close)),
+            "atr": (atr := _newest(columns["atr_14"])), "sma20": (sma20 := _newest(columns["sma_20"])),
+            "support": "" if support is None else format(support, "f"),
+        }
+        return support is None, atr == "nan", sma20 == "nan"
+
+
+def _noted(stopped: bool, detail: str = "") -> str:
+    """A verdict's detail, with the rulebook's note where an entry would be stopped."""
+    return detail if not stopped else f"{WOULD_STOP}; {detail}" if detail else WOULD_STOP
+
+
+def _newest(column: Floats) -> str:
+    text = format(column.item(-1), ".10g")
+    return format(Decimal(text), "f") if "e" in text else text
+
+
+@lru_cache(maxsize=8192)
+def moment_of(at: int) -> words.Moment:
+    """A whole minute's words; nanoseconds UTC."""
+    return words.Moment(at)
+
+
+@lru_cache(maxsize=1024)
+def _closes(session: Session) -> str:
+    return min(new_york(session.close).time(), ORDERS_UNTIL).isoformat("minutes")
