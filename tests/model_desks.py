@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from tests.desks import strategy
 from tests.model_servers.plumbing import ModelServer
+from trading_pipeline.adapters.golden_files import GoldenFiles
 from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.adapters.llm.openai_api import OpenAILLM
 from trading_pipeline.adapters.prices import load_prices
@@ -32,7 +33,8 @@ def models(folder: Path, *servers: ModelServer, budget: ModelBudget = GENEROUS, 
     for server in servers:
         llm: LLM = OpenAILLM(KEY, server.base_url) if server.suffix else AnthropicLLM(KEY, server.base_url)
         asked[llm.provider] = llm
-    return Models(asked, PromptFiles(folder / "prompts"), load_prices(folder, Decimal("0.25")), TextFiles(folder / "texts"), budget)
+    own, prices = GoldenFiles(folder / "golden"), load_prices(folder, Decimal("0.25"))
+    return Models(asked, PromptFiles(folder / "prompts"), prices, TextFiles(folder / "texts"), budget, golden=own)
 
 
 def asking(name: str = "asker", *, agent: Mapping[str, Any] | None = None, **changes: Any) -> StrategySpec:

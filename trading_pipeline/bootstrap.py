@@ -15,6 +15,7 @@ from trading_pipeline.adapters.brokers.paper_postgres import PostgresBook, prepa
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import ReplayClock, SteppedClock, SystemClock
+from trading_pipeline.adapters.golden_files import GoldenFiles
 from trading_pipeline.adapters.journal_file import JournalFile
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.at_hand import read_at_hand
@@ -133,7 +134,8 @@ def _models(settings: Settings, home: Home, stack: ExitStack) -> Models:
     for llm in llms.values():
         stack.callback(llm.close)
     prices = load_prices(home.root, settings.model.claude_code.max_cost_per_call)
-    return Models(llms, PromptFiles(home.prompts), prices, TextFiles(home.texts), settings.model.budget())
+    golden = GoldenFiles(home.golden)
+    return Models(llms, PromptFiles(home.prompts), prices, TextFiles(home.texts), settings.model.budget(), golden=golden)
 
 
 def _at_hand(settings: Settings, database: "_Database", calendar: TradingCalendar, doubts: list[str]) -> tuple[Settings, Clock]:

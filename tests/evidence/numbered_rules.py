@@ -71,7 +71,7 @@ INVARIANTS: Final = MappingProxyType({
     61: "Figures that a model cites are compared with ours, and one that is wrong is shown",
     62: "Text from outside is data: fenced, shortened, stripped of what cannot be seen, and near no tool that acts",
     63: "A call's worst cost is reserved before it is made, and the day's budget holds",
-    64: "The model's version is pinned and logged; another one pauses",
+    64: "The model's version is pinned and logged; another one, or other words, pause until they pass the golden set",
     65: "No orders > $100k",
     66: "No penny stocks (< $1)",
     67: "No trading outside 9:30 AM - 4:00 PM ET",

@@ -416,7 +416,7 @@ def test_an_alias_that_means_another_version_now_waits_for_a_person(stage, serve
         floor_.cycle(Interval.MIN5)
     assert [event.payload["reason"] for event in floor_.events(E.LLM_ABSTAINED)] == ["other_model"]
     assert floor_.row("strategies")["state"] == "paused_risk"
-    controls.resume(floor_.desk, "asker", actor=PERSON)
+    controls.resume(floor_.desk, "asker", actor=PERSON, unchecked=True)
     floor_.clock.advance_to(at(9, 50))
     floor_.cycle(Interval.MIN5)
     assert len(floor_.events(E.LLM_ACTION_GENERATED)) == 3, "a person has looked"
@@ -448,10 +448,10 @@ def test_words_that_change_under_a_running_strategy_wait_for_a_person(stage, ser
     assert {(event.payload["strategy"], event.payload["symbol"], event.payload["reason"]) for event in skipped} == {
         ("asker", "AAPL", "prompt_changed"), ("asker", "IBM", "prompt_changed"),
     }
-    assert state() == ("paused_risk", "model: the words of mine/v1 are not those it was asked with last: read them, write a new version "
-                       "instead, or resume")
+    why = "model: the words of mine/v1 are not those it was asked with last: check them, or write a new version"
+    assert state() == ("paused_risk", why)
     assert turn(50) == 8
-    controls.resume(floor_.desk, "asker", actor=PERSON)
+    controls.resume(floor_.desk, "asker", actor=PERSON, unchecked=True)
     assert turn(55) == 11, "a person has looked"
     own.write_text(own.read_text() + "\nBe bolder.\n")
     floor_.clock.advance_to(at(10, 0))

@@ -64,6 +64,7 @@ class EventType(StrEnum):
     LLM_LOST = "llm.lost"
     SIGNAL_MISSED = "signal.missed"
     SIGNAL_OUTCOME = "signal.outcome"
+    PROMPT_CHECKED = "prompt.checked"
     SHADOW_CLOSED = "shadow.closed"
     OUTCOMES_MEASURED = "outcomes.measured"
 

@@ -159,6 +159,10 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.LLM_LOST: lambda data: f"no reply about {data['symbol']}: {data['reason']}; {_cost(data['reserved'])} count as spent",
     EventType.LLM_ACTION_GENERATED: _signal,
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
+    EventType.PROMPT_CHECKED: lambda data: (
+        f"{data['prompt']} with {data['answered_by'] or data['model']} {'passes' if data['passed'] else 'DOES NOT PASS'} the golden set: "
+        f"{sum(case['passed'] for case in data['cases'])} of {len(data['cases'])} cases"
+    ),
     EventType.SIGNAL_OUTCOME: _outcome,
     EventType.SHADOW_CLOSED: _shadow,
     EventType.OUTCOMES_MEASURED: lambda data: f"measured {_many(data['outcomes'], 'outcomes')}, {data['shadows']:,} of trades never made",

@@ -17,7 +17,7 @@ from trading_pipeline.ports.broker import (
 from trading_pipeline.ports.decisions import Answer, DecisionMaker, Question
 from trading_pipeline.ports.home import Home
 from trading_pipeline.ports.market import Appended, BarArchive, ChartRenderer, Clock, MarketData, ObjectStore
-from trading_pipeline.ports.models import LLM, OutsideTexts, Price, Prices, Prompts, PromptVersion, Rendered
+from trading_pipeline.ports.models import LLM, Golden, OutsideTexts, Price, Prices, Prompts, PromptVersion, Rendered
 from trading_pipeline.ports.record import LEASE_SECONDS, Fence, Health, Ledger, Past, Reader, Transaction
 from trading_pipeline.ports.safety import Anchor, Anchors, Latch, Stop
 
@@ -36,6 +36,7 @@ __all__ = [
     "Clock",
     "DecisionMaker",
     "Fence",
+    "Golden",
     "Health",
     "Home",
     "LEASE_SECONDS",

@@ -56,6 +56,11 @@ class Home:
         return self.root / "prompts"
 
     @property
+    def golden(self) -> Path:
+        """The user's own cases of the golden set."""
+        return self.root / "golden"
+
+    @property
     def texts(self) -> Path:
         """Words from outside, by symbol."""
         return self.root / "texts"

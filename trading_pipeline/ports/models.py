@@ -6,6 +6,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Protocol
 
+from trading_pipeline.domain.golden import GoldenSet
 from trading_pipeline.domain.models import Abilities, ModelFailure, ModelReply, ModelRequest, Provider, Usage
 
 
@@ -108,3 +109,10 @@ class OutsideTexts(Protocol):
 
     def about(self, symbol: str, until: datetime, most: int) -> list[tuple[str, datetime, str]]:
         """The newest `most` texts known by then, newest first: title, when, words. What has no date is left out (no look-ahead)."""
+
+
+class Golden(Protocol):
+    """The golden set: the cases that ship, and the user's own beside them (invariant 64)."""
+
+    def read(self) -> GoldenSet:
+        """All of it as its files stand now; InputError where one is wrong."""

@@ -102,7 +102,15 @@ def tell(
     assert isinstance(agent, ModelAgent)
     assert row is not None
     book = book or surroundings(desk, reader, [question.symbol], cycle.due_at)
-    return _Telling(desk, cycle, question, agent, spec_of(row), disguise(question), book).briefing(prompt, texts)
+    return tell_of(desk, cycle, question, spec_of(row), prompt, texts, book)
+
+
+def tell_of(
+    desk: Desk, cycle: Cycle, question: Question, spec: StrategySpec, prompt: PromptVersion, texts: OutsideTexts, book: Book,
+) -> Briefing:
+    """`tell`, of a strategy that need not be in the ledger."""
+    assert isinstance(question.agent, ModelAgent)
+    return _Telling(desk, cycle, question, question.agent, spec, disguise(question), book).briefing(prompt, texts)
 
 
 def surroundings(desk: Desk, reader: Reader, symbols: list[str], due_at: datetime | None = None) -> Book:

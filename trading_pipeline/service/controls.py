@@ -20,6 +20,7 @@ from trading_pipeline.ports import Ledger
 from trading_pipeline.service import emergency, settlement
 from trading_pipeline.service.askable import require_askable
 from trading_pipeline.service.causes import cause_of, whole_book
+from trading_pipeline.service.checked import going_on
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
@@ -121,8 +122,11 @@ def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Seq
         pause_by_itself(desk, name, PauseReason.RUN_FAILED, f"the run {run_id[:8]} of {job} failed")
 
 
-def resume(desk: Desk, name: str, *, actor: str) -> None:
+def resume(desk: Desk, name: str, *, actor: str, unchecked: bool = False) -> None:
     """A paused strategy runs again, if book and broker agree and what it paused for is over; rejections are over once a person looked.
+
+    Args:
+        unchecked: Also with a prompt or model that changed and did not pass the golden set, on the actor's word.
 
     Raises:
         StrategyError: They do not, or it is not.
@@ -142,7 +146,7 @@ def resume(desk: Desk, name: str, *, actor: str) -> None:
             f"{name} cannot resume: {cause.words}.", value=cause.measured, rule=f"it is {cause.limit} before a strategy goes on",
             remedy="grant more, as it says" if cause.why is PauseReason.LOSS else "wait: it goes on by itself",
         )
-    _move(desk, name, EventType.STRATEGY_RESUMED, actor, was=row["state"])
+    _move(desk, name, EventType.STRATEGY_RESUMED, actor, was=row["state"], **going_on(desk, row, unchecked=unchecked))
 
 
 def finish(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:

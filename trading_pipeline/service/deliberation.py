@@ -101,7 +101,8 @@ def _paused_for_models(desk: Desk, replies: Sequence[Reply]) -> list[str]:
     for question, answer, _ in replies:
         match answer.decision:
             case Abstain(_, reason, why) if reason in (OTHER_MODEL, IMPLAUSIBLE, Trouble.NO_SUCH_MODEL.value):
-                if controls.pause_by_itself(desk, question.strategy, PauseReason.MODEL, why):
+                measured = answer.model if reason == OTHER_MODEL else ""
+                if controls.pause_by_itself(desk, question.strategy, PauseReason.MODEL, why, measured=measured):
                     said.append(f"{question.strategy} paused: {why}")
     return said
 

@@ -19,6 +19,7 @@ from trading_pipeline.ports import (
     ChartRenderer,
     Clock,
     DecisionMaker,
+    Golden,
     Latch,
     Ledger,
     MarketData,
@@ -49,6 +50,8 @@ class Models:
     budget: ModelBudget = field(default_factory=ModelBudget)
     wall: Callable[[], datetime] = wall_now
     """By which budgets and prices go: real time, but for a desk that can pay nothing."""
+    golden: Golden | None = None
+    """What another model, or other words, are held to. None: nothing can pass here, so nothing that changed goes on unseen."""
 
 
 @dataclass(frozen=True, slots=True)

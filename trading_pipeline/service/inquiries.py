@@ -41,7 +41,7 @@ class Inquiry:
     on: date
     """The day whose prices and budget it counts for."""
     expected: str | None
-    """The version of the model that answered last; None where none ever did (invariant 64)."""
+    """The version of the model that answered the strategy last; None where none ever did (invariant 64)."""
 
     @property
     def reserved(self) -> Decimal:
@@ -78,28 +78,47 @@ def inquire(desk: Desk, models: Models, reader: Reader, cycle: Cycle, questions:
     book = surroundings(desk, reader, sorted({question.symbol for question in questions}), cycle.due_at)
     worded = [_worded(desk, models, reader, cycle, question, book) for question in questions]
     texts = [f"{rendered.system}\n\n{rendered.text}".encode() for _, _, rendered, _ in worded]
-    last = cache(partial(_answered_last, reader))
+    last = cache(partial(answered_last, reader))
     inquiries = []
     for question, (agent, briefing, rendered, request), kept in zip(questions, worded, _kept(desk, texts), strict=True):
-        recorded = models.llms[agent.provider].recorded(request)
-        worst = Decimal(0) if recorded else models.prices.worst(request, on)
-        expected = last(agent.provider, agent.model)
-        inquiries.append(Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on, expected))
+        expected = last(question.strategy, agent.provider, agent.model)
+        inquiries.append(_priced(models, question, agent, briefing, rendered, request, kept, on, expected))
     return inquiries
+
+
+def inquiry_of(desk: Desk, models: Models, question: Question, briefing: Briefing, on: date) -> Inquiry:
+    """A question that is briefed already, as it would be sent; whichever version answers, it is none that was expected."""
+    agent, rendered, request = _request(desk, models, question, briefing)
+    kept = desk.objects.put(f"{rendered.system}\n\n{rendered.text}".encode(), suffix=".txt")
+    return _priced(models, question, agent, briefing, rendered, request, kept, on, None)
+
+
+def _priced(
+    models: Models, question: Question, agent: ModelAgent, briefing: Briefing, rendered: Rendered, request: ModelRequest, kept: str,
+    on: date, expected: str | None,
+) -> Inquiry:
+    recorded = models.llms[agent.provider].recorded(request)
+    worst = Decimal(0) if recorded else models.prices.worst(request, on)
+    return Inquiry(question, agent, briefing, rendered, request, worst, recorded, kept, on, expected)
 
 
 def _worded(
     desk: Desk, models: Models, reader: Reader, cycle: Cycle, question: Question, book: Book,
 ) -> tuple[ModelAgent, Briefing, Rendered, ModelRequest]:
+    briefing = brief(desk, reader, cycle, question, book)
+    agent, rendered, request = _request(desk, models, question, briefing)
+    return agent, briefing, rendered, request
+
+
+def _request(desk: Desk, models: Models, question: Question, briefing: Briefing) -> tuple[ModelAgent, Rendered, ModelRequest]:
     agent = question.agent
     assert isinstance(agent, ModelAgent)
-    briefing = brief(desk, reader, cycle, question, book)
     rendered = models.prompts.render(agent.prompt, briefing.values)
     request = ModelRequest(
         agent.provider, agent.model, rendered.system, rendered.text, _schema(briefing.symbol), _pictures(desk, agent, briefing),
         Sampling(agent.max_tokens, agent.temperature),
     )
-    return agent, briefing, rendered, request
+    return agent, rendered, request
 
 
 def _kept(desk: Desk, texts: Sequence[bytes]) -> list[str]:
@@ -110,9 +129,10 @@ def _kept(desk: Desk, texts: Sequence[bytes]) -> list[str]:
         return list(pool.map(partial(desk.objects.put, suffix=".txt"), texts))
 
 
-def _answered_last(reader: Reader, provider: Provider, model: str) -> str | None:
-    """Which version answered the newest question to a model."""
-    rows = reader.find("model_calls", provider=provider.value, model=model, order_by="last_seq", descending=True, limit=200)
+def answered_last(reader: Reader, strategy: str, provider: Provider, model: str) -> str | None:
+    """Which version answered a strategy's newest question to a model."""
+    asked = {"strategy": strategy, "provider": provider.value, "model": model}
+    rows = reader.find("model_calls", **asked, order_by="last_seq", descending=True, limit=200)
     return next((row["answered_by"] for row in rows if row["answered_by"] is not None), None)
 
 

@@ -9,7 +9,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Provider, Sight
 from trading_pipeline.domain.prompts import Schema
 from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
-from trading_pipeline.errors import InputError, PromptError, UnknownName
+from trading_pipeline.errors import InputError, PromptError, StrategyError, UnknownName
 from trading_pipeline.ports import OutsideTexts, Prompts, Reader, Rendered
 from trading_pipeline.service import controls, market
 from trading_pipeline.service.briefing import Briefing, tell
@@ -20,6 +20,7 @@ from trading_pipeline.service.steps import spec_of
 LOOKED_BACK = 100_000
 """Facts that are searched for the last use of each prompt."""
 _AT_ONCE = 10_000
+_ASKED = tuple(each.value for each in Provider if each is not Provider.RULES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,30 @@ def preview(desk: Desk, prompts: Prompts, texts: OutsideTexts, name: str, strate
     [question] = questions(desk, desk.ledger, cycle, (spec,), seen)
     briefing = tell(desk, desk.ledger, cycle, question, prompt, texts)
     return briefing, prompts.render(name, briefing.values)
+
+
+def examined(desk: Desk, name: str, strategy: str, model: str = "", provider: str = "") -> StrategySpec:
+    """A strategy as it would ask with a prompt, and with another model where one is named.
+
+    Raises:
+        UnknownName: No such strategy, or provider.
+        StrategyError: It asks no model, and none is named.
+    """
+    spec = spec_of(controls.require(desk.ledger, strategy))
+    agent = spec.agent if isinstance(spec.agent, ModelAgent) else None
+    if provider and provider not in _ASKED:
+        raise UnknownName(
+            f"There is no provider {provider}.", value=provider, rule=f"providers are {', '.join(_ASKED)}", remedy="name one of them",
+        )
+    if agent is None and not (model and provider):
+        raise StrategyError(
+            f"{strategy} asks no model.", value=strategy, rule="the golden set is put to a model",
+            remedy="name one with --provider and --model, or another strategy",
+        )
+    if agent is None:
+        agent = ModelAgent(Provider(provider), model, name)
+    chosen = replace(agent, prompt=name, model=model or agent.model, provider=Provider(provider or agent.provider))
+    return replace(spec, agent=chosen)
 
 
 def _newest(desk: Desk, spec: StrategySpec) -> Cycle:

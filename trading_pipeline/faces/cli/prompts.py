@@ -1,6 +1,8 @@
 """`trading prompt ...`: the words that models are asked with. How a prompt's file is written: docs/prompts.md."""
 
 import difflib
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,13 +11,14 @@ from trading_pipeline.current_home import made_at
 from trading_pipeline.domain.prompts import NAME
 from trading_pipeline.errors import PromptError
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, new_york
+from trading_pipeline.faces.cli.output import Column, new_york, word
 
 if TYPE_CHECKING:
     from trading_pipeline.adapters.prompt_files import PromptFiles
+    from trading_pipeline.service.golden import Examination, Marked
     from trading_pipeline.service.prompts import Use
 
-app = typer.Typer(help="See the prompts that models are asked with, try them on a bar, write new versions.", no_args_is_help=True)
+app = typer.Typer(help="See the prompts that models are asked with, try and check them, write new versions.", no_args_is_help=True)
 
 PromptArgument = Annotated[str, typer.Argument(help="A prompt's version, such as analyst/v1.", metavar="PROMPT")]
 
@@ -102,6 +105,63 @@ def render(
     call.output.answer(data, text)
     for why in left_out:
         call.output.note(f"Left out: {why}.")
+
+
+@command(app, "check")
+def check(
+    call: Invocation, prompt: PromptArgument,
+    strategy: Annotated[str, typer.Option("--strategy", help="Whose model, sight, masks and indicators.")],
+    model: Annotated[str, typer.Option("--model", help="Another model than the strategy's.")] = "",
+    provider: Annotated[str, typer.Option("--provider", help="Another provider than the strategy's.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+) -> None:
+    """Put the golden set to the model: is every answer one of those that are sane?"""
+    from trading_pipeline.service import golden
+    from trading_pipeline.service.desk import user_actor
+    from trading_pipeline.service.prompts import examined
+
+    with call.desk() as desk:
+        examination = golden.prepare(desk, examined(desk, prompt, strategy, model, provider))
+        agent = examination.agent
+        asked = f"{agent.model} of {agent.provider} about {len(examination.put)} cases"
+        if examination.worst == 0 or yes:
+            call.output.note(f"Asking {asked}, for {examination.worst:.4f} USD at most; {examination.recorded} replies are recorded.")
+        elif not call.confirm(f"Ask {asked}, for {examination.worst:.4f} USD at most?", yes=False):
+            return
+        assert desk.models is not None
+        with call.output.working(f"Asking {asked}"):
+            marked = golden.ask(desk.models, examination)
+        outcome = golden.write_down(desk, examination, marked, actor=user_actor()).payload
+    call.output.answer(outcome, lambda: _show_marks(call, marked, examination, outcome))
+    if not outcome["passed"]:
+        raise typer.Exit(1)
+
+
+def _show_marks(call: Invocation, marked: "list[Marked]", examination: "Examination", outcome: Mapping[str, Any]) -> None:
+    from trading_pipeline.domain.golden import accepted
+    from trading_pipeline.domain.signals import Abstain
+
+    def said(each: "Marked") -> str:
+        decision = each.answer.decision
+        return "" if isinstance(decision, Abstain) else f"{decision.action.value.upper()} {decision.confidence:.2f}"
+
+    columns = [Column("CASE"), Column("OUTCOME"), Column("ANSWER"), Column("SANE", spare=1), Column("WHY", wrap=True)]
+    rows: list[list[object]] = [
+        [
+            each.case.name, word("passed" if each.passed else "failed" if each.answered else "unanswered"), said(each), accepted(each.case),
+            "; ".join(each.flaws) or each.case.why,
+        ]
+        for each in marked
+    ]
+    rows += [[case.name, word("not put"), "", accepted(case), why] for case, why in examination.left_out]
+    call.output.table(columns, rows)
+    call.output.line()
+    good, name = sum(each.passed for each in marked), outcome["strategy"]
+    by = ", ".join(outcome["versions"]) or "nobody"
+    told = f": {good} of {len(marked)} cases, answered by {by}, for {Decimal(outcome['cost']):.4f} USD."
+    call.output.line(word("passed" if outcome["passed"] else "failed"), told)
+    if outcome["passed"]:
+        call.output.note(f"Where {name} waits for this, it goes on with: trading strategy resume {name}")
 
 
 @command(app, "diff")

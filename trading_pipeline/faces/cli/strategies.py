@@ -149,13 +149,18 @@ def pause(call: Invocation, name: NameArgument, reason: ReasonOption = "") -> No
 
 
 @command(app, "resume")
-def resume(call: Invocation, name: NameArgument) -> None:
+def resume(
+    call: Invocation, name: NameArgument,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="With a changed prompt or model that did not pass the golden set; recorded as your word."),
+    ] = False,
+) -> None:
     """Let a paused strategy decide again."""
     from trading_pipeline.service import controls
     from trading_pipeline.service.desk import user_actor
 
     with call.desk() as desk:
-        controls.resume(desk, name, actor=user_actor())
+        controls.resume(desk, name, actor=user_actor(), unchecked=unchecked)
         row = controls.require(desk.ledger, name)
     _say(call, row)
 
