@@ -127,7 +127,8 @@ def test_ones_own_cases_are_added_and_replace_none(tmp_path):
 @pytest.mark.parametrize(("wrong", "says"), [
     ('accept = ["WAIT"]', "accept names BUY, SELL and HOLD, not WAIT"), ("shares = 5", "shares, paid and held go together"),
     ("legs = [{ bars = 30, to = 11.0 }, { bars = 3 }]", "the last leg has no bars"),
-    ("colour = 1", "colour: Extra inputs are not permitted"), ("start = nan", "start"), ("legs = [{ bars = 1, to = 11.0 }]", "two bars at least"), ("accept = [", "it is no TOML"),
+    ("colour = 1", "colour: Extra inputs are not permitted"), ("start = nan", "start"),
+    ("legs = [{ bars = 1, to = 11.0 }]", "two bars at least"), ("accept = [", "it is no TOML"),
 ])
 def test_a_case_that_is_wrong_is_refused_with_its_place(tmp_path, wrong, says):
     lines = {
