@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 Waiting = tuple[int, Entry | None, int]
 """An admitted order: its lane, its entry (None: an exit), and when it may go out, in nanoseconds UTC."""
-_HOUR = 3_600_000_000_000
-_DAY, _ACTIONS = 24 * _HOUR, _HOUR // 30
+HOUR = 3_600_000_000_000
+_DAY, _ACTIONS = 24 * HOUR, HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""
 _PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
@@ -63,7 +63,7 @@ class Judge:
         self._share, self._share_by = limits.max_concentration.as_integer_ratio()
         self._volume_share = limits.max_volume_share
         self._plain = [self._plain_of(lane) for lane in sim.lanes]
-        self._most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
+        self.most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
         self._day_loss = steps(limits.max_day_loss)
         self._alone = len(sim.tracks) == 1 and sim.lanes[0].spec.limits.max_day_loss >= limits.max_day_loss
 
@@ -80,15 +80,15 @@ class Judge:
 
     def rate_reached(self, strategy: str, now: int) -> bool:
         """Whether the strategy waits because of its orders within the sliding hour or the clock hour (D15)."""
-        times, most = self._sim.tracks[strategy].submitted, self._most_orders[strategy]
-        return len(times) >= most and (times[-most] > now - _HOUR or times[-most] >= now - now % _HOUR)
+        times, most = self._sim.tracks[strategy].submitted, self.most_orders[strategy]
+        return len(times) >= most and (times[-most] > now - HOUR or times[-most] >= now - now % HOUR)
 
     def orders_last_hour(self, strategy: str, now: int) -> int:
         """Submissions in the sliding or the clock hour, whichever has more."""
         times = self._sim.tracks[strategy].submitted
-        if not times or times[-1] <= now - _HOUR:
+        if not times or times[-1] <= now - HOUR:
             return 0
-        return len(times) - min(bisect_right(times, now - _HOUR), bisect_left(times, now - now % _HOUR))
+        return len(times) - min(bisect_right(times, now - HOUR), bisect_left(times, now - now % HOUR))
 
     def trips(self, strategy: str) -> tuple[RoundTrip, ...]:
         """The strategy's round trips of the session, in order of time."""

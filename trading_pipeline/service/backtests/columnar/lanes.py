@@ -113,6 +113,14 @@ class Prices:
         return float((np.maximum(self.table.high, before) - np.minimum(self.table.low, before)).max())
 
     @cached_property
+    def widest_swing(self) -> float:
+        """How far apart the prices of two sessions in a row lie at most, of the lower one."""
+        first = self.grid.session_of.searchsorted(np.arange(len(self.grid.days)))
+        highs, lows = np.maximum.reduceat(self.high, first), np.minimum.reduceat(self.low, first)
+        highs, lows = np.maximum(highs, np.append(highs[1:], 0)), np.minimum(lows, np.append(lows[1:], np.inf))
+        return float((highs / lows).max()) - 1
+
+    @cached_property
     def priced(self) -> dict[str, Floats]:
         """Price columns with their history."""
         return indicators.price_columns(self.table)
@@ -261,7 +269,7 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
 
 
 def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
-    """Every lane of a plan, in the order of its strategies and symbols.
+    """Every lane of a plan, in the order in which a cycle asks: by the strategy's name, then its symbols.
 
     Raises:
         Unfit: Columns do not tell what the plan does.
@@ -275,7 +283,8 @@ def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
     for symbol in plan.symbols:
         if ground.prices[symbol].widest_step(seen) >= float(plan.limits.max_bar_gap) * (1 - 1e-9):
             raise Unfit(f"a price of {symbol} lies far from the one before it")
-    return [_lane(spec, ground.prices[symbol], ground) for spec in plan.strategies for symbol in spec.symbols]
+    strategies = sorted(plan.strategies, key=lambda spec: spec.name)
+    return [_lane(spec, ground.prices[symbol], ground) for spec in strategies for symbol in spec.symbols]
 
 
 def _lane(spec: StrategySpec, prices: Prices, ground: Ground) -> Lane:

@@ -5,18 +5,31 @@ looked at in one pass over columns. Where a limit was reached the strategy decid
 again: what came before is the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.service.backtests.columnar.incidents import Account
-from trading_pipeline.service.backtests.columnar.lanes import Flags, Grid, Lane, Numbers
+from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
+from trading_pipeline.service.backtests.columnar.incidents import Account, Filled
+from trading_pipeline.service.backtests.columnar.lanes import Flags, Grid, Lane, Numbers, Unfit
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, steps
+from trading_pipeline.service.backtests.columnar.waits import check_marks, goes_on, learnt_at, waiting
 
 _NEVER_REACHED = 100
 """A limit of so many times the account's cash is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What loses together, and whom a loss beyond the limit stops. Money in steps."""
+
+    limit: int
+    lanes: Sequence[int]
+    stops: Sequence[str]
+    cash: int
+    """What profits are added to before they are rounded to the cent: the account's cash, or none."""
 
 
 def play(plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid) -> tuple[Account, dict[str, int]]:
@@ -27,57 +40,98 @@ def play(plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid) -> tuple[Account
     """
     stopped: dict[str, int] = {}
     while True:
-        account = Simulation(plan, lanes, grid, stopped).run()
-        found = _first_loss(plan, lanes, grid, account, stopped)
+        simulation = Simulation(plan, lanes, grid, stopped)
+        account = simulation.run()
+        found = _first_loss(simulation, stopped)
         if not found:
+            check_marks(simulation, stopped)
             return account, stopped
         stopped |= found
 
 
-def _first_loss(
-    plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, account: Account, stopped: dict[str, int],
-) -> dict[str, int]:
+def _first_loss(simulation: Simulation, stopped: Collection[str]) -> dict[str, int]:
     """The strategies that the first loss beyond a limit stops, with its bar; none when there is no such loss any more."""
-    names = [name for name in dict.fromkeys(lane.spec.name for lane in lanes) if name not in stopped]
-    limits = {lane.spec.name: lane.spec.limits.max_day_loss for lane in lanes}
-    if not names or min(plan.limits.max_day_loss, *limits.values()) >= _NEVER_REACHED * plan.cash:
+    grid = simulation.grid
+    running = [name for name in simulation.tracks if name not in stopped]
+    waits = {name: waiting(simulation, name) for name in running}
+    early = _learnt_early(simulation, waits)
+    scopes = _scopes(simulation, running)
+    if all(scope.limit >= _NEVER_REACHED * steps(simulation.plan.cash) for scope in scopes):
         return {}
-    reached: list[tuple[int, Sequence[str]]] = []
-    own: Sequence[int] = range(len(lanes))
-    place = _first(_lost(lanes, grid, account, own, steps(plan.cash)) >= steps(plan.limits.max_day_loss), grid.decides)
-    if place is not None:
-        reached.append((place, names))
-    for name in names:
-        own = [number for number, lane in enumerate(lanes) if lane.spec.name == name]
-        place = _first(_lost(lanes, grid, account, own, 0) >= steps(limits[name]), grid.decides)
-        if place is not None:
-            reached.append((place, (name,)))
-    first = min((place for place, _ in reached), default=-1)
-    return {name: first for place, whom in reached if place == first for name in whom}
+    first = len(grid)
+    found: dict[str, int] = {}
+    for scope in scopes:
+        bar = _first(grid.decides & (_lost(simulation, scope) >= scope.limit))
+        if bar < first:
+            found.clear()
+            first = bar
+        if bar == first < len(grid):
+            found |= dict.fromkeys(scope.stops, bar)
+    if early is not None and any((early & (_lost(simulation, scope, early) >= scope.limit))[: first + 1].any() for scope in scopes):
+        raise Unfit("a loss is seen with a stop that is learnt of earlier, because a strategy goes on")
+    for name in found:
+        # At a session's first close it is let go on before the loss is known.
+        if first and waits[name][first - 1] and grid.session_of[first - 1] == grid.session_of[first]:
+            raise Unfit(f"a loss is reached while {name} waits for its next orders within the hour")
+    return found
 
 
-def _first(reached: Flags, decides: Flags) -> int | None:
-    found = np.flatnonzero(reached & decides)
-    return int(found[0]) if len(found) else None
+def _scopes(simulation: Simulation, running: Sequence[str]) -> list[_Scope]:
+    """The account, and each strategy that runs; none when none does."""
+    plan, lanes = simulation.plan, simulation.lanes
+    if not running:
+        return []
+    limits = {lane.spec.name: lane.spec.limits.max_day_loss for lane in lanes}
+    own = {name: [number for number, lane in enumerate(lanes) if lane.spec.name == name] for name in running}
+    account = _Scope(steps(plan.limits.max_day_loss), range(len(lanes)), running, steps(plan.cash))
+    return [account, *(_Scope(steps(limits[name]), own[name], (name,), 0) for name in running)]
 
 
-def _lost(lanes: Sequence[Lane], grid: Grid, account: Account, own: Sequence[int], cash: int) -> Numbers:
-    """The day's loss of some lanes as each close was looked at, in steps.
+def _first(flags: Flags) -> int:
+    """The first bar where it is so, or how many there are."""
+    return int(flags.argmax()) if flags.any() else len(flags)
 
-    At the next open's prices, with what was booked at the closes before; against the closing figure of the session before, to the cent.
+
+def _learnt_early(simulation: Simulation, waits: Mapping[str, Flags]) -> Flags | None:
+    """Closes at which a strategy goes on and a stop or target is learnt of: all is settled before it may, so the loss is seen after that.
+
+    Raises:
+        Unfit: It is a session's first close: then it is settled before the session is opened.
     """
-    size = len(grid)
+    grid = simulation.grid
+    free = [goes_on(grid, at) for at in waits.values() if at.any()]
+    if not free:
+        return None
+    learnt = np.zeros(len(grid), np.bool_)
+    learnt[[learnt_at(grid, fill) for fill in simulation.account.fills if fill.reason in _BRACKETS]] = True
+    found: Flags = learnt & np.logical_or.reduce(free)
+    if (found[1:] & (grid.session_of[1:] > grid.session_of[:-1])).any():
+        raise Unfit("a stop is learnt of before its session is opened, because a strategy goes on")
+    return found
+
+
+_BRACKETS = (ExitReason.STOP, ExitReason.TARGET)
+
+
+def _lost(simulation: Simulation, scope: _Scope, early: Flags | None = None) -> Numbers:
+    """The day's loss as each close was looked at, in steps.
+
+    At the next open's prices, with what was booked at the closes before, against the closing figure of the session before, to the cent.
+
+    Args:
+        early: Closes at which it is looked at after what was learnt there was booked.
+    """
+    grid, size = simulation.grid, len(simulation.grid)
     looked, closed = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    for number in own:
-        fills = [fill for fill in account.fills if fill.lane == number]
+    for number in scope.lanes:
+        fills = [fill for fill in simulation.account.fills if fill.lane == number]
         paid = np.array([fill.shares * fill.price + fill.commission for fill in fills], np.int64)
         shares = np.array([fill.shares for fill in fills], np.int64)
-        prices = lanes[number].prices
+        prices = simulation.lanes[number].prices
         opens = np.append(prices.open[1:], prices.close[-1:])
         for places, price, worth in (
-            # Looked at before anything of this close is booked, but for what a daily bar's range filled: that was booked at its session's
-            # close. Closed with all that the session's bars have filled.
-            (np.array([fill.step + (not grid.daily or fill.bar > fill.step) for fill in fills], np.int64), opens, looked),
+            (np.array([_first_look_after(grid, fill, early) for fill in fills], np.int64), opens, looked),
+            # Closed with all that the session's bars have filled.
             (np.array([fill.bar for fill in fills], np.int64), prices.close, closed),
         ):
             inside = places < size
@@ -86,10 +140,19 @@ def _lost(lanes: Sequence[Lane], grid: Grid, account: Account, own: Sequence[int
             np.add.at(held, places[inside], shares[inside])
             worth += np.cumsum(flow) + np.cumsum(held) * np.rint(price * SCALE).astype(np.int64)
     closing = closed[grid.last_of]
-    base = np.append(0, _to_cents(closing + cash)[:-1] - cash)
+    base = np.append(0, _to_cents(closing + scope.cash)[:-1] - scope.cash)
     runs_in = np.append(grid.session_of[1:], grid.session_of[-1:])
     found: Numbers = base[runs_in] - looked
     return found
+
+
+def _first_look_after(grid: Grid, fill: Filled, early: Flags | None) -> int:
+    """The first bar at whose close an execution is booked already: a loss is looked at before anything of a close is booked."""
+    if grid.daily:
+        # What a bar's range filled was booked at its session's close.
+        return fill.step + (fill.bar > fill.step)
+    learnt = learnt_at(grid, fill)
+    return learnt if early is not None and early[learnt] and fill.reason in _BRACKETS else learnt + 1
 
 
 def _to_cents(amounts: Numbers) -> Numbers:
