@@ -1,4 +1,4 @@
-"""What a person wrote into a home, taken along into a new one: prompts, texts, prices, and the settings of models.
+"""What is a person's own in a home, taken along into a new one: prompts, golden set, texts, prices, recorded replies, settings of models.
 
 Everything else of a home is made by the product and belongs to its one market and ledger: no address of a database and no limit comes
 along. Copied, never moved: the earlier home stays as it was.
@@ -8,7 +8,8 @@ import re
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
+from itertools import islice
 from pathlib import Path
 
 from trading_pipeline.errors import StorageError
@@ -28,7 +29,9 @@ def take_along(source: Path, target: Path, say: Say) -> None:
     old, new = Home(source), Home(target)
     taken = []
     try:
-        for here, there in ((old.prompts, new.prompts), (old.texts, new.texts), (old.prices, new.prices)):
+        for here, there in (
+            (old.prompts, new.prompts), (old.golden, new.golden), (old.texts, new.texts), (old.prices, new.prices),
+        ):
             if here.is_dir():
                 shutil.copytree(here, there, dirs_exist_ok=True)
             elif here.is_file():
@@ -36,15 +39,36 @@ def take_along(source: Path, target: Path, say: Say) -> None:
             else:
                 continue
             taken.append(here.name)
+        if many := _take_recordings(old.cassette, new.cassette, say):
+            taken.append(f"the cassette ({many:,} recorded {'reply' if many == 1 else 'replies'})")
         if _take_settings(source / _SETTINGS, target / _SETTINGS, say):
             taken.append(f"[model] of {_SETTINGS}")
     except OSError as error:
         raise StorageError(
             f"What is yours in {source} cannot be copied: {error.strerror or error}.", value=str(source),
-            rule="your prompts, texts and prices come along into a new home", remedy=f"check the permissions of {source} and {target}",
+            rule="your prompts, texts, prices and recordings come along into a new home",
+            remedy=f"check the permissions of {source} and {target}",
         ) from error
     if taken:
         say(f"Taken along from {source}: {', '.join(taken)}.")
+
+
+def _take_recordings(old: Path, new: Path, say: Say) -> int:
+    """Copy every recorded reply, page by page; how many. A cassette that cannot be read stays where it is, and nobody is held up by it."""
+    from trading_pipeline.adapters.llm.cassette_store import PAGE, CassetteStore
+
+    if not old.is_file():
+        return 0
+    many = 0
+    with closing(CassetteStore(old)) as before, closing(CassetteStore(new)) as after:
+        recordings = before.recordings()
+        try:
+            while page := list(islice(recordings, PAGE)):
+                after.take(page, replace=True)
+                many += len(page)
+        except StorageError as error:
+            say(f"Not all recorded replies are taken along: {error.message} To mend that: {error.remedy}.")
+    return many
 
 
 def _take_settings(old: Path, new: Path, say: Say) -> bool:

@@ -3,16 +3,20 @@
 import os
 import socket
 import tomllib
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from tests.adapters.llm.recorded import NOON, reply, request
 from tests.faces.conftest import STRATEGY, Shell
 from trading_pipeline.adapters import home_lock
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import ReplayClock
 from trading_pipeline.adapters.home_lock import held
+from trading_pipeline.adapters.llm.cassette_store import CassetteStore
+from trading_pipeline.adapters.llm.recordings import Recording
 from trading_pipeline.faces.cli import up as supervisor
 
 
@@ -189,19 +193,27 @@ def furnish(home: Path, *, settings: bool = True) -> None:
         (home / "trading.toml").write_text(f'environment = "paper"\n{MODELS}\n[limits]\nmax_day_loss = 7\n')
 
 
+def recorded(home: Path) -> list[Recording]:
+    """Two replies on a home's cassette."""
+    with closing(CassetteStore(home / "cassette" / "replies.sqlite3")) as store:
+        store.keep(*(Recording(request(number), reply(), NOON) for number in (1, 2)))
+        return list(store.recordings())
+
+
 def test_a_strategy_with_ones_own_prompt_price_and_model_is_replayed_from_a_folder(
     trading: Shell, started: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What the person wrote into TRADING_HOME comes along into the replay's own home, and stays where it was."""
     mine, folder = tmp_path / "mine", minutes(tmp_path)
     furnish(mine)
+    kept = recorded(mine)
     monkeypatch.setenv("TRADING_HOME", str(mine))
     wanted = ["up", "--port", port(), "--bars", folder, "--speed", "10", "--strategy", trading.strategy(ASKS)]
     said = trading(*wanted)
     assert said.code == 0, said.err
     home = trading.project / ".trading" / "replay"
     assert started == [home]
-    assert f"Taken along from {mine}: prompts, texts, prices.toml, [model] of trading.toml." in said.err
+    assert f"Taken along from {mine}: prompts, texts, prices.toml, the cassette (2 recorded replies), [model] of trading.toml." in said.err
     assert "Strategy asker (approval) runs on NVDA." in said.err
     assert "While a proposal waits for you this replay goes on in real time" in said.err
     settings = tomllib.loads((home / "trading.toml").read_text())
@@ -212,6 +224,21 @@ def test_a_strategy_with_ones_own_prompt_price_and_model_is_replayed_from_a_fold
     assert (home / "trading.toml").stat().st_mode & 0o777 == 0o600
     assert (home / "texts" / "NVDA" / "news.md").read_text() == "2024-08-28 A dip."
     assert (mine / "prompts" / "mine" / "v1.md").exists()
+    for store in (CassetteStore(home / "cassette" / "replies.sqlite3"), CassetteStore(mine / "cassette" / "replies.sqlite3")):
+        with closing(store):
+            assert list(store.recordings()) == kept, "each is there, and verified"
+
+
+def test_a_cassette_that_is_damaged_holds_up_no_replay(trading: Shell, started: list[Path], tmp_path: Path, monkeypatch) -> None:
+    mine = tmp_path / "mine"
+    furnish(mine)
+    recorded(mine)
+    (mine / "cassette" / "replies.sqlite3").write_bytes(b"no database" * 100)
+    monkeypatch.setenv("TRADING_HOME", str(mine))
+    said = trading("up", "--port", port(), "--bars", minutes(tmp_path))
+    assert said.code == 0, said.err
+    assert "Not all recorded replies are taken along: The cassette" in said.err
+    assert "is damaged" in said.err
 
 
 def test_what_stood_in_the_home_that_is_moved_aside_comes_along_too(trading: Shell, started: list[Path], tmp_path: Path) -> None:
