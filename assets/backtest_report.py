@@ -6,7 +6,7 @@ partitions: equity, return and drawdown so far.
 
 import base64
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -18,24 +18,12 @@ from trading_pipeline.adapters.chart_png import thumbnail
 from trading_pipeline.domain.backtests import BacktestResult
 from trading_pipeline.domain.performance import underwater
 from trading_pipeline.domain.performance.report import BacktestReport
-from trading_pipeline.service.backtests.evaluating import OnBench
-from trading_pipeline.service.backtests.report import report_of_backtest, rules_plan
 from trading_pipeline.service.backtests.report_markdown import markdown_of
-from trading_pipeline.service.backtests.validating import validate_backtest
 from trading_pipeline.service.desk import Desk
 
 PICTURE_WIDTH, PICTURE_BYTES = 900, 50_000
 MOST_CHARTS = 6
 """Symbols whose trades are drawn; the HTML file has all."""
-
-
-def report_of(ran: Ran, result: BacktestResult, command: str, made_at: datetime) -> BacktestReport:
-    """The report, beside buying and holding and the rules agent."""
-    bench, plan = ran.bench, ran.backtest.plan
-    others = rules_plan(plan)
-    rules = None if others is None else OnBench(bench)(others)
-    validation = validate_backtest(bench, plan, result)
-    return report_of_backtest(bench, plan, result, command=command, made_at=made_at, rules=rules, validation=validation)
 
 
 def shown_report(desk: Desk, report: BacktestReport, ran: Ran) -> dict[str, Any]:

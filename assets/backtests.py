@@ -17,15 +17,17 @@ import dagster as dg
 from dagster._core.instance import DynamicPartitionsStore
 from pydantic import Field
 
-from assets.backtest_report import figures_of, report_of, shown_report
+from assets.backtest_report import figures_of, shown_report
 from assets.backtest_sessions import sessions_shown
 from assets.market import ONE_RUN
 from assets.partitions import SESSIONS
 from resources.backtests import Backtests, Ran
 from resources.run_process import mark
+from trading_pipeline.bootstrap_backtests import prices_of
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.backtests.bench import sessions_of
 from trading_pipeline.service.backtests.results import result_of_backtest
+from trading_pipeline.service.backtests.validating import judged_report
 
 
 class SessionsOfStrategies(dg.MultiPartitionsDefinition):
@@ -132,7 +134,7 @@ def _run(
     folders = [Path(each).expanduser() for each in config.data]
     with backtests.run(plan, engine=config.engine, data=folders, again=config.again, progress=progress) as ran:
         context.log.info(f"{strategy}: {plan.name} by the {ran.backtest.engine} engine ({ran.backtest.why}); it {ran.note}")
-        return _show(context, strategy, ran, command_of(strategy, days, config))
+        return _show(context, backtests, strategy, ran, command_of(strategy, days, config))
 
 
 def command_of(strategy: str, days: Sequence[date], config: BacktestConfig) -> str:
@@ -146,7 +148,7 @@ def command_of(strategy: str, days: Sequence[date], config: BacktestConfig) -> s
     return shlex.join(words)
 
 
-def _show(context: dg.AssetExecutionContext, strategy: str, ran: Ran, command: str) -> dg.AssetMaterialization:
+def _show(context: dg.AssetExecutionContext, backtests: Backtests, strategy: str, ran: Ran, command: str) -> dg.AssetMaterialization:
     """Metadata of every session and asset, and the report on the last session."""
     bench, plan, ledger = ran.bench, ran.backtest.plan, ran.backtest.ledger
     result = result_of_backtest(bench, ran.backtest)
@@ -164,7 +166,8 @@ def _show(context: dg.AssetExecutionContext, strategy: str, ran: Ran, command: s
     for shown in sessions_shown(desk, ledger, result, opens, list(bench.tables.values())):
         for step, metadata in (*shown.steps.items(), ("report", of_report[shown.day])):
             context.add_asset_metadata(common | dict(metadata), asset_key=f"backtest_{step}", partition_key=partition(shown.day))
-    report, last = report_of(ran, result, command, datetime.now(UTC)), result.sessions[-1]
+    prices, last = prices_of(backtests.settings, plan), result.sessions[-1]
+    report = judged_report(bench, plan, result, command=command, made_at=datetime.now(UTC), prices=prices)
     return dg.AssetMaterialization(
         _NAMES[-1], partition=partition(last), metadata=shown_report(desk, report, ran) | common | dict(of_report[last]),
     )

@@ -39,7 +39,7 @@ from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import Session, TradingCalendar
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.errors import BarsError, InputError, UnknownName
-from trading_pipeline.ports import BarArchive, Home, Ledger
+from trading_pipeline.ports import BarArchive, Home, Ledger, Prices
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
 from trading_pipeline.service.backtests.engines import asks_models
 from trading_pipeline.service.desk import Desk, Models
@@ -77,14 +77,19 @@ def open_bench(settings: Settings, plan: BacktestPlan, *, data: Path | Sequence[
     with ExitStack() as stack:
         models = _models(settings, plan, stack) if asks_models(plan) else None
 
-        def open_desk(wanted: BacktestPlan, ledger: Ledger) -> Desk:
-            _require(found, wanted, sessions_of(calendar, wanted))
-            return _desk(found, settings, calendar, wanted, ledger, models)
+        def bench(bars: Bars, seen: Tables) -> Bench:
+            def open_desk(wanted: BacktestPlan, ledger: Ledger) -> Desk:
+                _require(bars, wanted, sessions_of(calendar, wanted))
+                return _desk(bars, settings, calendar, wanted, ledger, models)
 
-        yield Bench(
-            calendar=calendar, tables=tables, splits=found.splits, source=found.source, digest=digest_of(tables, found.splits),
-            assumptions=_assumptions(found, plan, sessions), open_ledger=_open_ledger, open_desk=open_desk,
-        )
+            return Bench(
+                calendar=calendar, tables=seen, splits=bars.splits, source=bars.source, digest=digest_of(seen, bars.splits),
+                assumptions=said, open_ledger=_open_ledger, open_desk=open_desk,
+                over=lambda other: bench(replace(bars, tables={**bars.tables, **other}), other),
+            )
+
+        said = _assumptions(found, plan, sessions)
+        yield bench(found, tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +163,15 @@ def _desk(
         broker=PaperBroker(MemoryBook(ACCOUNT, plan.cash), market, clock, calendar, paper, splits=bars.splits),
         nonce=lambda: f"{next(numbers):016x}",
     )
+
+
+def prices_of(settings: Settings, plan: BacktestPlan) -> Prices | None:
+    """Who knows when the training of a plan's models ended; nobody is needed where no model is asked."""
+    if not asks_models(plan):
+        return None
+    from trading_pipeline.adapters.prices import load_prices
+
+    return load_prices(settings.home, settings.model.claude_code.max_cost_per_call)
 
 
 def _models(settings: Settings, plan: BacktestPlan, stack: ExitStack) -> Models:

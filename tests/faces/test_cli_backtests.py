@@ -180,3 +180,21 @@ def test_what_is_shown_again_is_what_was_told_when_it_ran(shell: Shell) -> None:
     told = shell("backtest", "trend", "--from", "2012-06-01", "--to", "2013-02-28", "--name", "trend", "--json").json()
     assert told["figures"]["trades"]["open"] == 3
     assert shell("backtests", "show", "trend", "--json").json()["figures"] == told["figures"]
+
+
+def test_figures_alone_are_not_validated_and_the_page_says_why(shell: Shell) -> None:
+    page = shell.project / "report.html"
+    told = shell("backtest", shell.strategy(), *WEEK, "--no-store")
+    assert told.out.startswith("NOT VALIDATED: nothing here tells skill from luck")
+    judged = shell("backtest", shell.strategy(), *WEEK, "--no-store", "--html", page)
+    reason = judged.out.splitlines()[0]
+    assert reason.startswith("NOT VALIDATED: ") and "at least 30 are needed" in reason
+    assert reason in page.read_text().replace("&#x27;", "'").replace("&amp;", "&")
+    assert f"trading backtest {shell.strategy()} --from 2012-10-15 --to 2012-10-19" in page.read_text()
+
+
+def test_a_page_that_cannot_be_written_is_told_of_with_its_option(shell: Shell) -> None:
+    said = shell("backtest", shell.strategy(), *WEEK, "--no-store", "--html", shell.project / "nowhere" / "report.html", "--json")
+    assert said.code == 4
+    assert "--html" in said.error()["remedy"]
+    assert said.error()["message"].startswith("A file cannot be written there"), "before anything is run"

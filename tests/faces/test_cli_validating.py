@@ -57,6 +57,12 @@ def test_two_processes_say_what_one_says(trading: Shell, dips: Path) -> None:
     assert len(one["tables"]["grid"]) == 4
 
 
+def test_the_look_ahead_check_is_among_what_has_to_hold(trading: Shell, dips: Path) -> None:
+    checks = trading("validate", dips, *YEAR, "--check-lookahead", "--json").json()["tables"]["checks"]
+    assert (checks[0]["WHAT"], checks[0][""]) == ("no look-ahead", "holds")
+    assert "0 leaks at 4 instants" in checks[0]["FOUND"]
+
+
 def test_a_grid_that_cannot_be_understood_says_how_one_is_written(trading: Shell, dips: Path) -> None:
     said = trading("validate", dips, *YEAR, "--grid", "rsi_21 < {20,30}", "--json")
     assert said.code == 2
@@ -66,12 +72,13 @@ def test_a_grid_that_cannot_be_understood_says_how_one_is_written(trading: Shell
 def test_two_strategies_are_run_and_told_apart_or_not(trading: Shell, dips: Path) -> None:
     other = trading.project / "other.toml"
     other.write_text(DIPS.replace("{name}", "later").replace("rsi_14 < 45", "rsi_14 < 40"))
-    file = trading.project / "comparison.md"
-    said = trading("compare", dips, other, *YEAR, "--markdown", file)
+    file, page = trading.project / "comparison.md", trading.project / "comparison.html"
+    said = trading("compare", dips, other, *YEAR, "--markdown", file, "--html", page)
     assert said.code == 0, said.err
     assert said.out.startswith(("dips and later cannot be told apart: ", "dips made more", "later made more"))
     assert "Sharpe ratio" in said.out and "Profit factor" in said.out
     assert "| FIGURE | dips | later |" in file.read_text()
+    assert "<th>FIGURE</th>" in page.read_text() and page.read_text().count("data:image/png") == 4, "equity and drawdown in both inks"
     [pair] = trading("compare", dips, other, *YEAR, "--json").json()["pairs"]
     assert pair["sentence"] in said.out.replace("\n", " ")
     assert pair["sessions"] == 209

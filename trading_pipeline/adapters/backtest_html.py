@@ -1,4 +1,5 @@
-"""The report on a backtest as one HTML file that needs nothing else: no script, no address to fetch from, pictures in the text.
+"""The report on a backtest, and a comparison, as one HTML file that needs nothing else: no script, no address to fetch from, pictures in
+the text.
 
 Every word in it is escaped: names come from files, providers and models. Light or dark follows the reader's setting; on a phone, wide
 tables and plots scroll by themselves.
@@ -11,7 +12,17 @@ from functools import partial
 from html import escape
 
 from trading_pipeline.adapters.backtest_png import DARK, LIGHT, Ink, drawdown_png, equity_png, trades_png
-from trading_pipeline.domain.performance.report import DASH, BacktestReport, Cell, ReportTable, Section, Target, YearOfMonths, fraction
+from trading_pipeline.domain.performance.report import (
+    DASH,
+    BacktestReport,
+    Cell,
+    Line,
+    ReportTable,
+    Section,
+    Target,
+    YearOfMonths,
+    fraction,
+)
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _STRONGEST = 0.08
@@ -77,8 +88,26 @@ def page(report: BacktestReport) -> str:
         "<h2>Assumptions</h2><ul>", "".join(f"<li>{escape(each)}</li>" for each in report.assumptions), "</ul>",
         f"<h2>How to make it again</h2><pre>{escape(report.command)}</pre>", _pairs(report.provenance),
     ))
+    return _document(f"{report.title}: backtest", body)
+
+
+def comparison_page(title: str, sentences: Sequence[str], lines: Sequence[Line], tables: Sequence[ReportTable]) -> str:
+    """A comparison as one HTML document.
+
+    Args:
+        sentences: Of each two, whether they can be told apart.
+        lines: What each was worth, over the same sessions; empty: without plots.
+    """
+    drawn = (_picture("equity", partial(equity_png, lines)), _picture("drawdown", partial(drawdown_png, lines))) if lines else ()
+    body = "".join((
+        f"<h1>{escape(title)}</h1>", *(f'<p class="verdict">{escape(each)}</p>' for each in sentences), *drawn, *map(_table, tables),
+    ))
+    return _document(f"{title}: compared", body)
+
+
+def _document(title: str, body: str) -> str:
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(report.title)}: backtest</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
         f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"

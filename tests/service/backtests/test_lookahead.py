@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -19,8 +20,10 @@ from trading_pipeline.domain.indicators import DEFINITIONS, PRICE_COLUMNS, compu
 from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Lifetime, Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Answer
-from trading_pipeline.service.backtests.engines import Engine
+from trading_pipeline.service.backtests import validating
+from trading_pipeline.service.backtests.engines import Engine, run
 from trading_pipeline.service.backtests.lookahead import FUTURES, LookAheadCheck, changed, look_ahead
+from trading_pipeline.service.backtests.results import result_of_backtest
 
 FIRST, LAST = date(2024, 5, 28), date(2024, 6, 28)
 
@@ -121,6 +124,28 @@ def test_what_is_shipped_does_not_look_ahead(tmp_path, name):
 def test_the_fast_engine_does_not_look_ahead(tmp_path):
     found = checked([daily("AAPL")], plan(), tmp_path, engine=Engine.COLUMNAR, instants=2)
     assert found.passed, found.headline
+
+
+@pytest.mark.parametrize("decider", [Peeking, None])
+def test_a_validation_says_first_that_it_looks_ahead(tmp_path, monkeypatch, decider):
+    """By the bench's own way to other bars; one that peeks is asked by the stepped engine alone."""
+    monkeypatch.setattr(validating, "look_ahead", partial(look_ahead, engine=Engine.STEPPED, instants=1))
+    wanted = plan(first=date(2024, 6, 10), last=date(2024, 6, 21))
+
+    def peeking(bench):
+        deciders = {} if decider is None else {"deciders": {"rules": decider(bench.tables)}}
+        return replace(
+            bench, open_desk=lambda plan, ledger: replace(bench.open_desk(plan, ledger), **deciders),
+            over=lambda tables: peeking(bench.over(tables)),
+        )
+
+    with bench_of(tmp_path, wanted, daily("AAPL")) as opened:
+        bench = peeking(opened)
+        result = result_of_backtest(bench, run(bench, wanted, engine=Engine.STEPPED))
+        found = validating.validate_backtest(bench, wanted, result, check_look_ahead=True)
+    name, _, _, holds = (cell.text for cell in found.tables[0].rows[0])
+    assert (name, holds) == ("no look-ahead", "holds" if decider is None else "does not hold")
+    assert found.headline.startswith("NOT VALIDATED: LOOKS AHEAD: ") is (decider is not None)
 
 
 def test_a_backtest_that_decided_nothing_has_not_been_checked():

@@ -4,24 +4,35 @@ What is run is stored beside the home's ledger, under a name that follows from t
 `--backtest NAME`. The rules stand in `service.backtests`; imported here is what a run needs, because the whole process is timed.
 """
 
+import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
-from datetime import date
-from decimal import Decimal, InvalidOperation
+from dataclasses import asdict
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipeline.errors import InputError, PermissionRequired, UnknownName
+from trading_pipeline.errors import InputError, PermissionRequired
+from trading_pipeline.faces.cli.backtest_plans import (
+    CashOption,
+    DataOption,
+    FromOption,
+    SymbolsOption,
+    ToOption,
+    date_of,
+    plan_of,
+    require_writable,
+    write_file,
+)
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, counted, gain, money, new_york
 
 if TYPE_CHECKING:
     from trading_pipeline.adapters.ledger.backtests import Stored
     from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
-    from trading_pipeline.domain.strategies import StrategySpec
     from trading_pipeline.service.backtests.bench import Bench
     from trading_pipeline.service.backtests.engines import Backtest
 
@@ -32,23 +43,21 @@ PROVIDERS = {
     "cassette": "models answer from recordings alone",
     "record": "models are asked where there is no recording, which costs money",
 }
+NOT_JUDGED = "NOT VALIDATED: nothing here tells skill from luck; `trading validate` does, and so does --html."
+"""A backtest's figures alone are no evidence, and judging them takes longer than running it."""
 ENGINES = ("auto", "stepped", "columnar")
 
 StrategyArgument = Annotated[list[str], typer.Argument(metavar="STRATEGY...", help="Strategies of the home by name, or files as TOML.")]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="The backtest's name, or a beginning of it.")]
-FromOption = Annotated[str, typer.Option("--from", metavar="DATE", help="The first session, such as 2024-01-02.")]
-ToOption = Annotated[str, typer.Option("--to", metavar="DATE", help="The last session.")]
-SymbolsOption = Annotated[str | None, typer.Option("--symbols", metavar="A,B", help="These instead of the strategy's own.")]
 ProviderOption = Annotated[str, typer.Option("--provider", help="; ".join(f"{name}: {told}" for name, told in PROVIDERS.items()) + ".")]
-CashOption = Annotated[str | None, typer.Option("--cash", metavar="USD", help="What the account begins with; else as the paper account.")]
-DataOption = Annotated[
-    list[Path] | None,
-    typer.Option("--data", metavar="DIR", help="A folder of bars files instead of the home's market; may be repeated, the first has it."),
-]
 EngineOption = Annotated[str, typer.Option("--engine", help="auto: columnar where it can, which is fast; stepped; columnar.")]
 NamedOption = Annotated[str | None, typer.Option("--name", help="Store it under this name.")]
 NoStoreOption = Annotated[bool, typer.Option("--no-store", help="Print the figures and keep nothing.")]
 AgainOption = Annotated[bool, typer.Option("--again", help="Compute it again, also where it is stored already.")]
+HtmlOption = Annotated[
+    Path | None,
+    typer.Option("--html", metavar="FILE", help="Write the whole report, validated and with plots, into this file.", dir_okay=False),
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -61,11 +70,12 @@ def register(root: typer.Typer, panel: str) -> None:
 def backtest(
     call: Invocation, strategies: StrategyArgument, first: FromOption, last: ToOption, symbols: SymbolsOption = None,
     provider: ProviderOption = "cassette", cash: CashOption = None, data: DataOption = None, engine: EngineOption = "auto",
-    name: NamedOption = None, no_store: NoStoreOption = False, again: AgainOption = False, yes: YesOption = False,
+    name: NamedOption = None, no_store: NoStoreOption = False, again: AgainOption = False, html: HtmlOption = None, yes: YesOption = False,
 ) -> None:
     """Trade history by the rules that trade live, on a paper account of its own, and keep every fact."""
     _known("provider", provider, PROVIDERS)
     _known("engine", engine, ENGINES)
+    require_writable(html, "--html")
     plan = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, provider, cash)
     if provider == "record" and not call.confirm("Models are asked where there is no recording, and that costs money. Go on?", yes=yes):
         call.output.note("Nothing was run.")
@@ -74,7 +84,7 @@ def backtest(
     from trading_pipeline.bootstrap_backtests import open_bench
     from trading_pipeline.service.backtests.results import result_of_backtest
 
-    settings = call.settings()
+    settings, judged = call.settings(), ""
     with ExitStack() as stack, open_bench(settings, plan, data=folders) as bench:
         if no_store:
             done, stored_as = _run(call, bench, plan, engine), None
@@ -82,12 +92,16 @@ def backtest(
             done, stored_as = _run_stored(call, stack, bench, plan, engine, plan.name if name is None else name, folders, again=again)
         result = result_of_backtest(bench, done)
         facts = done.ledger.head()[0]
+        if html is not None:
+            command = _command(plan, strategies, first, last, symbols, provider, cash, folders, engine)
+            judged = _write_report(call, html, bench, plan, result, command, stored_as or "")
     figures = _figures(result)
     told = {
         "name": stored_as, "strategies": [spec.name for spec in plan.strategies], "first": plan.first, "last": plan.last,
-        "engine": done.engine.value, "engine_why": done.why, "facts": facts, "figures": figures, "assumptions": list(result.assumptions),
+        "engine": done.engine.value, "engine_why": done.why, "facts": facts, "headline": judged or NOT_JUDGED,
+        "figures": figures, "assumptions": list(result.assumptions),
     }
-    call.output.answer(told, lambda: _show(call, plan, result, figures))
+    call.output.answer(told, lambda: _show(call, plan, result, figures, judged or NOT_JUDGED))
     call.output.note(f"{facts:,} facts by the {done.engine.value} engine ({done.why}).", style="dim")
     if stored_as is not None:
         call.output.note(f"Stored as {stored_as}. Look at it with: trading status --backtest {stored_as}, or orders, events, why, verify")
@@ -133,7 +147,7 @@ def show(call: Invocation, name: NameArgument) -> None:
         if not stored.complete:
             call.output.line("Its run did not come to the end: run it again, and it goes on.", style="yellow")
 
-    call.output.answer(stored.as_json() | {"figures": figures}, text)
+    call.output.answer(stored.as_json() | {"headline": NOT_JUDGED, "figures": figures}, text)
 
 
 @command(app, "rm")
@@ -150,79 +164,7 @@ def rm(call: Invocation, name: NameArgument, yes: YesOption = False) -> None:
     call.output.answer({"deleted": stored.name}, lambda: call.output.line(f"{stored.name} is deleted."))
 
 
-# What is to be run
-
-
-def plan_of(
-    call: Invocation, strategies: Sequence[str], first: date, last: date, symbols: str | None, provider: str, cash: str | None,
-) -> "BacktestPlan":
-    """What the options of a command ask for, with the costs and limits of the home's settings."""
-    from trading_pipeline.bootstrap_backtests import home_plan
-    from trading_pipeline.domain.backtests import Replies
-
-    settings = call.settings()
-    specs = [_shaped(spec, symbols, provider) for spec in _specs(call, strategies)]
-    replies = Replies.RECORD if provider == "record" else Replies.CASSETTE
-    return home_plan(settings, specs, first, last, cash=None if cash is None else _usd(cash), replies=replies)
-
-
-def _specs(call: Invocation, strategies: Sequence[str]) -> "list[StrategySpec]":
-    """Files are read, names looked up in the home."""
-    from trading_pipeline.adapters.strategy_files import read_strategy
-
-    files = {each: Path(each).expanduser() for each in strategies}
-    of_home = [each for each, file in files.items() if file.suffix != ".toml" and not file.is_file()]
-    known = _of_home(call, of_home) if of_home else {}
-    specs = [known[each] if each in known else read_strategy(files[each]) for each in strategies]
-    twice = sorted({spec.name for spec in specs if [other.name for other in specs].count(spec.name) > 1})
-    if twice:
-        raise InputError(
-            f"Two strategies are called {twice[0]}.", value=twice[0], rule="strategies of one account have names of their own",
-            remedy="leave one out, or rename it",
-        )
-    return specs
-
-
-def _of_home(call: Invocation, names: Sequence[str]) -> "dict[str, StrategySpec]":
-    """Of the home, else of the package."""
-    from trading_pipeline.bootstrap import open_record
-    from trading_pipeline.current_home import made_at
-    from trading_pipeline.homes import packaged_strategies
-    from trading_pipeline.service.steps import spec_of
-
-    settings, known = call.settings(), {spec.name: spec for spec in packaged_strategies()}
-    if settings.database_url is not None or made_at(call.home) is not None:
-        call.say_home()
-        with open_record(settings) as record:
-            known |= {row["name"]: spec_of(row) for row in record.ledger.find("strategies")}
-    for name in names:
-        if name not in known:
-            raise UnknownName(
-                f"There is no strategy {name!r}, and no such file.", value=name,
-                rule=f"a strategy is one of the home or of the package, or a file as TOML; the home {call.home} has"
-                f" {', '.join(sorted(known))}",
-                remedy="name one of those, or give the path of a file",
-            )
-    return {name: known[name] for name in names}
-
-
-def _shaped(spec: "StrategySpec", symbols: str | None, provider: str) -> "StrategySpec":
-    """With the symbols and the agent that were asked for."""
-    from trading_pipeline.domain.bars import SYMBOL
-    from trading_pipeline.domain.strategies import AnalyzerAgent, ModelAgent
-
-    if symbols is not None:
-        chosen = tuple(dict.fromkeys(each.strip().upper() for each in symbols.split(",") if each.strip()))
-        wrong = [each for each in chosen if not SYMBOL.fullmatch(each)]
-        if wrong or not chosen:
-            raise InputError(
-                f"{(wrong or [symbols])[0]!r} is no symbol.", value=symbols, rule="symbols are separated by commas, as AAPL,BRK.B",
-                remedy="correct --symbols",
-            )
-        spec = replace(spec, symbols=chosen)
-    if provider == "rules" and isinstance(spec.agent, ModelAgent):
-        spec = replace(spec, agent=AnalyzerAgent())
-    return spec
+# Running
 
 
 def _known(what: str, given: str, choices: Sequence[str] | dict[str, str]) -> None:
@@ -230,27 +172,6 @@ def _known(what: str, given: str, choices: Sequence[str] | dict[str, str]) -> No
         raise InputError(
             f"There is no {what} {given!r}.", value=given, rule=f"one of {', '.join(choices)}", remedy=f"correct --{what}",
         )
-
-
-def date_of(text: str, option: str) -> date:
-    """A date as it is written in ISO 8601; InputError names the option."""
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise InputError(f"{text!r} is no date.", value=text, rule="a date is written 2024-01-02", remedy=f"correct {option}") from None
-
-
-def _usd(text: str) -> Decimal:
-    try:
-        amount = Decimal(text.replace("$", "").replace(",", "").replace("_", ""))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount <= 0:
-        raise InputError(f"{text!r} is no account.", value=text, rule="an account begins with USD above zero", remedy="correct --cash")
-    return amount
-
-
-# Running
 
 
 def _run(call: Invocation, bench: "Bench", plan: "BacktestPlan", engine: str) -> "Backtest":
@@ -297,6 +218,36 @@ def _check_name(name: str, plan: "BacktestPlan", stored: "Stored | None", *, aga
         )
 
 
+def _command(
+    plan: "BacktestPlan", strategies: Sequence[str], first: str, last: str, symbols: str | None, provider: str, cash: str | None,
+    folders: Sequence[Path], engine: str,
+) -> str:
+    """What makes the same figures again, in the order of the help."""
+    words = ["trading", "backtest", *strategies, "--from", first, "--to", last]
+    words += [] if symbols is None else ["--symbols", symbols]
+    words += [] if provider == "cassette" else ["--provider", provider]
+    words += [] if cash is None else ["--cash", f"{plan.cash:f}"]
+    for folder in folders:
+        words += ["--data", str(folder)]
+    return shlex.join(words + ([] if engine == "auto" else ["--engine", engine]))
+
+
+def _write_report(
+    call: Invocation, path: Path, bench: "Bench", plan: "BacktestPlan", result: "BacktestResult", command: str, name: str,
+) -> str:
+    """Write the page; returns its verdict."""
+    from trading_pipeline.adapters.backtest_html import page
+    from trading_pipeline.bootstrap_backtests import prices_of
+    from trading_pipeline.service.backtests.validating import judged_report
+
+    report = judged_report(
+        bench, plan, result, command=command, made_at=datetime.now(UTC), prices=prices_of(call.settings(), plan), name=name,
+    )
+    write_file(path, page(report), "--html")
+    call.output.note(f"The report is in {path}")
+    return report.headline
+
+
 # What is shown
 
 
@@ -307,7 +258,9 @@ def _figures(result: "BacktestResult") -> dict[str, Any]:
     return asdict(performance_of(result))
 
 
-def _show(call: Invocation, plan: "BacktestPlan", result: "BacktestResult", figures: dict[str, Any]) -> None:
+def _show(
+    call: Invocation, plan: "BacktestPlan", result: "BacktestResult", figures: dict[str, Any], headline: str = NOT_JUDGED,
+) -> None:
     from trading_pipeline.domain.performance import DEFINITIONS
     from trading_pipeline.domain.performance.report import written
 
@@ -315,6 +268,7 @@ def _show(call: Invocation, plan: "BacktestPlan", result: "BacktestResult", figu
     names = ", ".join(spec.name for spec in plan.strategies)
     symbols = ", ".join(plan.symbols[:8]) + (f" and {len(plan.symbols) - 8} more" if len(plan.symbols) > 8 else "")
     sessions = f"{result.sessions[0]} to {result.sessions[-1]}, {counted(len(result.sessions), 'session')}"
+    out.line(headline, style="bold yellow" if headline.startswith("NOT") else "bold green")
     out.line(f"{names} on {plan.interval} bars of {symbols}, {sessions}.")
     out.pairs({"equity": money(Decimal(str(round(figures["equity"], 2)))), "made": gain(Decimal(str(round(figures["profit"], 2))))})
     flat = {**figures, **figures["trades"]} if isinstance(figures["trades"], dict) else figures

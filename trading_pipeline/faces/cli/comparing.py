@@ -1,13 +1,14 @@
 """`trading compare`: backtests side by side, stored ones by name, or strategies that are run for it and not kept."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipeline.errors import InputError, StorageError
-from trading_pipeline.faces.cli.backtests import CashOption, DataOption, SymbolsOption, date_of, plan_of
+from trading_pipeline.errors import InputError
+from trading_pipeline.faces.cli.backtest_plans import CashOption, DataOption, SymbolsOption, date_of, plan_of, require_writable, write_file
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column
 
@@ -25,6 +26,9 @@ ToOption = Annotated[str | None, typer.Option("--to", metavar="DATE", help="The 
 MarkdownOption = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="Write the comparison into this file.", dir_okay=False),
 ]
+HtmlOption = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write it into this file as one page, with plots.", dir_okay=False),
+]
 
 
 def register(root: typer.Typer, panel: str) -> None:
@@ -34,11 +38,13 @@ def register(root: typer.Typer, panel: str) -> None:
 
 def compare(
     call: Invocation, what: WhatArgument, first: FromOption = None, last: ToOption = None, symbols: SymbolsOption = None,
-    cash: CashOption = None, data: DataOption = None, markdown: MarkdownOption = None,
+    cash: CashOption = None, data: DataOption = None, markdown: MarkdownOption = None, html: HtmlOption = None,
 ) -> None:
     """Figures of several backtests side by side, and of each two whether what they made can be told apart."""
     from trading_pipeline.service.backtests import comparing
 
+    require_writable(html, "--html")
+    require_writable(markdown, "--markdown")
     twice = sorted({each for each in what if what.count(each) > 1})
     if twice:
         raise InputError(f"{twice[0]} is named twice.", value=twice[0], rule="a backtest is compared with another", remedy="name two")
@@ -57,8 +63,14 @@ def compare(
     found = comparing.compare(results)
     tables = comparing.comparison_tables(found)
     if markdown is not None:
-        _write(markdown, found, tables)
+        write_file(markdown, _as_markdown(found, tables), "--markdown")
         call.output.note(f"The comparison is in {markdown}")
+    if html is not None:
+        from trading_pipeline.adapters.backtest_html import comparison_page
+
+        sentences = [pair.sentence for pair in found.pairs]
+        write_file(html, comparison_page(" and ".join(found.results), sentences, comparing.comparison_lines(found), tables), "--html")
+        call.output.note(f"The comparison is in {html}")
     call.output.answer(_as_json(found), lambda: _show(call, found, tables))
 
 
@@ -81,16 +93,11 @@ def _run(
     from trading_pipeline.bootstrap_backtests import open_bench
     from trading_pipeline.service.backtests.evaluating import OnBench
 
-    days = date_of(first, "--from"), date_of(last, "--to")
-    plans = [plan_of(call, [each], *days, symbols, "cassette", cash) for each in strategies]
-    names = [plan.strategies[0].name for plan in plans]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"Two strategies are called {twice[0]}.", value=twice[0], rule="what is compared has names of its own",
-                         remedy="rename one of them")
+    together = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
+    plans = {spec.name: replace(together, strategies=(spec,)) for spec in together.strategies}
     found, folders = {}, [folder.expanduser() for folder in data]
     with call.output.progress("strategies", len(plans)) as advance:
-        for name, plan in zip(names, plans, strict=True):
+        for name, plan in plans.items():
             with open_bench(call.settings(), plan, data=folders) as bench:
                 found[name] = OnBench(bench)(plan)
             advance()
@@ -121,16 +128,10 @@ def _as_json(found: "Comparison") -> dict[str, Any]:
     }
 
 
-def _write(path: Path, found: "Comparison", tables: "Sequence[ReportTable]") -> None:
+def _as_markdown(found: "Comparison", tables: "Sequence[ReportTable]") -> str:
     from trading_pipeline.service.backtests.report_markdown import plain, table_of
 
     parts = [plain(pair.sentence) for pair in found.pairs]
     for table in tables:
         parts += [f"## {table.title}", table_of(table), plain(table.note)]
-    try:
-        path.write_text("\n\n".join(filter(None, parts)) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StorageError(
-            f"The comparison cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
-            remedy="name another file with --markdown",
-        ) from error
+    return "\n\n".join(filter(None, parts)) + "\n"

@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trading_pipeline.errors import StorageError
-from trading_pipeline.faces.cli.backtests import CashOption, DataOption, FromOption, SymbolsOption, ToOption, date_of, plan_of
+from trading_pipeline.faces.cli.backtest_plans import (
+    CashOption,
+    DataOption,
+    FromOption,
+    SymbolsOption,
+    ToOption,
+    date_of,
+    plan_of,
+    require_writable,
+    write_file,
+)
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column
 
 if TYPE_CHECKING:
     from trading_pipeline.domain.backtests import BacktestPlan
-    from trading_pipeline.ports import Prices
     from trading_pipeline.service.backtests.validating import Search
     from trading_pipeline.service.backtests.validation_sections import Validated
 
@@ -31,6 +39,10 @@ ProcessesOption = Annotated[int, typer.Option("--processes", metavar="N", help="
 HeatOption = Annotated[
     Path | None, typer.Option("--heat-map", metavar="FILE", help="Write the grid as a PNG into this file.", dir_okay=False),
 ]
+LookAheadOption = Annotated[
+    bool,
+    typer.Option("--check-lookahead", help="Run it on other futures too: what was done before has to be the same. Eight runs more."),
+]
 
 
 def register(root: typer.Typer, panel: str) -> None:
@@ -41,13 +53,14 @@ def register(root: typer.Typer, panel: str) -> None:
 def validate(
     call: Invocation, strategy: StrategyArgument, first: FromOption, last: ToOption, grid: GridOption = None, symbols: SymbolsOption = None,
     cash: CashOption = None, data: DataOption = None, in_sample: ChosenByOption = 126, out_of_sample: UsedForOption = 42,
-    processes: ProcessesOption = 2, heat_map: HeatOption = None,
+    processes: ProcessesOption = 2, heat_map: HeatOption = None, check_lookahead: LookAheadOption = False,
 ) -> None:
     """Is a backtest evidence, luck, or fitted? With a grid it tries other settings, and walks forward over them."""
+    require_writable(heat_map, "--heat-map")
     plan = plan_of(call, [strategy], date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
     search = _search(plan, grid or [], in_sample, out_of_sample, processes)
     from trading_pipeline.adapters.backtest_heat_png import heat_map_png
-    from trading_pipeline.bootstrap_backtests import open_bench
+    from trading_pipeline.bootstrap_backtests import open_bench, prices_of
     from trading_pipeline.service.backtests.engines import Engine, choose
     from trading_pipeline.service.backtests.evaluating import OnBench
     from trading_pipeline.service.backtests.validating import validate_backtest
@@ -55,8 +68,8 @@ def validate(
     settings = call.settings()
     with ExitStack() as stack, open_bench(settings, plan, data=[folder.expanduser() for folder in data or ()]) as bench:
         engine, why = choose(bench, plan)
-        if engine is Engine.STEPPED and search is not None:
-            call.output.note(f"The stepped engine runs each setting, which takes its time: {why}.", style="dim")
+        if engine is Engine.STEPPED and (search is not None or check_lookahead):
+            call.output.note(f"The stepped engine runs each setting and each future, which takes its time: {why}.", style="dim")
         result = OnBench(bench)(plan)
         count = 0 if search is None else len(search.grid.points)
         shown: list[Callable[[], None]] = []
@@ -68,7 +81,10 @@ def validate(
             shown[0]()
 
         draw = heat_map_png if heat_map is not None else None
-        found = validate_backtest(bench, plan, result, search=search, prices=_prices(call, plan), draw=draw, progress=advance)
+        found = validate_backtest(
+            bench, plan, result, search=search, prices=prices_of(settings, plan), check_look_ahead=check_lookahead, draw=draw,
+            progress=advance,
+        )
     if heat_map is not None:
         _write(call, heat_map, found)
     call.output.answer(_as_json(found), lambda: _show(call, found))
@@ -81,17 +97,6 @@ def _search(plan: "BacktestPlan", texts: list[str], in_sample: int, out_of_sampl
     from trading_pipeline.service.backtests.validating import Search
 
     return Search(grid_of(plan.strategies[0], texts), in_sample, out_of_sample, processes)
-
-
-def _prices(call: Invocation, plan: "BacktestPlan") -> "Prices | None":
-    """Who knows when a model's training ended; nobody is needed where no model is asked."""
-    from trading_pipeline.service.backtests.engines import asks_models
-
-    if not asks_models(plan):
-        return None
-    from trading_pipeline.adapters.prices import load_prices
-
-    return load_prices(call.home, call.settings().model.claude_code.max_cost_per_call)
 
 
 def _show(call: Invocation, found: "Validated") -> None:
@@ -120,11 +125,5 @@ def _write(call: Invocation, path: Path, found: "Validated") -> None:
     if drawn is None:
         call.output.note("There is no grid to draw: add --grid.", style="yellow")
         return
-    try:
-        path.write_bytes(drawn)
-    except OSError as error:
-        raise StorageError(
-            f"The heat map cannot be written: {error.strerror}.", value=str(path), rule="the folder exists and may be written",
-            remedy="name another file with --heat-map",
-        ) from error
+    write_file(path, drawn, "--heat-map")
     call.output.note(f"The heat map is in {path}")

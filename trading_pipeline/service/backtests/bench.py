@@ -51,6 +51,8 @@ class Bench:
     """An empty one in memory, opened at a market instant."""
     open_desk: Callable[[BacktestPlan, Ledger], Desk]
     """A desk of its own, its clock at the beginning."""
+    over: "Callable[[Mapping[tuple[str, Interval], BarTable]], Bench]"
+    """The same with these bars in the place of its own, to see whether what comes later changes what was done before."""
 
     def ledger(self, plan: BacktestPlan) -> Ledger:
         """An empty ledger of environment backtest, in memory, for one run of a plan."""

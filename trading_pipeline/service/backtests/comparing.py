@@ -16,7 +16,7 @@ from trading_pipeline.domain.backtests import BacktestResult
 from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.judgement import FEWEST, Estimate
 from trading_pipeline.domain.performance import DEFINITIONS, Performance, performance_of, returns_of
-from trading_pipeline.domain.performance.report import DASH, Cell, ReportTable, written
+from trading_pipeline.domain.performance.report import DASH, Cell, Line, ReportTable, written
 from trading_pipeline.domain.validation import Difference, paired
 from trading_pipeline.errors import InputError
 
@@ -122,6 +122,21 @@ def comparison_tables(comparison: Comparison) -> list[ReportTable]:
         ReportTable("figures", "Figures", ("FIGURE", *names), (*sessions, *rows)),
         ReportTable("pairs", "Differences", columns, tuple(pairs), " ".join(filter(None, (note, comparison.note)))),
     ]
+
+
+def comparison_lines(comparison: Comparison) -> tuple[Line, ...]:
+    """What each was worth over the sessions that all have; none where there are fewer than two."""
+    results = comparison.results
+    common = sorted(set.intersection(*(set(result.sessions) for result in results.values())))
+    if len(common) < 2:
+        return ()
+    return tuple(_line(name, result, common) for name, result in results.items())
+
+
+def _line(name: str, result: BacktestResult, common: Sequence[date]) -> Line:
+    places = [result.sessions.index(day) for day in common]
+    begun = places[0] == 0
+    return Line(name, tuple(common), result.equity[places], result.cash if begun else float(result.equity[places[0] - 1]))
 
 
 def _signed(value: float) -> str:

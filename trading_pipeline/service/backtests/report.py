@@ -84,7 +84,7 @@ def rules_plan(plan: BacktestPlan) -> BacktestPlan | None:
 def report_of_backtest(
     bench: Bench, plan: BacktestPlan, result: BacktestResult, *, command: str, made_at: datetime, commit: str = "",
     rules: BacktestResult | None = None, validation: Validation | None = None, title: str = "",
-    notes: Sequence[str] = (),
+    notes: Sequence[str] = (), name: str | None = None,
 ) -> BacktestReport:
     """The report on the result of a plan on a bench.
 
@@ -93,11 +93,13 @@ def report_of_backtest(
         made_at: By the clock on the wall.
         notes: Sentences that stand before the other assumptions.
         rules: The result of `rules_plan`, where there is one.
+        name: That it is stored under; None: the plan's.
     """
     intervals = sorted({spec.interval for spec in plan.strategies}, key=lambda each: each.minutes)
     about = About(
         title or f"{', '.join(spec.name for spec in plan.strategies)} on {', '.join(plan.symbols)}",
-        f"{' and '.join(_WORDS[each] for each in intervals)} bars", command, made_at, bench.source, commit, plan.name,
+        f"{' and '.join(_WORDS[each] for each in intervals)} bars", command, made_at, bench.source, commit,
+        plan.name if name is None else name,
     )
     result = replace(result, assumptions=(*notes, *result.assumptions))
     return report_of(about, result, _tables(bench, plan), bench.splits, plan.costs, rules=rules, validation=validation)
