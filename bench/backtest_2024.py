@@ -26,7 +26,7 @@ from trading_pipeline.domain.performance import Performance, performance_of
 from trading_pipeline.domain.performance.report import BacktestReport, dollars, fraction
 from trading_pipeline.domain.strategies import AnalyzerAgent, Lifetime, Mode, StrategySpec
 from trading_pipeline.errors import TradingError
-from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.service.backtests.engines import run
 from trading_pipeline.service.backtests.report import holding_of, report_of_backtest
 from trading_pipeline.service.backtests.report_markdown import months_of, plain, table_of
 from trading_pipeline.service.backtests.results import result_of_backtest
@@ -97,7 +97,7 @@ def backtest(wanted: Run, data: Path, home: Path, made_at: datetime, commit: str
     """Run it, validate it, report on it."""
     plan = wanted.plan
     with open_bench(Settings(home=home), plan, data=_folders(wanted, data, home)) as bench:
-        result = result_of_backtest(bench, run(bench, plan, engine=Engine.STEPPED))
+        result = result_of_backtest(bench, run(bench, plan))
         holding = holding_of(bench, plan, result)
         verdict = validate_backtest(bench, plan, result)
         report = report_of_backtest(
