@@ -56,7 +56,7 @@ def run(
     if chosen is Engine.COLUMNAR:
         from trading_pipeline.service.backtests import columnar
 
-        columnar.run(bench, plan, ledger, progress)
+        stopped = columnar.run(bench, plan, ledger, progress)
     else:
         desk = bench.desk(plan, ledger)
         clock = desk.clock
@@ -64,7 +64,9 @@ def run(
         step(desk, clock, plan, progress)
         if asks_models(plan):
             measure(desk)
-    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + standstills(ledger))
+        stopped = True
+    # A ledger that was written quickly is better not read before somebody wants to.
+    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + (standstills(ledger) if stopped else ()))
 
 
 def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> tuple[Engine, str]:

@@ -48,8 +48,8 @@ def results(bench: Bench, plan: BacktestPlan, assumptions: Sequence[str] = ()) -
     return result_of(plan, played.lanes, played.grid, played.account, days, assumptions)
 
 
-def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | None = None) -> None:
-    """Play a plan and write down what happens, on an empty ledger.
+def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | None = None) -> bool:
+    """Play a plan and write down what happens, on an empty ledger; whether a loss stopped a strategy.
 
     Raises:
         Unfit: The stepped engine has to play it.
@@ -59,6 +59,7 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     writer = Copyist if isinstance(ledger, Quick) else Scribe
     scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
     scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
+    return bool(played.stopped)
 
 
 @dataclass(frozen=True, slots=True)

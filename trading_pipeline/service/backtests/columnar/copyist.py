@@ -4,14 +4,14 @@ What is plain is said in `figures`; how a form comes to be trusted, in `letters`
 where a form needs it.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from trading_pipeline.domain.backtests import ExitReason
 from trading_pipeline.domain.bars import instant_ns
-from trading_pipeline.domain.events import Event
+from trading_pipeline.domain.events import Event, canonical_payload
 from trading_pipeline.domain.orders import OrderState, client_id
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.service.backtests.columnar import words
@@ -22,7 +22,7 @@ from trading_pipeline.service.backtests.columnar.forms import Blanks, Values
 from trading_pipeline.service.backtests.columnar.holdings import Held
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import Waiting
-from trading_pipeline.service.backtests.columnar.letters import Letters, Quick
+from trading_pipeline.service.backtests.columnar.letters import Letters, Quick, Use
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.tally import DayBook
@@ -37,8 +37,10 @@ class _Draft:
     values: Values
     legs: Mapping[str, str]
     """By client id, the names of its stops and targets."""
-    after: int | None
+    after: int | None = None
     """The seq before it, where the scribe writes it; None: it is written by form."""
+    expected: Sequence[str] = ()
+    """Payloads that have to be among those written."""
 
 
 class Copyist(Scribe):
@@ -94,7 +96,8 @@ class Copyist(Scribe):
         draft = None
         if self._asked is not None and at == self.sim.instant(bar) and not denial:
             draft = self._drafted(number, bar, entry)
-        if draft is None or not self._letters.ready(draft.shape):
+        use = Use.HAND if draft is None else self._letters.use(draft.shape)
+        if use is Use.HAND:
             alone = self._asked is not None
             after = self._ledger.head()[0]
             self._tell_signals()
@@ -103,7 +106,17 @@ class Copyist(Scribe):
             super().sent(number, bar, entry, at, denial, left)
             if draft is not None:
                 draft.after = after
+        elif use is Use.AUDIT and draft is not None:
+            draft.expected = self._payloads(number, bar, entry, at)
         self._asked, self._draft = None, draft
+
+    def _payloads(self, number: int, bar: int, entry: Entry | None, at: int) -> list[str]:
+        """What the scribe would tell of an order."""
+        signal, measured = self._teller.signal(self._cycle(bar), number, bar, None if entry is not None else self._entered[number])
+        proposal, intent = self._teller.proposal(number, bar, entry, "", (), signal, measured, self._desk.now())
+        assert intent is not None
+        gate = self._teller.gate(number, bar, intent, at, "", ())
+        return [canonical_payload(each) for each in (signal, proposal, gate)]
 
     def _drafted(self, number: int, bar: int, entry: Entry | None) -> _Draft | None:
         held = self.sim.held[number] if entry is None else None
@@ -122,7 +135,8 @@ class Copyist(Scribe):
             legs = values
         named = {legs[name]: name for name in legs if name.count("_") == 1 and name.split("_")[0] in ("stop", "target")}
         values["number"] = self._orders + 1
-        return _Draft(("order", number, *named.values(), *shape), values, named, None)
+        # An order's stops and targets are written in the order of their names.
+        return _Draft(("order", number, *(leg for _, leg in sorted(named.items())), *shape), values, named)
 
     def _legs_of(self, number: int, held: Held) -> Values:
         """The stops and targets that work for a lane, and the seqs of their newest facts."""
@@ -151,7 +165,7 @@ class Copyist(Scribe):
         values = draft.values
         values |= self._fill_values(fill)
         if draft.after is None:
-            newest = self._letters.write(draft.shape, values)
+            newest = self._letters.write(draft.shape, values, draft.expected)
             self._count(fill, values, draft.legs)
         else:
             super().filled(fill, bracket)
@@ -203,7 +217,7 @@ class Copyist(Scribe):
         values: Values = working | self._fill_values(fill)
         values |= {"instant": moment_of(now).instant, "bought_by": self._actions[fill.lane]}
         shape: Shape = ("hit", fill.lane, *legs.values())
-        if self._letters.ready(shape):
+        if self._letters.use(shape) is not Use.HAND:
             self._letters.write(shape, values)
             self._executions += 1
         else:
@@ -228,11 +242,11 @@ class Copyist(Scribe):
         self._by_form(("opened", *self._names), values, lambda: super(Copyist, self)._open_session(session))
 
     def _close_session(self, session: Session) -> None:
-        number = bisect_left(self._grid.days, session.day)
-        plain = number < len(self._grid.days) and self._grid.days[number] == session.day and self._undisturbed
-        plain = plain and all(self._covered.get(lane, False) for lane, shares in self._daybook.held.items() if shares)
+        # Of a session without bars the newest close is an earlier one's.
+        number = bisect_right(self._grid.days, session.day) - 1
+        covered = all(self._covered.get(lane, False) for lane, shares in self._daybook.held.items() if shares)
         values = None
-        if plain:
+        if number >= 0 and covered and self._undisturbed:
             last = self._grid.last_of.item(number)
             values = {"session": session.day.isoformat(), "early": "true" if session.early_close else "false"}
             values |= self._daybook.close({lane: price_steps(self._lanes[lane].prices.close.item(last)) for lane in self._daybook.held})
@@ -246,7 +260,7 @@ class Copyist(Scribe):
     def _by_form(self, shape: Shape, values: Values | None, by_hand: Callable[[], Any]) -> None:
         if values is not None:
             values["instant"] = moment_of(instant_ns(self._desk.now())).instant
-        if values is not None and self._letters.ready(shape):
+        if values is not None and self._letters.use(shape) is not Use.HAND:
             self._letters.write(shape, values)
             return
         after = self._ledger.head()[0]

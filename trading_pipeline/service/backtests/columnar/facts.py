@@ -10,22 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 
-from trading_pipeline.domain.agents import rule
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.bars import instant_ns, instant_of
 from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.cycles import Cycle, action_id, bar_cycle, follow_up
+from trading_pipeline.domain.cycles import Cycle, bar_cycle, follow_up
 from trading_pipeline.domain.events import Event, EventType, NewEvent
-from trading_pipeline.domain.indicators import compute, history
-from trading_pipeline.domain.money import price_of
-from trading_pipeline.domain.orders import OrderClass, OrderIntent, Side, client_id
+from trading_pipeline.domain.indicators import history
+from trading_pipeline.domain.orders import OrderIntent, Side, client_id
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.risk import Judgement, Outcome, Verdict, World
-from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import BarSlot, Session
-from trading_pipeline.domain.signals import Signal
-from trading_pipeline.domain.sizing import EntryPlan, NoEntry
 from trading_pipeline.ports import Transaction, ticket_digest
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
@@ -33,11 +27,12 @@ from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
 from trading_pipeline.service.backtests.columnar.booked_account import BookedAccount
 from trading_pipeline.service.backtests.columnar.incidents import Filled
-from trading_pipeline.service.backtests.columnar.judging import Waiting, agree
+from trading_pipeline.service.backtests.columnar.judging import Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
-from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
-from trading_pipeline.service.backtests.columnar.units import priced, usd
+from trading_pipeline.service.backtests.columnar.sizes import Entry
+from trading_pipeline.service.backtests.columnar.tellings import Teller
+from trading_pipeline.service.backtests.columnar.units import usd
 from trading_pipeline.service.backtests.stepping import Progress, begin
 from trading_pipeline.service.breakers import review
 from trading_pipeline.service.closing import close_session
@@ -46,7 +41,6 @@ from trading_pipeline.service.gate import denials, family_of, intents_of, ticket
 from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.market import HISTORY, needed_indicators
 from trading_pipeline.service.order_facts import order_event
-from trading_pipeline.service.outside import Outside
 from trading_pipeline.service.trading import Measured
 
 _NEVER = 1 << 62
@@ -99,6 +93,7 @@ class Scribe:
     def play(self, sim: Simulation) -> None:
         """Let the simulation run, and write down what it does."""
         self.sim = sim
+        self._teller = Teller(sim, self._needs, self._window)
         begin(self._desk, self._plan)
         with self._desk.ledger.lease(lease_name(self._desk)) as fence:
             self._token = fence.token
@@ -206,57 +201,18 @@ class Scribe:
 
     def _signal(self, cycle: Cycle, number: int, bar: int, sells: bool) -> NewEvent:
         lane = self._lanes[number]
-        row = lane.prices.first + bar + 1
-        # What is told is computed as live computes it, over as many bars: to the last digit of a sentence.
-        bars = lane.prices.table.rows(max(0, row - self._window), row)
-        columns = compute(self._needs[lane.spec.name], bars)
-        held = bar - self._entered[number] + 1 if sells else None
-        ruling = rule(lane.spec.agent, bars, columns, held)
-        self._measured[number] = Measured(
-            newest(columns["atr_14"]), self.sim.sizers[number].support(bar), newest(columns["sma_20"]), price_of(lane.prices.close[bar]),
-        )
-        signal = ruling.decision
-        assert isinstance(signal, Signal)
-        payload = {
-            "cycle": cycle.cycle_id, "strategy": lane.spec.name, "symbol": lane.symbol, "session": cycle.session,
-            "action_id": action_id(lane.spec.name, cycle.cycle_id, lane.symbol), "action": signal.action.value,
-            "confidence": signal.confidence, "rationale": signal.rationale, "score": signal.score, "label": signal.label,
-            "bar_end": cycle.bar_end, "close": format(lane.prices.close.item(bar), ".10g"), "chart": None,
-        }
+        payload, self._measured[number] = self._teller.signal(cycle, number, bar, self._entered[number] if sells else None)
         key = f"{EventType.LLM_ACTION_GENERATED.value}:{cycle.cycle_id}:{lane.spec.name}:{lane.symbol}"
         return NewEvent(EventType.LLM_ACTION_GENERATED, f"strategy:{lane.spec.name}", key, payload, self._desk.now(), "model:rules")
 
     def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
         """Write the verdicts on a proposal, and whether it may go out."""
         sim, lane, generated = self.sim, self._lanes[number], self._generated[number]
-        named, cycle_id = generated.payload["action_id"], generated.payload["cycle"]
-        intent: OrderIntent | None = None
-        if isinstance(entry, str):
-            none = sim.sizers[number].planned(sim, bar, sim.quote(number, bar))
-            assert isinstance(none, NoEntry)
-            judgement = Judgement(
-                (Verdict("sizing", Outcome.DENY, "0 shares", "at least 1 share", f"{none.reason}: {none.detail}"),)
-            )
-        else:
-            intent = replace(sim.judge.intent(number, bar, entry), action_id=named)
-            if entry is not None:
-                planned = sim.sizers[number].planned(sim, bar, entry.reference)
-                assert isinstance(planned, EntryPlan)
-                intent = replace(intent, limit_price=planned.limit_price, brackets=planned.brackets)
+        signal, measured = generated.payload, self._measured[number]
+        payload, intent = self._teller.proposal(number, bar, entry, denial, waiting, signal, measured, self._desk.now())
+        if intent is not None:
             self._intents[number] = intent
-            judgement = sim.judge.judgement(number, bar, entry, intent, waiting)
-        agree(judgement, denial, named)
-        sells = generated.payload["action"] == "sell"
-        order_class = OrderClass.EXIT if sells else OrderClass.ENTRY
-        measured = self._measured[number]
-        outside = self._outside(number, bar, self._desk.now())
-        payload = {
-            "cycle": cycle_id, "stage": "proposal", "action_id": named, "strategy": lane.spec.name, "symbol": lane.symbol,
-            "side": generated.payload["action"], "order_class": order_class.value, "passed": judgement.passed, "reason": judgement.reason,
-            "intent": encode(intent) if intent is not None else None, "verdicts": judgement.as_json(), "account_limits_version": 1,
-            "limits_version": 1, "outside": encode(outside), "measured": encode(measured),
-        }
-        stream = f"strategy:{lane.spec.name}"
+        named, stream = signal["action_id"], f"strategy:{lane.spec.name}"
         evaluated = NewEvent(
             EventType.RISK_EVALUATED, stream, f"risk.evaluated:{named}", payload, self._desk.now(), "rulebook", generated.seq,
         )
@@ -266,7 +222,7 @@ class Scribe:
                 released = instant_of(sim.next_release(lane.spec.name, sim.instant(bar), waiting))
                 cycle = self._cycle(bar)
                 expires = min(cycle.stale_at(), self._sessions[self._session].close)
-                facts = {"cycle": cycle_id, "action_id": named, "not_before": released, "expires_at": expires}
+                facts = {"cycle": cycle.cycle_id, "action_id": named, "not_before": released, "expires_at": expires}
                 key = f"{EventType.ACTION_READY.value}:{named}"
                 ready = NewEvent(EventType.ACTION_READY, stream, key, facts, self._desk.now(), "rulebook", stored.seq)
                 [event] = tx.append(ready)
@@ -283,9 +239,7 @@ class Scribe:
         self._clock.advance_to(instant_of(at))
         now, (named, ready) = self._desk.now(), self._ready[number]
         intent = self._intents[number]
-        context = sim.judge.context(number, bar, intent, left, at)
-        judgement = judge(intent, context)
-        agree(judgement, denial, named)
+        payload = self._teller.gate(number, bar, intent, at, denial, left)
         asked_by = ready.payload["cycle"] if at == sim.instant(bar) else follow_up((named,), self._day(), now, "release").cycle_id
         with self._desk.ledger.transaction() as tx:
             if entry is None:
@@ -293,16 +247,10 @@ class Scribe:
             tx.append(*intents_of(intent, asked_by, self._day(), now, ready.seq))
             row = tx.get("orders", intent.client_id)
             assert row is not None
-            payload = {
-                "stage": "gate", "action_id": named, "client_id": intent.client_id, "strategy": lane.spec.name, "symbol": lane.symbol,
-                "side": intent.side.value, "order_class": intent.order_class.value, "passed": judgement.passed, "reason": judgement.reason,
-                "intent": None, "verdicts": judgement.as_json(), "account_limits_version": 1, "limits_version": 1,
-                "outside": encode(self._outside(number, bar, now)),
-            }
             stream, key = f"strategy:{lane.spec.name}", f"risk.evaluated:gate:{intent.client_id}"
             [evaluated] = tx.append(NewEvent(EventType.RISK_EVALUATED, stream, key, payload, now, "rulebook", row["intent_seq"]))
             if denial:
-                tx.append(*denials(tx, row, judgement.reason, now))
+                tx.append(*denials(tx, row, denial, now))
                 return
             self._submit(tx, intent, row, evaluated, now)
         if entry is not None:
@@ -395,20 +343,6 @@ class Scribe:
         }
         stream, key = f"strategy:{lane.spec.name}", f"fill:{told.execution_id}"
         tx.append(NewEvent(EventType.ORDER_FILLED, stream, key, payload, now, "broker:paper", row["last_seq"]))
-
-    # What verdicts are told from outside
-
-    def _outside(self, number: int, bar: int, now: datetime) -> Outside:
-        sim, lane = self.sim, self._lanes[number]
-        quote = sim.judge.quote(number, bar, now)
-        volume = lane.prices.average_volume(bar)
-        volatility = lane.prices.volatility(bar, self._plan.limits)
-        held = {sim.lanes[other].symbol: priced(sim.quote(other, bar)) for other, each in enumerate(sim.held) if each is not None}
-        return Outside(
-            now, {lane.symbol: quote} if quote is not None else {}, dict(sorted(held.items())), {},
-            {lane.symbol: instant_of(self._grid.end[bar])}, {} if volume is None else {lane.symbol: volume},
-            {} if volatility is None else {lane.symbol: volatility}, frozenset(), World.BACKTEST,
-        )
 
     def _day(self) -> date:
         return self._sessions[self._session].day

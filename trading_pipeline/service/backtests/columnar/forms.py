@@ -10,13 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trading_pipeline.domain.events import Event, canonical_payload, text_of
+from trading_pipeline.domain.events import Event, EventType, canonical_payload, text_of
 
 Path = tuple[str | int, ...]
 """Where a value stands in a payload."""
 Values = dict[str, Any]
 _BLANK = re.compile(r"<<(\w+)>>")
 _BARE = re.compile(r'"<<#(\w+)>>"')
+_OWN = re.compile(r"[A-Z2-7]{12,20}|\d{4}-\d\d-\d\dT.*Z")
+"""Names of actions and orders, and instants: what is nobody else's."""
+_JUDGED = (EventType.LLM_ACTION_GENERATED, EventType.RISK_EVALUATED)
 _NEXT = "\x1e"
 """Between the facts of a form: no JSON text has it."""
 
@@ -50,6 +53,8 @@ class Form:
             Misfit: The form would not give these facts.
         """
         self.streams = tuple(fact.stream for fact in facts)
+        self.judged = [number for number, fact in enumerate(facts) if fact.type in _JUDGED]
+        """Which of the facts are decisions and verdicts."""
         self._seqs = tuple(f"seq_{number}" for number in range(len(facts)))
         self._places = tuple(f"place_{number}" for number in range(len(facts)))
         first = facts[0].seq
@@ -63,20 +68,12 @@ class Form:
             found = self.fill(values, first, [fact.stream_seq for fact in facts])
         except LookupError as unknown:
             raise Misfit(f"nothing is known of {unknown}") from unknown
-        wrong = self.difference(found, facts)
-        if wrong:
-            raise Misfit(wrong)
-
-    @staticmethod
-    def difference(texts: Sequence[str], facts: Sequence[Event]) -> str:
-        """The first place where texts are not those of the facts; empty where all are."""
-        for text, fact in zip(texts, facts, strict=True):
-            told = text_of(fact)
-            if text != told:
-                place = next((at for at, (one, other) in enumerate(zip(text, told, strict=False)) if one != other), 0)
-                around = slice(max(0, place - 60), place + 40)
-                return f"{fact.type.value} {fact.key}: {told[around]!r}, by form {text[around]!r}"
-        return ""
+        for text, fact in zip(found, facts, strict=True):
+            if wrong := first_difference(text_of(fact), text):
+                raise Misfit(f"{fact.type.value}: {wrong}")
+        left = [name for name, value in values.items() if isinstance(value, str) and _OWN.fullmatch(value) and value in self._text]
+        if left:
+            raise Misfit(f"{left[0]} is not left blank everywhere")
 
     def fill(self, values: Values, first: int, places: Iterable[int]) -> list[str]:
         """The texts of the facts.
@@ -89,6 +86,15 @@ class Form:
         values.update(zip(self._seqs, range(first, first + len(self._seqs)), strict=True))
         values.update(zip(self._places, places, strict=True))
         return (self._text % values).split(_NEXT)
+
+
+def first_difference(told: str, formed: str) -> str:
+    """Where two texts part, in words; empty when they are the same."""
+    if told == formed:
+        return ""
+    place = next((at for at, (one, other) in enumerate(zip(told, formed, strict=False)) if one != other), 0)
+    around = slice(max(0, place - 60), place + 40)
+    return f"{told[around]!r}, by form {formed[around]!r}"
 
 
 def _form_of(fact: Event, blanks: Blanks, seq: str, place: str, numbers: Mapping[int, str]) -> str:

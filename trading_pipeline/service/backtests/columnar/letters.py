@@ -1,20 +1,33 @@
-"""The forms of one backtest, by shape: learnt, checked, used, and checked again."""
+"""The forms of one backtest, by shape.
+
+The first facts of a shape are the scribe's, and a form is learnt of them that must give the very same. From then on the form writes;
+now and then what it says is compared with the rulebook, and another word ends the backtest.
+"""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Protocol, runtime_checkable
 
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.blanks import ticket_blanks
 from trading_pipeline.service.backtests.columnar.figures import Shape
-from trading_pipeline.service.backtests.columnar.forms import Blanks, Form, Misfit, Values, blanked
+from trading_pipeline.service.backtests.columnar.forms import Blanks, Form, Misfit, Values, blanked, first_difference
 
 AUDIT = 64
-"""Of so many uses of a form one is written by the scribe, and compared."""
-PROBATION = 2
-"""So many times the scribe writes at first: a form is learnt from one and checked against the other."""
+"""Of so many uses of a form one is compared with what the rulebook says; of the first ones, those whose number is a power of two."""
+
+
+class Use(Enum):
+    """How the next facts of a shape are written."""
+
+    HAND = auto()
+    """By the scribe: there is no form, or none yet."""
+    FORM = auto()
+    AUDIT = auto()
+    """By form, and compared."""
 
 
 @runtime_checkable
@@ -55,55 +68,55 @@ class Letters:
         self._seq = 0
         self._places: dict[str, int] = {}
 
-    def ready(self, shape: Shape) -> bool:
-        """Whether the next of that shape is written by form; asking counts as a use."""
+    def use(self, shape: Shape) -> Use:
+        """How the next of that shape is written; asking counts."""
         letter = self._letters.get(shape)
         if letter is None or letter.form is None:
-            return False
+            return Use.HAND
         letter.uses += 1
-        return letter.uses > PROBATION and letter.uses % AUDIT > 0
+        seldom = letter.uses % AUDIT if letter.uses > AUDIT else letter.uses & (letter.uses - 1)
+        return Use.FORM if seldom else Use.AUDIT
 
-    def write(self, shape: Shape, values: Values) -> dict[str, int]:
-        """Write facts by form; by leg, the seq of its newest fact."""
+    def write(self, shape: Shape, values: Values, expected: Sequence[str] = ()) -> dict[str, int]:
+        """Write facts by form; by leg, the seq of its newest fact.
+
+        Args:
+            expected: What the rulebook says: the payloads of the form's decisions and verdicts.
+
+        Raises:
+            ServiceError: One is not.
+        """
         letter = self._letters[shape]
         assert letter.form is not None
         seq, _ = self._ledger.head()
         if seq != self._seq:
             self._places.clear()
-        self._ledger.take_down(self._filled(letter, letter.form, values, seq + 1, self._take_places(letter.form.streams)))
+        texts = self._filled(letter, letter.form, values, seq + 1, self._take_places(letter.form.streams))
+        if expected:
+            self._compare(letter.form, texts, expected)
+        self._ledger.take_down(texts)
         self._seq = seq + len(letter.form.streams)
         return {leg: seq + 1 + number for leg, number in letter.newest.items()}
+
+    @staticmethod
+    def _compare(form: Form, texts: Sequence[str], expected: Sequence[str]) -> None:
+        for number, payload in zip(form.judged, expected, strict=True):
+            wrong = first_difference(payload, texts[number].split("\n", 1)[1])
+            if wrong:
+                raise ServiceError(
+                    f"A form of the backtest's facts says something else than the rulebook: {wrong}.", value=wrong[:200],
+                    rule="what is written by form is what would have been written", remedy="run it with --engine stepped, and report it",
+                )
 
     def learn(
         self, shape: Shape, values: Values, after: int, legs: Mapping[str, str], blanks: Callable[[Sequence[Event]], list[Blanks]],
     ) -> dict[str, int]:
-        """Learn a form from what the scribe has written since a seq, or hold the one there is to it; by leg, the seq of its newest fact.
-
-        Raises:
-            ServiceError: A form that was used gives something else.
-        """
+        """Learn a form from what the scribe has written since a seq; by leg, the seq of its newest fact."""
         facts = self._ledger.events(after=after)
         newest = {legs[name]: number for number, fact in enumerate(facts) if (name := fact.payload.get("client_id", "")) in legs}
-        letter = self._letters.get(shape)
-        if letter is None:
+        if shape not in self._letters:
             self._letters[shape] = _learnt(facts, values, legs, newest, blanks)
-        elif letter.form is not None:
-            self._check(letter, letter.form, values, facts)
         return {leg: facts[number].seq for leg, number in newest.items()}
-
-    def _check(self, letter: _Letter, form: Form, values: Values, facts: Sequence[Event]) -> None:
-        if len(facts) == len(form.streams):
-            found = self._filled(letter, form, values, facts[0].seq, [fact.stream_seq for fact in facts])
-            wrong = form.difference(found, facts)
-        else:
-            wrong = f"{len(facts)} facts, and {len(form.streams)} by form"
-        if wrong and letter.uses > PROBATION:
-            raise ServiceError(
-                f"A form of the backtest's facts gives others than the rulebook: {wrong}.", value=wrong[:200],
-                rule="what is written by form is what would have been written", remedy="run it with --engine stepped, and report it",
-            )
-        if wrong:
-            letter.form = None
 
     @staticmethod
     def _filled(letter: _Letter, form: Form, values: Values, first: int, places: Iterable[int]) -> list[str]:
