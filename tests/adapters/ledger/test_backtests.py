@@ -76,6 +76,17 @@ def test_it_is_listed_with_what_made_it_and_found_by_a_beginning_of_its_name(dat
     assert not is_done(found, bench, PLAN, Engine.COLUMNAR)
 
 
+def test_what_is_said_of_it_is_read_back_as_it_was_written(databases, bench):
+    """Signs that SQL, its drivers and JSON each have another meaning for."""
+    odd = replace(PLAN, strategies=(replace(PLAN.strategies[0], description="risks 2 % a trade: '%s' \"%(said)s\" \\ :said $1 \u2028"),))
+    backtest, _ = stored(databases, bench, odd)
+    found = databases.get("bt-one")
+    assert found.plan == odd
+    assert found.assumptions == backtest.assumptions
+    assert any("0.020% of slippage" in sentence for sentence in found.assumptions)
+    assert is_done(found, bench, odd)
+
+
 def test_a_name_that_is_none_or_several_is_refused_with_those_there_are(databases, bench):
     with pytest.raises(UnknownName, match="no backtest 'bt-x'"):
         databases.get("bt-x")

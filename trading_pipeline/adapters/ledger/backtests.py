@@ -37,6 +37,8 @@ _MADE_MEANWHILE, _IN_USE = ("42P04", "23505"), "55006"
 """PostgreSQL's states: duplicate_database, also as a unique violation while it is made; object_in_use."""
 _OTHERS_CONNECTED = ("42501", "55006")
 """The same, and insufficient_privilege: an owner may not end another role's connections."""
+_COMMENT = sa.text("SELECT format('COMMENT ON DATABASE %I IS %L', CAST(:database AS text), CAST(:said AS text))")
+"""COMMENT takes no parameters; the server quotes them, whatever they hold."""
 _COPY_TRIES = 40
 _COPY_PAUSE_SECONDS = 0.25
 
@@ -256,11 +258,9 @@ class Writer:
                         queries.replace_all(connection, table, ledger.dump(table))
                     if not stored[0]:
                         connection.execute(queries.STAMP, {"stamped": ledger.environment})
-                    database = connection.dialect.identifier_preparer.quote(databases._database(self.name))
-                    comment = sa.literal(json.dumps(dict(about), sort_keys=True)).compile(
-                        dialect=connection.dialect, compile_kwargs={"literal_binds": True}
-                    )
-                    connection.exec_driver_sql(f"COMMENT ON DATABASE {database} IS {comment}", execution_options={"no_parameters": True})
+                    said = {"database": databases._database(self.name), "said": json.dumps(dict(about), sort_keys=True)}
+                    comment: str = connection.execute(_COMMENT, said).scalar_one()
+                    connection.exec_driver_sql(comment, execution_options={"no_parameters": True})
         finally:
             engine.dispose()
         self._head = ledger.head()
