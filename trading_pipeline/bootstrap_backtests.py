@@ -159,7 +159,7 @@ def _desk(
     return Desk(
         environment="backtest", world=World.BACKTEST, limits=plan.limits, clock=clock, calendar=calendar, ledger=ledger,
         archive=MemoryArchive(), market=market, splits=bars.splits, objects=LocalObjects(Home(settings.home).objects), charts=PngCharts(),
-        deciders={"rules": RulesAgent()}, latch=NoLatch(), anchors=NoAnchors(), models=models, costs=costs,
+        deciders={"rules": RulesAgent()}, latch=NoLatch(), anchors=NoAnchors(), models=models, costs=costs, draws=models is not None,
         broker=PaperBroker(MemoryBook(ACCOUNT, plan.cash), market, clock, calendar, paper, splits=bars.splits),
         nonce=lambda: f"{next(numbers):016x}",
     )

@@ -82,6 +82,8 @@ class Desk:
     """What trades that were never made would have cost (E7)."""
     keep_protective_stops: bool = False
     """An emergency stop leaves working orders that protect a position where they are (D9)."""
+    draws: bool = True
+    """Whether charts are drawn and kept; not where nobody will look at them, as in a backtest of rules."""
     nonce: Callable[[], str] = random_nonce
     """Makes each proposal one of its kind (invariant 45); a backtest counts, so that it says the same when it is run again."""
 

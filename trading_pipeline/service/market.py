@@ -159,6 +159,8 @@ def render_charts(desk: Desk, cycle: Cycle) -> StepResult:
     specs = tuple(spec for spec in due_strategies(desk, cycle) if spec.chart is not None)
     if cycle.bar_end is None or not specs:
         return nothing_to_do(desk, cycle, "charts", "no due strategy shows charts")
+    if not desk.draws:
+        return nothing_to_do(desk, cycle, "charts", "nobody looks at charts here")
     tally = Tally("charts", cycle)
     wanted: dict[tuple[str, ChartSpec], list[str]] = {}
     for spec in specs:

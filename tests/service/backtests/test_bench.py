@@ -22,6 +22,8 @@ from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.backtests import Replies
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import ModelFailure, ModelRequest, Provider, Trouble
 from trading_pipeline.domain.risk import World
 from trading_pipeline.errors import BarsError, InputError, UnknownName
@@ -180,11 +182,22 @@ def test_two_runs_on_one_bench_know_nothing_of_each_other(tmp_path):
     assert first.ledger.head() == again.ledger.head() != other.ledger.head()
 
 
+def test_a_backtest_of_rules_draws_nothing_and_leaves_no_file_in_the_home(tmp_path):
+    """Its strategy has a chart, which a person sees live: a picture of every bar of years is a gigabyte that nobody looks at."""
+    wanted = plan(strategy(chart=ChartSpec()))
+    with bench_of(tmp_path, wanted) as bench:
+        before = {file for file in tmp_path.rglob("*") if file.is_file()}
+        backtest = run(bench, wanted, engine=Engine.STEPPED)
+    assert {file for file in tmp_path.rglob("*") if file.is_file()} == before
+    assert not [event for event in backtest.ledger.events() if event.type is EventType.CHART_RENDERED]
+
+
 def test_a_step_of_prices_that_no_split_explains_is_said(tmp_path):
     """Two for one on 2024-08-28, which nobody has named; of a named one it is said that it was applied."""
     table = bars()
     halved = table.session_days >= np.datetime64("2024-08-28")
-    stepped = replace(table, **{name: np.where(halved, getattr(table, name) / 2, getattr(table, name)) for name in ("open", "high", "low", "close")})
+    prices = ("open", "high", "low", "close")
+    stepped = replace(table, **{name: np.where(halved, getattr(table, name) / 2, getattr(table, name)) for name in prices})
     with bench_of(tmp_path / "unknown", plan(), stepped) as bench:
         assert any("2024-08-28 is 0." in sentence and "name it in splits.csv" in sentence for sentence in bench.assumptions)
     split = Split("AAPL", date(2024, 8, 28), Decimal(2))
