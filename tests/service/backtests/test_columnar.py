@@ -214,3 +214,34 @@ def test_a_price_far_from_the_last_one_that_a_stopped_strategy_received_is_left_
     wanted = plan(strategy(limits=StrategyLimits(max_day_loss=Decimal(300))))
     with bench_of(tmp_path, wanted, bars(last=LAST, at=prices)) as bench:
         assert "lies far from the last one before a loss stopped buyer" in columnar.why_not(bench, wanted)
+
+
+def test_stops_of_several_sessions_that_nobody_looks_at_are_each_learnt_of_when_theirs_is_opened_and_closed(tmp_path):
+    spec = strategy(
+        symbols=("AAPL", "IBM"), agent=ExpressionAgent("close > 99", "close < 0"), limits=StrategyLimits(max_day_loss=Decimal(100)),
+        sizing=FractionSizing(Decimal("0.05"), stop=Decimal("0.05")),
+    )
+    days = [at(9, 30, day=date(2024, 8, day)) for day in (27, 28, 29)]
+    low_open, stopped = (96.0, 100.0, 96.0, 100.0), (100.0, 100.0, 90.0, 100.0)
+    tables = bars(last=LAST, at={days[0]: low_open, days[1]: stopped}), bars("IBM", last=LAST, at={days[0]: low_open, days[2]: stopped})
+    with bench_of(tmp_path, wanted := plan(spec), *tables) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+    assert [row["session"] for row in quick.ledger.find("fills", side="sell", order_by="seq")] == ["2024-08-28", "2024-08-29"]
+    assert facts(quick.ledger) == facts(stepped.ledger)
+
+
+def test_a_loss_stops_a_strategy_that_waited_for_its_next_orders_when_another_one_was_stopped(tmp_path):
+    agent = ExpressionAgent("close > 99", "close < 0")
+    one = strategy("one", agent=agent, interval=Interval.MIN5, limits=StrategyLimits(max_day_loss=Decimal(60)))
+    two = strategy(
+        "two", symbols=("IBM",), agent=agent, interval=Interval.MIN5,
+        limits=StrategyLimits(max_orders_per_hour=1, max_day_loss=Decimal(100)),
+    )
+    falls = {"AAPL": at(9, 40), "IBM": at(11, 30)}
+    tables = [
+        bars(symbol, Interval.MIN5, date(2024, 8, 19), DAY, at={when: (95.0, 100.0, 95.0, 100.0)}) for symbol, when in falls.items()
+    ]
+    with bench_of(tmp_path, wanted := plan(one, two, first=DAY, last=DAY), *tables) as bench:
+        stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
+    assert [row["state"] for row in quick.ledger.find("strategies")] == ["paused_risk", "paused_risk"]
+    assert facts(quick.ledger) == facts(stepped.ledger)

@@ -20,6 +20,8 @@ from trading_pipeline.domain.orders import OrderIntent, Side, client_id
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import BarSlot, Session
+from trading_pipeline.domain.strategies import PauseReason
+from trading_pipeline.errors import ServiceError
 from trading_pipeline.ports import Transaction, ticket_digest
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
@@ -34,8 +36,9 @@ from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.tellings import Teller
 from trading_pipeline.service.backtests.columnar.units import usd
 from trading_pipeline.service.backtests.stepping import Progress, begin
-from trading_pipeline.service.breakers import review
+from trading_pipeline.service.causes import cause_of, whole_book
 from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.controls import pause_by_itself
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denials, family_of, intents_of, ticket_of
 from trading_pipeline.service.handover import lease_name
@@ -65,7 +68,7 @@ class Scribe:
         self._desk, self._clock = replace(desk, broker=BookedAccount(desk, plan.cash)), desk.clock
         self._plan, self._lanes, self._grid = plan, lanes, grid
         self._sessions, self._progress = list(sessions), progress
-        self._stops = sorted({(grid.start.item(bar + 1) if grid.daily else grid.end.item(bar)) for bar in stopped.values()})
+        self._stops = sorted((grid.start.item(bar + 1) if grid.daily else grid.end.item(bar), name) for name, bar in stopped.items())
         self._over = max(stopped.values()) if len(stopped) == len(plan.strategies) else None
         """From which bar on no strategy runs any more: nothing is looked at then."""
         needs = [needed_indicators(desk, spec) for spec in plan.strategies]
@@ -75,7 +78,7 @@ class Scribe:
         self._measured: dict[int, Measured] = {}
         self._session = 0
         """How many sessions are over."""
-        self._opened = -1
+        self._opened, self._looked = -1, False
         self._hits: list[Hit] = []
         self._actions: dict[int, str] = {}
         """By lane, the action that bought what it holds."""
@@ -110,16 +113,29 @@ class Scribe:
             hits: False: up to that instant without what fills at it.
         """
         while True:
-            stop, hit = self._stops[0] if self._stops else _NEVER, self._hits[0][0] if self._hits else _NEVER
+            stop, hit = self._stops[0][0] if self._stops else _NEVER, self._hits[0][0] if self._hits else _NEVER
             if stop <= hit and stop <= until:
-                self._to(instant_of(self._stops.pop(0)))
-                review(self._desk)
+                self._to(instant_of(stop))
+                self._pause([name for at, name in self._stops if at == stop])
+                self._stops = [each for each in self._stops if each[0] != stop]
             elif hit < until or (hits and hit == until):
                 self._to(instant_of(hit))
                 self._book_hits([each for each in self._hits if each[0] == hit])
                 self._hits = [each for each in self._hits if each[0] != hit]
             else:
                 return
+
+    def _pause(self, names: Sequence[str]) -> None:
+        """Pause strategies as a review would, because of the loss that was played: the book has to have it."""
+        book = whole_book(self._desk)
+        for row in self._desk.ledger.find("strategies", name=tuple(names), order_by="name"):
+            cause = cause_of(self._desk, book, row)
+            if cause is None or cause.why is not PauseReason.LOSS:
+                raise ServiceError(
+                    f"A loss stopped {row['name']}, and its book says {cause.words if cause else 'there is none'}.", value=row["name"],
+                    rule="a loss stops a strategy where its book has it", remedy="run it with --engine stepped, and report it",
+                )
+            pause_by_itself(self._desk, row["name"], cause.why, cause.words, measured=cause.measured, limit=cause.limit)
 
     def _to(self, at: datetime) -> None:
         """Go to an instant, through the sessions that open and close on the way."""
@@ -131,13 +147,14 @@ class Scribe:
             self._clock.advance_to(at)
 
     def _open_if_due(self, at: datetime) -> None:
-        """Open the session as the first close in it does."""
+        """Open the session as the first close in it does that is looked at, or else as its own close does."""
         session = self._sessions[self._session]
         first = self._first_look(session)
-        if self._opened == self._session or first is None or first > at:
+        due = first or session.close
+        if self._opened == self._session or due > at:
             return
-        self._opened = self._session
-        self._clock.advance_to(max(first, self._clock.now()))
+        self._opened, self._looked = self._session, self._looked or first is not None
+        self._clock.advance_to(max(due, self._clock.now()))
         self._open_session(session)
 
     def _open_session(self, session: Session) -> None:
@@ -146,7 +163,7 @@ class Scribe:
 
     def _settle_limits(self) -> None:
         """The first cycle of all writes down which limits are in force, at the latest when its orders are sent."""
-        if self._opened >= 0 and not self._limited:
+        if self._looked and not self._limited:
             self._limited = True
             with self._desk.ledger.transaction() as tx:
                 in_force(self._desk, tx)
@@ -154,11 +171,8 @@ class Scribe:
     def _close(self) -> None:
         """Close the session that is open, or was never opened because nobody had a bar."""
         session = self._sessions[self._session]
-        self._pass(instant_ns(session.close), hits=False)
-        self._to(session.close)
-        if self._opened != self._session:
-            self._open_session(session)
         self._pass(instant_ns(session.close))
+        self._to(session.close)
         self._close_session(session)
         self._session += 1
         if self._progress is not None:
