@@ -84,6 +84,8 @@ def _no_range(bars: BarTable, length: int) -> Flags:
 
 
 def _rsi(bars: BarTable, values: Values) -> Sequence[Floats]:
+    if len(bars) > 1 and bars.close[0] != bars.close[1]:
+        return (_ta().RSI(bars.close, values[0]),)
     never_moved = np.cumsum(np.concatenate((np.zeros(min(1, len(bars))), np.diff(bars.close) != 0))) == 0
     return (_blank(_ta().RSI(bars.close, values[0]), never_moved),)
 

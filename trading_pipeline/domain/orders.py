@@ -157,4 +157,4 @@ def client_id(action_id: str, part: str) -> str:
     `part` is `entry`, `exit`, a slice such as `exit-2`, or a child such as `stop-1`, `target-1`.
     """
     digest = hashlib.sha256(f"{action_id}\x1f{part}".encode()).digest()
-    return base64.b32encode(digest).decode()[:20]
+    return base64.b32encode(digest[:15]).decode()[:20]

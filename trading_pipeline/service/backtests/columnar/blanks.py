@@ -35,8 +35,9 @@ _VERDICTS: Final[Mapping[str, Mapping[str, str]]] = {
     "strategy_day_loss": {"measured": "<<strategy_loss>>", "detail": "<<strategy_day_loss_note>>"},
     "orders_per_hour": {"measured": "<<orders>>", "detail": "<<orders_per_hour_note>>"},
     "order_gap": {"measured": "<<since_order>>"},
-    "recovery_size": {"measured": "<<value>>"},
 }
+_DISCIPLINE: Final = ("cool_off", "recovery_size", "revenge_entry")
+"""Rules whose every word is told."""
 _COVERED: Final = {"measured": "<<covered>> shares covered", "limit": "<<shares>> shares, stops below and targets above <<lowest>>"}
 """Of `brackets`, where there are any."""
 _ORDER: Final[Mapping[Path, str]] = {
@@ -134,6 +135,8 @@ def _judged(verdict: Mapping[str, str]) -> Mapping[str, str]:
         return {}
     if rule == "brackets" and verdict["measured"] != "none":
         return _COVERED
+    if rule in _DISCIPLINE:
+        return {field: f"<<{rule}_{field}>>" for field in ("measured", "limit", "detail")}
     return _VERDICTS.get(rule, {})
 
 

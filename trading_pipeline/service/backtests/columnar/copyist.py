@@ -123,8 +123,7 @@ class Copyist(Scribe):
         if (entry is None) == (held is None):
             return None
         session = self._sessions[self._session]
-        expires = min(self._cycle(bar).stale_at(), session.close)
-        told = self._figures[number].told(bar, entry, held, session, instant_ns(expires))
+        told = self._figures[number].told(bar, entry, held, session)
         if told is None:
             return None
         shape, values = told

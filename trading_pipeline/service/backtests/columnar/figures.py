@@ -6,22 +6,24 @@ again, see `copyist`.
 """
 
 from collections.abc import Mapping
+from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trading_pipeline.domain.agents import held_long_enough, rule, spoken
-from trading_pipeline.domain.bars import Floats
-from trading_pipeline.domain.codec import encode
-from trading_pipeline.domain.cycles import action_id
+from trading_pipeline.domain.bars import Floats, instant_ns, instant_of
+from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.expressions import parse
 from trading_pipeline.domain.indicators import IndicatorSpec, compute_clean, price_columns
-from trading_pipeline.domain.limits import ORDERS_UNTIL
+from trading_pipeline.domain.limits import ORDERS_UNTIL, AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.risk import Outcome, World
+from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import WOULD_STOP
+from trading_pipeline.domain.rules import discipline
 from trading_pipeline.domain.rules.readings import minute, new_york
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.signals import Signal
@@ -31,7 +33,7 @@ from trading_pipeline.service.backtests.columnar import words
 from trading_pipeline.service.backtests.columnar.forms import Values
 from trading_pipeline.service.backtests.columnar.holdings import Held
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, price_steps, steps
+from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, price_steps, steps, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -41,6 +43,23 @@ _ACTIONS = 120 * words.SECOND
 """How far back `Book.read` looks for orders, and for actions that are over."""
 Shape = tuple[Any, ...]
 """Whatever changes an order's facts otherwise than by a figure."""
+
+
+class _Order(NamedTuple):
+    """What the rules of discipline read of an order."""
+
+    value: Decimal
+
+
+class _AfterLosses(NamedTuple):
+    """What they read of a context."""
+
+    now: datetime
+    account_limits: AccountLimits
+    strategy_limits: StrategyLimits
+    round_trips: tuple[RoundTrip, ...]
+    last_losing_exit_at: datetime | None
+    at_release: datetime | None = None
 
 
 class Figures:
@@ -59,23 +78,28 @@ class Figures:
         self._reach, self._reach_by = fraction_of((1 - sim.sizers[number].collar) * (1 + spec.price_band))
         self._spread, self._spread_by = fraction_of(sim.plan.costs.spread)
         self._share, self._share_by = fraction_of(limits.max_concentration)
+        cycle = Cycle("", CycleKind.BAR, date.min, instant_of(0), spec.interval)
+        self._fresh = instant_ns(cycle.stale_at())
+        """For how long a proposal may wait."""
         self._most_order = steps(min(limits.max_order_value, spec.limits.max_order_value))
         self._most_position = steps(limits.max_position_value), steps(spec.limits.max_position_value)
         self._most_notional = steps(limits.max_day_notional)
         self._most_loss = steps(limits.max_day_loss), steps(spec.limits.max_day_loss)
+        own = spec.limits
+        self._disciplined = any(each is not None for each in (own.cool_off, own.recovery_size, own.revenge_wait))
         self._volume_from = how_supplied(Input.AVERAGE_VOLUME, World.BACKTEST)
         self._volatility_unknown = not_supplied(Input.VOLATILITY, World.BACKTEST) or ""
         self._volume_share, self._most_orders = limits.max_volume_share, spec.limits.max_orders_per_hour
 
-    def told(self, bar: int, entry: Entry | None, held: Held | None, session: Session, expires: int) -> tuple[Shape, Values] | None:
+    def told(self, bar: int, entry: Entry | None, held: Held | None, session: Session) -> tuple[Shape, Values] | None:
         """An order's shape and values as it is judged and sent; None where it is not plain.
 
         Args:
             held: What an exit sells.
-            expires: When its proposal does, nanoseconds UTC.
         """
         sim, lane, number = self._sim, self._lane, self._number
         now, price = sim.instant(bar), sim.quote(number, bar)
+        expires = min(now + self._fresh, _nanoseconds(session.close))
         volume = lane.prices.average_volume(bar)
         if volume is None or now % words.MINUTE or expires % words.MINUTE:
             return None
@@ -126,6 +150,8 @@ class Figures:
         values["volume_detail"] = _noted(shares > most_shares, ("short_history: " if volume[1] else "") + self._volume_from)
         values["short_history"] = "true" if volume[1] else "false"
         self._volatility(bar, entry is None, values)
+        if self._disciplined:
+            self._discipline(now, value, entry is None, values)
         if entry is not None:
             self._legs(entry, action, values)
         targets = () if entry is None else tuple(part[2] is None for part in entry.parts)
@@ -135,6 +161,20 @@ class Figures:
     def _notes(exit_: bool, values: Values, stopped: Mapping[str, bool]) -> None:
         for rule_, stops in stopped.items():
             values[f"{rule_}_note"] = _noted(exit_ and stops)
+
+    def _discipline(self, now: int, value: int, exit_: bool, values: Values) -> None:
+        """What a strategy forbids itself after losses, by the rules themselves."""
+        sim, spec = self._sim, self._lane.spec
+        lost = sim.tracks[spec.name].losing_exits.get(self._lane.symbol)
+        context = _AfterLosses(
+            instant_of(now), sim.plan.limits, spec.limits, sim.judge.trips(spec.name), None if lost is None else instant_of(lost),
+        )
+        for rule_ in (discipline.cool_off, discipline.recovery_size, discipline.revenge_entry):
+            verdict = rule_(_Order(usd(value)), context)  # type: ignore[arg-type]  # all that these rules read
+            values |= {
+                f"{verdict.rule}_measured": verdict.measured, f"{verdict.rule}_limit": verdict.limit,
+                f"{verdict.rule}_detail": _noted(exit_ and not verdict.passed, verdict.detail),
+            }
 
     def _exit_limit(self, price: int) -> int:
         reach = min(price * self._reach_by, price * self._reach)
@@ -148,8 +188,8 @@ class Figures:
 
     def _marks(self, bar: int) -> str:
         sim = self._sim
-        held = {lane.symbol: words.price(sim.quote(number, bar)) for number, lane in enumerate(sim.lanes) if sim.held[number] is not None}
-        return canonical_payload(held)
+        held = [number for number, each in enumerate(sim.held) if each is not None]
+        return canonical_payload({sim.lanes[number].symbol: words.price(sim.quote(number, bar)) for number in held}) if held else "{}"
 
     def _volatility(self, bar: int, exit_: bool, values: Values) -> None:
         limits = self._sim.plan.limits
@@ -161,8 +201,9 @@ class Figures:
             }
             return
         since = "" if found.since is None else f"tripped by the bar of {minute(found.since)}"
+        told = {"type": "Volatility", "ratio": found.ratio, "tripped": found.tripped, "since": found.since}
         values |= {
-            "volatility": canonical_payload({self._lane.symbol: encode(found)}), "volatility_told": f"{found.ratio:f} times",
+            "volatility": canonical_payload({self._lane.symbol: told}), "volatility_told": f"{found.ratio:f} times",
             "volatility_detail": _noted(exit_ and (found.tripped or found.ratio >= limits.volatility_trip), since),
             "volatility_outcome": (Outcome.EXEMPT if exit_ else Outcome.ALLOW).value,
         }
@@ -219,6 +260,11 @@ def _newest(column: Floats) -> str:
 def moment_of(at: int) -> words.Moment:
     """A whole minute's words; nanoseconds UTC."""
     return words.Moment(at)
+
+
+@lru_cache(maxsize=1024)
+def _nanoseconds(at: datetime) -> int:
+    return instant_ns(at)
 
 
 @lru_cache(maxsize=1024)
