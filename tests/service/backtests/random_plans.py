@@ -92,6 +92,23 @@ def scenario(seed: int) -> Scenario:
     return Scenario(BacktestPlan(specs, first, last, cash, dice.choice(_ACCOUNTS), dice.choice(_COSTS)), tables)
 
 
+def busy(seed: int) -> Scenario:
+    """One symbol, or two that seldom act at once, over more sessions: much is plain, and written by form."""
+    dice = Random(f"busy {seed}")
+    interval = dice.choice((Interval.MIN5, Interval.MIN15))
+    symbols = tuple(dice.sample(SYMBOLS[:3], dice.choice((1, 1, 2))))
+    began, first, last = date(2024, 2, 1), date(2024, 3, 1), date(2024, 3, 14)
+    tables = {symbol: _bars(symbol, 1_000 * seed + number, interval, began, last) for number, symbol in enumerate(symbols)}
+    agent = ExpressionAgent("rsi_14 crossed_below 40", "rsi_14 > 55", dice.choice((0, 15)))
+    spec = StrategySpec(
+        name="busy", symbols=symbols, mode=Mode.AUTONOMOUS, interval=interval, agent=dice.choice((agent, agent, AnalyzerAgent())),
+        lifetime=Lifetime.OPEN, sizing=dice.choice(_SIZINGS), limits=dice.choice((_LIMITS[0], _LIMITS[3], _LIMITS[3], _LIMITS[7])),
+        min_confidence=D(0),
+    )
+    account = AccountLimits(max_concentration=D(1), max_position_value=D(1_000_000), volatility_trip=D(dice.choice((4, 100_000))))
+    return Scenario(BacktestPlan((spec,), first, last, D(100_000), account, dice.choice(_COSTS[:3])), tables)
+
+
 def _spec(name: str, symbols: tuple[str, ...], interval: Interval, dice: Random) -> StrategySpec:
     return StrategySpec(
         name=name, symbols=symbols, mode=Mode.AUTONOMOUS, interval=interval, agent=dice.choice(_AGENTS),

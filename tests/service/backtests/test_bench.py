@@ -221,3 +221,17 @@ def test_what_was_left_out_of_files_and_which_of_two_files_was_used_is_said(tmp_
         [said] = [sentence for sentence in bench.assumptions if sentence.startswith("On the way in: ")]
     assert "AAPL.csv: rows left out (copy of another row with less volume): 1" in said
     assert "6 sessions of AAPL_short.csv are taken from another file that has more bars" in said
+
+
+@pytest.mark.parametrize(("ratio", "refused"), [("2", True), ("3/2", True), ("1/10", True), ("21/20", False)])
+def test_a_split_that_the_prices_do_not_have_is_refused(tmp_path, ratio, refused):
+    """Prices that are adjusted already: shares would double, and their price would stay. A stock dividend of 5 % cannot be told."""
+    above, below = (Decimal(each) for each in ratio.split("/")) if "/" in ratio else (Decimal(ratio), Decimal(1))
+    split = Split("AAPL", date(2024, 8, 28), above / below)
+    if not refused:
+        with bench_of(tmp_path, plan(), splits=[split]) as bench:
+            assert bench.splits == {"AAPL": (split,)}
+        return
+    with pytest.raises(BarsError, match="do not step at its split") as caught, bench_of(tmp_path, plan(), splits=[split]):
+        pass
+    assert "splits.csv" in caught.value.remedy

@@ -15,8 +15,8 @@ from trading_pipeline.service.backtests.columnar.units import SCALE, priced, tic
 
 amounts = st.integers(-(10**14), 10**14)
 prices = st.integers(1, 10**9)
-minutes = st.datetimes(datetime(2015, 1, 1), datetime(2030, 12, 31)).map(
-    lambda at: at.replace(hour=13 + at.hour % 9, second=0, microsecond=0, tzinfo=UTC)
+minutes = st.builds(
+    lambda day, minute: datetime(2015, 1, 1, 13, tzinfo=UTC) + timedelta(days=day, minutes=minute), st.integers(0, 5_800), st.integers(0, 500),
 )
 
 

@@ -5,7 +5,6 @@ rules measure is measured here a second time, for speed; forms are learnt from t
 again, see `copyist`.
 """
 
-from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -27,13 +26,14 @@ from trading_pipeline.domain.rules import discipline
 from trading_pipeline.domain.rules.readings import minute, new_york
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.signals import Signal
+from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.domain.worlds import Input, how_supplied, not_supplied
 from trading_pipeline.service.backtests.columnar import words
 from trading_pipeline.service.backtests.columnar.forms import Values
-from trading_pipeline.service.backtests.columnar.holdings import Held
+from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, price_steps, steps, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, price_steps, steps, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -41,6 +41,15 @@ if TYPE_CHECKING:
 _DAY = 86_400 * words.SECOND
 _ACTIONS = 120 * words.SECOND
 """How far back `Book.read` looks for orders, and for actions that are over."""
+_PLAIN_PRICE = 2 * SCALE
+"""Below it a price may lie on another grid."""
+_NO_NOTES = {
+    f"{rule_}_note": ""
+    for rule_ in (
+        "order_value", "account_position", "strategy_position", "buying_power", "day_notional", "account_day_loss", "strategy_day_loss",
+        "orders_per_hour",
+    )
+}
 Shape = tuple[Any, ...]
 """Whatever changes an order's facts otherwise than by a figure."""
 
@@ -79,6 +88,7 @@ class Figures:
         self._spread, self._spread_by = fraction_of(sim.plan.costs.spread)
         self._share, self._share_by = fraction_of(limits.max_concentration)
         cycle = Cycle("", CycleKind.BAR, date.min, instant_of(0), spec.interval)
+        self._interval, self._bar = f"{spec.interval.value}@", spec.interval.minutes * words.MINUTE
         self._fresh = instant_ns(cycle.stale_at())
         """For how long a proposal may wait."""
         self._most_order = steps(min(limits.max_order_value, spec.limits.max_order_value))
@@ -99,68 +109,63 @@ class Figures:
         """
         sim, lane, number = self._sim, self._lane, self._number
         now, price = sim.instant(bar), sim.quote(number, bar)
+        limit = self._exit_limit(price) if entry is None else entry.limit
         expires = min(now + self._fresh, _nanoseconds(session.close))
         volume = lane.prices.average_volume(bar)
-        if volume is None or now % words.MINUTE or expires % words.MINUTE:
+        least = price if entry is None or not entry.parts else min(part[1] for part in entry.parts)
+        if volume is None or min(least, limit) < _PLAIN_PRICE or now % words.MINUTE or expires % words.MINUTE:
             return None
-        moment = moment_of(now)
-        name, symbol = lane.spec.name, lane.symbol
-        cycle = f"{lane.spec.interval.value}@{moment.short}"
-        values: Values = {
-            "action": (action := action_id(name, cycle, symbol)), "cycle": cycle, "session": session.day.isoformat(),
-            "instant": moment.instant, "minute": moment.minute, "local": moment.local, "expires": moment_of(expires).instant,
-            "minute_before": moment_of(now - lane.spec.interval.minutes * words.MINUTE).minute, "closes": _closes(session),
-            "order": client_id(action, "exit" if entry is None else "entry"),
-        }
-        limit = self._exit_limit(price) if entry is None else entry.limit
+        name, symbol, moment, track = lane.spec.name, lane.symbol, moment_of(now), sim.tracks[lane.spec.name]
+        cycle = self._interval + moment.short
+        action = action_id(name, cycle, symbol)
         shares = entry.shares if entry is not None else held.shares if held is not None else 0
-        value, lowest = shares * max(price, limit), min(price, limit)
-        mark = 0 if held is None else held.shares * price
-        equity, position = sim.equity(bar), mark + value
-        losses = sim.baseline - equity, -sim.strategy_pnl(name, bar)
-        notional = sim.notional.get(sim.session(bar), 0) + value
+        value = words.dollars(worth := shares * max(price, limit))
+        position = words.dollars(after := worth if held is None else worth + held.shares * price)
+        equity = words.dollars(net := sim.equity(bar))
+        account_loss, strategy_loss = sim.baseline - net, -sim.strategy_pnl(name, bar)
+        notional = sim.notional.get(sim.session(bar), 0) + worth
         orders = sim.judge.orders_last_hour(name, now)
         most_shares = volume[0] * self._volume_share
-        track = sim.tracks[name]
-        last_action = track.last_actions.get((symbol, entry is None), now - _ACTIONS - 1)
+        last_action = track.last_actions.get((symbol, entry is None), NEVER)
         bid, ask = self._quote(price)
-        values |= {
-            "price": words.price(price), "price_usd": words.dollars(price), "limit": words.cents(limit), "limit_usd": words.dollars(limit),
-            "shares": shares, "shares_told": f"{shares:,}", "value": words.dollars(value), "largest": words.dollars(value),
-            "lowest": words.dollars(lowest), "bid": words.cents(bid), "ask": words.cents(ask),
-            "width": words.percent(2 * (ask - bid), ask + bid),
+        day, closes = _day_of(session)
+        concentrated = entry is None and after * self._share_by > self._share * net
+        values: Values = {
+            "action": action, "cycle": cycle, "session": day, "instant": moment.instant, "minute": moment.minute, "local": moment.local,
+            "expires": moment_of(expires).instant, "minute_before": moment_of(now - self._bar).minute, "closes": closes,
+            "order": client_id(action, "exit" if entry is None else "entry"), "price": words.price(price),
+            "price_usd": words.dollars(price), "limit": words.cents(limit), "limit_usd": words.dollars(limit), "shares": shares,
+            "shares_told": f"{shares:,}", "value": value, "largest": value, "lowest": words.dollars(min(price, limit)),
+            "bid": words.cents(bid), "ask": words.cents(ask), "width": words.percent(2 * (ask - bid), ask + bid),
             "beyond": words.percent(limit - price if entry is not None else price - limit, price),
-            "most_shares": f"{most_shares:,.0f}", "volume": format(volume[0], "f"), "position": words.dollars(position),
-            "equity": words.dollars(equity), "share": words.percent(position, equity), "cash": words.dollars(sim.cash),
-            "notional": words.dollars(notional), "account_loss": words.dollars(max(0, losses[0])),
-            "strategy_loss": words.dollars(max(0, losses[1])), "orders": orders,
+            "most_shares": f"{most_shares:,.0f}", "volume": format(volume[0], "f"), "short_history": "true" if volume[1] else "false",
+            "volume_detail": _noted(shares > most_shares, ("short_history: " if volume[1] else "") + self._volume_from),
+            "position": position, "equity": equity, "share": words.percent(after, net),
+            "concentration_detail": _noted(concentrated, f"{position} of {equity}"), "cash": words.dollars(sim.cash),
+            "notional": words.dollars(notional), "account_loss": words.dollars(max(0, account_loss)),
+            "strategy_loss": words.dollars(max(0, strategy_loss)), "orders": orders, "marks": self._marks(bar),
             "since_trade": words.since(track.last_trade, now) if track.last_trade >= now - _DAY else "none before",
             "since_order": words.since(sim.last_order, now) if sim.last_order >= now - _DAY else "none before",
-            "since_action": words.since(last_action, now) if last_action >= now - _ACTIONS else "none before",
-            "marks": self._marks(bar),
+            "since_action": words.since(last_action, now) if last_action >= now - _ACTIONS else "none before", **_NO_NOTES,
         }
-        self._notes(entry is None, values, {
-            "order_value": value > self._most_order, "account_position": position > self._most_position[0],
-            "strategy_position": position > self._most_position[1], "buying_power": value > sim.cash,
-            "day_notional": notional > self._most_notional, "account_day_loss": losses[0] >= self._most_loss[0],
-            "strategy_day_loss": losses[1] >= self._most_loss[1], "orders_per_hour": orders >= self._most_orders,
-        })
-        stopped = position * self._share_by > self._share * equity
-        values["concentration_detail"] = _noted(stopped, f"{values['position']} of {values['equity']}")
-        values["volume_detail"] = _noted(shares > most_shares, ("short_history: " if volume[1] else "") + self._volume_from)
-        values["short_history"] = "true" if volume[1] else "false"
+        if entry is None:
+            for rule_, stops in (
+                ("order_value", worth > self._most_order), ("account_position", after > self._most_position[0]),
+                ("strategy_position", after > self._most_position[1]), ("buying_power", worth > sim.cash),
+                ("day_notional", notional > self._most_notional), ("account_day_loss", account_loss >= self._most_loss[0]),
+                ("strategy_day_loss", strategy_loss >= self._most_loss[1]), ("orders_per_hour", orders >= self._most_orders),
+            ):
+                if stops:
+                    values[f"{rule_}_note"] = WOULD_STOP
         self._volatility(bar, entry is None, values)
         if self._disciplined:
-            self._discipline(now, value, entry is None, values)
+            self._discipline(now, worth, entry is None, values)
         if entry is not None:
             self._legs(entry, action, values)
+            if not sim.sizers[number].quick:
+                self._by_the_book(bar, entry, values)
         targets = () if entry is None else tuple(part[2] is None for part in entry.parts)
         return (entry is None, targets, *self._said(bar, held, values)), values
-
-    @staticmethod
-    def _notes(exit_: bool, values: Values, stopped: Mapping[str, bool]) -> None:
-        for rule_, stops in stopped.items():
-            values[f"{rule_}_note"] = _noted(exit_ and stops)
 
     def _discipline(self, now: int, value: int, exit_: bool, values: Values) -> None:
         """What a strategy forbids itself after losses, by the rules themselves."""
@@ -219,6 +224,16 @@ class Figures:
             if target is not None:
                 values |= {f"target_{number}": client_id(action, f"target-{number}"), f"target_{number}_price": words.cents(target)}
 
+    def _by_the_book(self, bar: int, entry: Entry, values: Values) -> None:
+        """Prices with the digits that sizing gives them."""
+        plan = self._sim.sizers[self._number].planned(self._sim, bar, entry.reference)
+        assert isinstance(plan, EntryPlan)
+        values["limit"] = format(plan.limit_price, "f")
+        for number, part in enumerate(plan.brackets, start=1):
+            values[f"stop_{number}_price"] = format(part.stop, "f")
+            if part.target is not None:
+                values[f"target_{number}_price"] = format(part.target, "f")
+
     def _said(self, bar: int, held: Held | None, values: Values) -> Shape:
         """What the rules say of the bar, computed as live computes it, over as many bars: to the last digit of a sentence."""
         lane, agent = self._lane, self._agent
@@ -268,5 +283,6 @@ def _nanoseconds(at: datetime) -> int:
 
 
 @lru_cache(maxsize=1024)
-def _closes(session: Session) -> str:
-    return min(new_york(session.close).time(), ORDERS_UNTIL).isoformat("minutes")
+def _day_of(session: Session) -> tuple[str, str]:
+    """A session's date, and until when orders go out on New York's clock."""
+    return session.day.isoformat(), min(new_york(session.close).time(), ORDERS_UNTIL).isoformat("minutes")

@@ -39,7 +39,8 @@ class Sizer:
         self.collar = effective_collar(plan.limits, self._spec.limits, autonomous=True)
         self._reach, self._reach_by = fraction_of((1 + self.collar) * (1 - self._spec.price_band))
         sizing = self._spec.sizing
-        self._quick = isinstance(sizing, FractionSizing) and sizing.target is None and sizing.stop is None
+        self.quick = isinstance(sizing, FractionSizing) and sizing.target is None and sizing.stop is None
+        """Whether most entries are sized on whole numbers."""
         if isinstance(sizing, FractionSizing):
             self._fraction, self._fraction_by = fraction_of(sizing.fraction)
             self._atr_stop = None if sizing.atr_stop is None else float(sizing.atr_stop)
@@ -50,7 +51,7 @@ class Sizer:
     def size(self, sim: "Simulation", number: int, bar: int) -> Entry | str:
         """The entry, or the name of what forbids it."""
         price = sim.quote(number, bar)
-        if not self._quick or price < 2 * SCALE or (self._recovers and self._recovering(sim)):
+        if not self.quick or price < 2 * SCALE or (self._recovers and self._recovering(sim)):
             return self._by_the_book(sim, bar, price)
         limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
         shares = min(self._fraction * sim.equity(bar) // (self._fraction_by * price), sim.cash // max(price, limit))
