@@ -15,9 +15,7 @@ from trading_pipeline.service.backtests.columnar.units import SCALE, priced, tic
 
 amounts = st.integers(-(10**14), 10**14)
 prices = st.integers(1, 10**9)
-minutes = st.builds(
-    lambda day, minute: datetime(2015, 1, 1, 13, tzinfo=UTC) + timedelta(days=day, minutes=minute), st.integers(0, 5_800), st.integers(0, 500),
-)
+minutes = st.builds(timedelta, days=st.integers(0, 5_800), minutes=st.integers(0, 500)).map(datetime(2015, 1, 1, 13, tzinfo=UTC).__add__)
 
 
 @given(amounts)
