@@ -6,6 +6,7 @@ files, never from a network. What it stores, it stores under its own name.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -55,6 +56,8 @@ MOST_CASH = Decimal(1_000_000_000_000)
 """USD. Money beyond it is a slip of the hand, and has more digits than its arithmetic keeps."""
 _NAMED = 5
 """So many sessions without bars are named; of more the first."""
+_CLEAR_SPLIT = 1.5
+"""From 3 for 2 on, and from 2 for 3 down, prices show whether they have a split; smaller ones look like a day's move."""
 
 Tables = Mapping[tuple[str, Interval], BarTable]
 
@@ -111,8 +114,12 @@ NO_BARS = Bars({}, {}, "bars that are gone", dict, "put the bars back that the b
 
 def bars_of(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar, folders: Sequence[Path]) -> Bars:
     """All that a source has of a plan's symbols; the errors are those of `open_bench`."""
-    found = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar)
-    _require(found, plan, sessions_of(calendar, plan))
+    found, sessions = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar), sessions_of(calendar, plan)
+    _require(found, plan, sessions)
+    for place in _wanted(plan):
+        for split in found.splits.get(place[0], ()):
+            if sessions[0].day <= split.session <= sessions[-1].day:
+                _require_step(found.tables[place], split)
     return found
 
 
@@ -301,6 +308,22 @@ def _require(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> Non
             )
 
 
+def _require_step(table: BarTable, split: Split) -> None:
+    """Refuse a split that the prices do not have: shares would multiply at a price that stays, which is money from nowhere."""
+    place = int(np.searchsorted(table.session_days, np.datetime64(split.session)))
+    ratio = float(split.ratio)
+    if not 0 < place < len(table) or 1 / _CLEAR_SPLIT < ratio < _CLEAR_SPLIT:
+        return
+    move = float(table.open[place]) / float(table.close[place - 1])
+    if abs(math.log(move)) < abs(math.log(move * ratio)):
+        raise BarsError(
+            f"The prices of {split.symbol} do not step at its split of {split.ratio.normalize():f} for 1 on {split.session}: they go from "
+            f"{table.close[place - 1]:g} to {table.open[place]:g}.", value=f"{split.symbol} {split.session}",
+            rule="a split is counted once: by splits.csv where prices are as they were traded, by the prices where those are adjusted",
+            remedy="take the split out of splits.csv, or use unadjusted prices",
+        )
+
+
 def _day(table: BarTable, index: int) -> date:
     found: date = table.session_days[index].astype(object)
     return found
@@ -326,7 +349,7 @@ def _assumptions(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) ->
         *((f"On the way in: {'; '.join(bars.notes)}.",) if bars.notes else ()),
         "Prices are traded as the source has them. "
         + (f"Splits are applied as facts, when they happened: {counted}." if split else "No split is known inside the sessions."),
-        *(f"{step}. Who held it gained or lost as much, which nobody did if it was a split: name it in splits.csv." for step in steps),
+        *(f"{step}. If it was a split, name it in splits.csv: as it is, who held it gained or lost as much." for step in steps),
         "Dividends are not paid: a series adjusted for them has them in its prices, one that is not leaves them out.",
         "The symbols were chosen knowing that they still trade: those that were delisted are missing, which flatters (survivorship).",
     )

@@ -85,7 +85,8 @@ def test_bars_of_folders_come_from_the_first_that_has_them_with_its_splits(tmp_p
     for name, close in (("one", 100), ("two", 50)):
         (tmp_path / name).mkdir()
         for symbol in ("AAPL", "MSFT") if name == "two" else ("AAPL",):
-            days = [f"2024-08-{day},{close},{close},{close},{close},1000" for day in (23, 26, 27, 28, 29, 30)]
+            halved = 28 if name == "one" else 31
+            days = [f"2024-08-{day}" + 4 * f",{close // (1 + (day >= halved))}" + ",1000" for day in (23, 26, 27, 28, 29, 30)]
             (tmp_path / name / f"{symbol}.csv").write_text("\n".join(["date,open,high,low,close,volume", *days]))
     (tmp_path / "one" / "splits.csv").write_text("symbol,session,ratio\nAAPL,2024-08-28,2\n")
     wanted = plan(strategy(symbols=("AAPL", "MSFT")))
