@@ -116,11 +116,12 @@ def _verdicts(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:
         {
             "symbol": data["symbol"], "side": data["shown"]["side"].upper(), "quantity": int(data["shown"]["quantity"]),
             "about": usd(Decimal(data["shown"]["estimated_value"])), "expires (New York)": _new_york(data["expires_at"]),
-            "strategy": data["strategy"], "action": data["action_id"],
+            "strategy": data["strategy"], "decide with": f"trading approve {data['action_id'][:6]}", "action": data["action_id"],
         }
         for data in _of(events, EventType.APPROVAL_REQUESTED)
     ]
-    return present(judgements=table(outcome), verdicts=table(rows), waiting_for_a_person=table(asked))
+    # First what somebody has to do: the answers of all rules are long.
+    return present(waiting_for_a_person=table(asked), judgements=table(outcome), verdicts=table(rows))
 
 
 def _orders(_desk: Desk, events: Sequence[Event]) -> dict[str, Any]:

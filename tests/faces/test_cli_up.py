@@ -229,6 +229,19 @@ def test_a_strategy_with_ones_own_prompt_price_and_model_is_replayed_from_a_fold
             assert list(store.recordings()) == kept, "each is there, and verified"
 
 
+def test_a_replay_in_a_named_home_takes_along_what_is_in_the_one_that_is_worked_in(
+    trading: Shell, started: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine, there = tmp_path / "mine", tmp_path / "there"
+    furnish(mine)
+    recorded(mine)
+    monkeypatch.setenv("TRADING_HOME", str(mine))
+    said = trading("up", "--home", there, "--port", port(), "--bars", minutes(tmp_path), "--strategy", trading.strategy(ASKS))
+    assert said.code == 0, said.err
+    assert started == [there]
+    assert f"Taken along from {mine}: prompts, texts, prices.toml, the cassette (2 recorded replies)" in said.err
+
+
 def test_a_cassette_that_is_damaged_holds_up_no_replay(trading: Shell, started: list[Path], tmp_path: Path, monkeypatch) -> None:
     mine = tmp_path / "mine"
     furnish(mine)

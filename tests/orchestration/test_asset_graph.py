@@ -141,6 +141,17 @@ def test_verdicts_show_every_rule_with_value_and_limit(shown):
     assert any("strategy_position" in str(record.data.values()) for record in table.records)
 
 
+def test_what_waits_for_a_person_stands_first_with_the_command_that_decides(shown):
+    stage, materialized = shown
+    metadata = materialized["verdicts"].metadata
+    asked = [row for row in stage.rows("actions") if row["state"] == "pending"]
+    assert asked
+    shown_with = {record.data["decide with"] for record in metadata["waiting_for_a_person"].records}
+    assert shown_with == {f"trading approve {row['action_id'][:6]}" for row in asked}
+    names = list(metadata)
+    assert names.index("waiting_for_a_person") < names.index("judgements") < names.index("verdicts")
+
+
 def test_fills_and_snapshots_show_money(shown):
     _, materialized = shown
     assert materialized["fills"].metadata["traded_usd"].value == pytest.approx(5001.50)

@@ -54,8 +54,8 @@ def _as_json(row: dict[str, Any]) -> dict[str, Any]:
 
 def _show(call: Invocation, data: list[dict[str, Any]]) -> None:
     columns = [
-        Column("ID"), Column("STRATEGY"), Column("ORDER"), Column("FILLED", right=True), Column("AT", right=True), Column("STATE"),
-        Column("REASON", wrap=True),
+        Column("ID"), Column("STRATEGY"), Column("ORDER"), Column("FILLED", right=True), Column("LIMIT OR STOP", right=True),
+        Column("STATE"), Column("REASON", wrap=True),
     ]
     rows = [
         [

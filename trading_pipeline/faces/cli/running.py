@@ -76,13 +76,14 @@ def up(
     from trading_pipeline.adapters.home_lock import held, require_unused
     from trading_pipeline.adapters.processes import require_free_port
     from trading_pipeline.bootstrap import open_desk
+    from trading_pipeline.current_home import current_home
     from trading_pipeline.faces.cli.replay import REPLAY_HOME, Wish, plan, replaying
     from trading_pipeline.faces.cli.up import up as run_until_stopped
     from trading_pipeline.faces.cli.watching import watching
     from trading_pipeline.settings import MODEL_KEYS, Settings
 
     home = call.home if bars is None or call.home_given else REPLAY_HOME.absolute()
-    wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()), call.home)
+    wish = Wish(bars, at, speed, session_seconds, tuple(strategy or ()), current_home() if call.home_given else call.home)
     if bars is None and strategy:
         raise InputError(
             "--strategy goes with --bars.", value=str(strategy[0]), rule="a home that exists has its strategies in its ledger",
