@@ -8,7 +8,8 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, CLOSE, OPEN, PERSON, at, bars, floor, market, strategy
-from trading_pipeline.domain.lineage import happened_at
+from trading_pipeline.domain.events import Event, EventType
+from trading_pipeline.domain.lineage import happened_at, sentence
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import UnknownName
 from trading_pipeline.service import tracing
@@ -144,3 +145,13 @@ def test_a_beginning_that_several_ids_share_is_refused_with_those_ids(tmp_path):
     with pytest.raises(UnknownName, match=f"ids begin with '{letter}'") as refused:
         tracing.why(stage.desk, letter)
     assert letter in refused.value.remedy
+
+
+def test_a_split_says_what_became_of_shares_and_orders():
+    payload = {
+        "symbol": "GE", "ratio": "2", "positions": [{"strategy": "trend", "before": 44, "quantity": 88, "in_lieu": "0.00"}],
+        "orders": [{"client_id": "A"}, {"client_id": "B"}],
+    }
+    kind = EventType.CORPORATE_ACTION_SPLIT
+    event = Event(1, "account", 1, "split", kind, 1, None, "calendar", OPEN, OPEN, payload, "", b"", b"")
+    assert sentence(event) == "GE splits, 2 for 1: 44 of trend are 88, 2 orders restated"

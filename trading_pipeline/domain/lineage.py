@@ -148,6 +148,12 @@ def _shadow(data: Mapping[str, Any]) -> str:
     return f"{data['state']} {data['side'].upper()} {data['quantity']} {data['symbol']}: would have made {_money(data['result'])}"
 
 
+def _split(data: Mapping[str, Any]) -> str:
+    held = [f"{each['before']} of {each['strategy']} are {each['quantity']}" for each in data["positions"]]
+    told = [*held, *([f"{_many(len(data['orders']), 'orders')} restated"] if data["orders"] else [])]
+    return f"{data['symbol']} splits, {data['ratio']} for 1" + (f": {', '.join(told)}" if told else "")
+
+
 _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.BAR_RECEIVED: _bar,
     EventType.INDICATORS_COMPUTED: _indicators,
@@ -218,6 +224,8 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
         f"{data['strategy']} on {data['session']}: {_many(data['fills'], 'fills')}, "
         f"day {_money(data['day_pnl'])}, total {_money(data['total_pnl'])}"
     ),
+    EventType.CORPORATE_ACTION_SPLIT: _split,
+    EventType.BAR_DROPPED: lambda data: f"{data['symbol']} {data['interval']} bar dropped: {data['reason']}",
     EventType.RECONCILED: lambda data: "; ".join(data["differences"]) or "book and broker agree",
     EventType.PORTFOLIO_SNAPSHOTTED: lambda data: (
         f"equity {_money(data['equity'])}, cash {_money(data['cash'])}, day {_money(data['day_pnl'])}"
