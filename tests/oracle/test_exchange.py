@@ -21,7 +21,8 @@ def test_every_day_of_the_trading_calendar_closes_when_the_exchange_does():
     ("day", "close"),
     [
         ("2024-07-03", time(13)), ("2024-11-29", time(13)), ("2024-12-24", time(13)), ("2024-12-25", None), ("2025-01-09", None),
-        ("1997-01-20", time(16)), ("1998-01-19", None), ("1994-04-27", None), ("2012-10-29", None), ("2022-06-20", None), ("2021-06-18", time(16)), ("2021-12-31", time(16)), ("2026-07-03", None),
+        ("1997-01-20", time(16)), ("1998-01-19", None), ("1994-04-27", None),
+        ("2012-10-29", None), ("2022-06-20", None), ("2021-06-18", time(16)), ("2021-12-31", time(16)), ("2026-07-03", None),
     ],
 )
 def test_days_as_the_exchange_announced_them(day, close):
