@@ -256,3 +256,9 @@ def test_few_sessions_have_a_difference_and_no_interval():
     assert found.mean_return.low is None and not found.told_apart
     assert found.sharpe is None
 
+
+
+def test_one_session_has_no_sharpe_ratio_though_its_equity_moved():
+    report = validate(result_of(np.array([0.01])), market=np.array([0.005]))
+    assert "one session has no Sharpe ratio" in report.headline
+    assert "never moved" not in report.headline

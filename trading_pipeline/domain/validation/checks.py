@@ -74,7 +74,8 @@ def of_returns(found: Evidence) -> list[Check]:
     """The Sharpe ratio is high enough, and not luck."""
     ratio, p = found.sharpe, found.sharpe_p
     if ratio is None or p is None:
-        return [Check("Sharpe ratio", "none", f"above {LEAST_SHARPE}", False, "the equity never moved, so there is no Sharpe ratio")]
+        why = "one session has no Sharpe ratio" if found.sessions < 2 else "the equity never moved, so there is no Sharpe ratio"
+        return [Check("Sharpe ratio", "none", f"above {LEAST_SHARPE}", False, why)]
     return [
         _check(
             "Sharpe ratio", f"{ratio.value:.2f}", f"above {LEAST_SHARPE}", ratio.value > LEAST_SHARPE,
