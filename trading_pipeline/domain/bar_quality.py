@@ -45,12 +45,13 @@ class Finding:
 
 def price_faults(opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> dict[str, Mask]:
     """Which rows break which rule of a single bar; a row counts under the first rule it breaks."""
-    prices = np.stack((opened, high, low, close))
+    # Each is NaN where one of the four is.
+    least, most = (extreme(extreme(opened, close), extreme(high, low)) for extreme in (np.minimum, np.maximum))
     with np.errstate(invalid="ignore"):
         broken = {
-            "price missing or not finite": ~np.isfinite(prices).all(axis=0),
-            "price zero or negative": (prices <= 0).any(axis=0),
-            "price beyond any exchange": (prices > MOST_PRICE).any(axis=0),
+            "price missing or not finite": ~(np.isfinite(least) & np.isfinite(most)),
+            "price zero or negative": least <= 0,
+            "price beyond any exchange": most > MOST_PRICE,
             "high below low": high < low,
             "high below open or close": high < np.maximum(opened, close),
             "low above open or close": low > np.minimum(opened, close),

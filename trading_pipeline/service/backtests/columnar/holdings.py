@@ -1,14 +1,15 @@
 """What lanes hold, and when a bar reaches their stops and targets; what rules remember of a strategy. Money in steps, instants in ns."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from trading_pipeline.service.backtests.columnar.lanes import Prices
-from trading_pipeline.service.backtests.columnar.units import SCALE
 
 NEVER = -(1 << 62)
 _NEAR, _LOOK = 40, 512
 """Bars that are looked through for a stop or target one by one, and then at once."""
-_CLOSE = 1e-9
 
 
 @dataclass(slots=True)
@@ -56,39 +57,40 @@ class Track:
 
 def first_reached(prices: Prices, held: Held, first: int, last: int) -> tuple[int, bool] | None:
     """The first bar from `first` to `last` that reaches a stop or target, and whether its open does."""
-    stop = max(part.stop for part in held.parts) / SCALE + _CLOSE
-    target = min((part.target for part in held.parts if part.target is not None), default=None)
-    high = None if target is None else target / SCALE - _CLOSE
-    bar = _near(prices, stop, high, first, min(last, first + _NEAR))
-    if bar is None and last > first + _NEAR:
-        bar = _far(prices, stop, high, first + _NEAR + 1, last)
+    stop = max([part.stop for part in held.parts])
+    targets = [part.target for part in held.parts if part.target is not None]
+    target = min(targets) if targets else None
+    near = min(last, first + _NEAR)
+    bar = _below(prices.lows, stop, first, near) if target is None else _outside(prices.lows, prices.highs, stop, target, first, near)
+    if bar is None and last > near:
+        bar = _far(prices, stop, target, near + 1, last)
     if bar is None:
         return None
-    opened = prices.open.item(bar)
-    by_open = bar > held.entered and (opened <= stop or (high is not None and opened >= high))
-    return bar, by_open
+    opened = prices.opens[bar]
+    return bar, bar > held.entered and (opened <= stop or (target is not None and opened >= target))
 
 
-def _near(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
-    lows = prices.lows
-    if high is None:
-        for bar in range(first, last + 1):
-            if lows[bar] <= stop:
-                return bar
-        return None
-    highs = prices.highs
+def _below(lows: Sequence[int], stop: int, first: int, last: int) -> int | None:
     for bar in range(first, last + 1):
-        if lows[bar] <= stop or highs[bar] >= high:
+        if lows[bar] <= stop:
             return bar
     return None
 
 
-def _far(prices: Prices, stop: float, high: float | None, first: int, last: int) -> int | None:
+def _outside(lows: Sequence[int], highs: Sequence[int], stop: int, target: int, first: int, last: int) -> int | None:
+    for bar in range(first, last + 1):
+        if lows[bar] <= stop or highs[bar] >= target:
+            return bar
+    return None
+
+
+def _far(prices: Prices, stop: int, target: int | None, first: int, last: int) -> int | None:
+    lows, highs = np.asarray(prices.lows), None if target is None else np.asarray(prices.highs)
     while first <= last:
         until = min(first + _LOOK, last + 1)
-        found = prices.low[first:until] <= stop
-        if high is not None:
-            found |= prices.high[first:until] >= high
+        found = lows[first:until] <= stop
+        if highs is not None:
+            found |= highs[first:until] >= target
         place = int(found.argmax())
         if found[place]:
             return first + place

@@ -5,7 +5,7 @@ Most orders of a backtest lie far inside every limit, and a few comparisons prov
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
@@ -25,7 +25,7 @@ from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.units import SCALE, priced, steps, ticked, usd
+from trading_pipeline.service.backtests.columnar.units import SCALE, peek, priced, steps, ticked, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -50,6 +50,8 @@ class _Plain(NamedTuple):
     """Whether a losing round trip has consequences."""
     sure: bool
     """Whether its confidence is always whole."""
+    most_shares: Callable[[int], int]
+    """Of an order that is decided at a bar."""
 
 
 class Judge:
@@ -61,7 +63,7 @@ class Judge:
         self._costs = sim.plan.costs
         self._most_notional = steps(limits.max_day_notional)
         self._share, self._share_by = limits.max_concentration.as_integer_ratio()
-        self._volume_share = limits.max_volume_share
+        self._session_of = peek(sim.grid.session_of)
         self._plain = [self._plain_of(lane) for lane in sim.lanes]
         self.most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
         self._day_loss = steps(limits.max_day_loss)
@@ -76,7 +78,8 @@ class Judge:
         most = min(account.max_order_value, account.max_position_value, own.max_order_value, own.max_position_value)
         disciplined = any(each is not None for each in (own.cool_off, own.recovery_size, own.revenge_wait))
         sure = isinstance(lane.spec.agent, ExpressionAgent)
-        return _Plain(lane, steps(most), steps(own.max_day_loss), disciplined, sure)
+        most_shares = lane.prices.share_of_volume(account.max_volume_share)
+        return _Plain(lane, steps(most), steps(own.max_day_loss), disciplined, sure, most_shares)
 
     def rate_reached(self, strategy: str, now: int) -> bool:
         """Whether the strategy waits because of its orders within the sliding hour or the clock hour (D15)."""
@@ -97,13 +100,14 @@ class Judge:
 
     # Orders
 
-    def entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting]) -> str:
-        """The rules that stop an entry; empty when it passes."""
-        return "" if self._plain_entry(number, bar, entry, waiting) else self.asked(number, bar, entry, waiting)
+    def entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting], equity: int) -> str:
+        """The rules that stop an entry; empty when it passes. Equity at the prices of the decision."""
+        return "" if self._plain_entry(number, bar, entry, waiting, equity) else self.asked(number, bar, entry, waiting)
 
     def gate(self, number: int, bar: int, entry: Entry, at: int, left: Sequence[Waiting]) -> str:
         """The rules that stop an entry at the gate, at its release, where others were sent before it and some come after."""
-        if self._plain_entry(number, bar, entry, left) and not self.rate_reached(self._sim.lanes[number].spec.name, at):
+        plain = self._plain_entry(number, bar, entry, left, self._sim.equity(bar))
+        if plain and not self.rate_reached(self._sim.lanes[number].spec.name, at):
             return ""
         intent = self.intent(number, bar, entry)
         return judge(intent, self.context(number, bar, intent, left, at)).reason
@@ -114,31 +118,26 @@ class Judge:
             return ""
         return self.asked(number, bar, None, waiting)
 
-    def _plain_entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting]) -> bool:
+    def _plain_entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting], equity: int) -> bool:
         """Whether a few comparisons prove that no rule stops it."""
         sim, plain = self._sim, self._plain[number]
         if plain is None or entry.reference < _PLAIN_PRICE:
             return False
-        value = entry.shares * max(entry.reference, entry.limit)
+        value, name = entry.worst, plain.lane.spec.name
         for shares, _, target in entry.parts:
             if target is not None and shares * target > plain.most:
                 return False
-        reserved = 0
-        for _, other, _ in waiting:
-            if other is not None:
-                reserved += other.shares * max(other.reference, other.limit)
-        equity, lane = sim.equity(bar), plain.lane
-        most = lane.prices.most_shares(bar, self._volume_share)
+        reserved = sum([other.worst for _, other, _ in waiting if other is not None]) if waiting else 0
         return (
             value <= plain.most
             and value * self._share_by <= self._share * equity
             and value <= sim.cash - reserved
-            and sim.notional.get(sim.session(bar), 0) + value <= self._most_notional
-            and most is not None and entry.shares <= most
+            and sim.notional.get(self._session_of[bar + 1], 0) + value <= self._most_notional
+            and entry.shares <= plain.most_shares(bar)
             and equity - sim.baseline > -self._day_loss
-            and (self._alone or sim.strategy_pnl(lane.spec.name, bar) > -plain.day_loss)
-            and not (plain.disciplined and sim.tracks[lane.spec.name].trips)
-            and (plain.sure or lane.confidence(bar, False) >= lane.spec.min_confidence)
+            and (self._alone or sim.strategy_pnl(name, bar) > -plain.day_loss)
+            and not (plain.disciplined and sim.tracks[name].trips)
+            and (plain.sure or plain.lane.confidence(bar, False) >= plain.lane.spec.min_confidence)
         )
 
     def asked(self, number: int, bar: int, entry: Entry | None, waiting: Sequence[Waiting]) -> str:
@@ -193,7 +192,7 @@ class Judge:
         now, held = instant_of(now_ns), sim.held[number]
         track, price = sim.tracks[spec.name], usd(sim.quote(number, bar))
         release = None if gate_at is not None else instant_of(sim.next_release(spec.name, now_ns, waiting))
-        reserved = sum((usd(each.shares * max(each.reference, each.limit)) for _, each, _ in waiting if each is not None), ZERO)
+        reserved = sum((usd(each.worst) for _, each, _ in waiting if each is not None), ZERO)
         mark = ZERO if held is None else held.shares * price
         volume, bar_end = lane.prices.average_volume(bar), instant_of(sim.grid.end[bar])
         selling = intent.side is Side.SELL

@@ -19,7 +19,7 @@ from trading_pipeline.domain import analyzer, indicators
 from trading_pipeline.domain.adjustments import Split, split_adjusted
 from trading_pipeline.domain.agents import required_indicators
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.bar_quality import VOLUME_SESSIONS, VOLUME_SESSIONS_LEAST, average_day_volume, faults, grid, spikes
+from trading_pipeline.domain.bar_quality import SPIKE, VOLUME_SESSIONS, VOLUME_SESSIONS_LEAST, average_day_volume, faults, grid, spikes
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.expressions import evaluate, names, parse
 from trading_pipeline.domain.indicators import IndicatorSpec
@@ -27,14 +27,16 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
 from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker
+from trading_pipeline.service.backtests.columnar.units import Numbers, peek, steps_of
 from trading_pipeline.service.market import HISTORY
 
 Flags = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.int64]
 
 SIZED_BY = tuple(indicators.indicator(name) for name in ("atr_14", "sma_20"))
 NOWHERE = 1 << 40
 """Beyond every bar."""
+_EXACT = 1 << 20
+"""A volume times less than this is exact."""
 _VOLUME_SESSIONS = 26
 """Sessions of bars that the average volume may look at, as live reads them."""
 
@@ -71,40 +73,44 @@ class Prices:
 
     def __init__(self, table: BarTable, places: Grid) -> None:
         first = int(np.searchsorted(table.start, places.start[0])) if len(table) else 0
+        self.symbol, self.table, self.first, self.grid = table.symbol, table, first, places
         if not np.array_equal(table.start[first:], places.start):
             raise Unfit(f"{table.symbol} lacks bars")
-        if any(mask.any() for mask in faults(table).values()) or spikes(table.close[max(0, first - HISTORY) :]).any():
+        if any(mask.any() for mask in faults(table).values()):
             raise Unfit(f"some bars of {table.symbol} make no sense")
+        if self.widest_step(HISTORY) >= SPIKE - 1 and spikes(table.close[max(0, first - HISTORY) :]).any():
+            raise Unfit(f"some closes of {table.symbol} lie far from both neighbours")
         if not table.volume[max(0, first - 1) :].all():
             raise Unfit(f"nothing of {table.symbol} was traded in some bars")
-        self.symbol, self.table, self.first, self.grid = table.symbol, table, first, places
         self.open, self.high, self.low = table.open[first:], table.high[first:], table.low[first:]
         self.close, self.volume = table.close[first:], table.volume[first:]
-        self._columns: dict[IndicatorSpec, dict[str, Floats]] = {}
+        self._columns: dict[str, Floats] = {}
+        self._computed: set[IndicatorSpec] = set()
         self._holds: dict[str, Numbers] = {}
-        self._most: dict[tuple[int, Decimal], int] = {}
-        self._capacity: dict[Decimal, list[int]] = {}
         self._breaker: tuple[int, AccountLimits, Volatility | None] | None = None
         """The newest: an order is judged at its proposal and at the gate."""
 
     @cached_property
-    def lows(self) -> list[float]:
-        """Lows as plain numbers: looking at a few of them one by one is quicker than asking numpy."""
-        found: list[float] = self.low.tolist()
-        return found
+    def opens(self) -> Sequence[int]:
+        """Opens in steps."""
+        return peek(steps_of(self.open))
 
     @cached_property
-    def highs(self) -> list[float]:
-        """The same of highs."""
-        found: list[float] = self.high.tolist()
-        return found
+    def lows(self) -> Sequence[int]:
+        """Lows in steps."""
+        return peek(steps_of(self.low))
+
+    @cached_property
+    def highs(self) -> Sequence[int]:
+        """Highs in steps."""
+        return peek(steps_of(self.high))
 
     def widest_step(self, history: int) -> float:
         """The widest move from one price to the next within and between bars, so many before the grid included, of the lower price."""
         rows = slice(max(0, self.first - history), None)
-        prices = np.column_stack((self.table.open[rows], self.table.high[rows], self.table.low[rows], self.table.close[rows])).ravel()
-        steps = prices[1:] / prices[:-1]
-        return float(max(steps.max(), 1 / steps.min())) - 1
+        between = self.table.open[rows][1:] / self.table.close[rows][:-1]
+        within = (self.table.high[rows] / self.table.low[rows]).max()
+        return float(max(within, between.max(initial=1), 1 / between.min(initial=1))) - 1
 
     @cached_property
     def widest_range(self) -> float:
@@ -127,10 +133,9 @@ class Prices:
 
     def columns(self, specs: Sequence[IndicatorSpec]) -> dict[str, Floats]:
         """Columns of indicators with their history."""
-        missing = [spec for spec in specs if spec not in self._columns]
-        for spec in missing:
-            self._columns[spec] = indicators.compute((spec,), self.table)
-        return {name: values for spec in specs for name, values in self._columns[spec].items()}
+        self._columns |= indicators.compute([spec for spec in specs if spec not in self._computed], self.table)
+        self._computed.update(specs)
+        return {name: self._columns[name] for spec in specs for name in indicators.columns_of(spec)}
 
     def holds(self, text: str, columns: Mapping[str, Floats]) -> Numbers:
         """For each bar the next one, itself included, that is decided at and where an expression holds; see `next_true`."""
@@ -141,7 +146,8 @@ class Prices:
     @cached_property
     def _averages(self) -> Numbers:
         """By session of the grid, the mean volume of up to 20 sessions before it; 0 where fewer than 5 are known."""
-        days, first = np.unique(self.table.session_days, return_index=True)
+        first = np.flatnonzero(_begins(self.table.session_days))
+        days = self.table.session_days[first]
         total = np.append(0, np.cumsum(np.add.reduceat(self.table.volume, first)))
         own = np.searchsorted(days, np.array(self.grid.days, "datetime64[D]")) + self.grid.daily
         known = np.minimum(own, VOLUME_SESSIONS)
@@ -160,25 +166,19 @@ class Prices:
         bars = _VOLUME_SESSIONS * -(-390 // self.table.interval.minutes)
         return average_day_volume(self.table.rows(max(0, row - bars), row), self.grid.days[session + self.grid.daily])
 
-    def most_shares(self, at: int, share: Decimal) -> int | None:
-        """So many shares are the given share of the average volume; None when nothing is known of it."""
-        place = self.grid.session_of.item(at), share
-        if place not in self._most:
-            average = self._averages.item(place[0])
-            if not average:
-                short = self.average_volume(at)
-                return None if short is None else int(short[0] * share)
-            self._most[place] = int(average * share)
-        return self._most[place]
+    def share_of_volume(self, share: Decimal) -> Callable[[int], int]:
+        """By bar that is decided at, so many shares are the given share of the average volume; 0 where nothing is known of it."""
+        by_session, session_of = peek(_share_of(self._averages, share)), peek(self.grid.session_of)
 
-    def capacity(self, share: Decimal) -> list[int]:
+        def most(at: int) -> int:
+            return by_session[session_of[at]] or int((self.average_volume(at) or (Decimal(0), True))[0] * share)
+
+        return most
+
+    def capacity(self, share: Decimal) -> Sequence[int]:
         """By bar of the grid, how many shares one order may take in it: of the volume of the bar before, and one at least."""
-        if share not in self._capacity:
-            numerator, denominator = share.as_integer_ratio()
-            before = np.append(self.table.volume[self.first - 1] if self.first else 0, self.volume[:-1]).astype(np.int64)
-            exact = before * numerator // denominator if numerator < 1 << 20 else [int(share * each) for each in before.tolist()]
-            self._capacity[share] = np.maximum(exact, 1).tolist()
-        return self._capacity[share]
+        before = np.append(self.table.volume[self.first - 1] if self.first else 0, self.volume[:-1]).astype(np.int64)
+        return peek(np.maximum(_share_of(before, share), 1))
 
     def may_trip(self, limits: AccountLimits) -> bool:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""
@@ -253,12 +253,13 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
         opening = calendar.previous(opening).day
     start, end = grid(calendar, interval, opening, last)
     day_of = start.astype("datetime64[ns]").astype("datetime64[D]")
-    known = np.isin(day_of, np.concatenate([np.unique(table.session_days) for table in tables.values()]))
-    if interval.daily and not known.all():
-        raise Unfit("bars of whole sessions are missing")
+    begins = _begins(day_of)
+    known = np.isin(day_of[begins], np.concatenate([table.session_days[_begins(table.session_days)] for table in tables.values()]))
     if not known.all():
-        start, end, day_of = start[known], end[known], day_of[known]
-    begins = np.append(True, day_of[1:] != day_of[:-1]) if len(day_of) else np.zeros(0, np.bool_)
+        if interval.daily:
+            raise Unfit("bars of whole sessions are missing")
+        of_known = known[np.cumsum(begins) - 1]
+        start, end, day_of, begins = start[of_known], end[of_known], day_of[of_known], begins[of_known]
     numbers = np.cumsum(begins) - 1
     decides = np.ones(len(start), np.bool_)
     if not interval.daily:
@@ -266,6 +267,20 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
     decides[-1:] = False
     last_of = np.append(np.flatnonzero(begins)[1:] - 1, len(start) - 1)
     return Grid(start, end, numbers.astype(np.int64), tuple(day_of[begins].tolist()), decides, interval.daily, last_of.astype(np.int64))
+
+
+def _share_of(many: Numbers, share: Decimal) -> Numbers:
+    """Rounded down."""
+    numerator, denominator = share.as_integer_ratio()
+    if numerator < _EXACT:
+        found: Numbers = many * numerator // denominator
+        return found
+    return np.array([int(each * share) for each in many.tolist()], np.int64)
+
+
+def _begins(days: npt.NDArray[np.datetime64]) -> Flags:
+    """Which bars are the first of their session."""
+    return np.append(np.ones(min(1, len(days)), np.bool_), days[1:] != days[:-1])
 
 
 def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
@@ -352,5 +367,5 @@ def _scored(scores: Numbers) -> Callable[[int, bool], Decimal]:
 def next_true(flags: Flags) -> Numbers:
     """For each place the next one that is True, itself included; NOWHERE where there is none, and one place beyond the last."""
     places = np.flatnonzero(flags)
-    found: Numbers = np.append(places, NOWHERE)[np.searchsorted(places, np.arange(len(flags) + 1))]
+    found: Numbers = np.repeat(np.append(places, NOWHERE), np.diff(places, prepend=-1, append=len(flags)))
     return found

@@ -12,9 +12,9 @@ import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.service.backtests.columnar.incidents import Account, Filled
-from trading_pipeline.service.backtests.columnar.lanes import Flags, Grid, Lane, Numbers, Unfit
+from trading_pipeline.service.backtests.columnar.lanes import Flags, Grid, Lane, Unfit
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, steps
+from trading_pipeline.service.backtests.columnar.units import CENT, Numbers, cents, steps, steps_of
 from trading_pipeline.service.backtests.columnar.waits import check_marks, goes_on, learnt_at, waiting
 
 _NEVER_REACHED = 100
@@ -138,9 +138,9 @@ def _lost(simulation: Simulation, scope: _Scope, early: Flags | None = None) -> 
             flow, held = np.zeros(size, np.int64), np.zeros(size, np.int64)
             np.subtract.at(flow, places[inside], paid[inside])
             np.add.at(held, places[inside], shares[inside])
-            worth += np.cumsum(flow) + np.cumsum(held) * np.rint(price * SCALE).astype(np.int64)
+            worth += np.cumsum(flow) + np.cumsum(held) * steps_of(price)
     closing = closed[grid.last_of]
-    base = np.append(0, _to_cents(closing + scope.cash)[:-1] - scope.cash)
+    base = np.append(0, CENT * cents(closing + scope.cash)[:-1] - scope.cash)
     runs_in = np.append(grid.session_of[1:], grid.session_of[-1:])
     found: Numbers = base[runs_in] - looked
     return found
@@ -153,9 +153,3 @@ def _first_look_after(grid: Grid, fill: Filled, early: Flags | None) -> int:
         return fill.step + (fill.bar > fill.step)
     learnt = learnt_at(grid, fill)
     return learnt if early is not None and early[learnt] and fill.reason in _BRACKETS else learnt + 1
-
-
-def _to_cents(amounts: Numbers) -> Numbers:
-    cents, rest = np.divmod(amounts, CENT)
-    found: Numbers = (cents + ((2 * rest > CENT) | ((2 * rest == CENT) & (cents & 1 == 1)))) * CENT
-    return found

@@ -18,7 +18,7 @@ from trading_pipeline.service.backtests.columnar.incidents import Account, Denie
 from trading_pipeline.service.backtests.columnar.judging import Judge, Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
-from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, price_steps, steps
+from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, peek, price_steps, steps
 from trading_pipeline.service.backtests.columnar.witness import Witness
 
 _SECOND = 1_000_000_000
@@ -50,10 +50,15 @@ class Simulation:
         self.last_order = NEVER
         self.notional: dict[int, int] = {}
         """By session, the value of its orders."""
+        self._session_of, self._starts, self._ends = peek(grid.session_of), peek(grid.start), peek(grid.end)
+        self._opens = [lane.prices.opens for lane in lanes]
+        self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
+        self._enters = [peek(lane.enter) for lane in lanes]
+        self._of = [self.tracks[lane.spec.name] for lane in lanes]
+        """By lane, what the rules remember of its strategy."""
         self.sizers = [Sizer(plan, lane) for lane in lanes]
         self.judge = Judge(self)
         self._charges = charges(plan.costs)
-        self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
         self._paused_from = paused_from
         self._witness = witness
         self._gone: set[int] = set()
@@ -87,22 +92,22 @@ class Simulation:
 
     def instant(self, bar: int) -> int:
         """When a bar's close is decided at."""
-        return self.grid.start.item(bar + 1) if self.grid.daily else self.grid.end.item(bar)
+        return self._starts[bar + 1] if self.grid.daily else self._ends[bar]
 
     def session(self, bar: int) -> int:
         """The number of the session in which a bar's close is decided at."""
-        return self.grid.session_of.item(bar + 1)
+        return self._session_of[bar + 1]
 
     def quote(self, number: int, bar: int) -> int:
         """The price that a decision at a bar meets: the next one's open."""
-        return price_steps(self.lanes[number].prices.open.item(bar + 1))
+        return self._opens[number][bar + 1]
 
     def equity(self, bar: int) -> int:
         """Cash and holdings at the prices of a decision."""
         worth = self.cash
         for number, held in enumerate(self.held):
             if held is not None:
-                worth += held.shares * self.quote(number, bar)
+                worth += held.shares * self._opens[number][bar + 1]
         return worth
 
     def strategy_pnl(self, name: str, bar: int) -> int:
@@ -146,27 +151,30 @@ class Simulation:
             track.losing_exits.clear()
 
     def _decide(self, bar: int, due: list[int]) -> None:
-        self._enter(self.session(bar))
-        now = self.instant(bar)
+        self._enter(self._session_of[bar + 1])
+        now, equity = self.instant(bar), self.equity(bar)
         waiting: list[Waiting] = []
-        gone, self._gone = self._gone, set()
+        gone = self._gone
+        if gone:
+            self._gone = set()
         if len(due) > 1:
             due.sort(key=lambda number: self._turn(number, bar, gone))
-        halted = [number for number in due if self._halted(self.lanes[number].spec.name, bar, now)]
-        for number in halted:
+        for number in [number for number in due if self._halted(number, bar, now)]:
+            due.remove(number)
             self._look_again(number, bar + 1)
-        due = [number for number in due if number not in halted] if halted else due
         if self._witness is not None and due:
             self._witness.decided(bar, [(number, self.held[number] is not None or number in gone) for number in due])
         for number in due:
             holds = self.held[number] is not None or number in gone
-            entry = None if holds else self.sizers[number].size(self, number, bar)
+            entry = None if holds else self.sizers[number].size(self, bar, equity)
             if isinstance(entry, str):
                 denial = entry
+            elif entry is not None:
+                denial = self.judge.entry(number, bar, entry, waiting, equity)
             elif number in gone:
                 denial = self.judge.asked(number, bar, None, waiting)
             else:
-                denial = self.judge.exit(number, bar, waiting) if entry is None else self.judge.entry(number, bar, entry, waiting)
+                denial = self.judge.exit(number, bar, waiting)
             self.account.decisions.append((number, bar, holds))
             if self._witness is not None:
                 self._witness.judged(number, bar, entry, denial, waiting)
@@ -176,13 +184,14 @@ class Simulation:
                 continue
             assert not isinstance(entry, str)
             waiting.append((number, entry, self.next_release(self.lanes[number].spec.name, now, waiting)))
-        self._send(bar, waiting)
+        if waiting:
+            self._send(bar, waiting)
         for number, entry, _ in waiting:
-            lane = self.lanes[number]
-            self.tracks[lane.spec.name].last_actions[lane.symbol, entry is None] = now
+            self._of[number].last_actions[self.lanes[number].symbol, entry is None] = now
 
-    def _halted(self, name: str, bar: int, now: int) -> bool:
-        """Whether the strategy does not decide: a loss has stopped it, or it has sent its orders of the hour."""
+    def _halted(self, number: int, bar: int, now: int) -> bool:
+        """Whether its strategy does not decide: a loss has stopped it, or it has sent its orders of the hour."""
+        name = self.lanes[number].spec.name
         return self._paused_from.get(name, bar + 1) <= bar or self.judge.rate_reached(name, now)
 
     def _turn(self, number: int, bar: int, gone: set[int]) -> tuple[Decimal, str, str]:
@@ -191,8 +200,8 @@ class Simulation:
 
     def _send(self, bar: int, waiting: list[Waiting]) -> None:
         """Release what was admitted, each at its instant."""
-        ends = int(self.grid.end[bar + 1])
-        left = sorted(waiting, key=lambda each: each[2])
+        ends = self._ends[bar + 1]
+        left = sorted(waiting, key=_release) if len(waiting) > 1 else list(waiting)
         sent = False
         while left:
             number, entry, at = left.pop(0)
@@ -205,11 +214,12 @@ class Simulation:
             if denial:
                 self.account.denials.append(Denied(number, bar, False, denial))
                 self._look_again(number, bar + 1)
-            elif entry is None:
+                continue
+            sent = True
+            if entry is None:
                 self._sell(number, bar, at)
             else:
                 self._buy(number, bar, at, entry)
-            sent = sent or not denial
 
     def _buy(self, number: int, bar: int, at: int, entry: Entry) -> None:
         price = self._charges.taken_buy(entry.reference)
@@ -228,7 +238,7 @@ class Simulation:
     def _sell(self, number: int, bar: int, at: int) -> None:
         held = self.held[number]
         assert held is not None
-        reference = self.quote(number, bar)
+        reference = self._opens[number][bar + 1]
         if held.shares * reference > _MOST_ORDER:
             raise Unfit("an exit is cut into several orders")
         self._submitted(number, bar, at, held.shares * reference)
@@ -236,11 +246,10 @@ class Simulation:
         self._look_again(number, bar + 1)
 
     def _submitted(self, number: int, bar: int, at: int, value: int) -> None:
-        track = self.tracks[self.lanes[number].spec.name]
+        """Remember an order; none goes out before one that was remembered."""
+        track, session = self._of[number], self._session_of[bar + 1]
         track.submitted.append(at)
-        track.last_trade = max(track.last_trade, at)
-        self.last_order = max(self.last_order, at)
-        session = self.session(bar)
+        track.last_trade = self.last_order = at
         self.notional[session] = self.notional.get(session, 0) + value
 
     def _sold(
@@ -251,38 +260,40 @@ class Simulation:
         cost = held.cost if shares == held.shares else half_even(held.cost * shares, held.shares)
         made = shares * price - commission - cost
         held.shares, held.cost, held.result = held.shares - shares, held.cost - cost, held.result + made
-        lane = self.lanes[number]
-        track = self.tracks[lane.spec.name]
+        track, symbol = self._of[number], self.lanes[number].symbol
         if made < 0:
-            track.losing_exits[lane.symbol] = at
+            track.losing_exits[symbol] = at
         if not held.shares:
-            track.trips.append((at, lane.symbol, held.result))
+            track.trips.append((at, symbol, held.result))
             self.held[number] = None
 
     def _fill(self, fill: Filled, bracket: int = 0) -> None:
-        if abs(fill.shares) > self._capacity[fill.lane][fill.bar]:
+        number, _, bar, _, shares, price, commission, _ = fill
+        if abs(shares) > self._capacity[number][bar]:
             raise Unfit("an order is larger than what a bar takes")
-        paid = fill.shares * fill.price + fill.commission
+        paid = shares * price + commission
         self.cash -= paid
-        self.tracks[self.lanes[fill.lane].spec.name].flow -= paid
+        self._of[number].flow -= paid
         self.account.fills.append(fill)
         if self._witness is not None:
             self._witness.filled(fill, bracket)
 
     def _reached(self, number: int, bar: int, *, by_open: bool) -> None:
         """Sell what a bar's range reaches, known at its close, or what the next one's open does."""
-        held, prices = self.held[number], self.lanes[number].prices
+        held, opens = self.held[number], self._opens[number]
         assert held is not None
         if by_open:
-            self._enter(self.session(bar))
-            opened = price_steps(prices.open.item(bar + 1))
-            self._sell_parts(number, held, bar, bar + 1, int(self.grid.start[bar + 1]), opened, opened, opened)
+            self._enter(self._session_of[bar + 1])
+            opened = opens[bar + 1]
+            self._sell_parts(number, held, bar, bar + 1, self._starts[bar + 1], opened, opened, opened)
         else:
-            self._enter(int(self.grid.session_of[bar]))
-            low, high = price_steps(prices.low.item(bar)), price_steps(prices.high.item(bar))
-            self._sell_parts(number, held, bar, bar, int(self.grid.end[bar]), low, high, None)
+            self._enter(self._session_of[bar])
+            prices = self.lanes[number].prices
+            # A bar's high is asked for only where there is a target.
+            high = prices.highs[bar] if any(part.target is not None for part in held.parts) else 0
+            self._sell_parts(number, held, bar, bar, self._ends[bar], prices.lows[bar], high, None)
         if held.shares:
-            opened = price_steps(prices.open.item(bar + 1)) if bar + 1 < self._size else 0
+            opened = opens[bar + 1] if bar + 1 < self._size else 0
             if not by_open and opened and any(_at(part, opened, opened) for part in held.parts):
                 heappush(self._agenda, (bar, _OPENED, number))
             else:
@@ -314,7 +325,7 @@ class Simulation:
         if held is not None:
             self._next(number, held, bar)
         else:
-            heappush(self._agenda, (int(self.lanes[number].enter[min(bar, self._size)]), _DECIDED, number))
+            heappush(self._agenda, (self._enters[number][min(bar, self._size)], _DECIDED, number))
 
     def _next(self, number: int, held: Held, bar: int, *, after: int | None = None) -> None:
         """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
@@ -330,10 +341,14 @@ class Simulation:
     def _leaves(self, lane: Lane, held: Held, bar: int) -> int:
         """The first bar from `bar` on at whose close the rules sell."""
         size = self._size
-        leave = int(lane.leave[min(bar, size)])
+        leave = lane.leave.item(min(bar, size))
         if lane.max_bars:
-            leave = min(leave, int(lane.decides[min(max(bar, held.entered + lane.max_bars - 1), size)]))
+            leave = min(leave, lane.decides.item(min(max(bar, held.entered + lane.max_bars - 1), size)))
         return leave
+
+
+def _release(waiting: Waiting) -> int:
+    return waiting[2]
 
 
 def _at(part: Part, low: int, high: int) -> bool:

@@ -13,7 +13,7 @@ from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry, size_entry
 from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
 from trading_pipeline.service.backtests.columnar.lanes import Lane
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, priced, steps, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, peek, priced, steps, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -30,6 +30,11 @@ class Entry(NamedTuple):
     parts: tuple[tuple[int, int, int | None], ...]
     """(shares, stop, target) of each bracket."""
 
+    @property
+    def worst(self) -> int:
+        """What it may cost, before its commission."""
+        return self.shares * (self.limit if self.limit > self.reference else self.reference)
+
 
 class Sizer:
     """Sizes one lane's entries."""
@@ -44,25 +49,25 @@ class Sizer:
         if isinstance(sizing, FractionSizing):
             self._fraction, self._fraction_by = fraction_of(sizing.fraction)
             self._atr_stop = None if sizing.atr_stop is None else float(sizing.atr_stop)
-        self._atr = lane.columns["atr_14"]
-        self._volume_share = plan.limits.max_volume_share
+        self._opens, self._closes, self._atr = lane.prices.opens, peek(lane.prices.close), peek(lane.columns["atr_14"])
+        self._most = lane.prices.share_of_volume(plan.limits.max_volume_share)
         self._recovers = self._spec.limits.recovery_size is not None
 
-    def size(self, sim: "Simulation", number: int, bar: int) -> Entry | str:
-        """The entry, or the name of what forbids it."""
-        price = sim.quote(number, bar)
+    def size(self, sim: "Simulation", bar: int, equity: int) -> Entry | str:
+        """The entry, or the name of what forbids it; equity at the prices of the decision, in steps."""
+        price = self._opens[bar + 1]
         if not self.quick or price < 2 * SCALE or (self._recovers and self._recovering(sim)):
             return self._by_the_book(sim, bar, price)
+        most = self._most(bar)
+        if not most:
+            return self._by_the_book(sim, bar, price)
         limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
-        shares = min(self._fraction * sim.equity(bar) // (self._fraction_by * price), sim.cash // max(price, limit))
-        most = self._lane.prices.most_shares(bar, self._volume_share)
-        if most is not None and most < shares:
-            shares = most
+        shares = min(self._fraction * equity // (self._fraction_by * price), sim.cash // max(price, limit), most)
         if shares < 1:
             return NO_ENTRY
         if self._atr_stop is None:
             return Entry(shares, price, limit, ())
-        cents = (self._lane.prices.close.item(bar) - self._atr_stop * self._atr.item(bar)) * 100
+        cents = (self._closes[bar] - self._atr_stop * self._atr[bar]) * 100
         if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < 0.499:
             # Too near the middle of two cents, or no number at all.
             return self._by_the_book(sim, bar, price)

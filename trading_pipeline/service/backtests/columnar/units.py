@@ -4,17 +4,26 @@ Whole numbers are ten times as fast as Decimal and just as exact; every function
 property test holds it to.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any, overload
 
+import numpy as np
+import numpy.typing as npt
+
+from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.money import ZERO, price_of, tick
 from trading_pipeline.domain.shadow import FillCosts
+
+Numbers = npt.NDArray[np.int64]
 
 SCALE = 10_000
 """Steps in a dollar."""
 CENT = 100
 """Steps in a cent."""
+_SURE = 0.49
+"""So near to a step both roundings agree; nearer to the middle between two the decimal text decides."""
 
 
 def steps(amount: Decimal) -> int:
@@ -41,8 +50,26 @@ def price_steps(value: float) -> int:
     """A bar's price as steps, rounded as `money.price_of` rounds it."""
     scaled = value * SCALE
     nearest = round(scaled)
-    # Far from the middle between two steps both roundings agree; near it the decimal text decides.
-    return nearest if abs(scaled - nearest) < 0.49 else steps(price_of(value))
+    return nearest if abs(scaled - nearest) < _SURE else steps(price_of(value))
+
+
+def steps_of(values: Floats) -> Numbers:
+    """Bars' prices as steps, each as `price_steps` has it."""
+    scaled = values * SCALE
+    nearest = np.rint(scaled)
+    found: Numbers = nearest.astype(np.int64)
+    for place in np.flatnonzero(np.abs(scaled - nearest) >= _SURE).tolist():
+        found[place] = price_steps(values.item(place))
+    return found
+
+
+@overload
+def peek(values: Numbers) -> Sequence[int]: ...
+@overload
+def peek(values: Floats) -> Sequence[float]: ...
+def peek(values: Any) -> Any:
+    """The same numbers, to be looked at one by one: as plain ones, and twice as quick as in an array."""
+    return memoryview(values)
 
 
 def fraction_of(value: Decimal) -> tuple[int, int]:
@@ -55,6 +82,13 @@ def half_even(numerator: int, denominator: int) -> int:
     quotient, rest = divmod(numerator, denominator)
     doubled = 2 * rest
     return quotient + (doubled > denominator or (doubled == denominator and quotient & 1))
+
+
+def cents(amounts: Numbers) -> Numbers:
+    """Steps as cents, rounded half to even."""
+    found, rest = np.divmod(amounts, CENT)
+    found += (2 * rest > CENT) | ((2 * rest == CENT) & (found & 1 == 1))
+    return found
 
 
 def floor_to_tick(price: int, below: int, denominator: int = 1) -> int:
