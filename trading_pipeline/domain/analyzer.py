@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.indicators import IndicatorSpec, indicator
 from trading_pipeline.domain.signals import Action
+from trading_pipeline.domain.ties import above
 
 BUY_FROM = 60
 EXIT_BELOW = 40
@@ -96,31 +98,39 @@ def score_at(columns: Mapping[str, Floats], index: int) -> Score | None:
         return None
     at = {name: float(columns[name][index]) for name in COLUMNS}
     points = (
-        _point("close > SMA20", 20, at["close"] > at["sma_20"], f"close {at['close']:.2f}", f"SMA20 {at['sma_20']:.2f}"),
-        _point("SMA20 > SMA50", 20, at["sma_20"] > at["sma_50"], f"SMA20 {at['sma_20']:.2f}", f"SMA50 {at['sma_50']:.2f}"),
-        _told("RSI14 within 45-70", 20, 45 <= at["rsi_14"] <= 70, f"RSI14 {at['rsi_14']:.1f}", "within 45-70", "outside 45-70"),
-        _told("MACD histogram > 0", 20, at["macd_hist"] > 0, f"MACD histogram {at['macd_hist']:.3f}", "above 0", "not above 0"),
+        _point("close > SMA20", 20, above(at["close"], at["sma_20"]), f"close {at['close']:.2f}", f"SMA20 {at['sma_20']:.2f}"),
+        _point("SMA20 > SMA50", 20, above(at["sma_20"], at["sma_50"]), f"SMA20 {at['sma_20']:.2f}", f"SMA50 {at['sma_50']:.2f}"),
+        _told("RSI14 within 45-70", 20, _within(at["rsi_14"]), f"RSI14 {at['rsi_14']:.1f}", "within 45-70", "outside 45-70"),
         _told(
-            "volume > 1.2 x its mean", 20, at["volume"] > 1.2 * at["volume_sma_20"], f"volume {at['volume']:,.0f}",
+            "MACD histogram > 0", 20, above(at["macd_hist"], 0, at["close"]), f"MACD histogram {at['macd_hist']:.3f}", "above 0",
+            "not above 0",
+        ),
+        _told(
+            "volume > 1.2 x its mean", 20, above(at["volume"], 1.2 * at["volume_sma_20"]), f"volume {at['volume']:,.0f}",
             f"above 1.2 x its 20-bar mean {at['volume_sma_20']:,.0f}", f"not above 1.2 x its 20-bar mean {at['volume_sma_20']:,.0f}",
         ),
-        _point("close > SMA200", 10, at["close"] > at["sma_200"], f"close {at['close']:.2f}", f"SMA200 {at['sma_200']:.2f}"),
-        _told("ATR14 >= 0.5", 10, at["atr_14"] >= 0.5, f"ATR14 {at['atr_14']:.2f}", "at least 0.50", "under 0.50"),
+        _point("close > SMA200", 10, above(at["close"], at["sma_200"]), f"close {at['close']:.2f}", f"SMA200 {at['sma_200']:.2f}"),
+        _told("ATR14 >= 0.5", 10, not above(0.5, at["atr_14"]), f"ATR14 {at['atr_14']:.2f}", "at least 0.50", "under 0.50"),
     )
     return Score(min(100, sum(point.points for point in points)), points)
+
+
+def _within(rsi: Any) -> Any:
+    """Whether an RSI lies within 45-70."""
+    return ~(above(np.float64(45), rsi) | above(rsi, np.float64(70)))
 
 
 def score_columns(columns: Mapping[str, Floats]) -> npt.NDArray[np.int64]:
     """The score of every bar at once, equal to `score_at` bar by bar; UNSCORED where that is None."""
     c = columns
     total = (
-        20 * (c["close"] > c["sma_20"]).astype(np.int64)
-        + 20 * (c["sma_20"] > c["sma_50"])
-        + 20 * ((c["rsi_14"] >= 45) & (c["rsi_14"] <= 70))
-        + 20 * (c["macd_hist"] > 0)
-        + 20 * (c["volume"] > 1.2 * c["volume_sma_20"])
-        + 10 * (c["close"] > c["sma_200"])
-        + 10 * (c["atr_14"] >= 0.5)
+        20 * above(c["close"], c["sma_20"]).astype(np.int64)
+        + 20 * above(c["sma_20"], c["sma_50"])
+        + 20 * _within(c["rsi_14"])
+        + 20 * above(c["macd_hist"], 0.0, c["close"])
+        + 20 * above(c["volume"], 1.2 * c["volume_sma_20"])
+        + 10 * above(c["close"], c["sma_200"])
+        + 10 * ~above(0.5, c["atr_14"])
     )
     known = np.logical_and.reduce([np.isfinite(c[name]) for name in COLUMNS])
     return np.where(known, np.minimum(total, 100), UNSCORED).astype(np.int64)

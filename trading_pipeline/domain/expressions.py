@@ -10,7 +10,7 @@ else. No `eval`: a tokenizer and a recursive descent parser make a frozen tree, 
 Logic is three-valued (Kleene). A comparison with a value that is NaN or infinite is undefined, and so is a division by
 zero; `not` undefined stays undefined, `false and undefined` is false, `true or undefined` is true. Undefined at the top
 is False: no rule fires on warm-up values, whichever way round it is written. `a crossed_above b` means a <= b one bar
-earlier and a > b now; it is undefined at the first bar.
+earlier and a > b now; it is undefined at the first bar. Figures that agree to eleven digits are equal, see `ties`.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,6 +23,7 @@ from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.expression_parser import MAX_LENGTH, parse
 from trading_pipeline.domain.expression_tree import All, Any, Arithmetic, Column, Compare, Expression, Logical, Negate, Not, Number, Numeric
 from trading_pipeline.domain.indicators import IndicatorSpec
+from trading_pipeline.domain.ties import above
 from trading_pipeline.errors import ExpressionError
 
 __all__ = ["MAX_LENGTH", "Expression", "evaluate", "evaluate_at", "indicators_of", "names", "parse"]
@@ -70,8 +71,10 @@ def evaluate_at(expression: Expression, columns: Mapping[str, Floats], index: in
 
 
 _COMPARISONS: dict[str, Callable[[Floats, Floats], Flags]] = {
-    "<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal, "==": np.equal, "!=": np.not_equal,
+    "<": lambda a, b: above(b, a), "<=": lambda a, b: ~above(a, b), ">": above, ">=": lambda a, b: ~above(b, a),
+    "==": lambda a, b: ~(above(a, b) | above(b, a)), "!=": lambda a, b: above(a, b) | above(b, a),
 }
+"""See `ties`: figures that differ by rounding only are equal."""
 
 
 def _numeric(node: Numeric, columns: Mapping[str, Floats], length: int) -> Floats:
@@ -111,7 +114,8 @@ def _logical(node: Logical, columns: Mapping[str, Floats], length: int) -> tuple
             before[1:] = known[:-1]
             known = known & before
             crossed = np.zeros(length, np.bool_)
-            crossed[1:] = (a[:-1] <= b[:-1]) & (a[1:] > b[1:])
+            higher = above(a, b)
+            crossed[1:] = ~higher[:-1] & higher[1:]
             return crossed & known, known
         case Not(operand):
             holds, known = _logical(operand, columns, length)
