@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.copyist import Copyist
@@ -58,7 +59,8 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     desk, sessions = bench.desk(plan, ledger), sessions_of(bench.calendar, plan)
     writer = Copyist if isinstance(ledger, Quick) else Scribe
     scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
-    scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
+    with collector_paused():
+        scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
     return bool(played.stopped)
 
 

@@ -1,7 +1,7 @@
 """The forms of one backtest, by shape.
 
 The first facts of a shape are the scribe's, and a form is learnt of them that must give the very same. From then on the form writes;
-now and then what it says is compared with the rulebook, and another word ends the backtest.
+now and then, more often at first, what it says is compared with the rulebook, and another word ends the backtest.
 """
 
 import hashlib
@@ -16,9 +16,6 @@ from trading_pipeline.service.backtests.columnar.blanks import ticket_blanks
 from trading_pipeline.service.backtests.columnar.figures import Shape
 from trading_pipeline.service.backtests.columnar.forms import Blanks, Form, Misfit, Values, blanked, first_difference
 
-AUDIT = 64
-"""Of so many uses of a form one is compared with what the rulebook says; of the first ones, those whose number is a power of two."""
-
 
 class Use(Enum):
     """How the next facts of a shape are written."""
@@ -27,7 +24,7 @@ class Use(Enum):
     """By the scribe: there is no form, or none yet."""
     FORM = auto()
     AUDIT = auto()
-    """By form, and compared."""
+    """By form, and compared: those whose number is a power of two."""
 
 
 @runtime_checkable
@@ -74,8 +71,7 @@ class Letters:
         if letter is None or letter.form is None:
             return Use.HAND
         letter.uses += 1
-        seldom = letter.uses % AUDIT if letter.uses > AUDIT else letter.uses & (letter.uses - 1)
-        return Use.FORM if seldom else Use.AUDIT
+        return Use.FORM if letter.uses & (letter.uses - 1) else Use.AUDIT
 
     def write(self, shape: Shape, values: Values, expected: Sequence[str] = ()) -> dict[str, int]:
         """Write facts by form; by leg, the seq of its newest fact.
