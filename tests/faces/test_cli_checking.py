@@ -61,6 +61,7 @@ def test_a_prompt_that_passed_lets_its_strategy_go_on(paused: Shell, server: Ant
     assert "USD at most; 0 replies are recorded" in said.err
     assert paused("strategy", "resume", "asker").code == 0
     assert "mine/v1 with claude-haiku-4-5-20251001 passes the golden set: 19 of 19 cases" in paused("events", "--limit", 20).out
+    assert "asker goes on with prompt" in paused("events", "--type", "strategy.resumed").out
     again = paused("prompt", "check", "mine/v1", "--strategy", "asker", "--json")
     assert again.code == 2, "who is not asked pays nothing"
     assert len(server.asked) == 19
@@ -79,6 +80,7 @@ def test_a_prompt_that_failed_says_why_and_goes_on_by_a_persons_word_alone(pause
     [resumed] = [event for event in paused.events() if event.type is EventType.STRATEGY_RESUMED]
     assert resumed.payload["unchecked"] is True
     assert resumed.actor.startswith("user:")
+    assert "and claude-haiku-4-5-20251001, UNCHECKED" in paused("events", "--type", "strategy.resumed").out
 
 
 def test_recorded_replies_are_marked_again_without_asking_anybody(paused: Shell, server: AnthropicServer, monkeypatch) -> None:

@@ -275,7 +275,7 @@ MINE = asking(agent={"prompt": "mine/v1"}, interval=Interval.MIN5)
 
 def test_changed_words_go_on_when_they_passed_and_not_before(changed, server):
     """64, T8: fail closed."""
-    with pytest.raises(StrategyError, match="were not put to the golden set") as refused:
+    with pytest.raises(StrategyError, match="golden set as it stands was not put to it") as refused:
         controls.resume(changed.desk, "asker", actor=PERSON)
     assert "trading prompt check mine/v1 --strategy asker" in refused.value.remedy
     assert changed.row("strategies")["state"] == "paused_risk"

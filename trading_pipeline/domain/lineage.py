@@ -137,6 +137,14 @@ def _fill(data: Mapping[str, Any]) -> str:
     return f"{order}, commission {_money(data['commission'])}, fill {data['execution_id']}"
 
 
+def _resumed(data: Mapping[str, Any]) -> str:
+    """What a strategy goes on with, where its prompt or model had changed."""
+    if "prompt_digest" not in data:
+        return f"{data['strategy']} goes on"
+    rests_on = "UNCHECKED" if data.get("unchecked") else f"which passed the golden set in {data['checked']}"
+    return f"{data['strategy']} goes on with prompt {data['prompt_digest'][:12]} and {data['answered_by'] or 'its model'}, {rests_on}"
+
+
 def _outcome(data: Mapping[str, Any]) -> str:
     told = {True: ", right", False: ", wrong", None: ""}[data["right"]]
     return f"{data['action'].upper()} {data['symbol']}, {data['horizon'].replace('_', ' ')} later: {Decimal(data['moved']):+.2%}{told}"
@@ -165,6 +173,7 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.LLM_LOST: lambda data: f"no reply about {data['symbol']}: {data['reason']}; {_cost(data['reserved'])} count as spent",
     EventType.LLM_ACTION_GENERATED: _signal,
     EventType.LLM_ABSTAINED: lambda data: f"no answer on {data['symbol']}: {data['detail'] or data['reason']}",
+    EventType.STRATEGY_RESUMED: _resumed,
     EventType.PROMPT_CHECKED: lambda data: (
         f"{data['prompt']} with {data['answered_by'] or data['model']} {'passes' if data['passed'] else 'DOES NOT PASS'} the golden set: "
         f"{sum(case['passed'] for case in data['cases'])} of {len(data['cases'])} cases"

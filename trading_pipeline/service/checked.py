@@ -84,7 +84,7 @@ def _another_version(reader: Reader, row: Row, last: str | None) -> bool:
 
 def _missing(check: Event | None, last: str | None) -> str:
     if check is None:
-        return "they were not put to the golden set as it stands"
+        return "the golden set as it stands was not put to it"
     if not check.payload["passed"]:
         failed = [case["case"] for case in check.payload["cases"] if not case["passed"]]
         return f"did not pass the golden set on {check.at:%Y-%m-%d} ({', '.join(failed[:3]) or 'nobody answered'})"

@@ -38,10 +38,10 @@ LEAST_WRAPPED = 14
 
 _GOOD, _BAD, _WARN, _FAINT = "green", "red", "yellow", "dim"
 _STYLES = {
-    "running": _GOOD, "filled": _GOOD, "approved": _GOOD, "allow": _GOOD, "ok": _GOOD, "buy": _GOOD,
+    "running": _GOOD, "filled": _GOOD, "approved": _GOOD, "allow": _GOOD, "ok": _GOOD, "buy": _GOOD, "passed": _GOOD,
     "paused_user": _WARN, "paused_risk": _WARN, "not_ready": _WARN, "pending": _WARN, "unknown": _WARN, "exempt": _FAINT, "warn": _WARN,
     "not_applicable": _FAINT, "draft": _FAINT, "finished": _FAINT, "expired": _FAINT, "voided": _FAINT, "consumed": _FAINT,
-    "emergency_stopped": _BAD, "denied": _BAD, "deny": _BAD, "halt": _BAD, "rejected": _BAD, "fail": _BAD, "sell": _BAD,
+    "emergency_stopped": _BAD, "denied": _BAD, "deny": _BAD, "halt": _BAD, "rejected": _BAD, "fail": _BAD, "failed": _BAD, "sell": _BAD,
 }
 
 _PEOPLE = ("user:", "demo:", "backtest:")
