@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.desks import calendar
 from trading_pipeline.domain.bar_quality import grid
 from trading_pipeline.domain.bars import BarTable, Interval, instant_of
-from trading_pipeline.domain.volatility import BARS_NEEDED, ENOUGH, LEAST_BLOCK, breaker
+from trading_pipeline.domain.volatility import BARS_NEEDED, ENOUGH, LEAST_BLOCK, breaker, calm, ratios_at
 
 D = Decimal
 TRIP, CLEAR = D(3), D(2)
@@ -192,6 +192,19 @@ DATA = Path(__file__).parents[2].parent / "shared" / "data" / "bars" / "1d_long"
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="the shared market data are not there")
+@pytest.mark.parametrize("interval", [Interval.MIN5, Interval.MIN15, Interval.HOUR1])
+@pytest.mark.parametrize("gaps", [0.0, 0.05])
+def test_many_bars_measured_at_once_are_measured_as_one_by_one(interval: Interval, gaps: float) -> None:
+    draw = np.random.default_rng(7)
+    table = _table(interval, draw.uniform(0.2, 3, 2_000))
+    table = table.where(draw.random(len(table)) >= gaps)
+    rows = np.unique(draw.integers(0, len(table), 300))
+    one_by_one = [breaker(table.rows(max(0, row + 1 - BARS_NEEDED[interval]), row + 1), D(1_000), D(2)) for row in rows.tolist()]
+    assert list(map(calm, ratios_at(table, rows))) == one_by_one
+    assert None in one_by_one
+    assert len(set(one_by_one)) > 10
+
+
 def test_on_real_days_it_trips_in_the_crashes_that_everybody_remembers() -> None:
     lines = [line.split(",") for line in gzip.decompress(DATA.read_bytes()).decode().splitlines()]
     head = {name: number for number, name in enumerate(lines[0])}

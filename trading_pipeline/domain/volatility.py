@@ -20,6 +20,7 @@ from decimal import Decimal
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
 from trading_pipeline.domain.bars import BarTable, Floats, Interval, instant_ns, instant_of
@@ -48,6 +49,10 @@ _LEAST_BASE = 0.01
 """USD: a median range below one tick is no measure, as of a symbol that hardly trades."""
 
 
+Rows = npt.NDArray[np.int64]
+Days = npt.NDArray[np.datetime64]
+
+
 @dataclass(frozen=True, slots=True)
 class Volatility:
     """One symbol's breaker as of its newest bar; `ratio` to the hundredth, which is what is compared."""
@@ -70,7 +75,7 @@ def breaker(table: BarTable, trip: Decimal, clear: Decimal) -> Volatility | None
     if not len(ratios) or not np.isfinite(ratios[-1]):
         return None
     if not (ratios >= float(trip) - _HALF_STEP).any():
-        return Volatility(_hundredth(ratios[-1]), False, None)
+        return calm(ratios[-1])
     least = min(clear, trip)
     since: datetime | None = None
     last = table.last_end
@@ -83,6 +88,11 @@ def breaker(table: BarTable, trip: Decimal, clear: Decimal) -> Volatility | None
         elif since is not None and measured < least and at - last >= LEAST_BLOCK:
             since = None
     return Volatility(_hundredth(ratios[-1]), since is not None, since)
+
+
+def calm(ratio: float) -> Volatility | None:
+    """The breaker where no bar of the session can have tripped it; None where the measure is not known."""
+    return Volatility(_hundredth(ratio), False, None) if np.isfinite(ratio) else None
 
 
 def _hundredth(ratio: float) -> Decimal:
@@ -121,23 +131,38 @@ def _intraday(table: BarTable) -> Floats:
     days, first = np.unique(table.session_days, return_index=True)
     if len(days) <= SESSIONS:
         return np.empty(0)
+    return _by_time_of_day(table, days, first, np.arange(max(0, first[-1] - (NEWEST - 1)), len(table)))
+
+
+def _by_time_of_day(table: BarTable, days: Days, first: Rows, wanted: Rows) -> Floats:
+    """True ranges of some bars, each measured by the median of its time of day over the sessions before its own."""
     step = table.interval.minutes * 60_000_000_000
     opens = np.array([_opened_ns(day) for day in days], np.int64)
-    counts = np.diff(np.append(first, len(table)))
-    day_of = np.repeat(np.arange(len(days)), counts)
+    day_of = np.repeat(np.arange(len(days)), np.diff(np.append(first, len(table))))
     slot_of = (table.start - opens[day_of]) // step
     ranges = _true_range(table)
-    slots = int(slot_of.max()) + 1
-    grid = np.full((len(days), slots + 2 * AROUND), np.nan)
-    grid[day_of, slot_of + AROUND] = ranges
-    wanted = np.arange(max(0, first[-1] - (NEWEST - 1)), len(table))
-    base = np.full(len(wanted), np.nan)
-    windows = sliding_window_view(grid, 2 * AROUND + 1, axis=1)
-    for day in np.unique(day_of[wanted]):
-        of_day = np.flatnonzero(day_of[wanted] == day)
-        near = windows[max(0, day - SESSIONS): day, slot_of[wanted[of_day]]].swapaxes(0, 1).reshape(len(of_day), -1)
-        base[of_day] = _medians(near)
-    return _measured(ranges[wanted], base, table.close[wanted])
+    # Sessions before the first are unknown, and so is what lies beside a session.
+    grid = np.full((SESSIONS + len(days), int(slot_of.max()) + 1 + 2 * AROUND), np.nan)
+    grid[SESSIONS + day_of, slot_of + AROUND] = ranges
+    before = day_of[wanted][:, None] + np.arange(SESSIONS)
+    near = sliding_window_view(grid, 2 * AROUND + 1, axis=1)[before, slot_of[wanted][:, None]]
+    return _measured(ranges[wanted], _medians(near.reshape(len(wanted), -1)), table.close[wanted])
+
+
+def ratios_at(table: BarTable, rows: Rows) -> Floats:
+    """The measure of intraday bars at some of them, as `breaker` has it of a table that ends there; NaN where it is not known.
+
+    Args:
+        rows: Their places, in order, each once.
+    """
+    found = np.full(len(rows), np.nan)
+    days, first = np.unique(table.session_days, return_index=True)
+    known = rows >= (first[SESSIONS] if len(days) > SESSIONS else len(table))
+    if known.any():
+        places = rows[known][:, None] + np.arange(1 - NEWEST, 1)
+        wanted, back = np.unique(places, return_inverse=True)
+        found[known] = _by_time_of_day(table, days, first, wanted)[back.reshape(places.shape)].mean(axis=1)
+    return found
 
 
 def _medians(rows: Floats) -> Floats:

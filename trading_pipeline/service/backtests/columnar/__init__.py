@@ -60,6 +60,8 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     writer = Copyist if isinstance(ledger, Quick) else Scribe
     scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
     with collector_paused():
+        for number, lane in enumerate(played.lanes):
+            lane.prices.foresee(sorted({bar for own, bar, _ in played.account.decisions if own == number}), plan.limits)
         scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
     return bool(played.stopped)
 

@@ -26,7 +26,7 @@ from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
-from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker
+from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker, calm, ratios_at
 from trading_pipeline.service.backtests.columnar.units import Numbers, peek, steps_of
 from trading_pipeline.service.market import HISTORY
 
@@ -89,6 +89,7 @@ class Prices:
         self._holds: dict[str, Numbers] = {}
         self._breaker: tuple[int, AccountLimits, Volatility | None] | None = None
         """The newest: an order is judged at its proposal and at the gate."""
+        self._foreseen: dict[int, Volatility | None] = {}
 
     @cached_property
     def opens(self) -> Sequence[int]:
@@ -184,8 +185,16 @@ class Prices:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""
         return self.widest_range / 0.01 >= float(limits.volatility_trip)
 
+    def foresee(self, bars: Sequence[int], limits: AccountLimits) -> None:
+        """Measure the volatility as of the decisions at some bars at once, where it cannot trip the breaker anyway."""
+        if bars and not self.grid.daily and not self.may_trip(limits):
+            ratios = ratios_at(self.table, np.array(bars) + self.first)
+            self._foreseen = dict(zip(bars, map(calm, ratios.tolist()), strict=True))
+
     def volatility(self, at: int, limits: AccountLimits) -> Volatility | None:
         """The breaker as of the decision at a bar."""
+        if at in self._foreseen and not self.may_trip(limits):
+            return self._foreseen[at]
         if self._breaker is None or self._breaker[:2] != (at, limits):
             row = self.first + at + 1
             table = self.table.rows(max(0, row - BARS_NEEDED[self.table.interval]), row)
