@@ -18,7 +18,30 @@ def settle_twice(forgery):
     forgery.facts.insert(forgery.facts.index(reply) + 1, reply | {"key": f"{reply['key']}:again", "seq": 10_000})
 
 
+def words_changed(forgery, *, resumed=None, outcome=None):
+    """The question is put once more with other words, after the strategy was let go on, or not, by an outcome of the golden set, or not."""
+    asked, end = forgery.find("llm.requested"), forgery.facts[-1]
+    forgery.add(end, "llm.requested", "again", actor="cycle", **(asked["payload"] | {"prompt_digest": OTHER, "reserved": "0"}))
+    if resumed is not None:
+        going_on = {"strategy": "asker", "prompt_digest": OTHER, "answered_by": "claude", "checked": None}
+        moved = forgery.add(end, "strategy.resumed", "resumed", actor="user:anna", **(going_on | resumed))
+        # So that it may be resumed at all.
+        forgery.add(end, "strategy.paused", "paused", strategy="asker", state="paused_risk", reason="model: other words")
+        if outcome is not None:
+            passed = {"strategy": "asker", "prompt_digest": OTHER, "answered_by": "claude", "passed": True}
+            added = forgery.add(end, "prompt.checked", "outcome", actor="user:anna", **(passed | outcome))
+            moved["payload"]["checked"] = forgery.facts.index(added) + 1
+
+
+OTHER = "b" * 64
 CASES = {
+    "words change and nobody let them go on": (64, words_changed),
+    "words go on by nothing": (64, lambda f: words_changed(f, resumed={})),
+    "words go on by a failure": (64, lambda f: words_changed(f, resumed={}, outcome={"passed": False})),
+    "words go on by what others passed": (64, lambda f: words_changed(f, resumed={}, outcome={"prompt_digest": "c" * 64})),
+    "words go on by what another strategy passed": (64, lambda f: words_changed(f, resumed={}, outcome={"strategy": "buyer"})),
+    "words go on by what another version passed": (64, lambda f: words_changed(f, resumed={}, outcome={"answered_by": "claude-2"})),
+    "other words go on than are asked with": (64, lambda f: words_changed(f, resumed={"prompt_digest": "c" * 64, "unchecked": True})),
     "more is reserved than the day's budget": (63, lambda f: f.edit("llm.requested", budget="0.0001")),
     "less than nothing is reserved": (63, lambda f: f.edit("llm.requested", reserved="-1")),
     "a call costs more than was reserved": (63, lambda f: f.edit("llm.responded", cost="1000")),
@@ -55,6 +78,14 @@ def test_the_true_record_breaks_nothing(talked):
     assert signal["payload"]["flags"] == ["sma_20 120 is 100 (20.0% off)"]
     [reply] = [fact for fact in talked if fact["type"] == "llm.responded"]
     assert Decimal(reply["payload"]["cost"]) > 0
+
+
+@pytest.mark.parametrize("allowed", [{"resumed": {}, "outcome": {}}, {"resumed": {"unchecked": True}}])
+def test_words_that_passed_or_that_a_person_took_on_break_nothing(allowed, talked):
+    """64."""
+    forgery = Forgery(talked)
+    words_changed(forgery, **allowed)
+    assert 64 not in {violation.number for violation in check(forgery.chained())}
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -120,6 +120,8 @@ def target_of(fact: Fact) -> str:
 
 
 def _strategy_moves(state: State, fact: Fact) -> None:
+    if fact.type == "strategy.resumed":
+        models.let_go_on(state, fact)
     strategy = state.strategies.get(fact.data["strategy"])
     if strategy is not None:
         strategy.state, strategy.reason = target_of(fact), fact.data.get("reason", "")
@@ -311,6 +313,7 @@ _HANDLERS: dict[str, Callable[[State, Fact], None]] = {
     "portfolio.snapshotted": _snapshot, "bar.received": _bar, "corporate_action.split": split,
     "strategy.created": _created, "strategy.revised": _revised, **dict.fromkeys(LEADS_TO, _strategy_moves),
     "llm.requested": models.begun, **dict.fromkeys(models.ENDS, models.ended), "indicators.computed": models.computed,
+    "prompt.checked": models.checked,
     "llm.action_generated": _generated, "risk.evaluated": _evaluated, **dict.fromkeys(ACTION_LEADS_TO, _action_moves),
     "approval.requested": _requested,
     "order.intent": _intent, "order.adopted": _adopted, **dict.fromkeys(_PLAIN, _order_moves), "order.quarantined": _order_moves,

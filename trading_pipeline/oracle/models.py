@@ -1,5 +1,5 @@
 
-"""Models: 61 what they cite, 63 what they cost, 64 who answered, and 59 as far as a reply's ending goes.
+"""Models: 61 what they cite, 63 what they cost, 64 in which words they are asked, and 59 as far as a reply's ending and version go.
 
 Only a model's request carries `reserved`; the rules agent's facts are left alone here. Money is held to the budget that each request
 says was in force, by the day that is written into it.
@@ -78,9 +78,44 @@ def _cited(state: State, fact: Fact) -> Iterator[str]:
             yield f"{data['action_id']} cites {figure['name']} as {said}, which is {ours}, and nobody is told"
 
 
+def _same_words(state: State, fact: Fact) -> Iterator[str]:
+    data = fact.data
+    if "prompt_digest" in data:
+        known = state.words.get((data["strategy"], data["prompt"]))
+        if known is not None and data["prompt_digest"] not in known:
+            yield f"{data['strategy']} asks with other words of {data['prompt']} than before, and nobody let it go on with them"
+
+
+def _rests_on_a_pass(state: State, fact: Fact) -> Iterator[str]:
+    data = fact.data
+    if "prompt_digest" not in data or data.get("unchecked"):
+        return
+    outcome = state.checks.get(data["checked"])
+    if outcome is None or not outcome["passed"] or outcome["strategy"] != data["strategy"]:
+        yield f"{data['strategy']} goes on by {data['checked']}, where it passed nothing"
+    elif outcome["prompt_digest"] != data["prompt_digest"] or data["answered_by"] not in (None, outcome["answered_by"]):
+        yield f"{data['strategy']} goes on with another prompt or model than passed in {data['checked']}"
+
+
+def checked(state: State, fact: Fact) -> None:
+    """Fold an outcome of the golden set."""
+    state.checks[fact.seq] = fact.data
+
+
+def let_go_on(state: State, fact: Fact) -> None:
+    """Fold the words that a strategy goes on with."""
+    digest = fact.data.get("prompt_digest")
+    if digest is not None:
+        for place, known in state.words.items():
+            if place[0] == fact.data["strategy"]:
+                state.words[place] = known | {digest}
+
+
 def begun(state: State, fact: Fact) -> None:
     """Fold a request to a model."""
     data = fact.data
+    if "prompt_digest" in data:
+        state.words[data["strategy"], data["prompt"]] = frozenset((data["prompt_digest"],))
     if "reserved" in data:
         reserved = Decimal(data["reserved"])
         # What Claude Code is told to stop at it may overrun by the call it is in: see docs/models.md.
@@ -113,4 +148,6 @@ INVARIANTS = (
     Invariant(61, "a figure that is cited wrong is flagged", ("llm.action_generated",), _cited),
     Invariant(63, "what is spent and reserved on models is within the day's budget", ("llm.requested",), _within_budget),
     Invariant(63, "a call is settled once, on its day, at no more than was reserved", ENDS, _settled),
+    Invariant(64, "a prompt's words are those of the last request, or were let go on", ("llm.requested",), _same_words),
+    Invariant(64, "a changed prompt or model goes on by a pass of exactly this pair", ("strategy.resumed",), _rests_on_a_pass),
 )

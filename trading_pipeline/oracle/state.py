@@ -267,6 +267,10 @@ class State:
     """USD spent and reserved, by day."""
     model_replies: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     """The newest, by seq."""
+    words: dict[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    """By strategy and prompt: the digests of the words it may be asked with, those of its last request and what was let go on since."""
+    checks: dict[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Outcomes of the golden set, by seq."""
     indicator_values: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     """By cycle and symbol; of the present cycle only."""
     indicator_cycle: str = ""
