@@ -125,16 +125,8 @@ class BarTable:
     def rows(self, first: int, last: int) -> Self:
         """Bars `first <= i < last` as views, no copy."""
         cut = slice(first, last)
-        return replace(
-            self,
-            start=self.start[cut],
-            end=self.end[cut],
-            open=self.open[cut],
-            high=self.high[cut],
-            low=self.low[cut],
-            close=self.close[cut],
-            volume=self.volume[cut],
-        )
+        columns = self.open[cut], self.high[cut], self.low[cut], self.close[cut], self.volume[cut]
+        return type(self)(self.symbol, self.interval, self.start[cut], self.end[cut], *columns)
 
     def where(self, wanted: npt.NDArray[np.bool_] | npt.NDArray[np.int64]) -> Self:
         """The bars marked True, or those at the given positions in that order, as a copy."""

@@ -7,6 +7,7 @@ use the population deviation, and both EMAs of the MACD begin at the same bar.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,7 @@ WILDER = 24
 """The same for Wilder's average: (1 - 1/n)^(24 n) < e^-23."""
 
 
+@cache
 def _ta() -> Any:
     import talib
 

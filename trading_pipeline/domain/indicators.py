@@ -11,7 +11,7 @@ depends on a later bar. Both libraries are imported at the first computation: ea
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -159,16 +159,17 @@ def compute(specs: Iterable[IndicatorSpec], bars: BarTable) -> dict[str, Floats]
     Raises:
         BarsError: A price or volume is NaN or infinite: it would poison every later value.
     """
-    return compute_clean(dict.fromkeys(specs), _clean(bars))
+    return prepared(dict.fromkeys(specs))(_clean(bars))
 
 
-def compute_clean(specs: Iterable[IndicatorSpec], bars: BarTable) -> dict[str, Floats]:
-    """`compute` of different indicators over a table that is known to be finite and contiguous."""
-    result: dict[str, Floats] = {}
-    for spec in specs:
-        values = _definition(spec.name).compute(bars, _values(spec))
-        result.update(zip(columns_of(spec), values, strict=True))
-    return result
+def prepared(specs: Iterable[IndicatorSpec]) -> Callable[[BarTable], dict[str, Floats]]:
+    """`compute` of different indicators, looked up once, over tables that are known to be finite and contiguous."""
+    steps = [(_definition(spec.name).compute, _values(spec), columns_of(spec)) for spec in specs]
+
+    def over(bars: BarTable) -> dict[str, Floats]:
+        return {name: column for function, values, names in steps for name, column in zip(names, function(bars, values), strict=True)}
+
+    return over
 
 
 def compute_many(specs: Sequence[IndicatorSpec], tables: Mapping[str, BarTable]) -> dict[str, dict[str, Floats]]:

@@ -16,7 +16,7 @@ from trading_pipeline.domain.bars import Floats, instant_ns, instant_of
 from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.expressions import parse
-from trading_pipeline.domain.indicators import IndicatorSpec, compute_clean, price_columns
+from trading_pipeline.domain.indicators import IndicatorSpec, prepared, price_columns
 from trading_pipeline.domain.limits import ORDERS_UNTIL, AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.risk import Outcome, World
@@ -82,7 +82,7 @@ class Figures:
     def __init__(self, sim: "Simulation", number: int, needs: tuple[IndicatorSpec, ...], window: int) -> None:
         self._sim, self._number, self._lane = sim, number, sim.lanes[number]
         spec, limits = self._lane.spec, sim.plan.limits
-        self._needs, self._window, self._agent = needs, window, spec.agent
+        self._compute, self._window, self._agent = prepared(needs), window, spec.agent
         # Cents for cents: an exit's limit by `sizing.marketable_limit`.
         self._reach, self._reach_by = fraction_of((1 - sim.sizers[number].collar) * (1 + spec.price_band))
         self._spread, self._spread_by = fraction_of(sim.plan.costs.spread)
@@ -239,7 +239,7 @@ class Figures:
         lane, agent = self._lane, self._agent
         row = lane.prices.first + bar + 1
         bars = lane.prices.table.rows(max(0, row - self._window), row)
-        columns = compute_clean(self._needs, bars)
+        columns = self._compute(bars)
         since = None if held is None else bar - held.entered + 1
         confidence, label, score = "1", "", "null"
         if not isinstance(agent, ExpressionAgent):

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from trading_pipeline.domain.events import Event, EventType, canonical_payload, text_of
@@ -16,6 +17,7 @@ Path = tuple[str | int, ...]
 """Where a value stands in a payload."""
 Values = dict[str, Any]
 _BLANK = re.compile(r"<<(\w+)>>")
+_NAMED = re.compile(r"%\((\w+)\)s")
 _BARE = re.compile(r'"<<#(\w+)>>"')
 _OWN = re.compile(r"[A-Z2-7]{12,20}|\d{4}-\d\d-\d\dT.*Z")
 """Names of actions and orders, and instants: what is nobody else's."""
@@ -63,7 +65,9 @@ class Form:
             _form_of(fact, each, self._seqs[number], self._places[number], numbers)
             for number, (fact, each) in enumerate(zip(facts, blanks, strict=True))
         ]
-        self._text = _NEXT.join(texts)
+        named = _NEXT.join(texts)
+        self._text, self._read = _NAMED.sub("%s", named), itemgetter(*_NAMED.findall(named))
+        """With places instead of names, which is quicker, and what belongs there."""
         try:
             found = self.fill(values, first, [fact.stream_seq for fact in facts])
         except LookupError as unknown:
@@ -85,7 +89,8 @@ class Form:
         """
         values.update(zip(self._seqs, range(first, first + len(self._seqs)), strict=True))
         values.update(zip(self._places, places, strict=True))
-        return (self._text % values).split(_NEXT)
+        text: str = self._text % self._read(values)
+        return text.split(_NEXT)
 
 
 def first_difference(told: str, formed: str) -> str:

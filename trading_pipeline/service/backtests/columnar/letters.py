@@ -24,7 +24,7 @@ class Use(Enum):
     """By the scribe: there is no form, or none yet."""
     FORM = auto()
     AUDIT = auto()
-    """By form, and compared: those whose number is a power of two."""
+    """By form, and compared: the second of a shape, and those whose number is a power of four."""
 
 
 @runtime_checkable
@@ -71,7 +71,9 @@ class Letters:
         if letter is None or letter.form is None:
             return Use.HAND
         letter.uses += 1
-        return Use.FORM if letter.uses & (letter.uses - 1) else Use.AUDIT
+        # 2, 4, 16, 64 and so on.
+        audited = letter.uses == 2 or (not letter.uses & (letter.uses - 1) and letter.uses.bit_length() % 2)
+        return Use.AUDIT if audited else Use.FORM
 
     def write(self, shape: Shape, values: Values, expected: Sequence[str] = ()) -> dict[str, int]:
         """Write facts by form; by leg, the seq of its newest fact.
