@@ -8,7 +8,7 @@ import pytest
 
 from tests.domain.validation.results import result_of, weekdays
 from trading_pipeline.errors import InputError
-from trading_pipeline.service.backtests.comparing import compare, comparison_tables
+from trading_pipeline.service.backtests.comparing import compare, comparison_assumptions, comparison_tables
 
 COMMON = np.random.default_rng(1).normal(0.0002, 0.01, 300)
 
@@ -63,3 +63,10 @@ def test_what_cannot_be_compared_is_refused():
         compare({"a": result_of(COMMON)})
     with pytest.raises(InputError, match="no session in common"):
         compare({"a": result_of(COMMON), "b": replace(better(0), sessions=weekdays(300, date(2030, 1, 1)))})
+
+
+def test_what_both_rest_on_is_said_once_and_the_rest_of_whom_it_is():
+    one = replace(result_of(COMMON), assumptions=("Dividends are not paid.", "Bars: samples."))
+    two = replace(better(0.0), assumptions=("Bars: files.", "Dividends are not paid."))
+    found = comparison_assumptions(compare({"one": one, "two": two}))
+    assert found == ("Dividends are not paid.", "one: Bars: samples.", "two: Bars: files.")

@@ -18,9 +18,9 @@ from trading_pipeline.domain.rules import size
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench
-from trading_pipeline.service.backtests.columnar.facts import Scribe
-from trading_pipeline.service.backtests.columnar.forms import Blanks, Form, Misfit
-from trading_pipeline.service.backtests.columnar.letters import Letters, Use
+from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit
+from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Use
+from trading_pipeline.service.backtests.columnar.writing.scribe import Scribe
 from trading_pipeline.service.backtests.engines import Engine, run
 from trading_pipeline.service.verification import verify
 

@@ -74,6 +74,8 @@ def test_a_question_that_was_never_recorded_is_an_abstention(told):
     abstained = told["unknown"].ledger.events(types=(E.LLM_ABSTAINED,))
     assert [event.payload["reason"] for event in abstained] == ["not_recorded"] * 5
     assert told["unknown"].ledger.find("fills") == []
+    assert any("without a recording: 5." in sentence for sentence in told["unknown"].assumptions)
+    assert not any("without a recording" in sentence for sentence in told["replayed"][0].assumptions)
 
 
 def test_what_came_of_each_signal_is_measured_and_the_report_says_where_replies_came_from(told):

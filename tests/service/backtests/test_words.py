@@ -10,8 +10,8 @@ from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import instant_text
 from trading_pipeline.domain.money import to_cents
 from trading_pipeline.domain.rules import readings
-from trading_pipeline.service.backtests.columnar import words
 from trading_pipeline.service.backtests.columnar.units import SCALE, priced, ticked, usd
+from trading_pipeline.service.backtests.columnar.writing import words
 
 amounts = st.integers(-(10**14), 10**14)
 prices = st.integers(1, 10**9)

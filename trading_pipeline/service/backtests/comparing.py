@@ -124,6 +124,13 @@ def comparison_tables(comparison: Comparison) -> list[ReportTable]:
     ]
 
 
+def comparison_assumptions(comparison: Comparison) -> tuple[str, ...]:
+    """What they rest on: sentences that all make as they are, others with whose they are."""
+    said = {name: dict.fromkeys(result.assumptions) for name, result in comparison.results.items()}
+    common = [each for each in next(iter(said.values())) if all(each in own for own in said.values())]
+    return (*common, *(f"{name}: {each}" for name, own in said.items() for each in own if each not in common))
+
+
 def comparison_lines(comparison: Comparison) -> tuple[Line, ...]:
     """What each was worth over the sessions that all have; none where there are fewer than two."""
     results = comparison.results

@@ -3,10 +3,13 @@
 Which of them ran changes what is written about idle bars, never a decision, verdict, order or fill; a property test holds them together.
 """
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
 from trading_pipeline.domain.backtests import BacktestPlan, Replies
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.models import Trouble
 from trading_pipeline.domain.money import usd
 from trading_pipeline.domain.strategies import Lifetime, Mode, ModelAgent
 from trading_pipeline.domain.words import state_words
@@ -66,7 +69,8 @@ def run(
             measure(desk)
         stopped = True
     # A ledger that was written quickly is better not read before somebody wants to.
-    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + (standstills(ledger) if stopped else ()))
+    said = (standstills(ledger) if stopped else ()) + (unanswered(ledger) if asks_models(plan) else ())
+    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + said)
 
 
 def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> tuple[Engine, str]:
@@ -113,6 +117,18 @@ def assumptions(bench: Bench, plan: BacktestPlan) -> tuple[str, ...]:
         where = "from recordings alone" if plan.replies is Replies.CASSETTE else "from recordings, and from the models where there was none"
         said.append(f"Replies of models came {where}. A model may know what happened after the sessions it was asked about.")
     return tuple(said)
+
+
+def unanswered(reader: Reader) -> tuple[str, ...]:
+    """How much of a backtest is not its strategies' at all: questions to models that nobody answered."""
+    abstained = Counter(event.payload["reason"] for event in reader.events(types=(EventType.LLM_ABSTAINED,)))
+    missing = abstained[Trouble.NOT_RECORDED.value]
+    if not missing:
+        return ()
+    return (
+        f"Questions to models without a recording: {missing:,}. Each counts as an abstention; what the model would have said is not known, and"
+        " `trading backtest --provider record` asks it, which costs money.",
+    )
 
 
 def standstills(reader: Reader) -> tuple[str, ...]:

@@ -317,7 +317,8 @@ def _record(result: BacktestResult, own: Performance) -> tuple[ReportTable, ...]
     made = [ReportTable("costs", "Costs", ("WHAT", "USD"), costs, "Spread and slippage are in the prices, see the assumptions.")]
     if result.decisions:
         rows = tuple((Cell(what), Cell(f"{count:,}")) for what, count in result.decisions.items())
-        made.append(ReportTable("decisions", "Decisions", ("DECIDED", "TIMES"), rows))
+        note = "" if "hold" in result.decisions else "Holds are not among them: where nothing happened there is no fact of one."
+        made.append(ReportTable("decisions", "Decisions", ("DECIDED", "TIMES"), rows, note))
     if result.denials:
         rows = tuple((Cell(rule.replace("_", " ")), Cell(f"{count:,}")) for rule, count in result.denials.items())
         note = "One proposal can be stopped by several; what nothing stopped was sent."

@@ -1,7 +1,7 @@
 """The columnar engine: rules over whole columns, Python only where something can happen.
 
 `lanes` evaluates the rules, `simulation` plays the account from candidate to candidate, `sizes` and `judging` say how much and
-whether, `losses` where a day's loss ended it. Of that `outcome` makes a result, for grids of many plans, and `facts` the ledger, verdict by
+whether, `losses` where a day's loss ended it. Of that `outcome` makes a result, for grids of many plans, and `writing` the ledger, verdict by
 verdict. What columns cannot tell is said by `why_not`; then the stepped engine plays the plan. Property tests hold every fact, trade
 and dollar of this engine to the stepped one's.
 """
@@ -16,14 +16,14 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
-from trading_pipeline.service.backtests.columnar.copyist import Copyist
-from trading_pipeline.service.backtests.columnar.facts import Scribe
 from trading_pipeline.service.backtests.columnar.incidents import Account
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
-from trading_pipeline.service.backtests.columnar.letters import Quick
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
+from trading_pipeline.service.backtests.columnar.writing.copyist import Copyist
+from trading_pipeline.service.backtests.columnar.writing.letters import Quick
+from trading_pipeline.service.backtests.columnar.writing.scribe import Scribe
 from trading_pipeline.service.backtests.stepping import Progress
 
 __all__ = ["Unfit", "results", "run", "why_not"]

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from trading_pipeline.service.backtests.columnar import words
-from trading_pipeline.service.backtests.columnar.forms import Values
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.units import steps
+from trading_pipeline.service.backtests.columnar.writing import words
+from trading_pipeline.service.backtests.columnar.writing.forms import Values
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation

@@ -14,19 +14,19 @@ from trading_pipeline.domain.bars import instant_ns
 from trading_pipeline.domain.events import Event, canonical_payload
 from trading_pipeline.domain.orders import OrderState, client_id
 from trading_pipeline.domain.sessions import Session
-from trading_pipeline.service.backtests.columnar import words
-from trading_pipeline.service.backtests.columnar.blanks import blanks_of, session_blanks
-from trading_pipeline.service.backtests.columnar.facts import PARTS, Hit, Scribe
-from trading_pipeline.service.backtests.columnar.figures import Figures, Shape, moment_of
-from trading_pipeline.service.backtests.columnar.forms import Blanks, Values
 from trading_pipeline.service.backtests.columnar.holdings import Held
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import Waiting
-from trading_pipeline.service.backtests.columnar.letters import Letters, Quick, Use
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.tally import DayBook
 from trading_pipeline.service.backtests.columnar.units import price_steps
+from trading_pipeline.service.backtests.columnar.writing import words
+from trading_pipeline.service.backtests.columnar.writing.blanks import blanks_of, session_blanks
+from trading_pipeline.service.backtests.columnar.writing.daybook import DayBook
+from trading_pipeline.service.backtests.columnar.writing.figures import Figures, Shape, moment_of
+from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Values
+from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Quick, Use
+from trading_pipeline.service.backtests.columnar.writing.scribe import PARTS, Hit, Scribe
 
 
 @dataclass(slots=True)

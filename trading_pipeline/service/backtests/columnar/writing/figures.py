@@ -29,11 +29,11 @@ from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.domain.worlds import Input, how_supplied, not_supplied
-from trading_pipeline.service.backtests.columnar import words
-from trading_pipeline.service.backtests.columnar.forms import Values
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, price_steps, steps, usd
+from trading_pipeline.service.backtests.columnar.writing import words
+from trading_pipeline.service.backtests.columnar.writing.forms import Values
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation

@@ -8,7 +8,7 @@ from typing import Final
 
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.risk import Outcome
-from trading_pipeline.service.backtests.columnar.forms import Blanks, Path
+from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Path
 
 E = EventType
 _VERDICTS: Final[Mapping[str, Mapping[str, str]]] = {

@@ -27,14 +27,14 @@ from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
-from trading_pipeline.service.backtests.columnar.booked_account import BookedAccount
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.tellings import Teller
 from trading_pipeline.service.backtests.columnar.units import usd
+from trading_pipeline.service.backtests.columnar.writing.booked_account import BookedAccount
+from trading_pipeline.service.backtests.columnar.writing.tellings import Teller
 from trading_pipeline.service.backtests.stepping import Progress, begin
 from trading_pipeline.service.causes import cause_of, whole_book
 from trading_pipeline.service.closing import close_session

@@ -12,9 +12,9 @@ from typing import Protocol, runtime_checkable
 
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.errors import ServiceError
-from trading_pipeline.service.backtests.columnar.blanks import ticket_blanks
-from trading_pipeline.service.backtests.columnar.figures import Shape
-from trading_pipeline.service.backtests.columnar.forms import Blanks, Form, Misfit, Values, blanked, first_difference
+from trading_pipeline.service.backtests.columnar.writing.blanks import ticket_blanks
+from trading_pipeline.service.backtests.columnar.writing.figures import Shape
+from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit, Values, blanked, first_difference
 
 
 class Use(Enum):
