@@ -85,13 +85,15 @@ def page(report: BacktestReport) -> str:
         _table(report.trades) if len(report.trades.rows) <= 40 else _title(report.trades) + _folded(
             f"Show {len(report.trades.rows):,} trades", _bare(report.trades)),
         _beside(report.record),
-        "<h2>Assumptions</h2><ul>", "".join(f"<li>{escape(each)}</li>" for each in report.assumptions), "</ul>",
+        _assumptions(report.assumptions),
         f"<h2>How to make it again</h2><pre>{escape(report.command)}</pre>", _pairs(report.provenance),
     ))
     return _document(f"{report.title}: backtest", body)
 
 
-def comparison_page(title: str, sentences: Sequence[str], lines: Sequence[Line], tables: Sequence[ReportTable]) -> str:
+def comparison_page(
+    title: str, sentences: Sequence[str], lines: Sequence[Line], tables: Sequence[ReportTable], assumptions: Sequence[str],
+) -> str:
     """A comparison as one HTML document.
 
     Args:
@@ -101,8 +103,13 @@ def comparison_page(title: str, sentences: Sequence[str], lines: Sequence[Line],
     drawn = (_picture("equity", partial(equity_png, lines)), _picture("drawdown", partial(drawdown_png, lines))) if lines else ()
     body = "".join((
         f"<h1>{escape(title)}</h1>", *(f'<p class="verdict">{escape(each)}</p>' for each in sentences), *drawn, *map(_table, tables),
+        _assumptions(assumptions),
     ))
     return _document(f"{title}: compared", body)
+
+
+def _assumptions(sentences: Sequence[str]) -> str:
+    return f"<h2>Assumptions</h2><ul>{''.join(f'<li>{escape(each)}</li>' for each in sentences)}</ul>"
 
 
 def _document(title: str, body: str) -> str:

@@ -262,3 +262,9 @@ def test_one_session_has_no_sharpe_ratio_though_its_equity_moved():
     report = validate(result_of(np.array([0.01])), market=np.array([0.005]))
     assert "one session has no Sharpe ratio" in report.headline
     assert "never moved" not in report.headline
+
+
+def test_questions_without_a_recording_are_no_judgement_of_the_model():
+    result = replace(result_of(np.random.default_rng(1).normal(0, 0.01, 60)), decisions={"hold": 3, "abstain: not_recorded": 57})
+    report = validate(result, market=np.random.default_rng(2).normal(0, 0.01, 60))
+    assert report.reasons[0] == "57 of 60 decisions had no recording of what the model says, so it was not the model that traded"

@@ -6,6 +6,7 @@ from datetime import date
 from typing import Final
 
 from trading_pipeline.domain.judgement import FEWEST, Period
+from trading_pipeline.domain.models import Trouble
 from trading_pipeline.domain.validation.evidence import Evidence
 from trading_pipeline.domain.validation.overfitting import Overfitting
 from trading_pipeline.domain.validation.risk_score import Grade, RiskScore
@@ -30,6 +31,15 @@ class Check:
     needed: str
     passed: bool
     reason: str
+
+
+def of_answers(decisions: Mapping[str, int]) -> list[Check]:
+    """A model that was not asked has not been judged; no check where every question had its recording."""
+    missing, many = decisions.get(f"abstain: {Trouble.NOT_RECORDED.value}", 0), sum(decisions.values())
+    if not missing:
+        return []
+    reason = f"{missing:,} of {counted(many, 'decision')} had no recording of what the model says, so it was not the model that traded"
+    return [Check("answers recorded", f"all but {missing:,} of {many:,}", "all", False, reason)]
 
 
 def training(basis: Period, cutoff: date | None, cutoffs: Mapping[str, date | None]) -> list[Check]:

@@ -123,7 +123,8 @@ def validate(
         p_value=evidence.trade_p, overfitted=None if fitted is None else fitted.probability,
     )
     looked_at = (
-        *checks.training(basis, cutoff, cutoffs or {}), *checks.of_trades(evidence), *checks.of_returns(evidence),
+        *checks.of_answers(result.decisions), *checks.training(basis, cutoff, cutoffs or {}),
+        *checks.of_trades(evidence), *checks.of_returns(evidence),
         *checks.of_market(evidence, given=market is not None),
         *checks.of_search(deflated, len(ratios), fitted, searched=trials is not None),
         *checks.of_walk(efficiency, walked=walk is not None), checks.of_risk(risk),

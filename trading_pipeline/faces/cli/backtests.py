@@ -99,7 +99,7 @@ def backtest(
     told = {
         "name": stored_as, "strategies": [spec.name for spec in plan.strategies], "first": plan.first, "last": plan.last,
         "engine": done.engine.value, "engine_why": done.why, "facts": facts, "headline": judged or NOT_JUDGED,
-        "figures": figures, "assumptions": list(result.assumptions),
+        "figures": figures, "decisions": dict(result.decisions), "denials": dict(result.denials), "assumptions": list(result.assumptions),
     }
     call.output.answer(told, lambda: _show(call, plan, result, figures, judged or NOT_JUDGED))
     call.output.note(f"{facts:,} facts by the {done.engine.value} engine ({done.why}).", style="dim")
@@ -200,8 +200,12 @@ def _run_stored(
         call.output.note("It is stored already, of the same bars and version; compute it again with --again.")
         ledger = stack.enter_context(databases.reading(stored))
         return Backtest(stored.plan, ledger, Engine(stored.engine), stored.why, stored.assumptions), name
-    with databases.writing(name) as writer, call.output.progress("sessions", len(sessions_of(bench.calendar, plan))) as advance:
-        done = run_stored(bench, plan, writer, engine=engine, progress=lambda _done, _of, _session: advance(), data=folders)
+    try:
+        with databases.writing(name) as writer, call.output.progress("sessions", len(sessions_of(bench.calendar, plan))) as advance:
+            done = run_stored(bench, plan, writer, engine=engine, progress=lambda _done, _of, _session: advance(), data=folders)
+    except KeyboardInterrupt:
+        call.output.note("Stopped. What is stored of it stays: run it again, and it goes on.")
+        raise
     if writer.replaced:
         why = "had come of other bars, recordings or another version"
         call.output.note(f"What was stored as {name} {why}, and is replaced.", style="yellow")
@@ -277,5 +281,9 @@ def _show(
         [Column("FIGURE"), Column("VALUE", right=True), Column("", wrap=True)],
         [[each.title, (cell := written(each, flat[each.name])).text, cell.note] for each in shown],
     )
+    counts = {"decided": result.decisions, "stopped by": result.denials}
+    out.pairs({
+        title: ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in found.items()) for title, found in counts.items() if found
+    })
     for sentence in result.assumptions:
         out.line(f"- {sentence}", style="dim")

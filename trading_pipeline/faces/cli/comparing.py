@@ -69,7 +69,8 @@ def compare(
         from trading_pipeline.adapters.backtest_html import comparison_page
 
         sentences = [pair.sentence for pair in found.pairs]
-        write_file(html, comparison_page(" and ".join(found.results), sentences, comparing.comparison_lines(found), tables), "--html")
+        lines, said = comparing.comparison_lines(found), comparing.comparison_assumptions(found)
+        write_file(html, comparison_page(" and ".join(found.results), sentences, lines, tables, said), "--html")
         call.output.note(f"The comparison is in {html}")
     call.output.answer(_as_json(found), lambda: _show(call, found, tables))
 
@@ -129,9 +130,11 @@ def _as_json(found: "Comparison") -> dict[str, Any]:
 
 
 def _as_markdown(found: "Comparison", tables: "Sequence[ReportTable]") -> str:
+    from trading_pipeline.service.backtests.comparing import comparison_assumptions
     from trading_pipeline.service.backtests.report_markdown import plain, table_of
 
     parts = [plain(pair.sentence) for pair in found.pairs]
     for table in tables:
         parts += [f"## {table.title}", table_of(table), plain(table.note)]
+    parts += ["## Assumptions", "\n".join(f"- {plain(each)}" for each in comparison_assumptions(found))]
     return "\n\n".join(filter(None, parts)) + "\n"

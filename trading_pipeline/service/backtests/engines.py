@@ -126,8 +126,8 @@ def unanswered(reader: Reader) -> tuple[str, ...]:
     if not missing:
         return ()
     return (
-        f"Questions to models without a recording: {missing:,}. Each counts as an abstention; what the model would have said is not known, and"
-        " `trading backtest --provider record` asks it, which costs money.",
+        f"Questions to models without a recording: {missing:,}. Each counts as an abstention; what the model would have said is not"
+        " known, and `trading backtest --provider record` asks it, which costs money.",
     )
 
 
