@@ -57,6 +57,17 @@ def test_two_processes_say_what_one_says(trading: Shell, dips: Path) -> None:
     assert len(one["tables"]["grid"]) == 4
 
 
+def test_a_strategy_that_was_paused_on_the_way_is_said_to_have_stood_still(trading: Shell) -> None:
+    """Columns alone know its equity; why it stopped moving stands in the ledger."""
+    text = DIPS.replace("{name}", "careful").replace("[sizing]", "[limits]\nmax_day_loss = 100\n[sizing]")
+    careful, other = trading.strategy(text), trading.project / "other.toml"
+    other.write_text(DIPS.replace("{name}", "other"))
+    for command in (("validate", careful), ("compare", careful, other, "--markdown", trading.project / "c.md")):
+        said = trading(*command, *YEAR)
+        written = said.out if command[0] == "validate" else (trading.project / "c.md").read_text()
+        assert "careful is paused by the system since" in " ".join(written.split()), command
+
+
 def test_the_look_ahead_check_is_among_what_has_to_hold(trading: Shell, dips: Path) -> None:
     checks = trading("validate", dips, *YEAR, "--check-lookahead", "--json").json()["tables"]["checks"]
     assert (checks[0]["WHAT"], checks[0][""]) == ("no look-ahead", "holds")

@@ -92,7 +92,8 @@ def _run(
     call: Invocation, strategies: Sequence[str], first: str, last: str, symbols: str | None, cash: str | None, data: Sequence[Path],
 ) -> "dict[str, BacktestResult]":
     from trading_pipeline.bootstrap_backtests import open_bench
-    from trading_pipeline.service.backtests.evaluating import OnBench
+    from trading_pipeline.service.backtests.engines import run
+    from trading_pipeline.service.backtests.results import result_of_backtest
 
     together = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
     plans = {spec.name: replace(together, strategies=(spec,)) for spec in together.strategies}
@@ -100,7 +101,7 @@ def _run(
     with call.output.progress("strategies", len(plans)) as advance:
         for name, plan in plans.items():
             with open_bench(call.settings(), plan, data=folders) as bench:
-                found[name] = OnBench(bench)(plan)
+                found[name] = result_of_backtest(bench, run(bench, plan))
             advance()
     return found
 

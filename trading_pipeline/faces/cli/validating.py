@@ -1,6 +1,6 @@
 """`trading validate`: whether a backtest is evidence, luck, or fitted. It runs what it needs and keeps nothing."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,8 +61,8 @@ def validate(
     search = _search(plan, grid or [], in_sample, out_of_sample, processes)
     from trading_pipeline.adapters.backtest_heat_png import heat_map_png
     from trading_pipeline.bootstrap_backtests import open_bench, prices_of
-    from trading_pipeline.service.backtests.engines import Engine, choose
-    from trading_pipeline.service.backtests.evaluating import OnBench
+    from trading_pipeline.service.backtests.engines import Engine, choose, run
+    from trading_pipeline.service.backtests.results import result_of_backtest
     from trading_pipeline.service.backtests.validating import validate_backtest
 
     settings = call.settings()
@@ -70,7 +70,8 @@ def validate(
         engine, why = choose(bench, plan)
         if engine is Engine.STEPPED and (search is not None or check_lookahead):
             call.output.note(f"The stepped engine runs each setting and each future, which takes its time: {why}.", style="dim")
-        result = OnBench(bench)(plan)
+        # With its ledger, which knows where a strategy was paused; a grid does without.
+        result = result_of_backtest(bench, run(bench, plan))
         count = 0 if search is None else len(search.grid.points)
         shown: list[Callable[[], None]] = []
 
@@ -87,7 +88,7 @@ def validate(
         )
     if heat_map is not None:
         _write(call, heat_map, found)
-    call.output.answer(_as_json(found), lambda: _show(call, found))
+    call.output.answer(_as_json(found, result.assumptions), lambda: _show(call, found, result.assumptions))
 
 
 def _search(plan: "BacktestPlan", texts: list[str], in_sample: int, out_of_sample: int, processes: int) -> "Search | None":
@@ -99,7 +100,7 @@ def _search(plan: "BacktestPlan", texts: list[str], in_sample: int, out_of_sampl
     return Search(grid_of(plan.strategies[0], texts), in_sample, out_of_sample, processes)
 
 
-def _show(call: Invocation, found: "Validated") -> None:
+def _show(call: Invocation, found: "Validated", assumptions: Sequence[str]) -> None:
     out = call.output
     out.line(found.headline, style="bold green" if found.passed else "bold yellow")
     for table in found.tables:
@@ -108,16 +109,21 @@ def _show(call: Invocation, found: "Validated") -> None:
         out.table(columns, [[cell.text for cell in row] for row in table.rows])
         if table.note:
             out.line(table.note, style="dim")
+    out.heading("Assumptions")
+    for sentence in assumptions:
+        out.line(f"- {sentence}", style="dim")
 
 
-def _as_json(found: "Validated") -> dict[str, Any]:
+def _as_json(found: "Validated", assumptions: Sequence[str]) -> dict[str, Any]:
     from trading_pipeline.service.report_tables import as_json
 
     report: dict[str, Any] = as_json(found.report)
     tables = {
         table.name: [dict(zip(table.columns, (cell.text for cell in row), strict=True)) for row in table.rows] for table in found.tables
     }
-    return {"passed": found.passed, "headline": found.headline, "reasons": list(found.report.reasons)} | report | {"tables": tables}
+    return {"passed": found.passed, "headline": found.headline, "reasons": list(found.report.reasons)} | report | {
+        "tables": tables, "assumptions": list(assumptions),
+    }
 
 
 def _write(call: Invocation, path: Path, found: "Validated") -> None:
