@@ -99,7 +99,8 @@ def test_recorded_replies_are_marked_again_without_asking_anybody(paused: Shell,
 def test_a_person_at_a_terminal_is_told_the_cost_and_may_decline(paused: Shell, server: AnthropicServer) -> None:
     """64, T13."""
     said = paused.at_a_terminal(["prompt", "check", "mine/v1", "--strategy", "asker"], {"USD at most? [y/N]": "n"})
-    assert said.code == 0
+    assert said.code == 1
+    assert "Nobody was asked." in said.out
     assert "about 19 cases" in said.out
     assert server.asked == []
     assert not [event for event in paused.events() if event.type is EventType.PROMPT_CHECKED]

@@ -1,8 +1,8 @@
 """The golden set: what is sane is bounded, what changed goes on only when it passed, and everybody's word is kept (invariant 64)."""
 
 import json
+import re
 from collections import Counter
-from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -90,7 +90,7 @@ def test_the_set_asks_for_each_thing_that_a_model_can_get_wrong():
     assert len(CASES) == 19
     kinds = Counter(tuple(sorted(case.accept)) for case in CASES)
     assert kinds[(Action.SELL,)] >= 5
-    assert kinds[(Action.HOLD,)] >= 10
+    assert kinds[(Action.HOLD,)] >= 8
     assert sum(bool(case.texts) for case in CASES) >= 6
     assert sum(case.cites > 0 for case in CASES) >= 5
 
@@ -165,8 +165,9 @@ def test_a_sane_model_passes_and_every_word_is_kept(stage, server):
 
 def test_the_cases_are_told_in_the_words_that_bars_are_told_in(stage, server):
     """64: a model that passes something else than it is asked has passed nothing."""
-    put(stage())
-    told = {case.name: asked.texts[-1] for case in CASES for asked in server.asked if case.strategy in asked.texts[-1]}
+    _, _, examination = put(stage())
+    told = {case.name: inquiry.request.text for case, inquiry in examination.put}
+    assert sorted(told.values()) == sorted(asked.texts[-1] for asked in server.asked)
     assert "Position: 100 shares, bought at 121.00 a share on average, now -27.27% (-$3,300.00), held for 30 bars" in told["exit-rule-met"]
     assert "Position: unknown: the record has 0 shares" in told["position-unknown"]
     assert "Position: flat, nothing is held" in told["flat-and-falling"]
@@ -178,7 +179,7 @@ def test_the_cases_are_told_in_the_words_that_bars_are_told_in(stage, server):
     assert "n/a" in told["six-bars"]
 
 
-@pytest.mark.parametrize(("answer", "fails"), [("HOLD", 5), ("BUY", 17), ("SELL", 14)])
+@pytest.mark.parametrize(("answer", "fails"), [("HOLD", 5), ("BUY", 13), ("SELL", 14)])
 def test_no_model_that_always_says_the_same_passes(stage, server, answer, fails):
     """64."""
     server.respond = lambda asked: Behaviour(reply=json.dumps(json.loads(sane(asked)) | {"action": answer}))
@@ -227,17 +228,26 @@ def test_two_versions_behind_one_name_do_not_pass_together(stage, server):
 
 
 def test_a_prompt_that_does_not_tell_a_rule_is_not_asked_about_it(stage, server, tmp_path):
-    """64: behind masks neither the strategy's words nor texts are told; what is left is put, with the picture where there is one."""
-    spec = asking(agent={"masks": frozenset(Mask), "sight": Sight.BOTH}, chart=ChartSpec(bars=40, overlays=("sma_20",), panels=()))
-    examination = golden.prepare(stage().desk, replace(spec, interval=Interval.MIN5))
-    assert examination.put == ()
-    assert {why for _, why in examination.left_out} == {
-        "it is not told what the strategy is for", "it is not told what the strategy is for and texts from outside",
-    }
-    bare = asking(agent={"sight": Sight.BOTH}, chart=ChartSpec(bars=40, overlays=("sma_20",), panels=()), interval=Interval.MIN5)
-    fact, _, _ = put(stage(), bare)
+    """64: what it cannot know it is not held to; what holds for every prompt it is."""
+    own = tmp_path / "prompts" / "mine" / "v1.md"
+    own.parent.mkdir(parents=True)
+    text = (SHIPPED / "analyst" / "v1.md").read_text().replace(" strategy,", "")
+    own.write_text(re.sub(r"{% if strategy %}.*?{% endif %}\n", "", text, flags=re.DOTALL))
+    fact, marked, examination = put(stage(), asking(agent={"prompt": "mine/v1"}, interval=Interval.MIN5))
+    assert {why for _, why in examination.left_out} == {"it is not told what the strategy is for"}
+    assert [each.case.name for each in marked] == [case.name for case in CASES if not case.strategy]
+    assert len(marked) == 6
+    assert fact.payload["passed"] is True
+
+
+def test_no_mask_hides_a_case_and_the_picture_goes_along(stage, server):
+    """64: a mask hides what a model could remember; of a case there is nothing to remember."""
+    seen = {"sight": Sight.BOTH, "masks": frozenset(Mask)}
+    spec = asking(agent=seen, chart=ChartSpec(bars=40, overlays=("sma_20",), panels=()), interval=Interval.MIN5)
+    fact, _, _ = put(stage(), spec)
     assert fact.payload["passed"] is True
     assert [asked.images for asked in server.asked] == [1] * 19
+    assert all("QXLA" in asked.texts[-1] for asked in server.asked)
 
 
 def test_another_model_can_be_examined_before_the_strategy_is_revised_to_it(tmp_path, server):

@@ -94,9 +94,11 @@ def prepare(desk: Desk, spec: StrategySpec) -> Examination:
         StrategyError: The model cannot be asked here.
         InputError: The golden set cannot be read, or its price is not known.
     """
+    assert isinstance(spec.agent, ModelAgent)
+    # A mask hides what a model could remember, and of a case there is nothing; it would hide the rule that bounds the answer too.
+    agent, models = replace(spec.agent, masks=frozenset()), desk.models
+    spec = replace(spec, agent=agent)
     require_askable(desk, spec)
-    agent, models = spec.agent, desk.models
-    assert isinstance(agent, ModelAgent)
     assert models is not None
     if models.golden is None:
         raise InputError("There is no golden set here.", value="none", rule="it belongs to a home", remedy="ask in a home")
@@ -195,7 +197,7 @@ def _book(desk: Desk, now: datetime, strategy: str, case: GoldenCase, close: Dec
 
 
 def _untold(case: GoldenCase, briefing: Briefing) -> str:
-    """What of a case this prompt, its masks or its sight does not tell; empty where it is told whole."""
+    """What of a case this prompt does not tell; empty where it is told whole."""
     needed = (
         ("strategy", bool(case.strategy), "what the strategy is for"), (OUTSIDE, bool(case.texts), "texts from outside"),
         ("position", bool(case.shares or case.unknown), "the position"),

@@ -110,7 +110,7 @@ def render(
 @command(app, "check")
 def check(
     call: Invocation, prompt: PromptArgument,
-    strategy: Annotated[str, typer.Option("--strategy", help="Whose model, sight, masks and indicators.")],
+    strategy: Annotated[str, typer.Option("--strategy", help="Whose model, sight and indicators.")],
     model: Annotated[str, typer.Option("--model", help="Another model than the strategy's.")] = "",
     provider: Annotated[str, typer.Option("--provider", help="Another provider than the strategy's.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
@@ -127,7 +127,8 @@ def check(
         if examination.worst == 0 or yes:
             call.output.note(f"Asking {asked}, for {examination.worst:.4f} USD at most; {examination.recorded} replies are recorded.")
         elif not call.confirm(f"Ask {asked}, for {examination.worst:.4f} USD at most?", yes=False):
-            return
+            call.output.note("Nobody was asked.")
+            raise typer.Exit(1)
         assert desk.models is not None
         with call.output.working(f"Asking {asked}"):
             marked = golden.ask(desk.models, examination)
