@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from statistics import median
 
 import numpy as np
 import numpy.typing as npt
@@ -45,16 +44,20 @@ class Finding:
 
 def price_faults(opened: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> dict[str, Mask]:
     """Which rows break which rule of a single bar; a row counts under the first rule it breaks."""
-    # Each is NaN where one of the four is.
-    least, most = (extreme(extreme(opened, close), extreme(high, low)) for extreme in (np.minimum, np.maximum))
     with np.errstate(invalid="ignore"):
+        highest, lowest = np.maximum(opened, close), np.minimum(opened, close)
+        beyond_high, beyond_low = high < highest, low > lowest
+        # Of all four from here on; NaN where one of them is.
+        for extreme, column in ((np.maximum, highest), (np.minimum, lowest)):
+            extreme(column, high, out=column)
+            extreme(column, low, out=column)
         broken = {
-            "price missing or not finite": ~(np.isfinite(least) & np.isfinite(most)),
-            "price zero or negative": least <= 0,
-            "price beyond any exchange": most > MOST_PRICE,
+            "price missing or not finite": ~(np.isfinite(lowest) & np.isfinite(highest)),
+            "price zero or negative": lowest <= 0,
+            "price beyond any exchange": highest > MOST_PRICE,
             "high below low": high < low,
-            "high below open or close": high < np.maximum(opened, close),
-            "low above open or close": low > np.minimum(opened, close),
+            "high below open or close": beyond_high,
+            "low above open or close": beyond_low,
             "volume missing or negative": ~np.isfinite(volume) | (volume < 0),
             "volume beyond any exchange": volume > MOST_VOLUME,
         }
@@ -197,8 +200,8 @@ def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date)
         return opens, closes
     step = interval.minutes * 60_000_000_000
     counts = -((opens - closes) // step)
-    within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    starts = np.repeat(opens, counts) + within * step
+    starts = np.repeat(opens - step * (np.cumsum(counts) - counts), counts)
+    starts += step * np.arange(len(starts))
     return starts, np.minimum(starts + step, np.repeat(closes, counts))
 
 
@@ -249,7 +252,7 @@ def average_day_volume(table: BarTable, session_day: date) -> tuple[Decimal, boo
     if not known:
         return None
     bars_per_session = -(-Interval.DAY1.minutes // table.interval.minutes)
-    return _shares(median(table.volume[:known].tolist()) * bars_per_session), True
+    return _shares(float(np.median(table.volume[:known])) * bars_per_session), True
 
 
 def _shares(volume: float) -> Decimal:

@@ -176,7 +176,7 @@ class BarTable:
 
         Regular hours, 13:30 to 21:00 UTC at the widest, lie within one UTC day, which is therefore the session's date.
         """
-        return self.start.astype("datetime64[ns]").astype("datetime64[D]")
+        return self.start.view("datetime64[ns]").astype("datetime64[D]")
 
     @property
     def last_end(self) -> datetime:

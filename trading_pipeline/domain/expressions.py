@@ -80,7 +80,7 @@ _COMPARISONS: dict[str, Callable[[Floats, Floats], Flags]] = {
 def _numeric(node: Numeric, columns: Mapping[str, Floats], length: int) -> Floats:
     match node:
         case Number(value):
-            return np.full(length, value)
+            return np.broadcast_to(np.float64(value), length)
         case Column(name):
             return columns[name]
         case Negate(operand):

@@ -34,6 +34,8 @@ class Held:
     cost: int
     result: int = 0
     """Of what was sold of it so far."""
+    targets: bool = False
+    """Whether a part has one."""
 
 
 @dataclass(slots=True)
@@ -57,10 +59,11 @@ class Track:
 
 def first_reached(prices: Prices, held: Held, first: int, last: int) -> tuple[int, bool] | None:
     """The first bar from `first` to `last` that reaches a stop or target, and whether its open does."""
-    stop = max([part.stop for part in held.parts])
-    targets = [part.target for part in held.parts if part.target is not None]
-    target = min(targets) if targets else None
-    near = min(last, first + _NEAR)
+    stop, target = held.parts[0].stop, held.parts[0].target
+    if len(held.parts) > 1:
+        stop = max(part.stop for part in held.parts)
+        target = min((part.target for part in held.parts if part.target is not None), default=None)
+    near = last if last < first + _NEAR else first + _NEAR
     bar = _below(prices.lows, stop, first, near) if target is None else _outside(prices.lows, prices.highs, stop, target, first, near)
     if bar is None and last > near:
         bar = _far(prices, stop, target, near + 1, last)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import cached_property
+from functools import cache, cached_property
 from typing import assert_never
 
 import numpy as np
@@ -27,7 +27,7 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
 from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker, calm, ratios_at
-from trading_pipeline.service.backtests.columnar.units import Numbers, peek, steps_of
+from trading_pipeline.service.backtests.columnar.units import Numbers, blocks, peek, steps_of
 from trading_pipeline.service.market import HISTORY
 
 Flags = npt.NDArray[np.bool_]
@@ -35,8 +35,6 @@ Flags = npt.NDArray[np.bool_]
 SIZED_BY = tuple(indicators.indicator(name) for name in ("atr_14", "sma_20"))
 NOWHERE = 1 << 40
 """Beyond every bar."""
-_EXACT = 1 << 20
-"""A volume times less than this is exact."""
 _VOLUME_SESSIONS = 26
 """Sessions of bars that the average volume may look at, as live reads them."""
 
@@ -87,6 +85,7 @@ class Prices:
         self._columns: dict[str, Floats] = {}
         self._computed: set[IndicatorSpec] = set()
         self._holds: dict[str, Numbers] = {}
+        self._shares_of_volume: dict[Decimal, Callable[[int], int]] = {}
         self._breaker: tuple[int, AccountLimits, Volatility | None] | None = None
         """The newest: an order is judged at its proposal and at the gate."""
         self._foreseen: dict[int, Volatility | None] = {}
@@ -108,10 +107,12 @@ class Prices:
 
     def widest_step(self, history: int) -> float:
         """The widest move from one price to the next within and between bars, so many before the grid included, of the lower price."""
-        rows = slice(max(0, self.first - history), None)
-        between = self.table.open[rows][1:] / self.table.close[rows][:-1]
-        within = (self.table.high[rows] / self.table.low[rows]).max()
-        return float(max(within, between.max(initial=1), 1 / between.min(initial=1))) - 1
+        table = self.table.rows(max(0, self.first - history), len(self.table))
+        widest = 1.0
+        for rows in blocks(len(table)):
+            between = table.open[rows.start + 1 : rows.stop + 1] / table.close[rows][: len(table) - rows.start - 1]
+            widest = max(widest, (table.high[rows] / table.low[rows]).max(), between.max(initial=1), 1 / between.min(initial=1))
+        return float(widest) - 1
 
     @cached_property
     def widest_range(self) -> float:
@@ -147,8 +148,9 @@ class Prices:
     @cached_property
     def _averages(self) -> Numbers:
         """By session of the grid, the mean volume of up to 20 sessions before it; 0 where fewer than 5 are known."""
-        first = np.flatnonzero(_begins(self.table.session_days))
-        days = self.table.session_days[first]
+        days = self.table.session_days
+        first = np.flatnonzero(_begins(days))
+        days = days[first]
         total = np.append(0, np.cumsum(np.add.reduceat(self.table.volume, first)))
         own = np.searchsorted(days, np.array(self.grid.days, "datetime64[D]")) + self.grid.daily
         known = np.minimum(own, VOLUME_SESSIONS)
@@ -169,17 +171,22 @@ class Prices:
 
     def share_of_volume(self, share: Decimal) -> Callable[[int], int]:
         """By bar that is decided at, so many shares are the given share of the average volume; 0 where nothing is known of it."""
-        by_session, session_of = peek(_share_of(self._averages, share)), peek(self.grid.session_of)
+        if share not in self._shares_of_volume:
+            by_session, session_of = [int(each * share) for each in self._averages.tolist()], peek(self.grid.session_of)
 
-        def most(at: int) -> int:
-            return by_session[session_of[at]] or int((self.average_volume(at) or (Decimal(0), True))[0] * share)
+            @cache
+            def of_short_history(at: int) -> int:
+                volume = self.average_volume(at)
+                return 0 if volume is None else int(volume[0] * share)
 
-        return most
+            self._shares_of_volume[share] = lambda at: by_session[session_of[at]] or of_short_history(at)
+        return self._shares_of_volume[share]
 
-    def capacity(self, share: Decimal) -> Sequence[int]:
-        """By bar of the grid, how many shares one order may take in it: of the volume of the bar before, and one at least."""
-        before = np.append(self.table.volume[self.first - 1] if self.first else 0, self.volume[:-1]).astype(np.int64)
-        return peek(np.maximum(_share_of(before, share), 1))
+    def capacity(self, share: Decimal) -> Callable[[int], int]:
+        """By bar, how many shares one order may take in it: of the volume of the bar before, and one at least."""
+        numerator, denominator = share.as_integer_ratio()
+        volume, before = peek(self.table.volume), self.first - 1
+        return lambda at: max(1, int(volume[before + at]) * numerator // denominator) if before + at >= 0 else 1
 
     def may_trip(self, limits: AccountLimits) -> bool:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""
@@ -220,11 +227,11 @@ class Lane:
     prices: Prices
     columns: Mapping[str, Floats]
     """What sizing reads, on the grid."""
-    enter: Numbers
+    enter: Sequence[int]
     """For each bar the next one, itself included, at which a flat lane wants to buy; NOWHERE where there is none."""
-    leave: Numbers
+    leave: Sequence[int]
     """The same of one that is held, apart from its `max_bars`."""
-    decides: Numbers
+    decides: Sequence[int]
     confidence: Callable[[int, bool], Decimal]
     """(bar, held) to how sure the rules are."""
     max_bars: int = 0
@@ -261,30 +268,22 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
     if interval.daily and opening > calendar.first.day:
         opening = calendar.previous(opening).day
     start, end = grid(calendar, interval, opening, last)
-    day_of = start.astype("datetime64[ns]").astype("datetime64[D]")
+    day_of = start.view("datetime64[ns]").astype("datetime64[D]")
     begins = _begins(day_of)
-    known = np.isin(day_of[begins], np.concatenate([table.session_days[_begins(table.session_days)] for table in tables.values()]))
+    known = np.isin(day_of[begins], np.concatenate([days[_begins(days)] for days in (table.session_days for table in tables.values())]))
     if not known.all():
         if interval.daily:
             raise Unfit("bars of whole sessions are missing")
         of_known = known[np.cumsum(begins) - 1]
         start, end, day_of, begins = start[of_known], end[of_known], day_of[of_known], begins[of_known]
-    numbers = np.cumsum(begins) - 1
+    numbers: Numbers = np.cumsum(begins, dtype=np.int64)
+    numbers -= 1
     decides = np.ones(len(start), np.bool_)
     if not interval.daily:
         decides[:-1] = ~begins[1:]
     decides[-1:] = False
     last_of = np.append(np.flatnonzero(begins)[1:] - 1, len(start) - 1)
-    return Grid(start, end, numbers.astype(np.int64), tuple(day_of[begins].tolist()), decides, interval.daily, last_of.astype(np.int64))
-
-
-def _share_of(many: Numbers, share: Decimal) -> Numbers:
-    """Rounded down."""
-    numerator, denominator = share.as_integer_ratio()
-    if numerator < _EXACT:
-        found: Numbers = many * numerator // denominator
-        return found
-    return np.array([int(each * share) for each in many.tolist()], np.int64)
+    return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, interval.daily, last_of.astype(np.int64))
 
 
 def _begins(days: npt.NDArray[np.datetime64]) -> Flags:
@@ -332,7 +331,7 @@ def _lane(spec: StrategySpec, prices: Prices, ground: Ground) -> Lane:
         case _:
             assert_never(agent)
     sized_by = {name: columns[name][prices.first :] for name in ("atr_14", "sma_20")}
-    return Lane(spec, prices, sized_by, enter, leave, ground.decides, confidence, max_bars)
+    return Lane(spec, prices, sized_by, peek(enter), peek(leave), peek(ground.decides), confidence, max_bars)
 
 
 def _why_not(spec: StrategySpec) -> str:

@@ -53,7 +53,6 @@ class Simulation:
         self._session_of, self._starts, self._ends = peek(grid.session_of), peek(grid.start), peek(grid.end)
         self._opens = [lane.prices.opens for lane in lanes]
         self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
-        self._enters = [peek(lane.enter) for lane in lanes]
         self._of = [self.tracks[lane.spec.name] for lane in lanes]
         """By lane, what the rules remember of its strategy."""
         self.sizers = [Sizer(plan, lane) for lane in lanes]
@@ -77,8 +76,10 @@ class Simulation:
         agenda = self._agenda = [(int(lane.enter[0]), _DECIDED, number) for number, lane in enumerate(self.lanes)]
         heapify(agenda)
         size = self._size
-        while agenda and agenda[0][0] < size:
+        while True:
             bar, kind, number = heappop(agenda)
+            if bar >= size:
+                return self.account
             if kind != _DECIDED:
                 self._reached(number, bar, by_open=kind == _OPENED)
                 continue
@@ -86,7 +87,6 @@ class Simulation:
             while agenda and agenda[0][0] == bar and agenda[0][1] == _DECIDED:
                 due.append(heappop(agenda)[2])
             self._decide(bar, due)
-        return self.account
 
     # What is asked of its state
 
@@ -133,10 +133,8 @@ class Simulation:
 
     # What happens
 
-    def _enter(self, session: int) -> None:
+    def _begin(self, session: int) -> None:
         """Fix what a new session is measured from: the closing figures of the one before, to the cent."""
-        if session == self._session:
-            return
         self._session = session
         last = int(self.grid.last_of[session - 1])
         closing = {
@@ -151,17 +149,20 @@ class Simulation:
             track.losing_exits.clear()
 
     def _decide(self, bar: int, due: list[int]) -> None:
-        self._enter(self._session_of[bar + 1])
-        now, equity = self.instant(bar), self.equity(bar)
+        session, now = self._session_of[bar + 1], self.instant(bar)
+        if session != self._session:
+            self._begin(session)
         waiting: list[Waiting] = []
         gone = self._gone
         if gone:
             self._gone = set()
         if len(due) > 1:
             due.sort(key=lambda number: self._turn(number, bar, gone))
-        for number in [number for number in due if self._halted(number, bar, now)]:
-            due.remove(number)
-            self._look_again(number, bar + 1)
+        for number in tuple(due):
+            if self._halted(number, bar, now):
+                due.remove(number)
+                self._look_again(number, bar + 1)
+        equity = self.equity(bar)
         if self._witness is not None and due:
             self._witness.decided(bar, [(number, self.held[number] is not None or number in gone) for number in due])
         for number in due:
@@ -183,7 +184,10 @@ class Simulation:
                 self._look_again(number, bar + 1)
                 continue
             assert not isinstance(entry, str)
-            waiting.append((number, entry, self.next_release(self.lanes[number].spec.name, now, waiting)))
+            track, at = self._of[number], now
+            if waiting or track.last_trade > now - _COOLDOWN or self.last_order > now - self._gap:
+                at = self.next_release(self.lanes[number].spec.name, now, waiting)
+            waiting.append((number, entry, at))
         if waiting:
             self._send(bar, waiting)
         for number, entry, _ in waiting:
@@ -201,7 +205,7 @@ class Simulation:
     def _send(self, bar: int, waiting: list[Waiting]) -> None:
         """Release what was admitted, each at its instant."""
         ends = self._ends[bar + 1]
-        left = sorted(waiting, key=_release) if len(waiting) > 1 else list(waiting)
+        left = sorted(waiting, key=_release)
         sent = False
         while left:
             number, entry, at = left.pop(0)
@@ -230,8 +234,9 @@ class Simulation:
             raise Unfit("the broker refuses an order that its cash does not cover")
         self._submitted(number, bar, at, entry.shares * entry.reference)
         self._fill(Filled(number, bar, bar + 1, at, entry.shares, price, commission, None))
-        parts = [Part(*part, bracket) for bracket, part in enumerate(entry.parts, start=1)]
-        held = Held(entry.shares, bar + 1, parts, entry.shares * price + commission)
+        parts = [Part(shares, stop, target, bracket) for bracket, (shares, stop, target) in enumerate(entry.parts, start=1)]
+        targets = bool(parts) and parts[0].target is not None
+        held = Held(entry.shares, bar + 1, parts, entry.shares * price + commission, targets=targets)
         self.held[number] = held
         self._next(number, held, bar + 1)
 
@@ -269,7 +274,7 @@ class Simulation:
 
     def _fill(self, fill: Filled, bracket: int = 0) -> None:
         number, _, bar, _, shares, price, commission, _ = fill
-        if abs(shares) > self._capacity[number][bar]:
+        if abs(shares) > self._capacity[number](bar):
             raise Unfit("an order is larger than what a bar takes")
         paid = shares * price + commission
         self.cash -= paid
@@ -282,16 +287,15 @@ class Simulation:
         """Sell what a bar's range reaches, known at its close, or what the next one's open does."""
         held, opens = self.held[number], self._opens[number]
         assert held is not None
+        session = self._session_of[bar + 1 if by_open else bar]
+        if session != self._session:
+            self._begin(session)
         if by_open:
-            self._enter(self._session_of[bar + 1])
             opened = opens[bar + 1]
             self._sell_parts(number, held, bar, bar + 1, self._starts[bar + 1], opened, opened, opened)
         else:
-            self._enter(self._session_of[bar])
             prices = self.lanes[number].prices
-            # A bar's high is asked for only where there is a target.
-            high = prices.highs[bar] if any(part.target is not None for part in held.parts) else 0
-            self._sell_parts(number, held, bar, bar, self._ends[bar], prices.lows[bar], high, None)
+            self._sell_parts(number, held, bar, bar, self._ends[bar], prices.lows[bar], prices.highs[bar] if held.targets else 0, None)
         if held.shares:
             opened = opens[bar + 1] if bar + 1 < self._size else 0
             if not by_open and opened and any(_at(part, opened, opened) for part in held.parts):
@@ -308,10 +312,13 @@ class Simulation:
     def _sell_parts(self, number: int, held: Held, step: int, bar: int, at: int, low: int, high: int, opened: int | None) -> None:
         """Stops first, each at its price or at what its order takes; then targets."""
         for part in [part for part in held.parts if low <= part.stop]:
-            price = self._charges.taken_sell(part.stop if opened is None else opened)
-            price = price if opened is not None else max(low, price)
             held.parts.remove(part)
+            price = self._charges.taken_sell(part.stop if opened is None else opened)
+            if opened is None and price < low:
+                price = low
             self._sold(number, held, step, bar, at, part.shares, price, ExitReason.STOP, part.number)
+        if not held.targets:
+            return
         for part in [part for part in held.parts if part.target is not None and high >= part.target]:
             assert part.target is not None
             held.parts.remove(part)
@@ -325,25 +332,31 @@ class Simulation:
         if held is not None:
             self._next(number, held, bar)
         else:
-            heappush(self._agenda, (self._enters[number][min(bar, self._size)], _DECIDED, number))
+            heappush(self._agenda, (self.lanes[number].enter[min(bar, self._size)], _DECIDED, number))
 
     def _next(self, number: int, held: Held, bar: int, *, after: int | None = None) -> None:
         """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
         lane, size = self.lanes[number], self._size
         leave = self._leaves(lane, held, bar)
-        met = first_reached(lane.prices, held, bar if after is None else after, min(leave + 1, size - 1)) if held.parts else None
-        reached = None if met is None else (met[0] - 1, _OPENED) if met[1] else (met[0], _REACHED)
-        if reached is not None and reached[0] <= leave:
-            heappush(self._agenda, (*reached, number))
-        elif leave < size:
-            heappush(self._agenda, (leave, _DECIDED, number))
+        if held.parts:
+            last = leave + 1 if leave + 1 < size else size - 1
+            met = first_reached(lane.prices, held, bar if after is None else after, last)
+            if met is not None:
+                at, by_open = met
+                if at - by_open <= leave:
+                    heappush(self._agenda, (at - by_open, _OPENED if by_open else _REACHED, number))
+                    return
+        heappush(self._agenda, (leave, _DECIDED, number))
 
     def _leaves(self, lane: Lane, held: Held, bar: int) -> int:
         """The first bar from `bar` on at whose close the rules sell."""
         size = self._size
-        leave = lane.leave.item(min(bar, size))
+        leave = lane.leave[bar if bar < size else size]
         if lane.max_bars:
-            leave = min(leave, lane.decides.item(min(max(bar, held.entered + lane.max_bars - 1), size)))
+            last = max(bar, held.entered + lane.max_bars - 1)
+            at_most = lane.decides[last if last < size else size]
+            if at_most < leave:
+                return at_most
         return leave
 
 

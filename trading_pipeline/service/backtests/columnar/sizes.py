@@ -29,11 +29,8 @@ class Entry(NamedTuple):
     limit: int
     parts: tuple[tuple[int, int, int | None], ...]
     """(shares, stop, target) of each bracket."""
-
-    @property
-    def worst(self) -> int:
-        """What it may cost, before its commission."""
-        return self.shares * (self.limit if self.limit > self.reference else self.reference)
+    worst: int
+    """What it may cost, before its commission."""
 
 
 class Sizer:
@@ -62,11 +59,12 @@ class Sizer:
         if not most:
             return self._by_the_book(sim, bar, price)
         limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
-        shares = min(self._fraction * equity // (self._fraction_by * price), sim.cash // max(price, limit), most)
+        worst = limit if limit > price else price
+        shares = min(self._fraction * equity // (self._fraction_by * price), sim.cash // worst, most)
         if shares < 1:
             return NO_ENTRY
         if self._atr_stop is None:
-            return Entry(shares, price, limit, ())
+            return Entry(shares, price, limit, (), shares * worst)
         cents = (self._closes[bar] - self._atr_stop * self._atr[bar]) * 100
         if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < 0.499:
             # Too near the middle of two cents, or no number at all.
@@ -74,7 +72,7 @@ class Sizer:
         stop = nearest * CENT
         if not 2 * SCALE < stop < price:
             return self._by_the_book(sim, bar, price)
-        return Entry(shares, price, limit, ((shares, stop, None),))
+        return Entry(shares, price, limit, ((shares, stop, None),), shares * worst)
 
     def _recovering(self, sim: "Simulation") -> bool:
         trips = sim.judge.trips(self._spec.name) if sim.tracks[self._spec.name].trips else ()
@@ -85,7 +83,8 @@ class Sizer:
         if isinstance(plan, NoEntry):
             return NO_ENTRY
         parts = tuple((part.quantity, steps(part.stop), None if part.target is None else steps(part.target)) for part in plan.brackets)
-        return Entry(plan.quantity, price, steps(plan.limit_price), parts)
+        limit = steps(plan.limit_price)
+        return Entry(plan.quantity, price, limit, parts, plan.quantity * max(price, limit))
 
     def planned(self, sim: "Simulation", bar: int, price: int) -> EntryPlan | NoEntry:
         """What sizing itself says."""
