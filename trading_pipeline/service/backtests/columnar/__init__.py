@@ -1,9 +1,9 @@
 """The columnar engine: rules over whole columns, Python only where something can happen.
 
 `lanes` evaluates the rules, `simulation` plays the account from candidate to candidate, `sizes` and `judging` say how much and
-whether, `losses` where a day's loss ended it. Of that `outcome` makes a result, for grids of many plans, and `writing` the ledger, verdict by
-verdict. What columns cannot tell is said by `why_not`; then the stepped engine plays the plan. Property tests hold every fact, trade
-and dollar of this engine to the stepped one's.
+whether, `losses` where a day's loss ended it. Of that `outcome` makes a result, for grids of many plans, and `writing` the ledger,
+verdict by verdict. What columns cannot tell is said by `why_not`; then the stepped engine plays the plan. Property tests hold every
+fact, trade and dollar of this engine to the stepped one's.
 """
 
 from collections.abc import Mapping, Sequence

@@ -34,6 +34,7 @@ _VERDICTS: Final[Mapping[str, Mapping[str, str]]] = {
     "account_day_loss": {"measured": "<<account_loss>>", "detail": "<<account_day_loss_note>>"},
     "strategy_day_loss": {"measured": "<<strategy_loss>>", "detail": "<<strategy_day_loss_note>>"},
     "orders_per_hour": {"measured": "<<orders>>", "detail": "<<orders_per_hour_note>>"},
+    "min_confidence": {"measured": "<<sure>>"},
     "order_gap": {"measured": "<<since_order>>"},
 }
 _DISCIPLINE: Final = ("cool_off", "recovery_size", "revenge_entry")

@@ -4,6 +4,7 @@ What is plain is said in `figures`; how a form comes to be trusted, in `letters`
 where a form needs it.
 """
 
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from trading_pipeline.service.backtests.columnar.writing.figures import Figures,
 from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Values
 from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Quick, Use
 from trading_pipeline.service.backtests.columnar.writing.scribe import PARTS, Hit, Scribe
+
+_LEG = re.compile(r"(stop|target)_\d+")
 
 
 @dataclass(slots=True)
@@ -78,11 +81,23 @@ class Copyist(Scribe):
             self._signals(bar, due)
 
     def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
-        """Write the verdicts on what is not plain."""
-        if self._asked is not None and not denial and not isinstance(entry, str):
+        """Write the verdicts on what is denied, or was decided beside others; what passes waits for its order."""
+        draft = None
+        if self._asked is not None and not isinstance(entry, str):
+            if not denial:
+                return
+            draft = self._drafted(number, bar, entry, denial)
+        use = Use.HAND if draft is None else self._letters.use(draft.shape)
+        if draft is not None and use is not Use.HAND:
+            assert not isinstance(entry, str)
+            self._asked = None
+            self._letters.write(draft.shape, draft.values, self._payloads(number, bar, entry, denial) if use is Use.AUDIT else ())
             return
+        after = self._ledger.head()[0]
         self._tell_signals()
         super().judged(number, bar, entry, denial, waiting)
+        if draft is not None:
+            self._letters.learn(draft.shape, draft.values, after, {}, _blanks_of({}))
 
     def _tell_signals(self) -> None:
         if self._asked is not None:
@@ -94,7 +109,7 @@ class Copyist(Scribe):
         if entry is not None:
             self._covered[number] = sum(shares for shares, _, _ in entry.parts) == entry.shares
         draft = None
-        if self._asked is not None and at == self.sim.instant(bar) and not denial:
+        if self._asked is not None and not denial:
             draft = self._drafted(number, bar, entry)
         use = Use.HAND if draft is None else self._letters.use(draft.shape)
         if use is Use.HAND:
@@ -107,32 +122,35 @@ class Copyist(Scribe):
             if draft is not None:
                 draft.after = after
         elif use is Use.AUDIT and draft is not None:
-            draft.expected = self._payloads(number, bar, entry, at)
+            draft.expected = self._payloads(number, bar, entry, at=at)
         self._asked, self._draft = None, draft
 
-    def _payloads(self, number: int, bar: int, entry: Entry | None, at: int) -> list[str]:
-        """What the scribe would tell of an order."""
+    def _payloads(self, number: int, bar: int, entry: Entry | None, denial: str = "", at: int | None = None) -> list[str]:
+        """What the scribe would tell of a proposal, and of its order at the gate at an instant."""
         signal, measured = self._teller.signal(self._cycle(bar), number, bar, None if entry is not None else self._entered[number])
-        proposal, intent = self._teller.proposal(number, bar, entry, "", (), signal, measured, self._desk.now())
-        assert intent is not None
-        gate = self._teller.gate(number, bar, intent, at, "", ())
-        return [canonical_payload(each) for each in (signal, proposal, gate)]
+        proposal, intent = self._teller.proposal(number, bar, entry, denial, (), signal, measured, self._desk.now())
+        told = [signal, proposal]
+        if at is not None and intent is not None:
+            told.append(self._teller.gate(number, bar, intent, at, "", ()))
+        return [canonical_payload(each) for each in told]
 
-    def _drafted(self, number: int, bar: int, entry: Entry | None) -> _Draft | None:
+    def _drafted(self, number: int, bar: int, entry: Entry | None, denial: str = "") -> _Draft | None:
+        """A proposal, and its order where it is not denied, by form; None where it is not plain."""
         held = self.sim.held[number] if entry is None else None
-        if (entry is None) == (held is None):
+        now, name = self.sim.instant(bar), self._lanes[number].spec.name
+        if (entry is None) == (held is None) or self.sim.next_release(name, now, ()) != now:
             return None
-        session = self._sessions[self._session]
-        told = self._figures[number].told(bar, entry, held, session)
+        told = self._figures[number].told(bar, entry, held, self._sessions[self._session])
         if told is None:
             return None
         shape, values = told
+        if denial:
+            return _Draft(("denied", number, denial, *shape), values, {})
+        legs = values
         if held is not None:
             legs = self._legs_of(number, held)
             values |= legs | {"bought_by": self._actions[number]}
-        else:
-            legs = values
-        named = {legs[name]: name for name in legs if name.count("_") == 1 and name.split("_")[0] in ("stop", "target")}
+        named = {legs[leg]: leg for leg in legs if _LEG.fullmatch(leg)}
         values["number"] = self._orders + 1
         # An order's stops and targets are written in the order of their names.
         return _Draft(("order", number, *(leg for _, leg in sorted(named.items())), *shape), values, named)

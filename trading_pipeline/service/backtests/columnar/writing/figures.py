@@ -1,8 +1,7 @@
-"""The figures of one plain order as they are told: every value that `blanks` names, as text, from the simulation's whole numbers.
+"""The figures of one plain proposal as they are told: every value that `blanks` names, as text, from the simulation's whole numbers.
 
-An order is plain where one lane decides alone, at a whole minute, its order goes out at once, and no rule finds anything. What the
-rules measure is measured here a second time, for speed; forms are learnt from the rulebook's own words, and held to them again and
-again, see `copyist`.
+A proposal is plain where one lane decides alone, at a whole minute, and would go out at once. What the rules measure is measured here
+a second time, for speed; forms are learnt from the rulebook's own words, and held to them again and again, see `letters`.
 """
 
 from datetime import date, datetime
@@ -17,7 +16,7 @@ from trading_pipeline.domain.cycles import Cycle, CycleKind, action_id
 from trading_pipeline.domain.events import canonical_payload
 from trading_pipeline.domain.expressions import parse
 from trading_pipeline.domain.indicators import IndicatorSpec, prepared, price_columns
-from trading_pipeline.domain.limits import ORDERS_UNTIL, AccountLimits, StrategyLimits
+from trading_pipeline.domain.limits import MAX_ORDER_VALUE, ORDERS_UNTIL, AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.risk import Outcome, World
 from trading_pipeline.domain.round_trips import RoundTrip
@@ -41,6 +40,8 @@ if TYPE_CHECKING:
 _DAY = 86_400 * words.SECOND
 _ACTIONS = 120 * words.SECOND
 """How far back `Book.read` looks for orders, and for actions that are over."""
+_MOST_ORDER = steps(MAX_ORDER_VALUE)
+"""An exit of more is cut into several orders."""
 _PLAIN_PRICE = 2 * SCALE
 """Below it a price may lie on another grid."""
 _NO_NOTES = {
@@ -127,6 +128,8 @@ class Figures:
         orders = sim.judge.orders_last_hour(name, now)
         most_shares = volume[0] * self._volume_share
         last_action = track.last_actions.get((symbol, entry is None), NEVER)
+        if entry is None and worth > _MOST_ORDER:
+            return None
         bid, ask = self._quote(price)
         day, closes = _day_of(session)
         concentrated = entry is None and after * self._share_by > self._share * net
@@ -146,6 +149,7 @@ class Figures:
             "strategy_loss": words.dollars(max(0, strategy_loss)), "orders": orders, "marks": self._marks(bar),
             "since_trade": words.since(track.last_trade, now) if track.last_trade >= now - _DAY else "none before",
             "since_order": words.since(sim.last_order, now) if sim.last_order >= now - _DAY else "none before",
+            "sure": f"{lane.confidence(bar, entry is None):.2f}",
             "since_action": words.since(last_action, now) if last_action >= now - _ACTIONS else "none before", **_NO_NOTES,
         }
         if entry is None:
@@ -207,10 +211,11 @@ class Figures:
             return
         since = "" if found.since is None else f"tripped by the bar of {minute(found.since)}"
         told = {"type": "Volatility", "ratio": found.ratio, "tripped": found.tripped, "since": found.since}
+        stopped = found.tripped or found.ratio >= limits.volatility_trip
         values |= {
             "volatility": canonical_payload({self._lane.symbol: told}), "volatility_told": f"{found.ratio:f} times",
-            "volatility_detail": _noted(exit_ and (found.tripped or found.ratio >= limits.volatility_trip), since),
-            "volatility_outcome": (Outcome.EXEMPT if exit_ else Outcome.ALLOW).value,
+            "volatility_detail": _noted(exit_ and stopped, since),
+            "volatility_outcome": (Outcome.EXEMPT if exit_ else Outcome.DENY if stopped else Outcome.ALLOW).value,
         }
 
     def _legs(self, entry: Entry, action: str, values: Values) -> None:
