@@ -240,7 +240,9 @@ class Copyist(Scribe):
         else:
             super()._book_hits(due)
             self._letters.learn(shape, values, after, legs, _blanks_of(legs))
-        self._legs[fill.lane] = {name: value for name, value in working.items() if not name.startswith((leg, pair))}
+        if fill.lane in self._legs:
+            over = {leg, pair, f"{leg}_seq", f"{pair}_seq"}
+            self._legs[fill.lane] = {name: value for name, value in working.items() if name not in over}
 
     def _working(self, number: int, *legs: str) -> Values:
         if number in self._legs:
