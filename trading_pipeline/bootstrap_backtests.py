@@ -344,12 +344,14 @@ def _assumptions(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) ->
     split = [each for symbol in plan.symbols for each in bars.splits.get(symbol, ()) if first <= each.session <= last]
     counted = ", ".join(f"{each.symbol} {each.ratio.normalize():f} for 1 on {each.session}" for each in split)
     steps = [step for place in _wanted(plan) for step in _steps(bars, place, sessions)]
+    quiet = [told for place in _wanted(plan) if (told := _quiet(bars.tables[place], sessions))]
     return (
         f"Bars: {bars.source}; {'; '.join(_covers(bars.tables[place], sessions) for place in _wanted(plan))}.",
         *((f"On the way in: {'; '.join(bars.notes)}.",) if bars.notes else ()),
         "Prices are traded as the source has them. "
         + (f"Splits are applied as facts, when they happened: {counted}." if split else "No split is known inside the sessions."),
         *(f"{step}. If it was a split, name it in splits.csv: as it is, who held it gained or lost as much." for step in steps),
+        *((f"Bars without volume fill orders at their prices, although nobody traded there: {', '.join(quiet)}.",) if quiet else ()),
         "Dividends are not paid: a series adjusted for them has them in its prices, one that is not leaves them out.",
         "The symbols were chosen knowing that they still trade: those that were delisted are missing, which flatters (survivorship).",
     )
@@ -365,6 +367,13 @@ def _steps(bars: Bars, place: tuple[str, Interval], sessions: Sequence[Session])
     ends = np.flatnonzero(days[1:] != days[:-1])
     inside = ends[days[ends + 1] > np.datetime64(sessions[0].day)]
     yield from (f"{place[0]}: {step}" for step in price_steps(days, table.close, inside))
+
+
+def _quiet(table: BarTable, sessions: Sequence[Session]) -> str:
+    """How many bars of the sessions have no volume; empty where all have."""
+    inside = table.since(sessions[0].open).until(sessions[-1].close)
+    many = int((inside.volume == 0).sum())
+    return f"{many:,} of {len(inside):,} of {table.symbol} {table.interval}" if many else ""
 
 
 def _covers(table: BarTable, sessions: Sequence[Session]) -> str:

@@ -236,3 +236,10 @@ def test_a_split_that_the_prices_do_not_have_is_refused(tmp_path, ratio, refused
     with pytest.raises(BarsError, match="do not step at its split") as caught, bench_of(tmp_path, plan(), splits=[split]):
         pass
     assert "splits.csv" in caught.value.remedy
+
+
+def test_bars_that_nobody_traded_in_are_counted(tmp_path):
+    table = bars()
+    quiet = replace(table, volume=np.where(table.session_days == np.datetime64("2024-08-28"), 0, table.volume))
+    with bench_of(tmp_path, plan(), quiet) as bench:
+        assert any("nobody traded there: 1 of 5 of AAPL 1d." in sentence for sentence in bench.assumptions)
