@@ -131,8 +131,9 @@ def _kept(desk: Desk, texts: Sequence[bytes]) -> list[str]:
 
 def answered_last(reader: Reader, strategy: str, provider: Provider, model: str) -> str | None:
     """Which version answered a strategy's newest question to a model."""
-    asked = {"strategy": strategy, "provider": provider.value, "model": model}
-    rows = reader.find("model_calls", **asked, order_by="last_seq", descending=True, limit=200)
+    rows = reader.find(
+        "model_calls", strategy=strategy, provider=provider.value, model=model, order_by="last_seq", descending=True, limit=200,
+    )
     return next((row["answered_by"] for row in rows if row["answered_by"] is not None), None)
 
 
