@@ -176,7 +176,7 @@ def test_what_a_person_was_shown_is_bound_to_what_was_judged(stage):
 
 def test_an_edit_that_the_chain_tells_is_named_by_its_seq(day):
     event = first_of(day, EventType.RISK_EVALUATED)
-    events = day.desk.ledger._kept.events
+    events = day.desk.ledger._kept.facts
     events[event.seq - 1] = replace(event, payload_text=event.payload_text.replace("cooldown", "cooldowm"))
     found = replayed(day)
     assert found.difference is not None

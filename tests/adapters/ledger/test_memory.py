@@ -95,7 +95,7 @@ def test_a_rebuild_mends_tables_that_somebody_spoilt(ledger):
 def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(ledger):
     """3, 5."""
     fill(ledger)
-    ledger._kept.events[9] = replace(ledger._kept.events[9], actor="somebody else")
+    ledger._kept.facts[9] = replace(ledger._kept.facts[9], actor="somebody else")
     ledger._kept.tables.put("cash", ledger.find("cash")[0] | {"account": "MINE"})
     spoilt = list(ledger.dump("cash"))
     with pytest.raises(LedgerCorrupt, match="cannot be rebuilt: event 10, hash") as refused:

@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from heapq import merge
-from itertools import chain, islice
-from operator import attrgetter
+from itertools import chain
 from typing import Any
 
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
@@ -27,30 +26,39 @@ from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
 from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
 
 WRITER_WAIT_SECONDS = 10.0
-_SEQ = attrgetter("seq")
+
+
+Text = tuple[str, bytes, bytes, datetime]
+"""A fact that was taken down: its text, the hash before, its own, and when it was recorded."""
 
 
 class _Store:
-    """Events with their indices, and the tables."""
+    """Facts with their indices, and the tables. A fact that was taken down stays text: as an event it takes ten times as much memory."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.by_key: dict[str, Event] = {}
-        self.by_type: dict[EventType, list[Event]] = {}
-        self.by_stream: dict[str, list[Event]] = {}
+        self.facts: list[Event | Text] = []
+        self.by_key: dict[str, int] = {}
+        self.by_type: dict[EventType, list[int]] = {}
+        self.by_stream: dict[str, list[int]] = {}
+        """Each by seq."""
         self.tables = IndexedTables()
 
-    def add(self, event: Event) -> None:
-        """Keep an event; its tables are kept apart."""
-        self.events.append(event)
-        self.by_key[event.key] = event
-        self.by_type.setdefault(event.type, []).append(event)
-        self.by_stream.setdefault(event.stream, []).append(event)
+    def add(self, event: Event, text: Text | None = None) -> None:
+        """Keep an event, or the text that it was made of; its tables are kept apart."""
+        self.facts.append(event if text is None else text)
+        self.by_key[event.key] = event.seq
+        self.by_type.setdefault(event.type, []).append(event.seq)
+        self.by_stream.setdefault(event.stream, []).append(event.seq)
+
+    def event(self, seq: int) -> Event:
+        """One that there is."""
+        fact = self.facts[seq - 1]
+        return fact if isinstance(fact, Event) else event_from(*fact)
 
     def fits(self, event: Event) -> bool:
         """Whether it may come next."""
         stream = self.by_stream.get(event.stream, ())
-        return event.seq == len(self.events) + 1 and event.stream_seq == len(stream) + 1 and event.key not in self.by_key
+        return event.seq == len(self.facts) + 1 and event.stream_seq == len(stream) + 1 and event.key not in self.by_key
 
 
 class MemoryLedger:
@@ -71,8 +79,8 @@ class MemoryLedger:
         self._fences: dict[str, int] = {}
         self._health: dict[str, tuple[float, dict[str, Any]]] = {}
         self._store = _Store()
-        self._unread: list[tuple[str, datetime, bytes, bytes]] = []
-        """Text, when it was recorded, hash before and hash of facts that nobody has read yet."""
+        self._unread: list[Text] = []
+        """Facts that nobody has read yet."""
         with self.transaction() as transaction:
             transaction.append(opened_event(environment, opened_at or clock_wall()))
 
@@ -116,7 +124,7 @@ class MemoryLedger:
             (_, hash_), recorded_at = self.head(), self._clock_wall()
             for text in texts:
                 previous, hash_ = hash_, chained(hash_, text)
-                self._unread.append((text, recorded_at, previous, hash_))
+                self._unread.append((text, previous, hash_, recorded_at))
 
     @property
     def _kept(self) -> _Store:
@@ -124,14 +132,14 @@ class MemoryLedger:
         if self._unread:
             with self._state, collector_paused():
                 unread, self._unread = self._unread, []
-                for text, recorded_at, previous, hash_ in unread:
-                    event = event_from(text, previous, hash_, recorded_at)
+                for text in unread:
+                    event = event_from(*text)
                     if not self._store.fits(event):
                         raise LedgerCorrupt(
                             f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
                             rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
                         )
-                    self._store.add(event)
+                    self._store.add(event, text)
                     fold(event, self._store.tables)
         return self._store
 
@@ -191,12 +199,13 @@ class MemoryLedger:
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
-        return self._kept.events[seq - 1] if 0 < seq <= len(self._kept.events) else None
+        return self._kept.event(seq) if 0 < seq <= len(self._kept.facts) else None
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
         plain((key,))
-        return self._kept.by_key.get(key)
+        seq = self._kept.by_key.get(key)
+        return None if seq is None else self._kept.event(seq)
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
@@ -204,23 +213,27 @@ class MemoryLedger:
         """Events in order of seq."""
         plain((stream,))
         with self._state:
+            store = self._kept
             if not types and stream is None:
-                return self._kept.events[max(after, 0) :][:limit]
-            told = [self._kept.by_type.get(type_, []) for type_ in set(types)] if types else [self._kept.by_stream.get(stream or "", [])]
-            newer = [events[bisect_right(events, after, key=_SEQ) :] for events in told]
-        return select_events(merge(*newer, key=_SEQ) if len(newer) > 1 else newer[0], types, stream, limit)
+                last = len(store.facts) if limit is None else min(max(after, 0) + limit, len(store.facts))
+                return list(map(store.event, range(max(after, 0) + 1, last + 1)))
+            told = [store.by_type.get(type_, []) for type_ in set(types)] if types else [store.by_stream.get(stream or "", [])]
+            newer = [seqs[bisect_right(seqs, after) :] for seqs in told]
+            return select_events(map(store.event, merge(*newer) if len(newer) > 1 else newer[0]), types, stream, limit)
 
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""
         with self._state:
-            if self._unread:
-                return len(self._store.events) + len(self._unread), self._unread[-1][3]
-            return (self._store.events[-1].seq, self._store.events[-1].hash) if self._store.events else (0, GENESIS)
+            facts = self._unread or self._store.facts
+            if not facts:
+                return 0, GENESIS
+            newest = facts[-1]
+            return len(self._store.facts) + len(self._unread), newest.hash if isinstance(newest, Event) else newest[2]
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""
         newest = self.head()[0]
-        return islice(self._kept.events, max(first, 1) - 1, newest if last is None else min(last, newest))
+        return map(self._kept.event, range(max(first, 1), (newest if last is None else min(last, newest)) + 1))
 
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order."""
@@ -251,7 +264,7 @@ class MemoryLedger:
 
     def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
         """The events that exist under these keys."""
-        return [event for key in keys if (event := self._kept.by_key.get(key)) is not None]
+        return [self._kept.event(seq) for key in keys if (seq := self._kept.by_key.get(key)) is not None]
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
         """The newest stream_seq of each stream that has any event."""
