@@ -24,8 +24,9 @@ from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.memory_archive import MemoryArchive
 from trading_pipeline.adapters.market_data.table_market import TableMarket
 from trading_pipeline.adapters.objects.local import LocalObjects
+from trading_pipeline.backtest_bars import NO_BARS, Bars, Tables, bars_of, digest_of, seen
 from trading_pipeline.bootstrap import open_backtests
-from trading_pipeline.bootstrap_backtests import ACCOUNT, NO_BARS, Bars, Tables, bars_of, digest_of, seen
+from trading_pipeline.bootstrap_backtests import ACCOUNT
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import instant_ns
 from trading_pipeline.domain.events import EventType, instant_from

@@ -13,7 +13,7 @@ import pytest
 from tests.desks import bars, calendar, strategy
 from tests.model_desks import asking
 from tests.service.backtests.benches import FIRST, LAST, bench_of, home, other_close, plan
-from trading_pipeline import bootstrap_backtests
+from trading_pipeline import backtest_bars, bootstrap_backtests
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.llm.cassette import Cassette
@@ -135,8 +135,8 @@ def test_a_desk_of_a_bench_trades_on_paper_in_memory_whatever_the_home_trades_wi
 
 def test_no_other_broker_is_known_where_benches_are_made():
     """By construction: there is nothing to import a real one by."""
-    tree = ast.parse(Path(bootstrap_backtests.__file__).read_text())
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    trees = [ast.parse(Path(module.__file__).read_text()) for module in (bootstrap_backtests, backtest_bars)]
+    imported = {node.module for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
     brokers = {name for name in imported if ".brokers" in name}
     assert brokers == {"trading_pipeline.adapters.brokers.paper", "trading_pipeline.adapters.brokers.paper_book"}
 
