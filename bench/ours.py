@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -43,6 +43,8 @@ from trading_pipeline.settings import Settings
 
 GRID = ("rsi_14 crossed_below {21..39..2}", "rsi_14 > {46..64..2}")
 """Ten by ten."""
+Ran = TypeVar("Ran")
+Kept = TypeVar("Kept")
 WARM_UP_BARS = 3 * 390
 
 
@@ -77,22 +79,36 @@ class Stage:
         return bench, replace(self.plans[0], last=table.session_days[-1].item())
 
 
-def measured(stage: Stage, run_one: Callable[[Bench, BacktestPlan], Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Every account's run, and what they took together."""
+def measured(
+    stage: Stage, run_one: Callable[[Bench, BacktestPlan], Ran], kept: Callable[[Bench, Ran], Kept],
+) -> tuple[list[Kept], dict[str, Any]]:
+    """Of every account's run what is kept, which is not timed; and what all runs took together."""
     run_one(*stage.few())
-    gc.collect()
-    cpu, wall = time.process_time(), time.perf_counter()
-    done = [run_one(bench, asked) for bench, asked in zip(stage.benches, stage.plans, strict=True)]
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    return done, {"bars": sum(map(len, stage.bars)), "run_cpu": round(cpu, 4), "run_s": round(wall, 4)}
+    cpu = wall = 0.0
+    found = []
+    for bench, asked in zip(stage.benches, stage.plans, strict=True):
+        gc.collect()
+        began_cpu, began = time.process_time(), time.perf_counter()
+        done = run_one(bench, asked)
+        cpu, wall = cpu + time.process_time() - began_cpu, wall + time.perf_counter() - began
+        found.append(kept(bench, done))
+        del done
+    return found, {"bars": sum(map(len, stage.bars)), "run_cpu": round(cpu, 4), "run_s": round(wall, 4)}
 
 
 def with_ledger(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
-    """Backtests as users have them, before they are stored."""
-    done, figures = measured(stage, partial(run, engine=Engine.COLUMNAR))
-    backtests: list[Backtest] = done
-    found = [result_of_backtest(bench, each) for bench, each in zip(stage.benches, backtests, strict=True)]
-    return found, figures | {"facts": sum(each.ledger.head()[0] for each in backtests)}
+    """Backtests as users have them, before they are stored: one after another, each read and let go."""
+
+    def read(bench: Bench, done: Backtest) -> tuple[BacktestResult, int]:
+        return result_of_backtest(bench, done), done.ledger.head()[0]
+
+    found, figures = measured(stage, partial(run, engine=Engine.COLUMNAR), read)
+    return [result for result, _ in found], figures | {"facts": sum(facts for _, facts in found)}
+
+
+def results_only(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
+    """The same decisions, nothing written."""
+    return measured(stage, columnar.results, lambda _, result: result)
 
 
 def grid(stage: Stage) -> dict[str, Any]:
@@ -149,7 +165,7 @@ def main(mode: str, symbols: int) -> int:
                 figures = grid(Stage(root, symbols, stack))
             case "ledger" | "results":
                 stage = Stage(root, symbols, stack)
-                found, figures = with_ledger(stage) if mode == "ledger" else measured(stage, columnar.results)
+                found, figures = with_ledger(stage) if mode == "ledger" else results_only(stage)
                 figures["trades"] = write_trades(root, mode, stage.bars, found)
             case _:
                 raise SystemExit(f"there is no mode {mode}")
