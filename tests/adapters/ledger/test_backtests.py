@@ -103,6 +103,13 @@ def test_a_name_that_cannot_be_one_is_refused(databases, name):
         pass
 
 
+def test_a_name_that_the_server_would_cut_off_is_refused(postgres):
+    """Two long names would be one database."""
+    long = BacktestDatabases(postgres.app_url("l" * 40), postgres.owner_url("l" * 40), postgres.superuser_url())
+    with pytest.raises(InputError, match="too long for a database"), long.writing("b" * 31):
+        pass
+
+
 def test_a_deleted_one_is_gone(databases, bench):
     stored(databases, bench)
     databases.remove("bt-one")

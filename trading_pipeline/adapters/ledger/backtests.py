@@ -33,6 +33,8 @@ from trading_pipeline.ports import Ledger
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _TEMPLATE = f"template-{REVISION}"
+_LONGEST = 63
+"""Bytes of a name in PostgreSQL, which cuts a longer one off without a word."""
 _MADE_MEANWHILE, _IN_USE = ("42P04", "23505"), "55006"
 """PostgreSQL's states: duplicate_database, also as a unique violation while it is made; object_in_use."""
 _OTHERS_CONNECTED = ("42501", "55006")
@@ -141,6 +143,13 @@ class BacktestDatabases:
             raise InputError(
                 f"{name!r} cannot name a backtest.", value=name, rule="1 to 31 of a-z, 0-9 and hyphen, a letter or digit first",
                 remedy="choose another name",
+            )
+        longest = max(name, _TEMPLATE, key=len)
+        if len(self._database(longest).encode()) > _LONGEST:
+            raise InputError(
+                f"{self._database(longest)!r} is too long for a database.", value=name,
+                rule=f"the ledger's database and the backtest's name have at most {_LONGEST - 1} bytes together",
+                remedy="choose a shorter --name, or a ledger database with a shorter name",
             )
         if self._owner is None or self._maker is None:
             raise SettingsError(
