@@ -100,8 +100,8 @@ class Bench:
         return read_trades(self.harness.root / "out" / f"trades_ours_{mode}_{symbols}.csv")
 
     def equal_trades(self, symbols: int) -> tuple[int, int] | None:
-        """How many of backtesting.py's trades are ours too, of how many that either has; with and without the ledger, the worse of both."""
-        modes = [mode for mode in ("ledger", "results") if f"{mode}_{symbols}" in self.runs]
+        """How many of backtesting.py's trades are ours too, of how many that either has; of all our ways to make them the worst."""
+        modes = [mode for mode in ("ledger", "results", "every-bar") if f"{mode.replace('-', '_')}_{symbols}" in self.runs]
         if not modes or f"btpy_{symbols}" not in self.runs:
             return None
         theirs = Counter(self.harness.trades_of(BTPY, symbols))

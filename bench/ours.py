@@ -3,6 +3,7 @@
     prepare      write the harness's bars into the archive of a home, each checked against our calendar
     ledger       backtest with the whole ledger
     results      the same decisions, nothing written
+    every-bar    the same by a function that is asked at every close, as the peers' strategies in Python are; nothing written
     grid         a hundred settings of the strategy on one symbol, results only, two processes
 
 Timed is the run alone, as the peers time it: what is imported and the bars are in memory before. A few sessions are run first, so that what
@@ -31,9 +32,11 @@ from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
 from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult, ExitReason, Trade
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
+from trading_pipeline.domain.signals import Action
 from trading_pipeline.ports import Home
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench
+from trading_pipeline.service.backtests.columnar.asking import Ask, Values
 from trading_pipeline.service.backtests.engines import Backtest, Engine, run
 from trading_pipeline.service.backtests.evaluating import OnBench
 from trading_pipeline.service.backtests.grids import grid_of
@@ -111,6 +114,23 @@ def results_only(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
     return measured(stage, columnar.results, lambda _, result: result)
 
 
+def every_bar(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
+    """A function decides, without a trigger."""
+    asked = {spec.name: dips for each in stage.plans for spec in each.strategies}
+    return measured(stage, partial(columnar.results, agents=asked), lambda _, result: result)
+
+
+def dips(symbol: str) -> Ask:  # noqa: ARG001 - every symbol's is the same
+    """The strategy's rule in Python."""
+
+    def decide(now: Values, before: Values, held: int | None) -> Action:
+        if held is None:
+            return Action.BUY if before["rsi_14"] >= 30 > now["rsi_14"] else Action.HOLD
+        return Action.SELL if now["rsi_14"] > 55 or held >= 60 else Action.HOLD
+
+    return decide
+
+
 def grid(stage: Stage) -> dict[str, Any]:
     """Two processes, wall time and CPU of both."""
     asked = grid_of(stage.plans[0].strategies[0], GRID)
@@ -163,9 +183,9 @@ def main(mode: str, symbols: int) -> int:
                 figures = prepare(root)
             case "grid":
                 figures = grid(Stage(root, symbols, stack))
-            case "ledger" | "results":
+            case "ledger" | "results" | "every-bar":
                 stage = Stage(root, symbols, stack)
-                found, figures = with_ledger(stage) if mode == "ledger" else results_only(stage)
+                found, figures = {"ledger": with_ledger, "results": results_only, "every-bar": every_bar}[mode](stage)
                 figures["trades"] = write_trades(root, mode, stage.bars, found)
             case _:
                 raise SystemExit(f"there is no mode {mode}")

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from types import MappingProxyType
 
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
+from trading_pipeline.service.backtests.columnar.asking import Agency
 from trading_pipeline.service.backtests.columnar.incidents import Account
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
 from trading_pipeline.service.backtests.columnar.losses import play
@@ -38,15 +40,21 @@ def why_not(bench: Bench, plan: BacktestPlan) -> str:
     return ""
 
 
-def results(bench: Bench, plan: BacktestPlan, assumptions: Sequence[str] = ()) -> BacktestResult:
+def results(
+    bench: Bench, plan: BacktestPlan, assumptions: Sequence[str] = (), agents: Mapping[str, Agency] = MappingProxyType({}),
+) -> BacktestResult:
     """What comes of a plan, without a ledger: the same decisions, trades and equity.
 
+    Args:
+        agents: By strategy, who makes the function that decides on a symbol, in the place of its own agent. See `asking`.
+
     Raises:
-        Unfit: The stepped engine has to play it.
+        Unfit: The stepped engine has to play it; with functions, nobody can.
     """
-    played = _play(bench, plan)
-    days = [session.day for session in sessions_of(bench.calendar, plan)]
-    return result_of(plan, played.lanes, played.grid, played.account, days, assumptions)
+    with collector_paused():
+        played = _play(bench, plan, agents)
+        days = [session.day for session in sessions_of(bench.calendar, plan)]
+        return result_of(plan, played.lanes, played.grid, played.account, days, assumptions)
 
 
 def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | None = None) -> bool:
@@ -103,9 +111,9 @@ def _ground(bench: "_Same", symbols: tuple[str, ...], interval: Interval, first:
     return ground_of(tables, bench.it.splits, bench.it.calendar, first, last)
 
 
-def _play(bench: Bench, plan: BacktestPlan) -> _Played:
+def _play(bench: Bench, plan: BacktestPlan, agents: Mapping[str, Agency] = MappingProxyType({})) -> _Played:
     if len({spec.interval for spec in plan.strategies}) > 1:
         raise Unfit("its strategies decide on different intervals")
     ground = _ground(_Same(bench), plan.symbols, plan.interval, plan.first, plan.last)
-    of_plan = lanes_of(plan, ground)
+    of_plan = lanes_of(plan, ground, agents)
     return _Played(of_plan, ground.grid, *play(plan, of_plan, ground.grid))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from types import MappingProxyType
 from typing import assert_never
 
 import numpy as np
@@ -27,14 +28,13 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
 from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker, calm, ratios_at
+from trading_pipeline.service.backtests.columnar.asking import NOWHERE, Agency, Asked
 from trading_pipeline.service.backtests.columnar.units import Numbers, blocks, peek, steps_of
 from trading_pipeline.service.market import HISTORY
 
 Flags = npt.NDArray[np.bool_]
 
 SIZED_BY = tuple(indicators.indicator(name) for name in ("atr_14", "sma_20"))
-NOWHERE = 1 << 40
-"""Beyond every bar."""
 _VOLUME_SESSIONS = 26
 """Sessions of bars that the average volume may look at, as live reads them."""
 
@@ -235,6 +235,8 @@ class Lane:
     confidence: Callable[[int, bool], Decimal]
     """(bar, held) to how sure the rules are."""
     max_bars: int = 0
+    asked: Callable[[], Asked] | None = None
+    """Begins to ask a function anew; then `enter` and `leave` tell nothing."""
     symbol: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -291,8 +293,11 @@ def _begins(days: npt.NDArray[np.datetime64]) -> Flags:
     return np.append(np.ones(min(1, len(days)), np.bool_), days[1:] != days[:-1])
 
 
-def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
+def lanes_of(plan: BacktestPlan, ground: Ground, agents: Mapping[str, Agency] = MappingProxyType({})) -> list[Lane]:
     """Every lane of a plan, in the order in which a cycle asks: by the strategy's name, then its symbols.
+
+    Args:
+        agents: By strategy, who makes the function that decides on a symbol, in the place of its own agent.
 
     Raises:
         Unfit: Columns do not tell what the plan does.
@@ -307,15 +312,20 @@ def lanes_of(plan: BacktestPlan, ground: Ground) -> list[Lane]:
         if ground.prices[symbol].widest_step(seen) >= float(plan.limits.max_bar_gap) * (1 - 1e-9):
             raise Unfit(f"a price of {symbol} lies far from the one before it")
     strategies = sorted(plan.strategies, key=lambda spec: spec.name)
-    return [_lane(spec, ground.prices[symbol], ground) for spec in strategies for symbol in spec.symbols]
+    return [_lane(spec, ground.prices[symbol], ground, agents.get(spec.name)) for spec in strategies for symbol in spec.symbols]
 
 
-def _lane(spec: StrategySpec, prices: Prices, ground: Ground) -> Lane:
-    reason = _why_not(spec)
+def _lane(spec: StrategySpec, prices: Prices, ground: Ground, agency: Agency | None) -> Lane:
+    reason = _why_not(spec, asked=agency is not None)
     if reason:
         raise Unfit(f"{spec.name}: {reason}")
     agent, max_bars = spec.agent, 0
-    columns = prices.columns(tuple(dict.fromkeys((*required_indicators(agent), *SIZED_BY))))
+    columns = prices.columns(tuple(dict.fromkeys((*required_indicators(agent), *spec.indicators, *SIZED_BY))))
+    sized_by = {name: columns[name][prices.first :] for name in ("atr_14", "sma_20")}
+    if agency is not None:
+        told, decides = {**prices.priced, **columns}, ground.grid.decides.tolist()
+        begin = partial(Asked, agency, prices.symbol, told, prices.first, decides)
+        return Lane(spec, prices, sized_by, (), (), (), _certain, asked=begin)
     confidence: Callable[[int, bool], Decimal] = _certain
     match agent:
         case ExpressionAgent():
@@ -330,12 +340,11 @@ def _lane(spec: StrategySpec, prices: Prices, ground: Ground) -> Lane:
             raise Unfit("a model decides")
         case _:
             assert_never(agent)
-    sized_by = {name: columns[name][prices.first :] for name in ("atr_14", "sma_20")}
     return Lane(spec, prices, sized_by, peek(enter), peek(leave), peek(ground.decides), confidence, max_bars)
 
 
-def _why_not(spec: StrategySpec) -> str:
-    if isinstance(spec.agent, ModelAgent):
+def _why_not(spec: StrategySpec, *, asked: bool) -> str:
+    if isinstance(spec.agent, ModelAgent) and not asked:
         return "a model decides"
     if spec.mode is not Mode.AUTONOMOUS:
         return "a person approves its orders"

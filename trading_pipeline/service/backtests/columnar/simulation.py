@@ -8,12 +8,12 @@ a whole fill at once raises `Unfit`: then the stepped engine runs the plan.
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from heapq import heapify, heappop, heappush
 from types import MappingProxyType
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
-from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track, first_reached
+from trading_pipeline.service.backtests.columnar.agenda import DECIDED, OPENED, Agenda
+from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track
 from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
 from trading_pipeline.service.backtests.columnar.judging import Judge, Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
@@ -24,8 +24,6 @@ from trading_pipeline.service.backtests.columnar.witness import Witness
 _SECOND = 1_000_000_000
 _COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
-_REACHED, _OPENED, _DECIDED = 0, 1, 2
-"""What a lane waits for. What a bar's range reaches comes first, then what the next one's open does, then what is decided at its close."""
 
 
 class Simulation:
@@ -65,7 +63,7 @@ class Simulation:
         self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
         self._size = len(grid)
-        self._agenda: list[tuple[int, int, int]] = []
+        self._agenda = Agenda(lanes, len(grid))
 
     def run(self) -> Account:
         """Play it through.
@@ -73,20 +71,15 @@ class Simulation:
         Raises:
             Unfit: Something happened that the stepped engine has to play.
         """
-        agenda = self._agenda = [(int(lane.enter[0]), _DECIDED, number) for number, lane in enumerate(self.lanes)]
-        heapify(agenda)
-        size = self._size
+        agenda, size = self._agenda, self._size
         while True:
-            bar, kind, number = heappop(agenda)
+            bar, kind, numbers = agenda.take()
             if bar >= size:
                 return self.account
-            if kind != _DECIDED:
-                self._reached(number, bar, by_open=kind == _OPENED)
-                continue
-            due = [number]
-            while agenda and agenda[0][0] == bar and agenda[0][1] == _DECIDED:
-                due.append(heappop(agenda)[2])
-            self._decide(bar, due)
+            if kind == DECIDED:
+                self._decide(bar, numbers)
+            else:
+                self._reached(numbers[0], bar, by_open=kind == OPENED)
 
     # What is asked of its state
 
@@ -238,7 +231,7 @@ class Simulation:
         targets = bool(parts) and parts[0].target is not None
         held = Held(entry.shares, bar + 1, parts, entry.shares * price + commission, targets=targets)
         self.held[number] = held
-        self._next(number, held, bar + 1)
+        self._agenda.holds(number, held, bar + 1, bar + 1)
 
     def _sell(self, number: int, bar: int, at: int) -> None:
         held = self.held[number]
@@ -299,13 +292,13 @@ class Simulation:
         if held.shares:
             opened = opens[bar + 1] if bar + 1 < self._size else 0
             if not by_open and opened and any(_at(part, opened, opened) for part in held.parts):
-                heappush(self._agenda, (bar, _OPENED, number))
+                self._agenda.add(number, bar, OPENED)
             else:
-                self._next(number, held, bar, after=bar + 1)
-        elif by_open and self._leaves(self.lanes[number], held, bar) == bar:
+                self._agenda.holds(number, held, bar, bar + 1)
+        elif by_open and self._agenda.sells(number, held, bar):
             # A decision on this bar's close is still one of a lane that held at it.
             self._gone.add(number)
-            heappush(self._agenda, (bar, _DECIDED, number))
+            self._agenda.add(number, bar, DECIDED)
         else:
             self._look_again(number, bar + by_open)
 
@@ -324,40 +317,13 @@ class Simulation:
             held.parts.remove(part)
             self._sold(number, held, step, bar, at, part.shares, part.target if opened is None else opened, ExitReason.TARGET, part.number)
 
-    # What comes next
-
     def _look_again(self, number: int, bar: int) -> None:
-        """Put on the agenda what the lane waits for from a bar's decision on."""
+        """Let a lane wait for what may happen to it from a bar's decision on."""
         held = self.held[number]
-        if held is not None:
-            self._next(number, held, bar)
+        if held is None:
+            self._agenda.flat(number, bar)
         else:
-            heappush(self._agenda, (self.lanes[number].enter[min(bar, self._size)], _DECIDED, number))
-
-    def _next(self, number: int, held: Held, bar: int, *, after: int | None = None) -> None:
-        """What a lane that holds waits for: a bar that reaches a stop or target, from `after` on, or a decision to sell, from `bar` on."""
-        lane, size = self.lanes[number], self._size
-        leave = self._leaves(lane, held, bar)
-        if held.parts:
-            last = leave + 1 if leave + 1 < size else size - 1
-            met = first_reached(lane.prices, held, bar if after is None else after, last)
-            if met is not None:
-                at, by_open = met
-                if at - by_open <= leave:
-                    heappush(self._agenda, (at - by_open, _OPENED if by_open else _REACHED, number))
-                    return
-        heappush(self._agenda, (leave, _DECIDED, number))
-
-    def _leaves(self, lane: Lane, held: Held, bar: int) -> int:
-        """The first bar from `bar` on at whose close the rules sell."""
-        size = self._size
-        leave = lane.leave[bar if bar < size else size]
-        if lane.max_bars:
-            last = max(bar, held.entered + lane.max_bars - 1)
-            at_most = lane.decides[last if last < size else size]
-            if at_most < leave:
-                return at_most
-        return leave
+            self._agenda.holds(number, held, bar, bar)
 
 
 def _release(waiting: Waiting) -> int:
