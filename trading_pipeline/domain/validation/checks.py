@@ -101,7 +101,7 @@ def of_market(found: Evidence, *, given: bool) -> list[Check]:
     if not given:
         return [Check(name, "not compared", needed, False, "it was not compared with buying and holding, so it may be the market's rise")]
     p, more = found.beyond_market_p, found.beyond_market
-    told = "" if more is None else f", {more.value:+.1%} a year beyond it"
+    told = "" if more is None else f", {round(more.value, 3) + 0.0:+.1%} a year beyond it"
     return [_check(
         name, f"{_p(p)}{told}", needed, p is not None and p < LEVEL,
         lambda: f"it may be the market's own moves and not its judgement ({_p(p)}{told})",
