@@ -28,7 +28,7 @@ from trading_pipeline.backtest_bars import NO_BARS, Bars, Tables, bars_of, diges
 from trading_pipeline.bootstrap import open_backtests
 from trading_pipeline.bootstrap_backtests import ACCOUNT
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.bars import instant_ns
+from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
 from trading_pipeline.domain.events import EventType, instant_from
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
@@ -110,7 +110,7 @@ def open_stored(settings: Settings, name: str) -> Iterator[Desk]:
         clock = SteppedClock(newest.at if newest is not None else stored.stored_at)
         calendar, home = load_calendar(settings.home / "cache"), Home(settings.home)
         costs, known = stored.plan.costs, _keptbars_of(settings, stored, calendar)
-        market = TableMarket(known.source, known.tables.values(), calendar, spread=costs.spread)
+        market = TableMarket(known.source, known.tables.values() or _last_closes(stored, calendar), calendar, spread=costs.spread)
         yield Desk(
             environment="backtest", world=World.BACKTEST, limits=stored.plan.limits, clock=clock, calendar=calendar, ledger=ledger,
             archive=_archive(known.tables, ledger), market=market, splits=known.splits, objects=LocalObjects(home.objects),
@@ -153,6 +153,14 @@ def _keptbars_of(settings: Settings, stored: Stored, calendar: TradingCalendar) 
     except (InputError, StorageError, MarketDataError):
         return NO_BARS
     return bars if digest_of(seen(bars, stored.plan, sessions_of(calendar, stored.plan)), bars.splits) == stored.digest else NO_BARS
+
+
+def _last_closes(stored: Stored, calendar: TradingCalendar) -> list[BarTable]:
+    """What is still held can be valued without the bars: each symbol's last close as one bar of the last session."""
+    last = sessions_of(calendar, stored.plan)[stored.sessions - 1]
+    start, end = (np.array([instant_ns(at)], np.int64) for at in (last.open, last.close))
+    closes = {symbol: np.array([float(mark)]) for symbol, mark in stored.marks.items()}
+    return [BarTable(symbol, Interval.DAY1, start, end, at, at, at, at, np.zeros(1)) for symbol, at in closes.items()]
 
 
 def _archive(tables: Tables, ledger: Ledger) -> MemoryArchive:

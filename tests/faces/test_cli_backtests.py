@@ -1,7 +1,9 @@
 """`trading backtest` and `--backtest`: real bars of October 2012, a real server, and the home's own ledger left as it was."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
@@ -198,3 +200,18 @@ def test_a_page_that_cannot_be_written_is_told_of_with_its_option(shell: Shell) 
     assert said.code == 4
     assert "--html" in said.error()["remedy"]
     assert said.error()["message"].startswith("A file cannot be written there"), "before anything is run"
+
+
+def test_what_is_held_has_its_price_when_the_bars_are_gone(shell: Shell) -> None:
+    folder = shell.project / "bars"
+    folder.mkdir()
+    days = [day for number in range(46) if (day := date(2012, 9, 4) + timedelta(days=number)).weekday() < 5]
+    rows = [f"{day}" + 4 * f",{100 + number}" + ",100000" for number, day in enumerate(days)]
+    (folder / "GOOG.csv").write_text("\n".join(["date,open,high,low,close,volume", *rows]))
+    arguments = ["backtest", shell.strategy(mode="autonomous"), *WEEK, "--symbols", "GOOG", "--data", folder, "--name", "week"]
+    assert shell(*arguments).code == 0
+    there = shell("status", "--backtest", "week", "--json").json()
+    shutil.rmtree(folder)
+    gone = shell("status", "--backtest", "week", "--json").json()
+    assert gone["positions"] == there["positions"] != []
+    assert gone["equity"] == there["equity"]
