@@ -136,3 +136,9 @@ def test_the_rules_agent_takes_the_place_of_every_agent_and_of_none_where_it_is_
     assert other is not None and [spec.agent for spec in other.strategies] == [AnalyzerAgent()] * 2
     assert [spec.sizing for spec in other.strategies] == [spec.sizing for spec in plan.strategies]
     assert rules_plan(other) is None
+
+
+def test_no_folder_ends_the_block_that_the_command_stands_in():
+    command = "trading backtest up --data '````\n# not a heading'"
+    text = markdown_of(replace(report(), command=command))
+    assert f"`````\n{command}\n`````" in text

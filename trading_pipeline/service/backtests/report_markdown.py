@@ -1,5 +1,6 @@
 """The report as Markdown, for the metadata of Dagster and for pages under docs: short, the verdict first, no picture."""
 
+import re
 from collections.abc import Sequence
 
 from trading_pipeline.domain.performance.report import DASH, BacktestReport, Cell, ReportTable, fraction
@@ -29,7 +30,7 @@ def markdown_of(report: BacktestReport, *, level: int = 2) -> str:
     parts += _section(mark, "Trades", shown, report.trades.note if many <= 0 else f"The first {MOST_ROWS} shown here. {report.trades.note}")
     parts += _section(mark, "Assumptions", "\n".join(f"- {plain(each)}" for each in report.assumptions))
     told = "; ".join(f"{name} {plain(value)}" for name, value in report.provenance)
-    parts += _section(mark, "How to make it again", f"```\n{report.command}\n```", told)
+    parts += _section(mark, "How to make it again", _fenced(report.command), told)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -60,6 +61,12 @@ def plain(text: str) -> str:
     for letter in "\\`*_[]<>|":
         text = text.replace(letter, f"\\{letter}")
     return " ".join(text.split())
+
+
+def _fenced(text: str) -> str:
+    """Text as it is, in a fence that it cannot end: folders have names of any kind."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _section(mark: str, title: str, *parts: str) -> list[str]:
