@@ -12,6 +12,7 @@ from tests.desks import strategy
 from tests.service.backtests.reports import DAYS, RESULT, TRADES, Passed, report
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.performance.report import sessions
 from trading_pipeline.domain.strategies import AnalyzerAgent
 from trading_pipeline.service.backtests.report import MOST_TRADES, by_session, rules_plan
 from trading_pipeline.service.backtests.report_markdown import markdown_of, plain
@@ -142,3 +143,9 @@ def test_no_folder_ends_the_block_that_the_command_stands_in():
     command = "trading backtest up --data '````\n# not a heading'"
     text = markdown_of(replace(report(), command=command))
     assert f"`````\n{command}\n`````" in text
+
+
+def test_one_session_is_no_plural():
+    assert [sessions(value) for value in (0, 1, 1.0, 2, 1234, 8.31)] == [
+        "0 sessions", "1 session", "1 session", "2 sessions", "1,234 sessions", "8.3 sessions",
+    ]

@@ -145,12 +145,17 @@ def written(definition: Definition, value: float | None) -> Cell:
         case Unit.COUNT:
             text = f"{value:,.0f}"
         case Unit.SESSIONS:
-            text = f"{value:,.0f} sessions" if value == int(value) else f"{value:,.1f} sessions"
+            text = sessions(value)
         case Unit.TIMES:
             text = f"{value:.2f} x"
         case Unit.BASIS_POINTS:
             text = f"{10_000 * value:.2f} bp"
     return Cell(text, gain=value if definition.signed else 0.0)
+
+
+def sessions(value: float) -> str:
+    """`1 session`, `252 sessions`, and a mean as `8.3 sessions`."""
+    return f"{value:,.0f} session{'' if value == 1 else 's'}" if value == int(value) else f"{value:,.1f} sessions"
 
 
 def fraction(value: float, *, signed: bool = False) -> str:

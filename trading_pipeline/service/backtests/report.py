@@ -38,6 +38,7 @@ from trading_pipeline.domain.performance.report import (
     YearOfMonths,
     dollars,
     fraction,
+    sessions,
     written,
 )
 from trading_pipeline.domain.performance.trades import TradeFigures, month_of
@@ -135,7 +136,7 @@ def report_of(
     own = measured[OWN]
     return BacktestReport(
         title=about.title,
-        about=f"{first} to {last}, {len(result.sessions):,} sessions, {about.bars}, {dollars(result.cash)} at the start",
+        about=f"{first} to {last}, {sessions(len(result.sessions))}, {about.bars}, {dollars(result.cash)} at the start",
         headline=_headline(validation),
         passed=validation is not None and validation.passed,
         targets=_targets(own),
