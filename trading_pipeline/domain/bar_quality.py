@@ -201,8 +201,11 @@ def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date)
     step = interval.minutes * 60_000_000_000
     counts = -((opens - closes) // step)
     starts = np.repeat(opens - step * (np.cumsum(counts) - counts), counts)
-    starts += step * np.arange(len(starts))
-    return starts, np.minimum(starts + step, np.repeat(closes, counts))
+    within = np.arange(len(starts))
+    within *= step
+    starts += within
+    ends = starts + step
+    return starts, np.minimum(ends, np.repeat(closes, counts), out=ends)
 
 
 def repeats_one_price(table: BarTable, bars: int) -> bool:

@@ -17,6 +17,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
+from trading_pipeline.service.backtests.columnar.alone import played_alone
 from trading_pipeline.service.backtests.columnar.asking import Agency
 from trading_pipeline.service.backtests.columnar.incidents import Account
 from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
@@ -52,9 +53,10 @@ def results(
         Unfit: The stepped engine has to play it; with functions, nobody can.
     """
     with collector_paused():
-        played = _play(bench, plan, agents)
+        lanes, grid = _lanes(bench, plan, agents)
+        told = played_alone(Simulation(plan, lanes, grid)) or play(plan, lanes, grid)[0].told()
         days = [session.day for session in sessions_of(bench.calendar, plan)]
-        return result_of(plan, played.lanes, played.grid, played.account, days, assumptions)
+        return result_of(plan, lanes, grid, told, days, assumptions)
 
 
 def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | None = None) -> bool:
@@ -101,7 +103,8 @@ class _Same:
 @lru_cache(maxsize=2)
 def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     """Asked whether it can, then told to: played once."""
-    return _play(bench.it, plan)
+    lanes, grid = _lanes(bench.it, plan)
+    return _Played(lanes, grid, *play(plan, lanes, grid))
 
 
 @lru_cache(maxsize=8)
@@ -111,9 +114,8 @@ def _ground(bench: "_Same", symbols: tuple[str, ...], interval: Interval, first:
     return ground_of(tables, bench.it.splits, bench.it.calendar, first, last)
 
 
-def _play(bench: Bench, plan: BacktestPlan, agents: Mapping[str, Agency] = MappingProxyType({})) -> _Played:
+def _lanes(bench: Bench, plan: BacktestPlan, agents: Mapping[str, Agency] = MappingProxyType({})) -> tuple[Sequence[Lane], Grid]:
     if len({spec.interval for spec in plan.strategies}) > 1:
         raise Unfit("its strategies decide on different intervals")
     ground = _ground(_Same(bench), plan.symbols, plan.interval, plan.first, plan.last)
-    of_plan = lanes_of(plan, ground, agents)
-    return _Played(of_plan, ground.grid, *play(plan, of_plan, ground.grid))
+    return lanes_of(plan, ground, agents), ground.grid

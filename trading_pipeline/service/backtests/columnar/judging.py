@@ -35,7 +35,7 @@ Waiting = tuple[int, Entry | None, int]
 HOUR = 3_600_000_000_000
 _DAY, _ACTIONS = 24 * HOUR, HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""
-_PLAIN_PRICE = 5 * SCALE
+PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
 
 
@@ -64,7 +64,7 @@ class Judge:
         self._most_notional = steps(limits.max_day_notional)
         self._share, self._share_by = limits.max_concentration.as_integer_ratio()
         self._session_of = peek(sim.grid.session_of)
-        self._plain = [self._plain_of(lane) for lane in sim.lanes]
+        self.plain = [self._plain_of(lane) for lane in sim.lanes]
         self.most_orders = {lane.spec.name: lane.spec.limits.max_orders_per_hour for lane in sim.lanes}
         self._day_loss = steps(limits.max_day_loss)
         self._alone = len(sim.tracks) == 1 and sim.lanes[0].spec.limits.max_day_loss >= limits.max_day_loss
@@ -114,14 +114,14 @@ class Judge:
 
     def exit(self, number: int, bar: int, waiting: Sequence[Waiting]) -> str:
         """The rules that stop an exit; empty when it passes."""
-        if self._plain[number] is not None and self._sim.quote(number, bar) >= _PLAIN_PRICE:
+        if self.plain[number] is not None and self._sim.quote(number, bar) >= PLAIN_PRICE:
             return ""
         return self.asked(number, bar, None, waiting)
 
     def _plain_entry(self, number: int, bar: int, entry: Entry, waiting: Sequence[Waiting], equity: int) -> bool:
         """Whether a few comparisons prove that no rule stops it."""
-        sim, plain = self._sim, self._plain[number]
-        if plain is None or entry.reference < _PLAIN_PRICE:
+        sim, plain = self._sim, self.plain[number]
+        if plain is None or entry.reference < PLAIN_PRICE:
             return False
         value, name = entry.worst, plain.lane.spec.name
         for shares, _, target in entry.parts:

@@ -29,10 +29,8 @@ from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import AnalyzerAgent, Entry, ExpressionAgent, Mode, ModelAgent, StrategySpec
 from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker, calm, ratios_at
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE, Agency, Asked
-from trading_pipeline.service.backtests.columnar.units import Numbers, blocks, peek, steps_of
+from trading_pipeline.service.backtests.columnar.units import Flags, Numbers, blocks, peek, steps_of
 from trading_pipeline.service.market import HISTORY
-
-Flags = npt.NDArray[np.bool_]
 
 SIZED_BY = tuple(indicators.indicator(name) for name in ("atr_14", "sma_20"))
 _VOLUME_SESSIONS = 26
@@ -272,7 +270,7 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
     start, end = grid(calendar, interval, opening, last)
     day_of = start.view("datetime64[ns]").astype("datetime64[D]")
     begins = _begins(day_of)
-    known = np.isin(day_of[begins], np.concatenate([days[_begins(days)] for days in (table.session_days for table in tables.values())]))
+    known = np.logical_or.reduce([_days_with_bars(table, day_of[begins]) for table in tables.values()])
     if not known.all():
         if interval.daily:
             raise Unfit("bars of whole sessions are missing")
@@ -286,6 +284,12 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
     decides[-1:] = False
     last_of = np.append(np.flatnonzero(begins)[1:] - 1, len(start) - 1)
     return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, interval.daily, last_of.astype(np.int64))
+
+
+def _days_with_bars(table: BarTable, days: npt.NDArray[np.datetime64]) -> Flags:
+    begin, end = (each.astype("datetime64[ns]").astype(np.int64) for each in (days, days + 1))
+    found: Flags = table.start.searchsorted(begin) < table.start.searchsorted(end)
+    return found
 
 
 def _begins(days: npt.NDArray[np.datetime64]) -> Flags:
@@ -383,6 +387,8 @@ def _scored(scores: Numbers) -> Callable[[int, bool], Decimal]:
 
 def next_true(flags: Flags) -> Numbers:
     """For each place the next one that is True, itself included; NOWHERE where there is none, and one place beyond the last."""
+    found = np.full(len(flags) + 1, NOWHERE)
     places = np.flatnonzero(flags)
-    found: Numbers = np.repeat(np.append(places, NOWHERE), np.diff(places, prepend=-1, append=len(flags)))
+    found[places] = places
+    np.minimum.accumulate(found[::-1], out=found[::-1])
     return found

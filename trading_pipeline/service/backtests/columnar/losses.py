@@ -12,12 +12,12 @@ import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.service.backtests.columnar.incidents import Account, Filled
-from trading_pipeline.service.backtests.columnar.lanes import Flags, Grid, Lane, Unfit
+from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
-from trading_pipeline.service.backtests.columnar.units import CENT, Numbers, cents, steps, steps_of
+from trading_pipeline.service.backtests.columnar.units import CENT, Flags, Numbers, cents, steps, steps_of
 from trading_pipeline.service.backtests.columnar.waits import check_marks, goes_on, learnt_at, waiting
 
-_NEVER_REACHED = 100
+NEVER_REACHED = 100
 """A limit of so many times the account's cash is none."""
 
 
@@ -56,7 +56,7 @@ def _first_loss(simulation: Simulation, stopped: Collection[str]) -> dict[str, i
     waits = {name: waiting(simulation, name) for name in running}
     early = _learnt_early(simulation, waits)
     scopes = _scopes(simulation, running)
-    if all(scope.limit >= _NEVER_REACHED * steps(simulation.plan.cash) for scope in scopes):
+    if all(scope.limit >= NEVER_REACHED * steps(simulation.plan.cash) for scope in scopes):
         return {}
     first = len(grid)
     found: dict[str, int] = {}

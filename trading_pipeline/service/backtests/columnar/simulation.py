@@ -50,20 +50,20 @@ class Simulation:
         """By session, the value of its orders."""
         self._session_of, self._starts, self._ends = peek(grid.session_of), peek(grid.start), peek(grid.end)
         self._opens = [lane.prices.opens for lane in lanes]
-        self._capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
+        self.capacity = [lane.prices.capacity(plan.costs.volume_share) for lane in lanes]
         self._of = [self.tracks[lane.spec.name] for lane in lanes]
         """By lane, what the rules remember of its strategy."""
         self.sizers = [Sizer(plan, lane) for lane in lanes]
         self.judge = Judge(self)
-        self._charges = charges(plan.costs)
+        self.charges = charges(plan.costs)
         self._paused_from = paused_from
         self._witness = witness
         self._gone: set[int] = set()
         """Lanes that held at this close and that the next open has sold out."""
-        self._gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
+        self.gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
         self._size = len(grid)
-        self._agenda = Agenda(lanes, len(grid))
+        self._agenda: Agenda
 
     def run(self) -> Account:
         """Play it through.
@@ -71,7 +71,8 @@ class Simulation:
         Raises:
             Unfit: Something happened that the stepped engine has to play.
         """
-        agenda, size = self._agenda, self._size
+        agenda, size = Agenda(self.lanes, self._size), self._size
+        self._agenda = agenda
         while True:
             bar, kind, numbers = agenda.take()
             if bar >= size:
@@ -114,14 +115,14 @@ class Simulation:
 
     def next_release(self, name: str, now: int, waiting: Sequence[Waiting]) -> int:
         """When an order of the strategy may go out: after its cooldown and the account's gap, as `Book.next_release` (D3)."""
-        release = max(now, self.tracks[name].last_trade + _COOLDOWN, self.last_order + self._gap)
+        release = max(now, self.tracks[name].last_trade + _COOLDOWN, self.last_order + self.gap)
         if not waiting:
             return release
         own = [at for number, _, at in waiting if self.lanes[number].spec.name == name]
         release = max([release, *(at + _COOLDOWN for at in own)])
         for other in sorted(at for _, _, at in waiting):
-            if abs(other - release) < self._gap:
-                release = other + self._gap
+            if abs(other - release) < self.gap:
+                release = other + self.gap
         return release
 
     # What happens
@@ -178,7 +179,7 @@ class Simulation:
                 continue
             assert not isinstance(entry, str)
             track, at = self._of[number], now
-            if waiting or track.last_trade > now - _COOLDOWN or self.last_order > now - self._gap:
+            if waiting or track.last_trade > now - _COOLDOWN or self.last_order > now - self.gap:
                 at = self.next_release(self.lanes[number].spec.name, now, waiting)
             waiting.append((number, entry, at))
         if waiting:
@@ -219,11 +220,11 @@ class Simulation:
                 self._buy(number, bar, at, entry)
 
     def _buy(self, number: int, bar: int, at: int, entry: Entry) -> None:
-        price = self._charges.taken_buy(entry.reference)
-        commission = self._charges.commission(entry.shares, price)
+        price = self.charges.taken_buy(entry.reference)
+        commission = self.charges.commission(entry.shares, price)
         if price > entry.limit:
             raise Unfit("an order does not fill at once")
-        if entry.shares * entry.limit + self._charges.commission(entry.shares, entry.limit) > self.cash:
+        if entry.shares * entry.limit + self.charges.commission(entry.shares, entry.limit) > self.cash:
             raise Unfit("the broker refuses an order that its cash does not cover")
         self._submitted(number, bar, at, entry.shares * entry.reference)
         self._fill(Filled(number, bar, bar + 1, at, entry.shares, price, commission, None))
@@ -240,7 +241,7 @@ class Simulation:
         if held.shares * reference > _MOST_ORDER:
             raise Unfit("an exit is cut into several orders")
         self._submitted(number, bar, at, held.shares * reference)
-        self._sold(number, held, bar, bar + 1, at, held.shares, self._charges.taken_sell(reference), ExitReason.SIGNAL)
+        self._sold(number, held, bar, bar + 1, at, held.shares, self.charges.taken_sell(reference), ExitReason.SIGNAL)
         self._look_again(number, bar + 1)
 
     def _submitted(self, number: int, bar: int, at: int, value: int) -> None:
@@ -253,7 +254,7 @@ class Simulation:
     def _sold(
         self, number: int, held: Held, step: int, bar: int, at: int, shares: int, price: int, reason: ExitReason, bracket: int = 0,
     ) -> None:
-        commission = self._charges.commission(shares, price)
+        commission = self.charges.commission(shares, price)
         self._fill(Filled(number, step, bar, at, -shares, price, commission, reason), bracket)
         cost = held.cost if shares == held.shares else half_even(held.cost * shares, held.shares)
         made = shares * price - commission - cost
@@ -267,7 +268,7 @@ class Simulation:
 
     def _fill(self, fill: Filled, bracket: int = 0) -> None:
         number, _, bar, _, shares, price, commission, _ = fill
-        if abs(shares) > self._capacity[number](bar):
+        if abs(shares) > self.capacity[number](bar):
             raise Unfit("an order is larger than what a bar takes")
         paid = shares * price + commission
         self.cash -= paid
@@ -306,7 +307,7 @@ class Simulation:
         """Stops first, each at its price or at what its order takes; then targets."""
         for part in [part for part in held.parts if low <= part.stop]:
             held.parts.remove(part)
-            price = self._charges.taken_sell(part.stop if opened is None else opened)
+            price = self.charges.taken_sell(part.stop if opened is None else opened)
             if opened is None and price < low:
                 price = low
             self._sold(number, held, step, bar, at, part.shares, price, ExitReason.STOP, part.number)

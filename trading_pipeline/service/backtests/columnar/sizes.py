@@ -13,12 +13,16 @@ from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry, size_entry
 from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
 from trading_pipeline.service.backtests.columnar.lanes import Lane
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, peek, priced, steps, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, Flags, Numbers, fraction_of, peek, priced, steps, usd
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
 
 NO_ENTRY = "sizing"
+_LEAST_PRICE = 2 * SCALE
+"""Below it ticks and limits are sizing's own affair."""
+_SURE = 0.499
+"""So near to a cent a float says which it is."""
 
 
 class Entry(NamedTuple):
@@ -53,26 +57,46 @@ class Sizer:
     def size(self, sim: "Simulation", bar: int, equity: int) -> Entry | str:
         """The entry, or the name of what forbids it; equity at the prices of the decision, in steps."""
         price = self._opens[bar + 1]
-        if not self.quick or price < 2 * SCALE or (self._recovers and self._recovering(sim)):
+        if not self.quick or price < _LEAST_PRICE or (self._recovers and self._recovering(sim)):
             return self._by_the_book(sim, bar, price)
-        most = self._most(bar)
-        if not most:
+        sized = self.shares(bar, price, equity, sim.cash)
+        if sized is None:
             return self._by_the_book(sim, bar, price)
-        limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
-        worst = limit if limit > price else price
-        shares = min(self._fraction * equity // (self._fraction_by * price), sim.cash // worst, most)
+        shares, limit, worst = sized
         if shares < 1:
             return NO_ENTRY
         if self._atr_stop is None:
             return Entry(shares, price, limit, (), shares * worst)
         cents = (self._closes[bar] - self._atr_stop * self._atr[bar]) * 100
-        if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < 0.499:
+        if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < _SURE:
             # Too near the middle of two cents, or no number at all.
             return self._by_the_book(sim, bar, price)
         stop = nearest * CENT
-        if not 2 * SCALE < stop < price:
+        if not _LEAST_PRICE < stop < price:
             return self._by_the_book(sim, bar, price)
         return Entry(shares, price, limit, ((shares, stop, None),), shares * worst)
+
+    def shares(self, bar: int, price: int, equity: int, cash: int) -> tuple[int, int, int] | None:
+        """A plain fraction of equity: (shares, limit, the worse of price and limit); None where no volume is known."""
+        most = self._most(bar)
+        if not most:
+            return None
+        limit = max(price, price * self._reach // self._reach_by) // CENT * CENT
+        worst = limit if limit > price else price
+        return min(self._fraction * equity // (self._fraction_by * price), cash // worst, most), limit, worst
+
+    def stops(self, sim: "Simulation", bars: Numbers) -> tuple[Numbers, Flags]:
+        """The stops of entries decided at some bars as `size` has them, -1 for none; and where they, and their prices, are plain."""
+        prices = np.asarray(self._opens)[bars + 1]
+        if self._atr_stop is None:
+            return np.full(len(bars), -1), prices >= _LEAST_PRICE
+        cents = (np.asarray(self._closes)[bars] - self._atr_stop * np.asarray(self._atr)[bars]) * 100
+        nearest = np.rint(np.nan_to_num(cents))
+        stops = nearest.astype(np.int64) * CENT
+        for row in np.flatnonzero(abs(cents - nearest) >= _SURE).tolist():
+            plan = self.planned(sim, bars.item(row), prices.item(row))
+            stops[row] = -1 if isinstance(plan, NoEntry) else steps(plan.brackets[0].stop)
+        return stops, (stops > _LEAST_PRICE) & (stops < prices)
 
     def _recovering(self, sim: "Simulation") -> bool:
         trips = sim.judge.trips(self._spec.name) if sim.tracks[self._spec.name].trips else ()

@@ -17,6 +17,7 @@ from trading_pipeline.domain.money import ZERO, price_of, tick
 from trading_pipeline.domain.shadow import FillCosts
 
 Numbers = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 SCALE = 10_000
 """Steps in a dollar."""
