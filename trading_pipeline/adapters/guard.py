@@ -4,7 +4,9 @@ A script, run by path with the standard library alone (10 MB, 20 ms), once per s
 pipe whose other end only the supervisor holds: the end of it, by closing or by kill -9, is the order to stop, so that a clean
 stop and a crash go the same way.
 
-    python -I -S guard.py GRACE_SECONDS COMMAND...
+    python -I -S guard.py GRACE_SECONDS [--orphans] COMMAND...
+
+With `--orphans` it also kills, at the end, whoever has left the command's group; without, these may be servers that are meant to stay.
 """
 
 import contextlib
@@ -20,9 +22,10 @@ from collections.abc import Callable
 _SUPERVISOR = 0
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LAST_WORDS_SECONDS = 5.0
+_PROC = sys.platform == "linux"
 
 
-def main(grace: float, command: list[str]) -> int:
+def main(grace: float, command: list[str], *, orphans: bool = False) -> int:
     """Run to the end of the command or of the pipe; the command's exit code, or 128 + signal."""
     wake, woken = os.pipe()
     os.set_blocking(woken, False)
@@ -44,6 +47,8 @@ def main(grace: float, command: list[str]) -> int:
     _wait(lambda: _populated(child), _LAST_WORDS_SECONDS)
     _signal(child, signal.SIGKILL)
     code = child.wait()
+    if orphans:
+        _wait(_orphaned, _LAST_WORDS_SECONDS)
     return 128 - code if code < 0 else code
 
 
@@ -71,6 +76,28 @@ def _populated(child: "subprocess.Popen[bytes]") -> bool:
     return True
 
 
+def _orphaned() -> bool:
+    """Kill those whom the kernel has handed to us, and say whether there were any: their own children come next."""
+    everybody = os.listdir("/proc") if _PROC else []  # noqa: PTH208 - pathlib takes as long to import as all the rest
+    found = [pid for pid in map(int, filter(str.isdigit, everybody)) if _parent(pid) == os.getpid()]
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+    return bool(found)
+
+
+def _parent(pid: int) -> int:
+    """A process's parent; 0 where it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - as above
+            # The name, in brackets, may hold anything.
+            return int(stat.read().rpartition(b")")[2].split()[1])
+    except OSError:
+        return 0
+
+
 def _tied() -> Callable[[], object] | None:
     """On Linux: the kernel kills the command when this guard is killed, and hands us its orphans."""
     if sys.platform != "linux":
@@ -89,4 +116,5 @@ def _tied() -> Callable[[], object] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1]), sys.argv[2:]))
+    _orphans = sys.argv[2:3] == ["--orphans"]
+    sys.exit(main(float(sys.argv[1]), sys.argv[2 + _orphans :], orphans=_orphans))

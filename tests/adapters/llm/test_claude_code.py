@@ -383,7 +383,13 @@ class TestClosing:
 
 def gone(pid: int) -> bool:
     """Whether a process has ended, within a while."""
-    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    def over() -> bool:
+        try:
+            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    wait_for(over)
     return True
 
 

@@ -71,7 +71,7 @@ def run_bounded(
     """
     grace = min(1.0, seconds / 10)
     # The shell is there for the redirection alone: the guard's own standard input is its leash.
-    argv = [sys.executable, "-I", "-S", guard.__file__, str(grace), "/bin/sh", "-c", 'exec "$@" <"$0"', str(stdin), *command]
+    argv = [sys.executable, "-I", "-S", guard.__file__, str(grace), "--orphans", "/bin/sh", "-c", 'exec "$@" <"$0"', str(stdin), *command]
     deadline = time.monotonic() + seconds
     process = subprocess.Popen(
         argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=dict(environment),
