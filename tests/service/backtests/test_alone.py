@@ -17,8 +17,9 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.alone import played_alone
+from trading_pipeline.service.backtests.columnar.ground import ground_of
 from trading_pipeline.service.backtests.columnar.incidents import Told
-from trading_pipeline.service.backtests.columnar.lanes import ground_of, lanes_of
+from trading_pipeline.service.backtests.columnar.lanes import lanes_of
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 

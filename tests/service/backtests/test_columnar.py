@@ -20,7 +20,8 @@ from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests import columnar
-from trading_pipeline.service.backtests.columnar.lanes import NOWHERE, next_true
+from trading_pipeline.service.backtests.columnar.asking import NOWHERE
+from trading_pipeline.service.backtests.columnar.ground import next_true
 from trading_pipeline.service.backtests.engines import Engine, choose, run
 from trading_pipeline.service.backtests.results import result_of_backtest
 

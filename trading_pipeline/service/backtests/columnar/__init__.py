@@ -1,9 +1,9 @@
 """The columnar engine: rules over whole columns, Python only where something can happen.
 
-`lanes` evaluates the rules, `simulation` plays the account from candidate to candidate, `sizes` and `judging` say how much and
-whether, `losses` where a day's loss ended it. Of that `outcome` makes a result, for grids of many plans, and `writing` the ledger,
-verdict by verdict. What columns cannot tell is said by `why_not`; then the stepped engine plays the plan. Property tests hold every
-fact, trade and dollar of this engine to the stepped one's.
+`ground` holds the bars, `lanes` evaluates the rules on them, `simulation` plays the account from candidate to candidate, `sizes` and
+`judging` say how much and whether, `losses` where a day's loss ended it; `alone` walks the simplest plans. Of that `outcome` makes a
+result, for grids of many plans, and `writing` the ledger, verdict by verdict. What columns cannot tell is said by `why_not`; then the
+stepped engine plays the plan. Property tests hold every fact, trade and dollar of this engine to the stepped one's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,9 @@ from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.alone import played_alone
 from trading_pipeline.service.backtests.columnar.asking import Agency
+from trading_pipeline.service.backtests.columnar.ground import Grid, Ground, Unfit, ground_of
 from trading_pipeline.service.backtests.columnar.incidents import Account
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Ground, Lane, Unfit, ground_of, lanes_of
+from trading_pipeline.service.backtests.columnar.lanes import Lane, lanes_of
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from trading_pipeline.service.backtests.columnar.lanes import Prices
+from trading_pipeline.service.backtests.columnar.ground import Prices
 
 NEVER = -(1 << 62)
 _NEAR, _LOOK = 40, 512

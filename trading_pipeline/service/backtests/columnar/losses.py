@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
+from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.incidents import Account, Filled
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
+from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import CENT, Flags, Numbers, cents, steps, steps_of
 from trading_pipeline.service.backtests.columnar.waits import check_marks, goes_on, learnt_at, waiting

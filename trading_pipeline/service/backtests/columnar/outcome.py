@@ -9,8 +9,9 @@ import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult, ExitReason, Trade
 from trading_pipeline.domain.bars import Floats
+from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.incidents import Fills, Told
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
+from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.units import SCALE, Numbers, cents, price_steps, priced, steps, steps_of, usd
 
 _AVERAGE = Decimal("0.000001")

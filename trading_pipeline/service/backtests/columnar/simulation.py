@@ -13,10 +13,11 @@ from types import MappingProxyType
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
 from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
 from trading_pipeline.service.backtests.columnar.agenda import DECIDED, OPENED, Agenda
+from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track
 from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
 from trading_pipeline.service.backtests.columnar.judging import Judge, Waiting
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane, Unfit
+from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
 from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, peek, price_steps, steps
 from trading_pipeline.service.backtests.columnar.witness import Witness

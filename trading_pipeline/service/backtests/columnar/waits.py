@@ -10,9 +10,9 @@ import numpy as np
 
 from trading_pipeline.domain.bars import instant_ns, instant_of
 from trading_pipeline.service.accounting import RECENT
+from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import HOUR
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import Flags
 

@@ -27,9 +27,10 @@ from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
+from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.judging import Waiting
-from trading_pipeline.service.backtests.columnar.lanes import Grid, Lane
+from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.units import usd
