@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+from tests.model_facts import answered, asked
 from trading_pipeline.adapters.brokers.paper_faults import ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -65,6 +66,20 @@ def test_a_round_trip_leaves_cash_that_equals_the_brokers_to_the_cent(tmp_path):
     stage.go(at(9, 30, day=THURSDAY)).cycle()
     assert stage.row("cash")["cash"] == stage.broker.account().cash
     assert stage.row("positions")["realised"] == stage.row("cash")["cash"] - 100_000 < ZERO
+
+
+def test_the_days_report_says_what_models_cost_by_strategy_and_not_what_they_cost_before(tmp_path):
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(), strategy("other"))
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(asked("yesterday", strategy="buyer"), answered("yesterday", strategy="buyer", cost="9"))
+    stage.cycle()
+    with stage.desk.ledger.transaction() as tx:
+        tx.append(
+            asked("c1", strategy="buyer"), answered("c1", strategy="buyer", cost="0.012"), asked("c2", strategy="buyer"),
+            answered("c2", strategy="buyer", cost="0.05", trouble="timeout"), asked("c1", strategy="other", reserved="0.25"),
+        )
+    strategies = closing(stage.go(CLOSE))["strategies"]
+    assert {name: figures["model_cost"] for name, figures in strategies.items()} == {"buyer": "0.06", "other": "0.25"}
 
 
 def test_a_held_symbol_without_any_price_is_an_error_and_never_a_stand_in(tmp_path):

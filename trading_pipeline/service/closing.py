@@ -5,13 +5,15 @@ from decimal import Decimal
 from typing import Any
 
 from trading_pipeline.domain.cycles import follow_up
-from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.projections.models import CALLS
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import InputError
+from trading_pipeline.ports import Reader
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of, strategy_pnl
 from trading_pipeline.service.anchoring import anchor
@@ -74,14 +76,14 @@ def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[
     opened = desk.ledger.event_by_key(f"session.opened:{session.day}")
     before: dict[str, str] = dict(opened.payload["strategy_pnl"]) if opened else {}
     fills = desk.ledger.find("fills", session=session.day.isoformat())
-    pnl = strategy_pnl(portfolio)
+    pnl, paid = strategy_pnl(portfolio), _paid_for_models(desk.ledger, opened)
     figures = {
         row["name"]: {
             "fills": sum(1 for fill in fills if fill["strategy"] == row["name"]),
             "bought": _text(_traded(fills, row["name"], Side.BUY)), "sold": _text(_traded(fills, row["name"], Side.SELL)),
             "day_pnl": _text(pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))),
             "total_pnl": _text(pnl.get(row["name"], ZERO)),
-            "model_cost": _text(ZERO),
+            "model_cost": _text(paid.get(row["name"], ZERO)),
         }
         for row in strategies
     }
@@ -90,6 +92,18 @@ def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[
         "cash": _text(portfolio.cash),
         "day_pnl": _text(day_pnl(desk.ledger, portfolio, session.day) or ZERO), "fills": len(fills), "strategies": figures,
     }
+
+
+def _paid_for_models(reader: Reader, opened: Event | None) -> dict[str, Decimal]:
+    """By strategy, USD for what models were asked since the session opened; what is not settled counts as reserved."""
+    paid: dict[str, Decimal] = {}
+    for event in reader.events(after=opened.seq, types=(EventType.LLM_REQUESTED,)) if opened else ():
+        asked = event.payload
+        row = reader.get(CALLS, asked["cycle"], asked["strategy"], asked["symbol"])
+        if row is not None:
+            cost = row["reserved"] if row["cost"] is None else row["cost"]
+            paid[asked["strategy"]] = paid.get(asked["strategy"], ZERO) + cost
+    return paid
 
 
 def _traded(fills: list[Row], strategy: str, side: Side) -> Decimal:

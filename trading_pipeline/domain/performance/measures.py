@@ -1,10 +1,12 @@
 """All figures of one result."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestResult
+from trading_pipeline.domain.bars import Floats
 from trading_pipeline.domain.performance import equity as column
 from trading_pipeline.domain.performance.equity import Drawdown
 from trading_pipeline.domain.performance.trades import TradeFigures, sessions_held_in, trade_figures
@@ -59,7 +61,7 @@ def performance_of(result: BacktestResult) -> Performance:
     found = column.drawdowns(equity, cash)
     worst = column.deepest(found)
     depth, yearly = worst.depth if worst else 0.0, column.cagr(equity, cash)
-    traded, commissions = float(np.sum(result.traded)), float(np.sum(result.commissions))
+    traded, commissions = _total(result.traded), _total(result.commissions)
     last = float(equity[-1]) if sessions else cash
     return Performance(
         sessions=sessions, cash=cash, equity=last, profit=last - cash, total_return=column.total_return(equity, cash), cagr=yearly,
@@ -72,3 +74,8 @@ def performance_of(result: BacktestResult) -> Performance:
         turnover=traded / 2 / float(np.mean(equity)) if sessions and float(np.mean(equity)) > 0 else None,
         traded=traded, commissions=commissions, cost_rate=commissions / traded if traded else None, trades=trade_figures(result.trades),
     )
+
+
+def _total(amounts: Floats) -> float:
+    """USD to the hundredth of a cent, in which fills are counted: the same in whatever order they were added up."""
+    return round(math.fsum(amounts), 4)
