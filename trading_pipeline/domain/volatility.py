@@ -43,7 +43,7 @@ BARS_NEEDED: Final = {interval: (SESSIONS + 3) * -(-390 // interval.minutes) for
     Interval.DAY1: BASELINE + NEWEST + DAILY_FOLD
 }
 """How many bars to read so that the state does not depend on where the reading began."""
-_HALF_STEP = 0.0051
+HALF_STEP: Final = 0.0051
 """A ratio that is lower by more is not rounded up to the one it is compared with."""
 _LEAST_BASE = 0.01
 """USD: a median range below one tick is no measure, as of a symbol that hardly trades."""
@@ -72,14 +72,19 @@ def breaker(table: BarTable, trip: Decimal, clear: Decimal) -> Volatility | None
         clear: Ratio below which they are let go again, LEAST_BLOCK later at the earliest.
     """
     ratios = _ratios(table)
+    return folded(ratios, table.end[len(table) - len(ratios) :], trip, clear)
+
+
+def folded(ratios: Floats, ends: Rows, trip: Decimal, clear: Decimal) -> Volatility | None:
+    """The breaker after bars with these measures, of which it was clear before; intraday those of a session."""
     if not len(ratios) or not np.isfinite(ratios[-1]):
         return None
-    if not (ratios >= float(trip) - _HALF_STEP).any():
+    if not (ratios >= float(trip) - HALF_STEP).any():
         return calm(ratios[-1])
     least = min(clear, trip)
     since: datetime | None = None
-    last = table.last_end
-    for ratio, end in zip(ratios, table.end[-len(ratios):], strict=True):
+    last = instant_of(ends[-1])
+    for ratio, end in zip(ratios, ends, strict=True):
         if not np.isfinite(ratio):
             continue
         at, measured = instant_of(end), _hundredth(ratio)

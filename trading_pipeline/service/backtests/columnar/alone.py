@@ -65,7 +65,7 @@ def _free(sim: Simulation) -> bool:
     spec, limits, plain = sim.lanes[0].spec, sim.plan.limits, sim.judge.plain[0]
     minutes, bars = spec.interval.minutes, int(np.bincount(sim.grid.session_of).max())
     return (
-        plain is not None and plain.sure and not plain.disciplined
+        plain is not None and plain.sure and not plain.disciplined and plain.calm_until is None
         and min(limits.max_day_loss, spec.limits.max_day_loss) >= NEVER_REACHED * sim.plan.cash
         and limits.max_day_notional >= MAX_ORDER_VALUE * (bars + 1)
         and spec.limits.max_orders_per_hour > 60 // minutes + 1

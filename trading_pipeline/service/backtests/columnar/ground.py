@@ -21,7 +21,7 @@ from trading_pipeline.domain.expressions import evaluate, names, parse
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.domain.volatility import BARS_NEEDED, Volatility, breaker, calm, ratios_at
+from trading_pipeline.domain.volatility import BARS_NEEDED, HALF_STEP, Volatility, breaker, calm, folded, ratios_at
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
 from trading_pipeline.service.backtests.columnar.units import Flags, Numbers, blocks, peek, steps_of
 from trading_pipeline.service.market import HISTORY
@@ -77,9 +77,10 @@ class Prices:
         self._computed: set[IndicatorSpec] = set()
         self._holds: dict[str, Numbers] = {}
         self._shares_of_volume: dict[Decimal, Callable[[int], int]] = {}
-        self._breaker: tuple[int, AccountLimits, Volatility | None] | None = None
-        """The newest: an order is judged at its proposal and at the gate."""
+        self._ratios: dict[int, tuple[int, Floats]] = {}
+        self._breakers: dict[tuple[int, Decimal, Decimal], Volatility | None] = {}
         self._foreseen: dict[int, Volatility | None] = {}
+        self._calm_until: dict[Decimal, Callable[[int], int]] = {}
 
     @cached_property
     def opens(self) -> Sequence[int]:
@@ -183,6 +184,28 @@ class Prices:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""
         return self.widest_range / 0.01 >= float(limits.volatility_trip)
 
+    def calm_until(self, trip: Decimal) -> Callable[[int], int]:
+        """By session of the grid, the first bar that may trip the breaker in it; NOWHERE where none does. Intraday, looked up once."""
+        if trip not in self._calm_until:
+
+            @cache
+            def found(session: int) -> int:
+                begin, ratios = self._measured(session)
+                over = np.flatnonzero(ratios >= float(trip) - HALF_STEP)
+                return begin + int(over[0]) if len(over) else NOWHERE
+
+            self._calm_until[trip] = found
+        return self._calm_until[trip]
+
+    def _measured(self, session: int) -> tuple[int, Floats]:
+        """An intraday session's first bar, and the volatility of all its bars."""
+        if session not in self._ratios:
+            begin, end = self.grid.session_of.searchsorted((session, session + 1)).tolist()
+            earliest = max(0, self.first + begin - BARS_NEEDED[self.table.interval])
+            rows = np.arange(self.first + begin, self.first + end) - earliest
+            self._ratios[session] = begin, ratios_at(self.table.rows(earliest, self.first + end), rows)
+        return self._ratios[session]
+
     def foresee(self, bars: Sequence[int], limits: AccountLimits) -> None:
         """Measure the volatility as of the decisions at some bars at once, where it cannot trip the breaker anyway."""
         if bars and not self.grid.daily and not self.may_trip(limits):
@@ -193,11 +216,16 @@ class Prices:
         """The breaker as of the decision at a bar."""
         if at in self._foreseen and not self.may_trip(limits):
             return self._foreseen[at]
-        if self._breaker is None or self._breaker[:2] != (at, limits):
+        trip, clear = limits.volatility_trip, limits.volatility_clear
+        if (at, trip, clear) not in self._breakers:
             row = self.first + at + 1
-            table = self.table.rows(max(0, row - BARS_NEEDED[self.table.interval]), row)
-            self._breaker = at, limits, breaker(table, limits.volatility_trip, limits.volatility_clear)
-        return self._breaker[2]
+            if self.grid.daily:
+                found = breaker(self.table.rows(max(0, row - BARS_NEEDED[self.table.interval]), row), trip, clear)
+            else:
+                begin, ratios = self._measured(self.grid.session_of.item(at))
+                found = folded(ratios[: at + 1 - begin], self.grid.end[begin : at + 1], trip, clear)
+            self._breakers[at, trip, clear] = found
+        return self._breakers[at, trip, clear]
 
 
 @dataclass(frozen=True, slots=True)

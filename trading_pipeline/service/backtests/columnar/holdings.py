@@ -45,6 +45,8 @@ class Track:
     session: int = -1
     trips: list[tuple[int, str, int]] = field(default_factory=list)
     """(closed at, symbol, result) of this session."""
+    losses: int = 0
+    """How many of them did not win."""
     losing_exits: dict[str, int] = field(default_factory=dict)
     """By symbol, when it was last sold at a loss, this session."""
     last_actions: dict[tuple[str, bool], int] = field(default_factory=dict)

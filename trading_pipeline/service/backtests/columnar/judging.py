@@ -7,7 +7,7 @@ Most orders of a backtest lie far inside every limit, and a few comparisons prov
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
 from trading_pipeline.domain.bars import instant_of
@@ -35,6 +35,7 @@ Waiting = tuple[int, Entry | None, int]
 HOUR = 3_600_000_000_000
 _DAY, _ACTIONS = 24 * HOUR, HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""
+_NEVER_SO_MANY = 1 << 40
 PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
 
@@ -46,12 +47,21 @@ class _Plain(NamedTuple):
     most: int
     """Of one order and one position."""
     day_loss: int
-    disciplined: bool
-    """Whether a losing round trip has consequences."""
+    streak: int
+    """Fewer round trips that did not win, within a session, have no consequences."""
+    revenge_wait: int
+    """So long after a losing exit none has, in nanoseconds; below zero: none ever has."""
     sure: bool
     """Whether its confidence is always whole."""
     most_shares: Callable[[int], int]
     """Of an order that is decided at a bar."""
+    calm_until: Callable[[int], int] | None
+    """By session, from which bar on volatility may block entries; None where it never does."""
+
+    @property
+    def disciplined(self) -> bool:
+        """Whether a losing round trip has consequences."""
+        return self.streak < _NEVER_SO_MANY or self.revenge_wait >= 0
 
 
 class Judge:
@@ -73,13 +83,16 @@ class Judge:
         """A lane's limits; None where no order of it is plain."""
         account, own = self._limits, lane.spec.limits
         barred = lane.symbol in LEVERAGED_AND_INVERSE or lane.symbol in account.forbidden_symbols
-        if barred or self._costs.spread >= account.max_spread / 2 or lane.prices.may_trip(account):
+        volatile = lane.prices.may_trip(account)
+        if barred or self._costs.spread >= account.max_spread / 2 or (volatile and lane.prices.grid.daily):
             return None
+        calm_until = lane.prices.calm_until(account.volatility_trip) if volatile else None
         most = min(account.max_order_value, account.max_position_value, own.max_order_value, own.max_position_value)
-        disciplined = any(each is not None for each in (own.cool_off, own.recovery_size, own.revenge_wait))
+        streak = _NEVER_SO_MANY if own.cool_off is None and own.recovery_size is None else own.losing_streak
+        revenge_wait = -1 if own.revenge_wait is None else own.revenge_wait // timedelta(microseconds=1) * 1_000
         sure = isinstance(lane.spec.agent, ExpressionAgent)
         most_shares = lane.prices.share_of_volume(account.max_volume_share)
-        return _Plain(lane, steps(most), steps(own.max_day_loss), disciplined, sure, most_shares)
+        return _Plain(lane, steps(most), steps(own.max_day_loss), streak, revenge_wait, sure, most_shares, calm_until)
 
     def rate_reached(self, strategy: str, now: int) -> bool:
         """Whether the strategy waits because of its orders within the sliding hour or the clock hour (D15)."""
@@ -124,6 +137,7 @@ class Judge:
         if plain is None or entry.reference < PLAIN_PRICE:
             return False
         value, name = entry.worst, plain.lane.spec.name
+        track = sim.tracks[name]
         for shares, _, target in entry.parts:
             if target is not None and shares * target > plain.most:
                 return False
@@ -136,7 +150,9 @@ class Judge:
             and entry.shares <= plain.most_shares(bar)
             and equity - sim.baseline > -self._day_loss
             and (self._alone or sim.strategy_pnl(name, bar) > -plain.day_loss)
-            and not (plain.disciplined and sim.tracks[name].trips)
+            and track.losses < plain.streak
+            and sim.instant(bar) - track.losing_exits.get(plain.lane.symbol, NEVER) > plain.revenge_wait
+            and (plain.calm_until is None or bar < plain.calm_until(self._session_of[bar]))
             and (plain.sure or plain.lane.confidence(bar, False) >= plain.lane.spec.min_confidence)
         )
 

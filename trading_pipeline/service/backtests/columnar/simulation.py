@@ -141,6 +141,7 @@ class Simulation:
             worth = sum(value for number, value in closing.items() if self.lanes[number].spec.name == name)
             track.opening = _to_cents(track.flow + worth)
             track.trips.clear()
+            track.losses = 0
             track.losing_exits.clear()
 
     def _decide(self, bar: int, due: list[int]) -> None:
@@ -265,6 +266,7 @@ class Simulation:
             track.losing_exits[symbol] = at
         if not held.shares:
             track.trips.append((at, symbol, held.result))
+            track.losses += held.result <= 0
             self.held[number] = None
 
     def _fill(self, fill: Filled, bracket: int = 0) -> None:

@@ -99,8 +99,8 @@ class Sizer:
         return stops, (stops > _LEAST_PRICE) & (stops < prices)
 
     def _recovering(self, sim: "Simulation") -> bool:
-        trips = sim.judge.trips(self._spec.name) if sim.tracks[self._spec.name].trips else ()
-        return bool(trips) and recovering(trips, self._spec.limits.losing_streak)
+        streak = self._spec.limits.losing_streak
+        return sim.tracks[self._spec.name].losses >= streak and recovering(sim.judge.trips(self._spec.name), streak)
 
     def _by_the_book(self, sim: "Simulation", bar: int, price: int) -> Entry | str:
         plan = self.planned(sim, bar, price)
