@@ -96,9 +96,9 @@ def written(*events: NewEvent) -> Sequence[Event]:
 BLANKS = Blanks("step:<<number>>", {("cycle",): "<<name>>", ("seq",): "<<#number>>"})
 
 
-def values(number: int) -> dict[str, object]:
+def values(number: int) -> dict[str, str]:
     at = AT + timedelta(minutes=number)
-    return {"number": number, "name": f"AAAAAAAAAAA{number + 1}", "instant": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"}
+    return {"number": str(number), "name": f"AAAAAAAAAAA{number + 1}", "instant": f"{at:%Y-%m-%dT%H:%M:%S.%fZ}"}
 
 
 def test_a_form_learnt_of_one_fact_gives_the_next():
@@ -111,8 +111,8 @@ def test_causes_within_a_form_move_with_it():
     four = written(fact(2), fact(3, cause=2), fact(4), fact(5, cause=4))
     other = Blanks("step:<<other>>", {("cycle",): "<<other_name>>", ("seq",): "<<#other>>"})
 
-    def of(number: int) -> dict[str, object]:
-        return values(number) | {"other": number + 1, "other_name": f"AAAAAAAAAAA{number + 2}"}
+    def of(number: int) -> dict[str, str]:
+        return values(number) | {"other": str(number + 1), "other_name": f"AAAAAAAAAAA{number + 2}"}
 
     pair = [replace(event, at=AT + timedelta(minutes=2 if event.seq < 4 else 4)) for event in four]
     form = Form(pair[:2], [BLANKS, other], of(2))
@@ -123,7 +123,7 @@ def test_causes_within_a_form_move_with_it():
     ("blanks", "known", "why"),
     [
         (Blanks("step:<<number>>", {("seq",): "<<#number>>"}), {}, "name is not left blank everywhere"),
-        (BLANKS, {"number": 7}, "by form"),
+        (BLANKS, {"number": "7"}, "by form"),
         (Blanks("step:<<number>>", {("cycle",): "<<nobody>>"}), {}, "nothing is known of 'nobody'"),
     ],
 )
@@ -139,7 +139,7 @@ def test_a_shape_that_cannot_be_learnt_stays_with_the_scribe():
     assert kept.use(("step",)) is Use.HAND
     with ledger.transaction() as transaction:
         transaction.append(fact(2))
-    kept.learn(("step",), values(2) | {"number": 7}, 1, {}, lambda _facts: [BLANKS])
+    kept.learn(("step",), values(2) | {"number": "7"}, 1, {}, lambda _facts: [BLANKS])
     assert kept.use(("step",)) is Use.HAND
 
 

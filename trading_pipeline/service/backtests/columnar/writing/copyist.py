@@ -151,7 +151,7 @@ class Copyist(Scribe):
             legs = self._legs_of(number, held)
             values |= legs | {"bought_by": self._actions[number]}
         named = {legs[leg]: leg for leg in legs if _LEG.fullmatch(leg)}
-        values["number"] = self._orders + 1
+        values["number"] = str(self._orders + 1)
         # An order's stops and targets are written in the order of their names.
         return _Draft(("order", number, *(leg for _, leg in sorted(named.items())), *shape), values, named)
 
@@ -164,7 +164,7 @@ class Copyist(Scribe):
                     name = client_id(self._actions[number], f"{kind}-{part.number}")
                     row = self._desk.ledger.get("orders", name)
                     assert row is not None
-                    found |= {f"{kind}_{part.number}": name, f"{kind}_{part.number}_seq": row["last_seq"]}
+                    found |= {f"{kind}_{part.number}": name, f"{kind}_{part.number}_seq": str(row["last_seq"])}
             self._legs[number] = found
         return self._legs[number]
 
@@ -189,13 +189,13 @@ class Copyist(Scribe):
             newest = self._letters.learn(draft.shape, values, draft.after, draft.legs, _blanks_of(draft.legs))
         self._legs.pop(fill.lane, None)
         if fill.shares > 0 and newest:
-            self._legs[fill.lane] = {name: values[name] for name in newest} | {f"{name}_seq": seq for name, seq in newest.items()}
+            self._legs[fill.lane] = {name: values[name] for name in newest} | {f"{name}_seq": str(seq) for name, seq in newest.items()}
 
     def _fill_values(self, fill: Filled) -> Values:
         grid = self._grid
         return {
-            "commission": words.exact(fill.commission), "execution": self._executions + 1, "filled_at": moment_of(fill.at).instant,
-            "filled_price": format(fill.quoted(self._lanes[fill.lane]), "f"), "filled_shares": abs(fill.shares),
+            "commission": words.exact(fill.commission), "execution": str(self._executions + 1), "filled_at": moment_of(fill.at).instant,
+            "filled_price": format(fill.quoted(self._lanes[fill.lane]), "f"), "filled_shares": str(abs(fill.shares)),
             "filled_session": grid.days[grid.session_of.item(fill.bar)].isoformat(),
         }
 
@@ -251,7 +251,7 @@ class Copyist(Scribe):
         for leg in legs:
             row = self._desk.ledger.get("orders", client_id(self._actions[number], leg.replace("_", "-")))
             if row is not None and row["state"] == OrderState.ACCEPTED.value:
-                found |= {leg: row["client_id"], f"{leg}_seq": row["last_seq"]}
+                found |= {leg: row["client_id"], f"{leg}_seq": str(row["last_seq"])}
         return found
 
     # Sessions

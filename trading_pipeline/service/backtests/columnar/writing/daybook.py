@@ -55,12 +55,12 @@ class DayBook:
         equity = self._cash + sum(worth.values())
         values: Values = {
             "closing": words.rounded(equity), "cash": words.rounded(self._cash), "day": words.rounded(equity - self._baseline),
-            "fills": sum(self._fills.values()),
+            "fills": str(sum(self._fills.values())),
         }
         for number, name in enumerate(self.names):
             total = self._flow[name] + worth[name]
             values |= {
-                f"fills_{number}": self._fills[name], f"bought_{number}": words.rounded(self._bought[name]),
+                f"fills_{number}": str(self._fills[name]), f"bought_{number}": words.rounded(self._bought[name]),
                 f"sold_{number}": words.rounded(self._sold[name]), f"day_{number}": words.rounded(total - self._before[name]),
                 f"total_{number}": words.rounded(total),
             }

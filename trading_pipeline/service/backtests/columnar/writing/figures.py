@@ -137,7 +137,7 @@ class Figures:
             "action": action, "cycle": cycle, "session": day, "instant": moment.instant, "minute": moment.minute, "local": moment.local,
             "expires": moment_of(expires).instant, "minute_before": moment_of(now - self._bar).minute, "closes": closes,
             "order": client_id(action, "exit" if entry is None else "entry"), "price": words.price(price),
-            "price_usd": words.dollars(price), "limit": words.cents(limit), "limit_usd": words.dollars(limit), "shares": shares,
+            "price_usd": words.dollars(price), "limit": words.cents(limit), "limit_usd": words.dollars(limit), "shares": str(shares),
             "shares_told": f"{shares:,}", "value": value, "largest": value, "lowest": words.dollars(min(price, limit)),
             "bid": words.cents(bid), "ask": words.cents(ask), "width": words.percent(2 * (ask - bid), ask + bid),
             "beyond": words.percent(limit - price if entry is not None else price - limit, price),
@@ -146,7 +146,7 @@ class Figures:
             "position": position, "equity": equity, "share": words.percent(after, net),
             "concentration_detail": _noted(concentrated, f"{position} of {equity}"), "cash": words.dollars(sim.cash),
             "notional": words.dollars(notional), "account_loss": words.dollars(max(0, account_loss)),
-            "strategy_loss": words.dollars(max(0, strategy_loss)), "orders": orders, "marks": self._marks(bar),
+            "strategy_loss": words.dollars(max(0, strategy_loss)), "orders": str(orders), "marks": self._marks(bar),
             "since_trade": words.since(track.last_trade, now) if track.last_trade >= now - _DAY else "none before",
             "since_order": words.since(sim.last_order, now) if sim.last_order >= now - _DAY else "none before",
             "sure": f"{lane.confidence(bar, entry is None):.2f}",
@@ -222,9 +222,9 @@ class Figures:
         targets = [shares * target for shares, _, target in entry.parts if target is not None]
         if targets:
             values["largest"] = words.dollars(max(*targets, entry.shares * max(entry.reference, entry.limit)))
-        values["covered"] = sum(shares for shares, _, _ in entry.parts)
+        values["covered"] = str(sum(shares for shares, _, _ in entry.parts))
         for number, (shares, stop, target) in enumerate(entry.parts, start=1):
-            values |= {f"shares_{number}": shares, f"stop_{number}": client_id(action, f"stop-{number}")}
+            values |= {f"shares_{number}": str(shares), f"stop_{number}": client_id(action, f"stop-{number}")}
             values[f"stop_{number}_price"] = words.cents(stop)
             if target is not None:
                 values |= {f"target_{number}": client_id(action, f"target-{number}"), f"target_{number}_price": words.cents(target)}

@@ -15,9 +15,9 @@ from trading_pipeline.domain.events import Event, EventType, canonical_payload, 
 
 Path = tuple[str | int, ...]
 """Where a value stands in a payload."""
-Values = dict[str, Any]
+Values = dict[str, str]
+"""What a form is filled in with, as it is written."""
 _BLANK = re.compile(r"<<(\w+)>>")
-_NAMED = re.compile(r"%\((\w+)\)s")
 _BARE = re.compile(r'"<<#(\w+)>>"')
 _OWN = re.compile(r"[A-Z2-7]{12,20}|\d{4}-\d\d-\d\dT.*Z")
 """Names of actions and orders, and instants: what is nobody else's."""
@@ -45,6 +45,26 @@ class Blanks:
     cause: str = ""
 
 
+class Template:
+    """Text with blanks, `<<name>>`."""
+
+    def __init__(self, text: str) -> None:
+        """With `"<<#name>>"` for a value that brings no quotes of its own."""
+        self._parts = _BLANK.split(_BARE.sub(r"<<\1>>", text))
+        """Every other one is the name of a blank."""
+        self._read = itemgetter(*self._parts[1::2])
+
+    def fill(self, values: Values) -> str:
+        """The text; KeyError for a name that has no value."""
+        parts = self._parts.copy()
+        parts[1::2] = self._read(values)
+        return "".join(parts)
+
+    def says(self, words: str) -> bool:
+        """Whether the text says something outside of its blanks."""
+        return any(words in part for part in self._parts[::2])
+
+
 class Form:
     """Several facts that are always written together."""
 
@@ -65,9 +85,7 @@ class Form:
             _form_of(fact, each, self._seqs[number], self._places[number], numbers)
             for number, (fact, each) in enumerate(zip(facts, blanks, strict=True))
         ]
-        named = _NEXT.join(texts)
-        self._text, self._read = _NAMED.sub("%s", named), itemgetter(*_NAMED.findall(named))
-        """With places instead of names, which is quicker, and what belongs there."""
+        self._text = Template(_NEXT.join(texts))
         try:
             found = self.fill(values, first, [fact.stream_seq for fact in facts])
         except LookupError as unknown:
@@ -75,7 +93,7 @@ class Form:
         for text, fact in zip(found, facts, strict=True):
             if wrong := first_difference(text_of(fact), text):
                 raise Misfit(f"{fact.type.value}: {wrong}")
-        left = [name for name, value in values.items() if isinstance(value, str) and _OWN.fullmatch(value) and value in self._text]
+        left = [name for name, value in values.items() if _OWN.fullmatch(value) and self._text.says(value)]
         if left:
             raise Misfit(f"{left[0]} is not left blank everywhere")
 
@@ -87,10 +105,9 @@ class Form:
             first: The seq of the first fact.
             places: The stream_seq of each.
         """
-        values.update(zip(self._seqs, range(first, first + len(self._seqs)), strict=True))
-        values.update(zip(self._places, places, strict=True))
-        text: str = self._text % self._read(values)
-        return text.split(_NEXT)
+        values.update(zip(self._seqs, map(str, range(first, first + len(self._seqs))), strict=True))
+        values.update(zip(self._places, map(str, places), strict=True))
+        return self._text.fill(values).split(_NEXT)
 
 
 def first_difference(told: str, formed: str) -> str:
@@ -110,11 +127,11 @@ def _form_of(fact: Event, blanks: Blanks, seq: str, place: str, numbers: Mapping
         cause = f"<<#{numbers[fact.cause]}>>"
     told = [f"<<#{seq}>>", fact.stream, f"<<#{place}>>", blanks.key, fact.type.value, fact.schema, cause, fact.actor, "<<instant>>"]
     envelope = json.dumps(told, separators=(",", ":"))
-    return f"{_template(envelope)}\n{blanked(fact.payload, blanks.payload)}"
+    return f"{envelope}\n{blanked(fact.payload, blanks.payload)}"
 
 
 def blanked(payload: Mapping[str, Any], blanks: Mapping[Path, str]) -> str:
-    """A payload's canonical text as a template: `text % values` fills it in.
+    """A payload's canonical text as that of a `Template`.
 
     Raises:
         KeyError, IndexError: It lacks something that is to be left blank.
@@ -126,8 +143,4 @@ def blanked(payload: Mapping[str, Any], blanks: Mapping[Path, str]) -> str:
             place = place[step]
         place[path[-1]]  # what is not there cannot differ
         place[path[-1]] = text
-    return _template(canonical_payload(copy))
-
-
-def _template(text: str) -> str:
-    return _BLANK.sub(r"%(\1)s", _BARE.sub(r"%(\1)s", text.replace("%", "%%")))
+    return canonical_payload(copy)

@@ -14,7 +14,7 @@ from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.writing.blanks import ticket_blanks
 from trading_pipeline.service.backtests.columnar.writing.figures import Shape
-from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit, Values, blanked, first_difference
+from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit, Template, Values, blanked, first_difference
 
 
 class Use(Enum):
@@ -48,7 +48,7 @@ class Quick(Protocol):
 class _Letter:
     form: Form | None
     """None: it was found not to fit; the scribe writes all of that shape."""
-    ticket: str = ""
+    ticket: Template | None = None
     """What the digest of a submission is made from."""
     newest: Mapping[str, int] = field(default_factory=dict)
     """By leg, which of the facts is its newest."""
@@ -118,8 +118,8 @@ class Letters:
 
     @staticmethod
     def _filled(letter: _Letter, form: Form, values: Values, first: int, places: Iterable[int]) -> list[str]:
-        if letter.ticket:
-            values["digest"] = hashlib.sha256((letter.ticket % values).encode()).hexdigest()
+        if letter.ticket is not None:
+            values["digest"] = _digest(letter.ticket, values)
         return form.fill(values, first, places)
 
     def _take_places(self, streams: Sequence[str]) -> list[int]:
@@ -138,9 +138,14 @@ def _learnt(
 ) -> _Letter:
     submitted = next((fact.payload for fact in facts if fact.type is EventType.ORDER_SUBMITTED), None)
     try:
-        ticket = "" if submitted is None else blanked(submitted["ticket"], ticket_blanks(submitted["ticket"], legs))
-        if submitted is not None:
-            values["digest"] = hashlib.sha256((ticket % values).encode()).hexdigest()
+        ticket = None if submitted is None else Template(blanked(submitted["ticket"], ticket_blanks(submitted["ticket"], legs)))
+        if ticket is not None:
+            values["digest"] = _digest(ticket, values)
         return _Letter(Form(facts, blanks(facts), values), ticket, newest)
     except (Misfit, KeyError):
         return _Letter(None)
+
+
+def _digest(ticket: Template, values: Values) -> str:
+    """See `ports.ticket_digest`."""
+    return hashlib.sha256(ticket.fill(values).encode()).hexdigest()
