@@ -70,8 +70,8 @@ class Stage:
     def __init__(self, root: Path, symbols: int, stack: ExitStack) -> None:
         """Read the bars."""
         settings = Settings.load(root / "home")
-        archive, until = ParquetArchive(Home(settings.home).archive), load_calendar(settings.home / "cache").horizon.close
-        self.plans = [plan(archive.read(symbol, Interval.MIN1, until=until)) for symbol in SYMBOLS[:symbols]]
+        archive, until = Home(settings.home).archive, load_calendar(settings.home / "cache").horizon.close
+        self.plans = [plan(ParquetArchive(archive).read(symbol, Interval.MIN1, until=until)) for symbol in SYMBOLS[:symbols]]
         self.benches = [stack.enter_context(open_bench(settings, each)) for each in self.plans]
         self.bars = [table for bench in self.benches for table in bench.tables.values()]
 

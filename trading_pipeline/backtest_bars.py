@@ -80,14 +80,16 @@ def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) 
     from trading_pipeline.adapters.market_data.with_imports import WithImports
     from trading_pipeline.bootstrap import kept_splits, open_market
 
-    archive, until = ParquetArchive(Home(settings.home).archive), calendar.horizon.close
+    root, until = Home(settings.home).archive, calendar.horizon.close
+    # The one that reads remembers what it read, session by session: it is not kept.
+    archive, index = ParquetArchive(root), ParquetArchive(root)
     tables: dict[tuple[str, Interval], BarTable] = {}
     there: Callable[[], Mapping[str, Sequence[Interval]]]
     if settings.market.source is Source.YFINANCE:
         splits, source = kept_splits(settings), "the archive"
         for symbol, interval in places_of(plan):
             tables[symbol, interval] = archive.read(symbol, interval, until=until)
-        there = partial(_archived, archive)
+        there = partial(_archived, index)
         remedy = "fetch or import bars with `trading bars`, or name a folder of files with --data"
     else:
         market, splits = open_market(settings, calendar, archive)
@@ -97,7 +99,7 @@ def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) 
 
         def there() -> Mapping[str, Sequence[Interval]]:
             of_source = market.symbols if isinstance(market, WithImports) else ()
-            return _archived(archive) | {symbol: market.intervals(symbol) for symbol in of_source}
+            return _archived(index) | {symbol: market.intervals(symbol) for symbol in of_source}
 
     known = {symbol: splits[symbol] for symbol in plan.symbols if symbol in splits}
     return Bars(tables, MappingProxyType(known), source, there, remedy)

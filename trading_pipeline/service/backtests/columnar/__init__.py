@@ -108,7 +108,7 @@ def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     return _Played(lanes, grid, *play(plan, lanes, grid))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _ground(bench: "_Same", symbols: tuple[str, ...], interval: Interval, first: date, last: date) -> Ground:
     """Laid once for all the plans that are played on it."""
     tables = {symbol: bench.it.tables[symbol, interval] for symbol in symbols}
