@@ -12,7 +12,7 @@ from datetime import date
 from functools import lru_cache
 from types import MappingProxyType
 
-from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
+from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult, ExitReason
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
@@ -20,7 +20,6 @@ from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.alone import played_alone
 from trading_pipeline.service.backtests.columnar.asking import Agency
 from trading_pipeline.service.backtests.columnar.ground import Grid, Ground, Unfit, ground_of
-from trading_pipeline.service.backtests.columnar.incidents import Account
 from trading_pipeline.service.backtests.columnar.lanes import Lane, lanes_of
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
@@ -30,6 +29,8 @@ from trading_pipeline.service.backtests.columnar.writing.letters import Quick
 from trading_pipeline.service.backtests.columnar.writing.scribe import Scribe
 from trading_pipeline.service.backtests.stepping import Progress
 
+_DECIDED = (None, ExitReason.SIGNAL)
+"""Of a fill: a purchase, or a sale that the rules decided."""
 __all__ = ["Unfit", "results", "run", "why_not"]
 
 
@@ -71,8 +72,8 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     writer = Copyist if isinstance(ledger, Quick) else Scribe
     scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
     with collector_paused():
-        for number, lane in enumerate(played.lanes):
-            lane.prices.foresee(sorted({bar for own, bar, _ in played.account.decisions if own == number}), plan.limits)
+        for lane, bars in zip(played.lanes, played.decided, strict=True):
+            lane.prices.foresee(bars, plan.limits)
         scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
     return bool(played.stopped)
 
@@ -83,7 +84,8 @@ class _Played:
 
     lanes: Sequence[Lane]
     grid: Grid
-    account: Account
+    decided: Sequence[Sequence[int]]
+    """By lane, bars at whose close it decided to trade, in order; a few may be missing."""
     stopped: Mapping[str, int]
     """From which bar on a loss has stopped which strategy."""
 
@@ -105,7 +107,14 @@ class _Same:
 def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     """Asked whether it can, then told to: played once."""
     lanes, grid = _lanes(bench.it, plan)
-    return _Played(lanes, grid, *play(plan, lanes, grid))
+    told = played_alone(Simulation(plan, lanes, grid))
+    if told is not None:
+        filled = {bar - 1 for bar, reason in zip(told.fills.bar.tolist(), told.fills.reason, strict=True) if reason in _DECIDED}
+        return _Played(lanes, grid, [sorted(filled)], {})
+    account, stopped = play(plan, lanes, grid)
+    return _Played(
+        lanes, grid, [sorted({bar for own, bar, _ in account.decisions if own == number}) for number in range(len(lanes))], stopped,
+    )
 
 
 @lru_cache(maxsize=2)
