@@ -182,7 +182,8 @@ def _undocumented(node: ast.Module | ast.ClassDef, inside: str = "") -> Iterator
     for child in node.body:
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) or child.name.startswith("_"):
             continue
-        if ast.get_docstring(child) is None:
+        overloads = any(ast.unparse(each) == "overload" for each in child.decorator_list)
+        if ast.get_docstring(child) is None and not overloads:
             yield inside + child.name
         if isinstance(child, ast.ClassDef):
             yield from _undocumented(child, f"{inside}{child.name}.")
