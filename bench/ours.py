@@ -40,7 +40,7 @@ from trading_pipeline.service.backtests.columnar.asking import Ask, Values
 from trading_pipeline.service.backtests.engines import Backtest, Engine, run
 from trading_pipeline.service.backtests.evaluating import OnBench
 from trading_pipeline.service.backtests.grids import grid_of
-from trading_pipeline.service.backtests.results import result_of_backtest
+from trading_pipeline.service.backtests.results import marks_of, result_of
 from trading_pipeline.service.backtests.sensitivity import sensitivity
 from trading_pipeline.settings import Settings
 
@@ -103,7 +103,7 @@ def with_ledger(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
     """Backtests as users have them, before they are stored: one after another, each read and let go."""
 
     def read(bench: Bench, done: Backtest) -> tuple[BacktestResult, int]:
-        return result_of_backtest(bench, done), done.ledger.head()[0]
+        return result_of(done.ledger, marks=marks_of(bench)), done.ledger.head()[0]
 
     found, figures = measured(stage, partial(run, engine=Engine.COLUMNAR), read)
     return [result for result, _ in found], figures | {"facts": sum(facts for _, facts in found)}

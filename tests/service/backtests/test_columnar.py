@@ -23,7 +23,7 @@ from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
 from trading_pipeline.service.backtests.columnar.ground import next_true
 from trading_pipeline.service.backtests.engines import Engine, choose, run
-from trading_pipeline.service.backtests.results import result_of_backtest
+from trading_pipeline.service.backtests.results import marks_of, result_of, result_of_backtest
 
 E = EventType
 SEEDS = range(int(os.environ.get("BACKTEST_SEEDS", "12")))
@@ -62,12 +62,16 @@ def test_columns_make_the_facts_the_trades_and_the_equity_that_the_steps_make(tm
             return
         stepped, quick = run(bench, wanted, engine=Engine.STEPPED), run(bench, wanted, engine=Engine.COLUMNAR)
         expected, found = result_of_backtest(bench, stepped), columnar.results(bench, wanted)
+        counted, read = result_of_backtest(bench, quick), result_of(quick.ledger, marks=marks_of(bench))
     assert facts(quick.ledger) == facts(stepped.ledger)
     assert found.trades == expected.trades
     assert (found.sessions, found.denials, found.cash) == (expected.sessions, expected.denials, expected.cash)
     assert found.decisions == {name: many for name, many in expected.decisions.items() if name in ("buy", "sell")}
     for column in ("equity", "invested", "traded", "commissions"):
         np.testing.assert_allclose(getattr(found, column), getattr(expected, column), atol=1e-6, err_msg=column)
+        np.testing.assert_allclose(getattr(counted, column), getattr(read, column), atol=1e-6, err_msg=column)
+    assert (counted.trades, counted.decisions, counted.denials) == (read.trades, read.decisions, read.denials)
+    assert (counted.sessions, counted.cash, counted.assumptions) == (read.sessions, read.cash, quick.assumptions)
 
 
 def test_the_scenarios_trade_are_stopped_reach_targets_and_are_denied(tmp_path):

@@ -29,7 +29,7 @@ from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.engines import Engine, run
-from trading_pipeline.service.backtests.results import result_of_backtest
+from trading_pipeline.service.backtests.results import marks_of, result_of, result_of_backtest
 
 PEERS = Path(os.environ.get("PEERS") or Path(__file__).parents[3].parent / "shared" / "bench")
 HARNESS_BARS = "cc636c1af4dae69a"
@@ -59,7 +59,7 @@ def results_only(bench: Bench, asked: BacktestPlan) -> BacktestResult:
 
 
 def with_the_ledger(bench: Bench, asked: BacktestPlan) -> BacktestResult:
-    return result_of_backtest(bench, run(bench, asked, engine=Engine.COLUMNAR))
+    return result_of(run(bench, asked, engine=Engine.COLUMNAR).ledger, marks=marks_of(bench))
 
 
 def step_by_step(bench: Bench, asked: BacktestPlan) -> BacktestResult:

@@ -4,10 +4,12 @@ Which of them ran changes what is written about idle bars, never a decision, ver
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
-from trading_pipeline.domain.backtests import BacktestPlan, Replies
+from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult, Replies
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Trouble
 from trading_pipeline.domain.money import usd
@@ -40,6 +42,8 @@ class Backtest:
     """Stepped or columnar."""
     why: str
     assumptions: tuple[str, ...]
+    counted: Callable[[], BacktestResult] | None = None
+    """The result without reading the ledger, where the engine has counted it: the very same, a hundred times as quick."""
 
 
 def run(
@@ -60,6 +64,7 @@ def run(
         from trading_pipeline.service.backtests import columnar
 
         stopped = columnar.run(bench, plan, ledger, progress)
+        counted = partial(columnar.counted, bench, plan)
     else:
         desk = bench.desk(plan, ledger)
         clock = desk.clock
@@ -67,10 +72,10 @@ def run(
         step(desk, clock, plan, progress)
         if asks_models(plan):
             measure(desk)
-        stopped = True
+        stopped, counted = True, None
     # A ledger that was written quickly is better not read before somebody wants to.
     said = (standstills(ledger) if stopped else ()) + (unanswered(ledger) if asks_models(plan) else ())
-    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + said)
+    return Backtest(plan, ledger, chosen, why, assumptions(bench, plan) + said, counted)
 
 
 def choose(bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> tuple[Engine, str]:

@@ -9,7 +9,7 @@ import json
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 
@@ -81,6 +81,8 @@ def result_of(
 
 def result_of_backtest(bench: Bench, backtest: Backtest) -> BacktestResult:
     """The result of a backtest that has run, what is still open valued at the bench's last closes."""
+    if backtest.counted is not None:
+        return replace(backtest.counted(), assumptions=backtest.assumptions)
     return result_of(backtest.ledger, marks=marks_of(bench), assumptions=backtest.assumptions)
 
 

@@ -20,6 +20,7 @@ from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.alone import played_alone
 from trading_pipeline.service.backtests.columnar.asking import Agency
 from trading_pipeline.service.backtests.columnar.ground import Grid, Ground, Unfit, ground_of
+from trading_pipeline.service.backtests.columnar.incidents import Told
 from trading_pipeline.service.backtests.columnar.lanes import Lane, lanes_of
 from trading_pipeline.service.backtests.columnar.losses import play
 from trading_pipeline.service.backtests.columnar.outcome import result_of
@@ -31,7 +32,7 @@ from trading_pipeline.service.backtests.stepping import Progress
 
 _DECIDED = (None, ExitReason.SIGNAL)
 """Of a fill: a purchase, or a sale that the rules decided."""
-__all__ = ["Unfit", "results", "run", "why_not"]
+__all__ = ["Unfit", "counted", "results", "run", "why_not"]
 
 
 def why_not(bench: Bench, plan: BacktestPlan) -> str:
@@ -78,12 +79,20 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     return bool(played.stopped)
 
 
+def counted(bench: Bench, plan: BacktestPlan) -> BacktestResult:
+    """The result of a plan that was run."""
+    played = _played(_Same(bench), plan)
+    days = [session.day for session in sessions_of(bench.calendar, plan)]
+    return result_of(plan, played.lanes, played.grid, played.told, days)
+
+
 @dataclass(frozen=True, slots=True)
 class _Played:
     """A plan played through by columns."""
 
     lanes: Sequence[Lane]
     grid: Grid
+    told: Told
     decided: Sequence[Sequence[int]]
     """By lane, bars at whose close it decided to trade, in order; a few may be missing."""
     stopped: Mapping[str, int]
@@ -110,11 +119,10 @@ def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     told = played_alone(Simulation(plan, lanes, grid))
     if told is not None:
         filled = {bar - 1 for bar, reason in zip(told.fills.bar.tolist(), told.fills.reason, strict=True) if reason in _DECIDED}
-        return _Played(lanes, grid, [sorted(filled)], {})
+        return _Played(lanes, grid, told, [sorted(filled)], {})
     account, stopped = play(plan, lanes, grid)
-    return _Played(
-        lanes, grid, [sorted({bar for own, bar, _ in account.decisions if own == number}) for number in range(len(lanes))], stopped,
-    )
+    decided = [sorted({bar for own, bar, _ in account.decisions if own == number}) for number in range(len(lanes))]
+    return _Played(lanes, grid, account.told(), decided, stopped)
 
 
 @lru_cache(maxsize=2)
