@@ -54,7 +54,7 @@ class Asked:
                 self._newest = at, now
                 return at
             before = now
-        self._newest = until - 1, before
+        self._newest = max(bar, until) - 1, before
         return NOWHERE
 
     def _told(self, bar: int) -> Values:
