@@ -78,7 +78,7 @@ def _of_home(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar) 
     """The home's source with what was imported beside it. Yahoo is not asked: of it there is what the archive has."""
     from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
     from trading_pipeline.adapters.market_data.with_imports import WithImports
-    from trading_pipeline.bootstrap import kept_splits, open_market
+    from trading_pipeline.home_market import kept_splits, open_market
 
     root, until = Home(settings.home).archive, calendar.horizon.close
     # The one that reads remembers what it read, session by session: it is not kept.

@@ -1,6 +1,6 @@
 """The composition root: settings in, a desk out. The only place that knows which adapter stands behind a port."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,24 +29,20 @@ from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepare
 from trading_pipeline.adapters.llm.providers import open_providers
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
-from trading_pipeline.adapters.market_data.splits import SplitsBySymbol, load_splits, sample_splits
-from trading_pipeline.adapters.market_data.table_market import TableMarket
-from trading_pipeline.adapters.market_data.with_imports import WithImports
 from trading_pipeline.adapters.objects.local import LocalObjects
 from trading_pipeline.adapters.prices import load_prices
 from trading_pipeline.adapters.prompt_files import PromptFiles
 from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.adapters.text_files import TextFiles
-from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.errors import CalendarError, LedgerUnavailable, SettingsError, StorageError
-from trading_pipeline.ports import BarArchive, Clock, Home, Ledger, MarketData
+from trading_pipeline.home_market import kept_splits, open_market, paper_costs
+from trading_pipeline.ports import Clock, Home, Ledger
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.past_desk import Record
 from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.settings import Environment, Market, Settings, Source
+from trading_pipeline.settings import Environment, Market, Settings
 
 
 @contextmanager
@@ -214,18 +210,6 @@ def open_backtests(settings: Settings, *, leaving: bool = True) -> Iterator[Back
             database.leave()
 
 
-def kept_splits(settings: Settings) -> Mapping[str, tuple[Split, ...]]:
-    """The splits of the source as its files have them, without opening the source."""
-    files = {Source.FILES: settings.home / "market" / "splits.csv", Source.YFINANCE: settings.home / "splits.csv"}
-    file = files.get(settings.market.source)
-    found: tuple[Split, ...] = ()
-    if settings.market.source is Source.SAMPLES:
-        found = sample_splits()
-    elif file is not None and file.exists():
-        found = load_splits(file)
-    return SplitsBySymbol(lambda: found)
-
-
 def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
     """The clock that every process of the home reads."""
     if settings.market.clock is Market.LIVE:
@@ -237,14 +221,6 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
             remedy="begin one with `trading demo` or `trading up`, or set market.clock = \"live\" in trading.toml",
         )
     return ReplayClock.attach(path, calendar)
-
-
-def paper_costs(settings: Settings) -> FillCosts:
-    """What a fill costs at the paper broker: in backtests, and what trades that were never made would have cost."""
-    paper = settings.paper
-    return FillCosts(
-        paper.spread, paper.slippage, paper.commission_per_share, paper.commission_minimum, paper.commission_rate, paper.volume_share,
-    )
 
 
 def paper_settings(settings: Settings) -> PaperSettings:
@@ -291,36 +267,3 @@ def _paper_book(settings: Settings, database: _Database) -> PostgresBook:
         finally:
             engine.dispose()
     return PostgresBook.open(database.app, settings.paper.account, settings.paper.cash, revive=database.revive)
-
-
-def open_market(settings: Settings, calendar: TradingCalendar, archive: BarArchive) -> tuple[MarketData, SplitsBySymbol]:
-    """The source of bars with what was imported beside it, and the splits that its prices step at, as it knows them when asked."""
-    wanted = settings.market
-    market: MarketData
-    source: TableMarket
-    match wanted.source:
-        case Source.SAMPLES:
-            from trading_pipeline.adapters.market_data.samples import SampleMarket
-
-            market = source = SampleMarket(calendar, spread=settings.paper.spread)
-        case Source.FILES:
-            from trading_pipeline.adapters.market_data.stored import StoredMarket
-
-            market = source = StoredMarket(settings.home / "market", calendar, spread=settings.paper.spread)
-        case Source.SYNTHETIC:
-            from trading_pipeline.adapters.market_data.synthetic import SyntheticMarket
-
-            if wanted.first is None or wanted.last is None or not wanted.symbols:
-                raise SettingsError(
-                    "A synthetic market needs symbols, first and last.", value=wanted.source.value,
-                    rule="it is made for these symbols and sessions", remedy="set market.symbols, market.first and market.last",
-                )
-            market = source = SyntheticMarket(wanted.seed, wanted.symbols, wanted.interval, wanted.first, wanted.last, calendar)
-        case Source.YFINANCE:
-            from trading_pipeline.adapters.market_data.yahoo import YahooMarket
-
-            market = source = YahooMarket(archive, calendar, splits_file=settings.home / "splits.csv")
-    if wanted.source is not Source.YFINANCE:
-        # Yahoo looks into the archive by itself.
-        market = WithImports(market, archive, calendar, spread=settings.paper.spread)
-    return market, SplitsBySymbol(lambda: source.splits)

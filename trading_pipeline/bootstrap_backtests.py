@@ -32,6 +32,7 @@ from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.errors import InputError
+from trading_pipeline.home_market import paper_costs
 from trading_pipeline.ports import Home, Ledger, Prices
 from trading_pipeline.service.backtests.bench import Bench, begins, sessions_of
 from trading_pipeline.service.backtests.engines import asks_models
@@ -83,8 +84,6 @@ def home_plan(
     replies: Replies = Replies.CASSETTE,
 ) -> BacktestPlan:
     """Strategies over sessions in an account of the home: its limits, its costs, and its paper account's cash unless other is given."""
-    from trading_pipeline.bootstrap import paper_costs
-
     cash = settings.paper.cash if cash is None else cash
     if not CENT <= cash <= MOST_CASH or cash != to_cents(cash):
         raise InputError(
