@@ -191,7 +191,6 @@ def test_the_state_does_not_depend_on_where_the_reading_began(widths: list[float
 DATA = Path(__file__).parents[2].parent / "shared" / "data" / "bars" / "1d_long" / "SPY.csv.gz"
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the shared market data are not there")
 @pytest.mark.parametrize("interval", [Interval.MIN5, Interval.MIN15, Interval.HOUR1])
 @pytest.mark.parametrize("gaps", [0.0, 0.05])
 def test_many_bars_measured_at_once_are_measured_as_one_by_one(interval: Interval, gaps: float) -> None:
@@ -205,6 +204,7 @@ def test_many_bars_measured_at_once_are_measured_as_one_by_one(interval: Interva
     assert len(set(one_by_one)) > 10
 
 
+@pytest.mark.skipif(not DATA.exists(), reason="the shared market data are not there")
 def test_on_real_days_it_trips_in_the_crashes_that_everybody_remembers() -> None:
     lines = [line.split(",") for line in gzip.decompress(DATA.read_bytes()).decode().splitlines()]
     head = {name: number for number, name in enumerate(lines[0])}
