@@ -244,9 +244,7 @@ def read_table(path: Path, symbol: str, interval: Interval) -> BarTable:
         said = (metadata.get(b"symbol"), metadata.get(b"interval"), metadata.get(b"format"))
         if said != (symbol.encode(), interval.value.encode(), _FORMAT):
             raise _broken(path, f"it says that it holds {said}")
-        columns: dict[str, Any] = {
-            name: rows[name].cast(pa.int64() if name in ("start", "end") else pa.float64()).to_numpy() for name in COLUMNS
-        }
+        columns: dict[str, Any] = {name: _numbers(rows[name], instants=name in ("start", "end")) for name in COLUMNS}
     except (pa.ArrowException, KeyError, OSError) as error:
         raise _broken(path, str(error).splitlines()[0]) from error
     table = BarTable(symbol, interval, **columns)
@@ -254,6 +252,16 @@ def read_table(path: Path, symbol: str, interval: Interval) -> BarTable:
     if wrong:
         raise _broken(path, wrong[0].sentence)
     return table
+
+
+def _numbers(column: Any, *, instants: bool) -> Any:
+    """A column's own memory as numpy sees it, where the file is as we write it: a tenth of the time of a conversion."""
+    import pyarrow as pa
+
+    if column.num_chunks == 1 and not column.null_count and column.type == (pa.timestamp("ns", "UTC") if instants else pa.float64()):
+        values = column.chunk(0)
+        return np.frombuffer(values.buffers()[1], np.int64 if instants else np.float64, len(values), 8 * values.offset)
+    return column.cast(pa.int64() if instants else pa.float64()).to_numpy()
 
 
 def _broken(path: Path, why: str) -> BarsError:
