@@ -32,7 +32,7 @@ from trading_pipeline.service.backtests.engines import Backtest
 from trading_pipeline.service.track_record import fill_of_row, held_splits
 
 _STOPPED = (Outcome.DENY.value, Outcome.HALT.value)
-_FEW = 500
+_FEW = 100
 """Events that are read at once."""
 _AVERAGE = Decimal("0.000001")
 _REASONS = {"exit": ExitReason.SIGNAL, "stop": ExitReason.STOP, "target": ExitReason.TARGET}

@@ -112,7 +112,7 @@ class _Same:
         return isinstance(other, _Same) and self.it is other.it
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     """Asked whether it can, then told to: played once."""
     lanes, grid = _lanes(bench.it, plan)
@@ -125,7 +125,7 @@ def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     return _Played(lanes, grid, account.told(), decided, stopped)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def _ground(bench: "_Same", symbols: tuple[str, ...], interval: Interval, first: date, last: date) -> Ground:
     """Laid once for all the plans that are played on it."""
     tables = {symbol: bench.it.tables[symbol, interval] for symbol in symbols}
