@@ -83,8 +83,8 @@ class Bound:
     since: datetime | None = None
     entry: str = ""
     """Client id of the last entry."""
-    stops: dict[Place, Decimal] = field(default_factory=dict)
-    """The highest stop of each place since the last entry."""
+    stops: dict[Place, dict[str, Decimal]] = field(default_factory=lambda: defaultdict(dict))
+    """Of each place, the stops that have worked since the last entry, by client id."""
 
     def entered(self, at: datetime, ticket: Ticket, by: str, orders: Iterable[BrokerOrder], owner: Mapping[str, str]) -> None:
         """Reckon from this entry on.
@@ -94,12 +94,11 @@ class Bound:
         """
         if self.strategy not in (None, by):
             return
-        self.since, self.entry, self.stops = at, ticket.client_id, {}
+        self.since, self.entry, self.stops = at, ticket.client_id, defaultdict(dict)
         placed = [(owner[order.ticket.client_id], order.ticket) for order in orders]
         for name, each in (*placed, *((by, child) for child in ticket.children)):
             if each.stop_price is not None:
-                place = name, each.symbol
-                self.stops[place] = max(each.stop_price, self.stops.get(place, ZERO))
+                self.stops[name, each.symbol][each.client_id] = each.stop_price
 
     def explained(
         self, executions: Iterable[tuple[str, Fill]], owner: Mapping[str, str], placed: Mapping[str, Ticket], shares: Mapping[Place, int],
@@ -117,21 +116,23 @@ class Bound:
         slips = Slips()
         if self.since is None:
             return self.limit, slips
-        commissions = ZERO
+        commissions, left = ZERO, {place: dict(stops) for place, stops in self.stops.items()}
         for client_id, fill in executions:
             if self.strategy not in (None, owner[client_id]) or not (fill.at > self.since or client_id == self.entry):
                 continue
             commissions += fill.commission
             if fill.side is Side.SELL:
-                stop = placed[client_id].stop_price or self.stops.get((owner[client_id], fill.symbol), ZERO)
-                slips.sold((owner[client_id], fill.symbol), stop, fill)
+                # What is sold otherwise gave up the highest of the stops that had not sold what they stood for.
+                place = owner[client_id], fill.symbol
+                left.get(place, {}).pop(client_id, None)
+                slips.sold(place, placed[client_id].stop_price or max(left.get(place, {}).values(), default=ZERO), fill)
         for place, many in shares.items():
             if self.strategy in (None, place[0]):
                 stops, bare = standing.get(place, []), many
                 for stop, covered in stops:
                     slips.held += min(many, covered) * max(ZERO, stop - prices[place[1]])
                     bare -= covered
-                slips.held += max(0, bare) * max(ZERO, self.stops.get(place, ZERO) - prices[place[1]])
+                slips.held += max(0, bare) * max(ZERO, max(left.get(place, {}).values(), default=ZERO) - prices[place[1]])
         return self.limit + slips.usd + commissions, slips
 
 

@@ -11,7 +11,8 @@ By default the day's loss is bounded by what stops entries, not by selling out (
     worst loss < limit + what the last entry lost + what was held beside it x (its price then - the lowest after) + commissions after
 
 where the last entry's loss is its shares x (fill price - the lowest price after), slippage and gaps included. Where one strategy holds
-one symbol, nothing is held beside it: the limit and what one order lost. The bound is checked to the cent in every session.
+one symbol, nothing is held beside it: the limit and what one order lost. The bound is checked to the cent after every entry: prices that
+recover let an owner go on, and the next entry begins with less lost.
 
 With `max_day_risk` at the same amount the promise is another one, see `day_risk`: no entry goes out beside which the stops of everything
 leave more to lose than the limit, so the day loses at most the limit and what sales got below their stops. Every second of these markets
@@ -127,6 +128,15 @@ class Tally:
     """The most that the stops left to lose when an entry went out, as a multiple of the limit: at most 1."""
 
 
+@dataclass
+class Since:
+    """An entry, and the most that was lost until the next."""
+
+    at: datetime
+    ticket: Ticket
+    worst: Decimal = ZERO
+
+
 class Watch:
     """Stands before the broker: what is submitted is checked against limits by its own arithmetic, then passed on."""
 
@@ -136,7 +146,7 @@ class Watch:
         self.owner: dict[str, str] = {}
         self.sent: list[tuple[datetime, str, Ticket]] = []
         self.breaches: list[str] = []
-        self.last_entry: tuple[datetime, Ticket] | None = None
+        self.entries: list[Since] = []
         self.loss_at_entry = ZERO
         """The most that had been lost when an entry went out, as a multiple of the account's limit."""
         self.placed: dict[str, Ticket] = {}
@@ -162,7 +172,7 @@ class Watch:
             self.breaches.append(f"{wrong}: {ticket} at {now}")
         self.sent.append((now, permit.strategy, ticket))
         if ticket.side is Side.BUY:
-            self.last_entry = now, ticket
+            self.entries.append(Since(now, ticket))
         order: BrokerOrder = self._inner.submit(ticket, permit)
         return order
 
@@ -202,6 +212,8 @@ class Watch:
         now = self._desk.now()
         losses = self.losses(now)
         lost = sum(losses.values(), ZERO)
+        if self.entries:
+            self.entries[-1].worst = max(lost, self.entries[-1].worst)
         if self.bounds:
             shares, _ = self.holdings(now)
             prices = {symbol: self.price(symbol, now) for _, symbol in shares}
@@ -267,33 +279,38 @@ class Watch:
         }
         return found + [name for name, holds in tests.items() if not holds]
 
-    def bound(self, tables: Mapping[str, BarTable]) -> Decimal:
-        """The most the account may have lost by the close, as the module says; the limit where nothing was bought."""
-        limit = self._desk.limits.max_day_loss
-        if self.last_entry is None:
-            return limit
-        at, ticket = self.last_entry
+    def unbounded(self, tables: Mapping[str, BarTable]) -> list[str]:
+        """Where the account lost more, after an entry and before the next, than the module says; in words."""
+        found = []
+        for entry, following in zip(self.entries, [*self.entries[1:], None], strict=True):
+            most = self._bound(tables, entry, self._session.close if following is None else following.at)
+            if entry.worst > most:
+                found.append(f"lost {entry.worst:.2f}, at most {most:.2f}")
+        return found
+
+    def _bound(self, tables: Mapping[str, BarTable], entry: "Since", until: datetime) -> Decimal:
         shares: Counter[str] = Counter()
         bought: list[Fill] = []
         sold: dict[str, Decimal] = {}
         risk = ZERO
         for client_id, fill in self._inner.executions(self._session.open):
-            if client_id == ticket.client_id or fill.at > at:
+            if client_id == entry.ticket.client_id or entry.at < fill.at <= until:
                 risk += fill.commission
                 if fill.side is Side.BUY:
                     bought.append(fill)
                 else:
                     sold[fill.symbol] = min(fill.price, sold.get(fill.symbol, fill.price))
-            else:
+            elif fill.at <= entry.at:
                 shares[fill.symbol] += fill.quantity if fill.side is Side.BUY else -fill.quantity
-        lowest = {symbol: min(_lowest(table, at), sold.get(symbol, CASH)) for symbol, table in tables.items()}
-        risk += sum((many * max(ZERO, self.price(symbol, at) - lowest[symbol]) for symbol, many in shares.items()), ZERO)
-        return limit + risk + sum((fill.quantity * max(ZERO, fill.price - lowest[fill.symbol]) for fill in bought), ZERO)
+        lowest = {symbol: min(_lowest(table, entry.at, until), sold.get(symbol, CASH)) for symbol, table in tables.items()}
+        risk += sum((many * max(ZERO, self.price(symbol, entry.at) - lowest[symbol]) for symbol, many in shares.items()), ZERO)
+        risk += sum((fill.quantity * max(ZERO, fill.price - lowest[fill.symbol]) for fill in bought), ZERO)
+        return self._desk.limits.max_day_loss + risk
 
 
-def _lowest(table: BarTable, at: datetime) -> Decimal:
-    """The lowest price from the bar that contains an instant on."""
-    return D(repr(float(table.low[table.end > instant_ns(at)].min())))
+def _lowest(table: BarTable, at: datetime, until: datetime) -> Decimal:
+    """The lowest price from the bar that contains an instant to the one that contains another."""
+    return D(repr(float(table.low[(table.end > instant_ns(at)) & (table.start <= instant_ns(until))].min())))
 
 
 @dataclass(frozen=True)
@@ -403,15 +420,13 @@ def play(plan: Plan, tally: Tally) -> None:
                 worst = max(worst, watch.sampled())
         stage.go(max(session.close - timedelta(microseconds=1), desk.now()))
         worst = max(worst, watch.sampled())
-        most = watch.bound(tables)
+        unbounded = watch.unbounded(tables)
         stage.go(session.close)
         strategies = stage.rows("strategies")
         close_session(desk, session)
-        wrong = [*watch.breaches, *(f"book and broker: {each}" for each in compare_with_broker(desk))]
+        wrong = [*watch.breaches, *unbounded, *(f"book and broker: {each}" for each in compare_with_broker(desk))]
         if plan.steady and watch.jumped:
             wrong.append(f"{watch.jumped} were lost below stops beyond an order's slippage, in a market that does not jump")
-        if worst > most:
-            wrong.append(f"lost {worst:.2f}, at most {most:.2f}")
         if any(many < 0 for many in watch.holdings(session.close)[0].values()):
             wrong.append("sold short")
         if not verify(desk.ledger).ok:
