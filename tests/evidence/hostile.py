@@ -26,6 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import zip_longest
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -282,7 +283,7 @@ class Watch:
     def unbounded(self, tables: Mapping[str, BarTable]) -> list[str]:
         """Where the account lost more, after an entry and before the next, than the module says; in words."""
         found = []
-        for entry, following in zip(self.entries, [*self.entries[1:], None], strict=True):
+        for entry, following in zip_longest(self.entries, self.entries[1:]):
             most = self._bound(tables, entry, self._session.close if following is None else following.at)
             if entry.worst > most:
                 found.append(f"lost {entry.worst:.2f}, at most {most:.2f}")
