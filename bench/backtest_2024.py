@@ -2,7 +2,7 @@
 
 AAPL, SPY, QQQ, TSLA and NVDA from 2024-01-01 to 2025-01-01, decided by the analyzer's rules with the documents' sizing and limits, held
 against their four targets. Three runs: by itself with the documents' 0.8 of confidence, with a person who approves whatever scores BUY,
-and on 5-minute bars where there are some. Nothing is tuned here. Every step of the pipeline is taken, which is minutes of one core.
+and on 5-minute bars where there are some. Nothing is tuned here. Each is run by the engine that `trading backtest` would choose.
 `HTML=DIR` also writes each report there; the last line is `RESULT {json}`.
 """
 
