@@ -1,7 +1,7 @@
 """Words that changed under a running strategy (invariant 64): a version of a prompt is published, and every signal is traced to its words.
 
 Whoever was asked with other words than now is not asked; the strategy waits for a person, as it does for another model. The pause names the
-digest that was found. What lets it go on: `service.checked`.
+digest that was found. What lets it go on: `service.model_changes`.
 """
 
 from trading_pipeline.domain.strategies import PauseReason

@@ -20,9 +20,9 @@ from trading_pipeline.ports import Ledger
 from trading_pipeline.service import emergency, settlement
 from trading_pipeline.service.askable import require_askable
 from trading_pipeline.service.causes import cause_of, whole_book
-from trading_pipeline.service.checked import going_on
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.model_changes import going_on
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
 from trading_pipeline.service.voiding import void_open
 

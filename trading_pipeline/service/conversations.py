@@ -23,10 +23,10 @@ from trading_pipeline.service import emergency
 from trading_pipeline.service.asking import LONGEST_WAIT, ask_all, reading
 from trading_pipeline.service.briefing import disguise
 from trading_pipeline.service.changed_prompts import wait_for_a_person
-from trading_pipeline.service.checked import asked_before
 from trading_pipeline.service.decision_facts import Reply, about, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk, Models
 from trading_pipeline.service.inquiries import Inquiry, inquire, untriggered
+from trading_pipeline.service.model_changes import asked_before
 from trading_pipeline.service.purse import Purse, Refusal, budget_day
 from trading_pipeline.service.steps import RUNNING, Tally, spec_of, step_key
 
