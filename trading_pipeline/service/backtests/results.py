@@ -32,8 +32,8 @@ from trading_pipeline.service.backtests.engines import Backtest
 from trading_pipeline.service.track_record import fill_of_row, held_splits
 
 _STOPPED = (Outcome.DENY.value, Outcome.HALT.value)
-_FEW = 100
-"""Events that are read at once."""
+_VERDICTS, _SIGNALS = 100, 5_000
+"""So many are read at once: a year's verdicts together would be 150 MB."""
 _AVERAGE = Decimal("0.000001")
 _REASONS = {"exit": ExitReason.SIGNAL, "stop": ExitReason.STOP, "target": ExitReason.TARGET}
 """By the part that an order is of its action, up to its number."""
@@ -247,10 +247,10 @@ def _by_session(rows: Iterable[Row], days: Sequence[date], amount: Callable[[Row
     return np.array([float(total) for total in sums.values()], np.float64)
 
 
-def _few_at_a_time(reader: Reader, *types: EventType) -> Iterator[Event]:
-    """Events of some types: a year's verdicts at once would be 150 MB."""
+def _in_pages(reader: Reader, many: int, *types: EventType) -> Iterator[Event]:
+    """Events of some types in order, so many read at once."""
     after = 0
-    while found := reader.events(after=after, types=types, limit=_FEW):
+    while found := reader.events(after=after, types=types, limit=many):
         yield from found
         after = found[-1].seq
 
@@ -258,7 +258,7 @@ def _few_at_a_time(reader: Reader, *types: EventType) -> Iterator[Event]:
 def _decisions(reader: Reader, days: Sequence[date]) -> dict[str, int]:
     """The actions, then the abstentions by reason, the most frequent first. An engine that skips idle bars writes no hold."""
     counts: Counter[str] = Counter()
-    for event in _few_at_a_time(reader, EventType.LLM_ACTION_GENERATED, EventType.LLM_ABSTAINED):
+    for event in _in_pages(reader, _SIGNALS, EventType.LLM_ACTION_GENERATED, EventType.LLM_ABSTAINED):
         if days[0].isoformat() <= event.payload["session"] <= days[-1].isoformat():
             abstained = event.type is EventType.LLM_ABSTAINED
             counts[f"abstain: {event.payload['reason']}" if abstained else event.payload["action"]] += 1
@@ -268,7 +268,7 @@ def _decisions(reader: Reader, days: Sequence[date]) -> dict[str, int]:
 def _denials(reader: Reader, days: Sequence[date]) -> dict[str, int]:
     """Every rule of every verdict that stopped something, at the proposal or at the gate, the most frequent first."""
     counts: Counter[str] = Counter()
-    for event in _few_at_a_time(reader, EventType.RISK_EVALUATED):
+    for event in _in_pages(reader, _VERDICTS, EventType.RISK_EVALUATED):
         if not event.payload["passed"] and days[0] <= event.at.date() <= days[-1]:
             counts.update(each["rule"] for each in event.payload["verdicts"] if each["outcome"] in _STOPPED)
     return dict(sorted(counts.items(), key=lambda each: (-each[1], each[0])))

@@ -43,7 +43,7 @@ class _Draft:
     after: int | None = None
     """The seq before it, where the scribe writes it; None: it is written by form."""
     expected: Sequence[str] = ()
-    """Payloads that have to be among those written."""
+    """What the rulebook says of it, where that is compared: see `Letters.write`."""
 
 
 class Copyist(Scribe):
