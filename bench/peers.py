@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,13 +190,12 @@ def run_process(command: Sequence[str], environment: Mapping[str, str], bound_s:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=dict(environment))
         overdue = threading.Timer(bound_s, process.kill)
         overdue.start()
-        try:
+        with ExitStack() as unless_ended:
+            unless_ended.callback(process.kill)
+            unless_ended.callback(overdue.cancel)
             _, status, usage = os.wait4(process.pid, 0)
-        except BaseException:
-            process.kill()
-            raise
-        finally:
-            overdue.cancel()
+            unless_ended.pop_all()
+        overdue.cancel()
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         said = output.read()

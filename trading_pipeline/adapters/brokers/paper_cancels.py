@@ -5,6 +5,7 @@ Whoever gets the account's turn takes along everybody who waits for it. Each sti
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from trading_pipeline.errors import TradingError
@@ -40,15 +41,18 @@ class GatheredCancels:
     def _serve(self) -> None:
         with self._list:
             taken, self._waiting = self._waiting, []
-        try:
-            self._change([each.client_id for each in taken])
-        except TradingError as error:
-            for each in taken:
-                each.error = error
-        except BaseException:
-            # This thread ends by it; the others ask for themselves.
-            with self._list:
-                self._waiting += taken
-            raise
+        with ExitStack() as unless_answered:
+            # Whatever else ends this thread, the others ask for themselves.
+            unless_answered.callback(self._put_back, taken)
+            try:
+                self._change([each.client_id for each in taken])
+            except TradingError as error:
+                for each in taken:
+                    each.error = error
+            unless_answered.pop_all()
         for each in taken:
             each.done = True
+
+    def _put_back(self, taken: Sequence[_Request]) -> None:
+        with self._list:
+            self._waiting += taken

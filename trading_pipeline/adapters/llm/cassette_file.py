@@ -8,7 +8,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import Final
@@ -61,12 +61,11 @@ class CassetteFile:
             if stands is None:
                 yield None
                 return
-            connection = self._take(stands)
-            try:
+            with ExitStack() as unless_well:
+                connection = self._take(stands)
+                unless_well.callback(connection.close)
                 yield connection
-            except BaseException:
-                connection.close()
-                raise
+                unless_well.pop_all()
             self._give_back(connection, stands)
 
     @contextmanager
@@ -142,18 +141,16 @@ class CassetteFile:
         return self._checked(_connect(self.path, "mode=ro&immutable=1"))
 
     def _checked(self, connection: sqlite3.Connection) -> sqlite3.Connection:
-        try:
+        with ExitStack() as unless_well:
+            unless_well.callback(connection.close)
             [version] = connection.execute("PRAGMA user_version").fetchone()
             connection.execute("PRAGMA synchronous = FULL")
-        except BaseException:
-            connection.close()
-            raise
-        if version != VERSION:
-            connection.close()
-            raise StorageError(
-                f"The cassette {self.path} has format {version}.", value=version, rule=f"this version reads format {VERSION}",
-                remedy="use the version that wrote it, or move the file aside",
-            )
+            if version != VERSION:
+                raise StorageError(
+                    f"The cassette {self.path} has format {version}.", value=version, rule=f"this version reads format {VERSION}",
+                    remedy="use the version that wrote it, or move the file aside",
+                )
+            unless_well.pop_all()
         return connection
 
     def _make(self) -> None:
