@@ -18,10 +18,11 @@ import numpy as np
 
 from tests.desks import Floor, calendar, floor, market
 from tests.evidence.day_risk import SETTINGS
-from tests.evidence.hostile import DAY, Watch
+from tests.evidence.hostile import DAY
 from tests.evidence.injection_corpus import OTHER, SYMBOL, Case, Channel
 from tests.evidence.injection_guard import Guard
 from tests.evidence.injection_models import Policy, response
+from tests.evidence.watch import Watch
 from tests.model_desks import CLAUDE, GPT, KEY, models
 from tests.model_servers.anthropic_server import AnthropicServer
 from tests.model_servers.openai_server import OpenAIServer
