@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from dagster._core.instance import DynamicPartitionsStore
 from pydantic import Field
 
 from assets.backtest_report import figures_of, shown_report
@@ -37,7 +36,7 @@ class SessionsOfStrategies(dg.MultiPartitionsDefinition):
     _keys: Sequence[str] = ()
 
     def get_partition_keys_in_range(  # type: ignore[override]
-        self, partition_key_range: dg.PartitionKeyRange, dynamic_partitions_store: DynamicPartitionsStore | None = None,
+        self, partition_key_range: dg.PartitionKeyRange, dynamic_partitions_store: Any = None,
     ) -> Sequence[str]:
         """As Dagster's; a range within one strategy never changes, whatever strategies are added."""
         if partition_key_range != self._range:

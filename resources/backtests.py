@@ -18,16 +18,12 @@ from trading_pipeline.bootstrap_backtests import home_plan, open_bench
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.strategies import AnalyzerAgent, ModelAgent, StrategySpec
 from trading_pipeline.errors import SettingsError, UnknownName
-from trading_pipeline.homes import packaged_strategies
+from trading_pipeline.homes import known_strategies
 from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.engines import Backtest, Engine, run
 from trading_pipeline.service.backtests.stepping import Progress
-from trading_pipeline.service.steps import spec_of
 from trading_pipeline.settings import Settings
 from trading_pipeline.stored_backtests import is_done, run_stored
-
-PACKAGED = {spec.name: spec for spec in packaged_strategies()}
-"""What a home that has no strategies yet can be tried with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +60,14 @@ class Backtests:
 
     def _strategy(self, name: str) -> StrategySpec:
         with open_record(self.settings, leaving=False) as record:
-            rows = {row["name"]: row for row in record.ledger.find("strategies")}
-        if name in rows:
-            return spec_of(rows[name])
-        if name in PACKAGED:
-            return PACKAGED[name]
-        raise UnknownName(
-            f"There is no strategy {name!r}.", value=name,
-            rule=f"a backfill runs a strategy of the home or of the package: {', '.join(sorted(rows | PACKAGED))}",
-            remedy="create it with `trading strategy create FILE`; it need not be started",
-        )
+            known = known_strategies(record.ledger)
+        if name not in known:
+            raise UnknownName(
+                f"There is no strategy {name!r}.", value=name,
+                rule=f"a backfill runs a strategy of the home or of the package: {', '.join(sorted(known))}",
+                remedy="create it with `trading strategy create FILE`; it need not be started",
+            )
+        return known[name]
 
     @contextmanager
     def run(

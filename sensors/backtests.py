@@ -6,7 +6,7 @@ None is ever taken away: what a strategy's backtests came to stays in the catalo
 import dagster as dg
 
 from assets.backtests import STRATEGIES
-from resources.backtests import PACKAGED
+from trading_pipeline.homes import known_strategies
 from trading_pipeline.service.desk import Desk
 
 
@@ -15,7 +15,7 @@ def backtest_strategies(context: dg.SensorEvaluationContext, desk: dg.ResourcePa
     """Offer each strategy, running or not, as a partition of the backtests."""
     assert STRATEGIES.name is not None
     known = set(context.instance.get_dynamic_partitions(STRATEGIES.name))
-    new = [each for each in sorted({row["name"] for row in desk.ledger.find("strategies")} | PACKAGED.keys()) if each not in known]
+    new = [each for each in sorted(known_strategies(desk.ledger)) if each not in known]
     if not new:
         return dg.SkipReason(f"all {len(known)} strategies can be chosen")
     return dg.SensorResult(dynamic_partitions_requests=[STRATEGIES.build_add_request(new)])

@@ -25,7 +25,8 @@ from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.sessions import NEW_YORK, TradingCalendar
 from trading_pipeline.domain.strategies import Lifetime, StrategySpec
 from trading_pipeline.errors import Conflict, InputError, StorageError
-from trading_pipeline.ports import Home
+from trading_pipeline.ports import Home, Reader
+from trading_pipeline.service.steps import spec_of
 from trading_pipeline.settings import Environment, Settings, Source
 
 Say = Callable[[str], None]
@@ -218,6 +219,12 @@ def packaged_strategies(stage: Stage | None = None) -> tuple[StrategySpec, ...]:
         return tuple(specs)
     lifetime = Lifetime.OPEN if stage.interval.daily else Lifetime.SESSION
     return tuple(replace(spec, symbols=stage.symbols, interval=stage.interval, lifetime=lifetime) for spec in specs)
+
+
+def known_strategies(reader: Reader | None = None) -> dict[str, StrategySpec]:
+    """What can be backtested, by name: the strategies of a home, running or not, and of the package's those it has none of the name of."""
+    rows = [] if reader is None else reader.find("strategies")
+    return {spec.name: spec for spec in packaged_strategies()} | {row["name"]: spec_of(row) for row in rows}
 
 
 def move_aside(home: Path, say: Say) -> Path | None:

@@ -61,14 +61,15 @@ def _of_home(call: Invocation, names: Sequence[str]) -> "dict[str, StrategySpec]
     """Of the home, else of the package."""
     from trading_pipeline.bootstrap import open_record
     from trading_pipeline.current_home import made_at
-    from trading_pipeline.homes import packaged_strategies
-    from trading_pipeline.service.steps import spec_of
+    from trading_pipeline.homes import known_strategies
 
-    settings, known = call.settings(), {spec.name: spec for spec in packaged_strategies()}
+    settings = call.settings()
     if settings.database_url is not None or made_at(call.home) is not None:
         call.say_home()
         with open_record(settings) as record:
-            known |= {row["name"]: spec_of(row) for row in record.ledger.find("strategies")}
+            known = known_strategies(record.ledger)
+    else:
+        known = known_strategies()
     for name in names:
         if name not in known:
             raise UnknownName(
