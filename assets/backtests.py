@@ -5,7 +5,6 @@ afterwards, session by session. A strategy is a dimension of the partitions, so 
 histories apart. No asset of the live chain is upstream: a backfill must never want to make one.
 """
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime
@@ -25,6 +24,7 @@ from resources.run_process import mark
 from trading_pipeline.bootstrap_backtests import prices_of
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service.backtests.bench import sessions_of
+from trading_pipeline.service.backtests.report import command_of
 from trading_pipeline.service.backtests.results import result_of_backtest
 from trading_pipeline.service.backtests.validating import judged_report
 
@@ -133,18 +133,11 @@ def _run(
     folders = [Path(each).expanduser() for each in config.data]
     with backtests.run(plan, engine=config.engine, data=folders, again=config.again, progress=progress) as ran:
         context.log.info(f"{strategy}: {plan.name} by the {ran.backtest.engine} engine ({ran.backtest.why}); it {ran.note}")
-        return _show(context, backtests, strategy, ran, command_of(strategy, days, config))
-
-
-def command_of(strategy: str, days: Sequence[date], config: BacktestConfig) -> str:
-    """What makes the same backtest on the command line."""
-    words = ["trading", "backtest", strategy, "--from", f"{days[0]}", "--to", f"{days[-1]}"]
-    words += ["--cash", f"{Decimal(str(config.cash)):f}"] if config.cash is not None else []
-    words += ["--provider", config.provider] if config.provider != "cassette" else []
-    words += ["--engine", config.engine] if config.engine != "auto" else []
-    for folder in config.data:
-        words += ["--data", folder]
-    return shlex.join(words)
+        command = command_of(
+            [strategy], days[0], days[-1], provider=config.provider, cash=None if config.cash is None else Decimal(str(config.cash)),
+            folders=config.data, engine=config.engine,
+        )
+        return _show(context, backtests, strategy, ran, command)
 
 
 def _show(context: dg.AssetExecutionContext, backtests: Backtests, strategy: str, ran: Ran, command: str) -> dg.AssetMaterialization:

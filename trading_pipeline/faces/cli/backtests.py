@@ -4,7 +4,6 @@ What is run is stored beside the home's ledger, under a name that follows from t
 `--backtest NAME`. The rules stand in `service.backtests`; imported here is what a run needs, because the whole process is timed.
 """
 
-import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -93,7 +92,12 @@ def backtest(
         result = result_of_backtest(bench, done)
         facts = done.ledger.head()[0]
         if html is not None:
-            command = _command(plan, strategies, first, last, symbols, provider, cash, folders, engine)
+            from trading_pipeline.service.backtests.report import command_of
+
+            command = command_of(
+                strategies, first, last, symbols=symbols, provider=provider, cash=None if cash is None else plan.cash, folders=folders,
+                engine=engine,
+            )
             judged = _write_report(call, html, bench, plan, result, command, stored_as or "")
     figures = _figures(result)
     told = {
@@ -220,20 +224,6 @@ def _check_name(name: str, plan: "BacktestPlan", stored: "Stored | None", *, aga
             f" {stored.plan.last}.", value=name, rule="a stored backtest is replaced on purpose only",
             remedy="choose another --name, or add --again to replace it",
         )
-
-
-def _command(
-    plan: "BacktestPlan", strategies: Sequence[str], first: str, last: str, symbols: str | None, provider: str, cash: str | None,
-    folders: Sequence[Path], engine: str,
-) -> str:
-    """What makes the same figures again, in the order of the help."""
-    words = ["trading", "backtest", *strategies, "--from", first, "--to", last]
-    words += [] if symbols is None else ["--symbols", symbols]
-    words += [] if provider == "cassette" else ["--provider", provider]
-    words += [] if cash is None else ["--cash", f"{plan.cash:f}"]
-    for folder in folders:
-        words += ["--data", str(folder)]
-    return shlex.join(words + ([] if engine == "auto" else ["--engine", engine]))
 
 
 def _write_report(

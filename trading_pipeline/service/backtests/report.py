@@ -4,11 +4,13 @@ Without a validation that passed, a report says NOT VALIDATED first. Nothing is 
 figure that does not exist as a dash. Drawing and writing it down is not here.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -335,3 +337,17 @@ def _definitions() -> ReportTable:
 def _provenance(about: About) -> tuple[tuple[str, str], ...]:
     told = (("bars", about.source), ("backtest", about.name), ("made", f"{about.made_at:%Y-%m-%d %H:%M} UTC"), ("commit", about.commit))
     return tuple((name, value) for name, value in told if value)
+
+
+def command_of(
+    strategies: Sequence[str], first: date | str, last: date | str, *, symbols: str | None = None, provider: str = "cassette",
+    cash: Decimal | None = None, folders: Sequence[Path | str] = (), engine: str = "auto",
+) -> str:
+    """What makes the same figures again on the command line, in the order of its help."""
+    words = ["trading", "backtest", *strategies, "--from", str(first), "--to", str(last)]
+    words += [] if symbols is None else ["--symbols", symbols]
+    words += [] if provider == "cassette" else ["--provider", provider]
+    words += [] if cash is None else ["--cash", f"{cash:f}"]
+    for folder in folders:
+        words += ["--data", str(folder)]
+    return shlex.join(words + ([] if engine == "auto" else ["--engine", engine]))
