@@ -27,6 +27,7 @@ from trading_pipeline.service.backtests.columnar.writing.daybook import DayBook
 from trading_pipeline.service.backtests.columnar.writing.figures import Figures, Shape, moment_of
 from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Values
 from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Quick, Use
+from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, Measures
 from trading_pipeline.service.backtests.columnar.writing.scribe import PARTS, Hit, Scribe
 
 _LEG = re.compile(r"(stop|target)_\d+")
@@ -54,9 +55,8 @@ class Copyist(Scribe):
         ledger = self._desk.ledger
         assert isinstance(ledger, Quick)
         self._ledger, self._letters = ledger, Letters(ledger)
-        self._figures = [
-            Figures(sim, number, self._needs[lane.spec.name], self._window) for number, lane in enumerate(sim.lanes)
-        ]
+        self._gauges = [Gauge(sim, number, self._needs[lane.spec.name], self._window) for number, lane in enumerate(sim.lanes)]
+        self._figures = [Figures(sim.plan, lane) for lane in sim.lanes]
         self._names = list(sim.tracks)
         self._undisturbed = not self._stops
         """No loss stops a strategy."""
@@ -140,10 +140,11 @@ class Copyist(Scribe):
         now, name = self.sim.instant(bar), self._lanes[number].spec.name
         if (entry is None) == (held is None) or self.sim.next_release(name, now, ()) != now:
             return None
-        told = self._figures[number].told(bar, entry, held, self._sessions[self._session])
-        if told is None:
-            return None
-        shape, values = told
+        measured = self._gauges[number].measured(bar, entry, held, self._sessions[self._session])
+        return None if measured is None else self._draft_of(number, measured, held, denial)
+
+    def _draft_of(self, number: int, measured: Measures, held: Held | None, denial: str = "") -> _Draft:
+        shape, values = self._figures[number].told(measured)
         if denial:
             return _Draft(("denied", number, denial, *shape), values, {})
         legs = values
