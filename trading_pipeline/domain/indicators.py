@@ -28,6 +28,8 @@ from trading_pipeline.errors import BarsError, InputError, UnknownName
 
 PRICE_COLUMNS = ("open", "high", "low", "close", "volume")
 DEFINITIONS: Mapping[str, Definition] = BREADTH | STANDARD
+RUNNING_TOTALS = ("ad", "obv")
+"""Standard indicators that count from the first bar on: only their changes mean anything."""
 _LONGEST_WARM_UP = 16_384
 
 
@@ -148,7 +150,7 @@ def history(specs: Iterable[IndicatorSpec]) -> int:
     """How many bars to read so that no column depends, beyond 1 part in 10^10, on where the reading began.
 
     A recursive average (EMA, Wilder) remembers its seed; reading 12 or 24 times its warm-up makes a live window and
-    a backtest over all history agree. Running totals (OBV) never forget: only their changes mean anything.
+    a backtest over all history agree. Running totals never forget.
     """
     return max((warm_up(spec) * _definition(spec.name).memory for spec in specs), default=1)
 

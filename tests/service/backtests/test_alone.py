@@ -16,7 +16,7 @@ from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, RiskSizing
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
-from trading_pipeline.service.backtests.columnar.alone import played_alone
+from trading_pipeline.service.backtests.columnar.alone import played_alone, told
 from trading_pipeline.service.backtests.columnar.ground import ground_of
 from trading_pipeline.service.backtests.columnar.incidents import Told
 from trading_pipeline.service.backtests.columnar.lanes import lanes_of
@@ -76,9 +76,9 @@ def test_a_lane_that_is_alone_makes_what_the_simulation_makes(tmp_path):
             if columnar.why_not(bench, plan):
                 continue
             sim = simulated(bench, plan)
-            if (told := played_alone(sim)) is None:
+            if (round_trips := played_alone(sim)) is None:
                 continue
-            found, expected = result(bench, sim, told), result(bench, sim, sim.run().told())
+            found, expected = result(bench, sim, told(sim, round_trips)), result(bench, sim, sim.run().told())
         trades += len(found.trades)
         assert found.trades == expected.trades, seed
         assert (found.decisions, found.denials) == (expected.decisions, expected.denials), seed

@@ -1,14 +1,16 @@
 """The ledger in memory: backtests and tests. Same chain, same fold, same refusals; nothing survives the process.
 
 Readers see committed facts only: a transaction works on a draft that is applied at once on leaving. A backtest may hand in facts as
-text, see `take_down`: these are chained at once, and parsed, checked and folded when somebody first reads.
+text, see `take_down`: these are chained at once, and parsed, checked and folded when somebody first reads. Or it hands in what they
+will be told from, see `keep`: that is sealed at once, and becomes text when somebody first reads.
 """
 
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
 from itertools import chain
@@ -61,6 +63,16 @@ class _Store:
         return event.seq == len(self.facts) + 1 and event.stream_seq == len(stream) + 1 and event.key not in self.by_key
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Facts that are not text yet."""
+
+    digest: Callable[[], bytes]
+    write_out: Callable[[], None]
+    seal: bytes
+    """SHA-256 over the head before them, and their digest."""
+
+
 class MemoryLedger:
     """A `Ledger` in this process.
 
@@ -81,6 +93,9 @@ class MemoryLedger:
         self._store = _Store()
         self._unread: list[Text] = []
         """Facts that nobody has read yet."""
+        self._record: _Record | None = None
+        """Facts that follow these, and that nobody has asked for yet."""
+        self._writing_out = False
         with self.transaction() as transaction:
             transaction.append(opened_event(environment, opened_at or clock_wall()))
 
@@ -126,22 +141,51 @@ class MemoryLedger:
                 previous, hash_ = hash_, chained(hash_, text)
                 self._unread.append((text, previous, hash_, recorded_at))
 
+    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None]) -> None:
+        """Append facts that are kept in another form than text, sealed with all that came before.
+
+        Args:
+            digest: SHA-256 over everything that makes these facts what they are.
+            write_out: Takes them all down; called when the first of them, or the head, is asked for.
+        """
+        with self._state:
+            self._record = _Record(digest, write_out, chained(self.head()[1], digest().hex()))
+
+    def _write_out(self) -> None:
+        """Take down what is kept; under the lock of the state."""
+        if self._record is None or self._writing_out:
+            return
+        record = self._record
+        if chained(self._newest()[1], record.digest().hex()) != record.seal:
+            raise LedgerCorrupt(
+                "Facts of a backtest were changed before anybody read them.", value=self._newest()[0] + 1,
+                rule="facts are what they were when they were written", remedy="run the backtest again",
+            )
+        self._writing_out = True
+        try:
+            record.write_out()
+        finally:
+            self._writing_out = False
+        self._record = None
+
     @property
     def _kept(self) -> _Store:
         """What is kept, with all that was taken down."""
-        if self._unread:
-            with self._state, collector_paused():
-                unread, self._unread = self._unread, []
-                for text in unread:
-                    event = event_from(*text)
-                    if not self._store.fits(event):
-                        raise LedgerCorrupt(
-                            f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
-                            rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
-                        )
-                    self._store.add(event, text)
-                    fold(event, self._store.tables)
-        return self._store
+        with self._state:
+            self._write_out()
+            if self._unread:
+                with collector_paused():
+                    unread, self._unread = self._unread, []
+                    for text in unread:
+                        event = event_from(*text)
+                        if not self._store.fits(event):
+                            raise LedgerCorrupt(
+                                f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
+                                rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
+                            )
+                        self._store.add(event, text)
+                        fold(event, self._store.tables)
+            return self._store
 
     @contextmanager
     def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> Iterator[Fence]:  # noqa: ARG002
@@ -224,11 +268,15 @@ class MemoryLedger:
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""
         with self._state:
-            facts = self._unread or self._store.facts
-            if not facts:
-                return 0, GENESIS
-            newest = facts[-1]
-            return len(self._store.facts) + len(self._unread), newest.hash if isinstance(newest, Event) else newest[2]
+            self._write_out()
+            return self._newest()
+
+    def _newest(self) -> tuple[int, bytes]:
+        facts = self._unread or self._store.facts
+        if not facts:
+            return 0, GENESIS
+        newest = facts[-1]
+        return len(self._store.facts) + len(self._unread), newest.hash if isinstance(newest, Event) else newest[2]
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""

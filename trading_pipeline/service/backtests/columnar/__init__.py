@@ -17,7 +17,8 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.derivation import collector_paused
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
-from trading_pipeline.service.backtests.columnar.alone import played_alone
+from trading_pipeline.service.backtests.columnar.alone import RoundTrips, played_alone
+from trading_pipeline.service.backtests.columnar.alone import told as told_of
 from trading_pipeline.service.backtests.columnar.asking import Agency
 from trading_pipeline.service.backtests.columnar.ground import Grid, Ground, Unfit, ground_of
 from trading_pipeline.service.backtests.columnar.incidents import Told
@@ -27,6 +28,7 @@ from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.writing.copyist import Copyist
 from trading_pipeline.service.backtests.columnar.writing.letters import Quick
+from trading_pipeline.service.backtests.columnar.writing.registrar import Registrar
 from trading_pipeline.service.backtests.columnar.writing.scribe import Scribe
 from trading_pipeline.service.backtests.stepping import Progress
 
@@ -57,7 +59,9 @@ def results(
     """
     with collector_paused():
         lanes, grid = _lanes(bench, plan, agents)
-        told = played_alone(Simulation(plan, lanes, grid)) or play(plan, lanes, grid)[0].told()
+        sim = Simulation(plan, lanes, grid)
+        trades = played_alone(sim)
+        told = play(plan, lanes, grid)[0].told() if trades is None else told_of(sim, trades)
         days = [session.day for session in sessions_of(bench.calendar, plan)]
         return result_of(plan, lanes, grid, told, days, assumptions)
 
@@ -70,12 +74,18 @@ def run(bench: Bench, plan: BacktestPlan, ledger: Ledger, progress: Progress | N
     """
     played = _played(_Same(bench), plan)
     desk, sessions = bench.desk(plan, ledger), sessions_of(bench.calendar, plan)
-    writer = Copyist if isinstance(ledger, Quick) else Scribe
-    scribe = writer(desk, plan, played.lanes, played.grid, sessions, played.stopped, progress)
+    about = desk, plan, played.lanes, played.grid, sessions, played.stopped, progress
+    writer: Scribe
+    if not isinstance(ledger, Quick):
+        writer = Scribe(*about)
+    elif played.trades is None:
+        writer = Copyist(*about)
+    else:
+        writer = Registrar(*about, played.trades)
     with collector_paused():
         for lane, bars in zip(played.lanes, played.decided, strict=True):
             lane.prices.foresee(bars, plan.limits)
-        scribe.play(Simulation(plan, played.lanes, played.grid, played.stopped, scribe))
+        writer.play(Simulation(plan, played.lanes, played.grid, played.stopped, writer))
     return bool(played.stopped)
 
 
@@ -97,6 +107,8 @@ class _Played:
     """By lane, bars at whose close it decided to trade, in order; a few may be missing."""
     stopped: Mapping[str, int]
     """From which bar on a loss has stopped which strategy."""
+    trades: RoundTrips | None = None
+    """Of a lane that is alone."""
 
 
 class _Same:
@@ -116,10 +128,12 @@ class _Same:
 def _played(bench: _Same, plan: BacktestPlan) -> _Played:
     """Asked whether it can, then told to: played once."""
     lanes, grid = _lanes(bench.it, plan)
-    told = played_alone(Simulation(plan, lanes, grid))
-    if told is not None:
+    sim = Simulation(plan, lanes, grid)
+    trades = played_alone(sim)
+    if trades is not None:
+        told = told_of(sim, trades)
         filled = {bar - 1 for bar, reason in zip(told.fills.bar.tolist(), told.fills.reason, strict=True) if reason in _DECIDED}
-        return _Played(lanes, grid, told, [sorted(filled)], {})
+        return _Played(lanes, grid, told, [sorted(filled)], {}, trades)
     account, stopped = play(plan, lanes, grid)
     decided = [sorted({bar for own, bar, _ in account.decisions if own == number}) for number in range(len(lanes))]
     return _Played(lanes, grid, account.told(), decided, stopped)

@@ -24,6 +24,11 @@ class Agenda:
         for number in range(len(lanes)):
             self.flat(number, 0)
 
+    @property
+    def bar(self) -> int:
+        """At which something can happen next."""
+        return self._entries[0][0]
+
     def take(self) -> tuple[int, int, list[int]]:
         """The bar, what happens, and to which lanes: decisions at one close come together. Whoever takes an entry makes the lane's next."""
         bar, kind, number = heappop(self._entries)

@@ -2,10 +2,11 @@
 
 What ends a trade does not depend on its size. So for each bar at which the rules buy, the bar and the price that end the trade are
 found over columns first; then the trades are walked through with the account's cash. It makes what the simulation makes in a third of
-the time, and makes nothing at all where anything is not plain. Grids, whose many plans leave no ledger, are what it is for.
+the time, and makes nothing at all where anything is not plain. `writing.registrar` makes a ledger of them.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,7 +25,7 @@ _WINDOW = 64
 """Bars after an entry that are looked through for its stop."""
 _RARE = 8
 """Rules that buy at more than one bar of so many are left to the simulation: most of what was looked up for them would not be used."""
-_OPEN, _STOP, _SIGNAL = range(3)
+OPEN, STOP, SIGNAL = range(3)
 _REASONS = np.array([None, ExitReason.STOP, ExitReason.SIGNAL], np.object_)
 
 
@@ -34,6 +35,7 @@ class _Ends:
 
     bars: Numbers
     """Whose close is decided at."""
+    stops: Numbers
     plain: Flags
     kind: Numbers
     bar: Numbers
@@ -49,8 +51,30 @@ class _Ends:
     """The row of the next bar at which the rules buy once it is sold."""
 
 
-def played_alone(sim: Simulation) -> Told | None:
-    """What comes of a simulation that was not run yet; None where it has to be run."""
+class RoundTrips(NamedTuple):
+    """Trades in order, one row each: money and prices in steps, instants in nanoseconds UTC."""
+
+    decided: Numbers
+    """The bar at whose close it was decided to buy."""
+    stop: Numbers
+    """-1: it has none."""
+    shares: Numbers
+    limit: Numbers
+    bought: Numbers
+    fee: Numbers
+    kind: Numbers
+    """`OPEN`: still held; `STOP`; `SIGNAL`: the rules sold."""
+    sold_in: Numbers
+    """The bar, and when, at what price and for which commission."""
+    sold_at: Numbers
+    sold: Numbers
+    sold_fee: Numbers
+    twice: Flags
+    """The rules would have sold at the very open that reached the stop."""
+
+
+def played_alone(sim: Simulation) -> RoundTrips | None:
+    """The trades of a simulation that was not run yet; None where it has to be run."""
     if not _free(sim):
         return None
     lane, size = sim.lanes[0], len(sim.grid)
@@ -91,19 +115,19 @@ def _ends(sim: Simulation, bars: Numbers) -> _Ends:
     by_open &= stopped
     # Otherwise the window did not show it.
     plain &= stopped | (stops < 0) | (last < entered + _WINDOW)
-    kind = np.where(stopped, _STOP, np.where(leave < NOWHERE, _SIGNAL, _OPEN))
+    kind = np.where(stopped, STOP, np.where(leave < NOWHERE, SIGNAL, OPEN))
     bar = np.minimum(np.where(stopped, reached, leave + 1), last_bar)
     in_range = stopped & ~by_open
     decided_at = grid.start[bar] if grid.daily else grid.end[bar - 1]
     at = np.where(in_range, grid.end[bar], np.where(stopped, grid.start[bar], decided_at))
-    plain &= (kind != _SIGNAL) | (opens[bar] >= PLAIN_PRICE)
+    plain &= (kind != SIGNAL) | (opens[bar] >= PLAIN_PRICE)
     return _Ends(
-        bars, plain & (opens[entered] >= PLAIN_PRICE), kind, bar, at, np.where(in_range, stops, opens[bar]),
+        bars, stops, plain & (opens[entered] >= PLAIN_PRICE), kind, bar, at, np.where(in_range, stops, opens[bar]),
         np.where(in_range, lows[bar], 0), by_open & (reached - 1 == leave), bars.searchsorted(bar),
     )
 
 
-def _walked(sim: Simulation, ends: _Ends) -> Told | None:
+def _walked(sim: Simulation, ends: _Ends) -> RoundTrips | None:
     """Trade after trade with the cash that the one before left; None where one is not plain."""
     judged, sizer, charges, capacity, cash = sim.judge.plain[0], sim.sizers[0], sim.charges, sim.capacity[0], sim.cash
     assert judged is not None
@@ -111,7 +135,7 @@ def _walked(sim: Simulation, ends: _Ends) -> Told | None:
     bars, plain, kinds, sold_in, taken, least, following = (
         column.tolist() for column in (ends.bars, ends.plain, ends.kind, ends.bar, ends.taken, ends.least, ends.following)
     )
-    trades: list[tuple[int, int, int, int, int, int]] = []
+    trades: list[tuple[int, int, int, int, int, int, int]] = []
     place = 0
     while place < len(bars):
         bar, kind = bars[place], kinds[place]
@@ -128,34 +152,38 @@ def _walked(sim: Simulation, ends: _Ends) -> Told | None:
             return None
         fee = charges.commission(shares, price)
         cash -= shares * price + fee
-        if kind == _OPEN:
-            trades.append((place, shares, price, fee, 0, 0))
+        if kind == OPEN:
+            trades.append((place, shares, limit, price, fee, 0, 0))
             break
         got = max(least[place], charges.taken_sell(taken[place]))
-        if shares > capacity(sold_in[place]) or (kind == _SIGNAL and shares * taken[place] > _MOST_ORDER):
+        if shares > capacity(sold_in[place]) or (kind == SIGNAL and shares * taken[place] > _MOST_ORDER):
             return None
         sold_fee = charges.commission(shares, got)
         cash += shares * got - sold_fee
-        trades.append((place, shares, price, fee, got, sold_fee))
+        trades.append((place, shares, limit, price, fee, got, sold_fee))
         place = following[place]
-    return _told(sim, ends, trades)
+    place_of, shares_of, limits, prices, fees, fetched, sold_fees = np.array(trades, np.int64).reshape(-1, 7).T
+    return RoundTrips(
+        ends.bars[place_of], ends.stops[place_of], shares_of, limits, prices, fees, ends.kind[place_of], ends.bar[place_of],
+        ends.at[place_of], fetched, sold_fees, ends.twice[place_of],
+    )
 
 
-def _told(sim: Simulation, ends: _Ends, trades: list[tuple[int, int, int, int, int, int]]) -> Told:
+def told(sim: Simulation, trades: RoundTrips) -> Told:
     """Trades as fills: each bought, and sold unless the last one is open."""
-    rows = np.array(trades, np.int64).reshape(-1, 6)
-    place, shares, *_ = rows.T
-    bars, kind = ends.bars[place], ends.kind[place]
+    bars, kind = trades.decided, trades.kind
     bought_at = sim.grid.start[bars + 1] if sim.grid.daily else sim.grid.end[bars]
     fills = Fills(
-        np.zeros(2 * len(rows), np.int64), _in_turn(bars + 1, ends.bar[place]), _in_turn(bought_at, ends.at[place]),
-        _in_turn(shares, -shares), rows[:, (2, 4)].ravel(), rows[:, (3, 5)].ravel(), _REASONS[_in_turn(np.zeros_like(kind), kind)],
+        np.zeros(2 * len(bars), np.int64), in_turn(bars + 1, trades.sold_in), in_turn(bought_at, trades.sold_at),
+        in_turn(trades.shares, -trades.shares), in_turn(trades.bought, trades.sold), in_turn(trades.fee, trades.sold_fee),
+        _REASONS[in_turn(np.zeros_like(kind), kind)],
     )
-    if len(kind) and kind[-1] == _OPEN:
+    if len(kind) and kind[-1] == OPEN:
         fills = Fills(*(column[:-1] for column in fills))
-    denied = [Denied(0, bar, True, sim.judge.asked(0, bar, None, ())) for bar in (ends.bar[place[ends.twice[place]]] - 1).tolist()]
-    return Told(fills, len(rows), int((kind == _SIGNAL).sum()) + len(denied), denied)
+    denied = [Denied(0, bar, True, sim.judge.asked(0, bar, None, ())) for bar in (trades.sold_in[trades.twice] - 1).tolist()]
+    return Told(fills, len(bars), int((kind == SIGNAL).sum()) + len(denied), denied)
 
 
-def _in_turn(one: Numbers, other: Numbers) -> Numbers:
+def in_turn(one: Numbers, other: Numbers) -> Numbers:
+    """The first of each, the second of each."""
     return np.column_stack((one, other)).ravel()

@@ -18,6 +18,7 @@ from trading_pipeline.domain.adjustments import Split, split_adjusted
 from trading_pipeline.domain.bar_quality import SPIKE, VOLUME_SESSIONS, VOLUME_SESSIONS_LEAST, average_day_volume, faults, grid, spikes
 from trading_pipeline.domain.bars import BarTable, Floats, Interval
 from trading_pipeline.domain.expressions import evaluate, names, parse
+from trading_pipeline.domain.indicator_standard import STANDARD
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.sessions import TradingCalendar
@@ -75,11 +76,12 @@ class Prices:
         self.close, self.volume = table.close[first:], table.volume[first:]
         self._columns: dict[str, Floats] = {}
         self._computed: set[IndicatorSpec] = set()
+        self._begun_by: dict[tuple[IndicatorSpec, int], bool] = {}
         self._holds: dict[str, Numbers] = {}
         self._shares_of_volume: dict[Decimal, Callable[[int], int]] = {}
         self._ratios: dict[int, tuple[int, Floats]] = {}
         self._breakers: dict[tuple[int, Decimal, Decimal], Volatility | None] = {}
-        self._foreseen: dict[int, Volatility | None] = {}
+        self._foreseen: dict[int, float] = {}
         self._calm_until: dict[Decimal, Callable[[int], int]] = {}
 
     @cached_property
@@ -131,6 +133,19 @@ class Prices:
         self._computed.update(specs)
         return {name: self._columns[name] for spec in specs for name in indicators.columns_of(spec)}
 
+    def begun_by(self, spec: IndicatorSpec, window: int) -> bool:
+        """Whether an indicator's values hang on where the reading of bars begins, as running totals do: live reads so many."""
+        if spec.name in STANDARD:
+            return spec.name in indicators.RUNNING_TOTALS
+        if (spec, window) not in self._begun_by:
+            whole, length = self.columns((spec,)), len(self.table)
+            rows = [row for row in (length, length - 1, (length + window) // 2) if row > window]
+            live = [indicators.compute((spec,), self.table.rows(row - window, row)) for row in rows]
+            self._begun_by[spec, window] = not all(
+                _newest_is(each[name], whole[name].item(row - 1)) for row, each in zip(rows, live, strict=True) for name in whole
+            )
+        return self._begun_by[spec, window]
+
     def holds(self, text: str, columns: Mapping[str, Floats]) -> Numbers:
         """For each bar the next one, itself included, that is decided at and where an expression holds; see `next_true`."""
         if text not in self._holds:
@@ -160,6 +175,15 @@ class Prices:
         row = self.first + at + 1
         bars = _VOLUME_SESSIONS * -(-390 // self.table.interval.minutes)
         return average_day_volume(self.table.rows(max(0, row - bars), row), self.grid.days[session + self.grid.daily])
+
+    def average_volumes(self, bars: Numbers) -> tuple[Numbers, Flags]:
+        """The same at many bars, and which are of a short history; 0 where nothing is known, or no whole number."""
+        found, short = self._averages[self.grid.session_of[bars]], np.zeros(len(bars), np.bool_)
+        for place in np.flatnonzero(found == 0).tolist():
+            volume = self.average_volume(bars.item(place))
+            if volume is not None and volume[0] == int(volume[0]):
+                found[place], short[place] = int(volume[0]), volume[1]
+        return found, short
 
     def share_of_volume(self, share: Decimal) -> Callable[[int], int]:
         """By bar that is decided at, so many shares are the given share of the average volume; 0 where nothing is known of it."""
@@ -209,13 +233,16 @@ class Prices:
     def foresee(self, bars: Sequence[int], limits: AccountLimits) -> None:
         """Measure the volatility as of the decisions at some bars at once, where it cannot trip the breaker anyway."""
         if bars and not self.grid.daily and not self.may_trip(limits):
-            ratios = ratios_at(self.table, np.array(bars) + self.first)
-            self._foreseen = dict(zip(bars, map(calm, ratios.tolist()), strict=True))
+            self._foreseen = dict(zip(bars, ratios_at(self.table, np.array(bars) + self.first).tolist(), strict=True))
+
+    def foreseen(self, bars: Numbers) -> Floats:
+        """The volatility as of the decisions at some bars that were foreseen; NaN where it is not known."""
+        return np.array([self._foreseen[bar] for bar in bars.tolist()])
 
     def volatility(self, at: int, limits: AccountLimits) -> Volatility | None:
         """The breaker as of the decision at a bar."""
         if at in self._foreseen and not self.may_trip(limits):
-            return self._foreseen[at]
+            return calm(self._foreseen[at])
         trip, clear = limits.volatility_trip, limits.volatility_clear
         if (at, trip, clear) not in self._breakers:
             row = self.first + at + 1
@@ -303,6 +330,12 @@ def _holds(text: str, columns: Mapping[str, Floats]) -> Flags:
     for name in names(expression):
         found &= np.isfinite(columns[name])
     return found
+
+
+def _newest_is(column: Floats, value: float) -> bool:
+    """Whether a column ends with a value, measured by the largest in it."""
+    largest = np.nanmax(np.abs(column), initial=0)
+    return bool(np.isclose(column[-1], value, 1e-9, 1e-9 * largest, equal_nan=True))
 
 
 def next_true(flags: Flags) -> Numbers:

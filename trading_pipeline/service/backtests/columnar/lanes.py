@@ -65,6 +65,10 @@ def lanes_of(plan: BacktestPlan, ground: Ground, agents: Mapping[str, Agency] = 
     for symbol in plan.symbols:
         if ground.prices[symbol].widest_step(seen) >= float(plan.limits.max_bar_gap) * (1 - 1e-9):
             raise Unfit(f"a price of {symbol} lies far from the one before it")
+    for spec in plan.strategies:
+        for each in required_indicators(spec.agent) if spec.name not in agents else ():
+            if any(ground.prices[symbol].begun_by(each, seen) for symbol in spec.symbols):
+                raise Unfit(f"{spec.name} reads {each}, which counts from the first bar that is read")
     strategies = sorted(plan.strategies, key=lambda spec: spec.name)
     return [_lane(spec, ground.prices[symbol], ground, agents.get(spec.name)) for spec in strategies for symbol in spec.symbols]
 

@@ -8,6 +8,7 @@ a whole fill at once raises `Unfit`: then the stepped engine runs the plan.
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import cached_property
 from types import MappingProxyType
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
@@ -64,24 +65,29 @@ class Simulation:
         self.gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
         self._size = len(grid)
-        self._agenda: Agenda
 
-    def run(self) -> Account:
-        """Play it through.
+    @cached_property
+    def _agenda(self) -> Agenda:
+        # Begins to ask those functions that decide.
+        return Agenda(self.lanes, self._size)
+
+    def run(self, until: int | None = None) -> Account:
+        """Play it through, on from where it was left.
+
+        Args:
+            until: A session's first bar, to stop before it.
 
         Raises:
             Unfit: Something happened that the stepped engine has to play.
         """
-        agenda, size = Agenda(self.lanes, self._size), self._size
-        self._agenda = agenda
-        while True:
+        agenda, end = self._agenda, self._size if until is None else until
+        while agenda.bar < end:
             bar, kind, numbers = agenda.take()
-            if bar >= size:
-                return self.account
             if kind == DECIDED:
                 self._decide(bar, numbers)
             else:
                 self._reached(numbers[0], bar, by_open=kind == OPENED)
+        return self.account
 
     # What is asked of its state
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trading_pipeline.domain.backtests import ExitReason
-from trading_pipeline.domain.bars import instant_ns
+from trading_pipeline.domain.bars import instant_ns, instant_of
 from trading_pipeline.domain.events import Event, canonical_payload
 from trading_pipeline.domain.orders import OrderState, client_id
 from trading_pipeline.domain.sessions import Session
@@ -34,7 +34,7 @@ _LEG = re.compile(r"(stop|target)_\d+")
 
 
 @dataclass(slots=True)
-class _Draft:
+class Draft:
     """An order on its way."""
 
     shape: Shape
@@ -63,7 +63,7 @@ class Copyist(Scribe):
         self._daybook = DayBook(sim)
         self._asked: tuple[int, Sequence[tuple[int, bool]]] | None = None
         """A lane that decides alone, until it is known how that ends."""
-        self._draft: _Draft | None = None
+        self._draft: Draft | None = None
         self._covered: dict[int, bool] = {}
         """By lane, whether its stops protect all that it bought."""
         self._legs: dict[int, Values] = {}
@@ -127,14 +127,16 @@ class Copyist(Scribe):
 
     def _payloads(self, number: int, bar: int, entry: Entry | None, denial: str = "", at: int | None = None) -> list[str]:
         """What the scribe would tell of a proposal, and of its order at the gate at an instant."""
-        signal, measured = self._teller.signal(self._cycle(bar), number, bar, None if entry is not None else self._entered[number])
-        proposal, intent = self._teller.proposal(number, bar, entry, denial, (), signal, measured, self._desk.now())
+        held, now = self.sim.held[number], instant_of(self.sim.instant(bar))
+        runs_in = next(session for session in self._sessions[self._session :] if session.close >= now)
+        signal, measured = self._teller.signal(self._cycle(bar, runs_in), number, bar, None if held is None else held.entered)
+        proposal, intent = self._teller.proposal(number, bar, entry, denial, (), signal, measured, now)
         told = [signal, proposal]
         if at is not None and intent is not None:
             told.append(self._teller.gate(number, bar, intent, at, "", ()))
         return [canonical_payload(each) for each in told]
 
-    def _drafted(self, number: int, bar: int, entry: Entry | None, denial: str = "") -> _Draft | None:
+    def _drafted(self, number: int, bar: int, entry: Entry | None, denial: str = "") -> Draft | None:
         """A proposal, and its order where it is not denied, by form; None where it is not plain."""
         held = self.sim.held[number] if entry is None else None
         now, name = self.sim.instant(bar), self._lanes[number].spec.name
@@ -143,10 +145,10 @@ class Copyist(Scribe):
         measured = self._gauges[number].measured(bar, entry, held, self._sessions[self._session])
         return None if measured is None else self._draft_of(number, measured, held, denial)
 
-    def _draft_of(self, number: int, measured: Measures, held: Held | None, denial: str = "") -> _Draft:
+    def _draft_of(self, number: int, measured: Measures, held: Held | None, denial: str = "") -> Draft:
         shape, values = self._figures[number].told(measured)
         if denial:
-            return _Draft(("denied", number, denial, *shape), values, {})
+            return Draft(("denied", number, denial, *shape), values, {})
         legs = values
         if held is not None:
             legs = self._legs_of(number, held)
@@ -154,7 +156,7 @@ class Copyist(Scribe):
         named = {legs[leg]: leg for leg in legs if _LEG.fullmatch(leg)}
         values["number"] = str(self._orders + 1)
         # An order's stops and targets are written in the order of their names.
-        return _Draft(("order", number, *(leg for _, leg in sorted(named.items())), *shape), values, named)
+        return Draft(("order", number, *(leg for _, leg in sorted(named.items())), *shape), values, named)
 
     def _legs_of(self, number: int, held: Held) -> Values:
         """The stops and targets that work for a lane, and the seqs of their newest facts."""
@@ -267,15 +269,18 @@ class Copyist(Scribe):
         covered = all(self._covered.get(lane, False) for lane, shares in self._daybook.held.items() if shares)
         values = None
         if number >= 0 and covered and self._undisturbed:
-            last = self._grid.last_of.item(number)
             values = {"session": session.day.isoformat(), "early": "true" if session.early_close else "false"}
-            values |= self._daybook.close({lane: price_steps(self._lanes[lane].prices.close.item(last)) for lane in self._daybook.held})
+            values |= self._daybook.close({lane: self._mark(lane, number) for lane in self._daybook.held})
         self._by_form(("closed", *self._names), values, lambda: super(Copyist, self)._close_session(session))
         if values is None:
             event = self._desk.ledger.event_by_key(f"session.closed:{session.day}")
             assert event is not None
             self._daybook.read(event.payload)
         self._daybook.begin()
+
+    def _mark(self, lane: int, number: int) -> int:
+        """The closing price of a session of the grid."""
+        return price_steps(self._lanes[lane].prices.close.item(self._grid.last_of.item(number)))
 
     def _by_form(self, shape: Shape, values: Values | None, by_hand: Callable[[], Any]) -> None:
         if values is not None:

@@ -53,6 +53,7 @@ class Template:
         self._parts = _BLANK.split(_BARE.sub(r"<<\1>>", text))
         """Every other one is the name of a blank."""
         self._read = itemgetter(*self._parts[1::2])
+        self.text = text
 
     def fill(self, values: Values) -> str:
         """The text; KeyError for a name that has no value."""
@@ -96,6 +97,11 @@ class Form:
         left = [name for name, value in values.items() if _OWN.fullmatch(value) and self._text.says(value)]
         if left:
             raise Misfit(f"{left[0]} is not left blank everywhere")
+
+    @property
+    def text(self) -> str:
+        """With its blanks."""
+        return self._text.text
 
     def fill(self, values: Values, first: int, places: Iterable[int]) -> list[str]:
         """The texts of the facts.

@@ -5,6 +5,7 @@ now and then, more often at first, what it says is compared with the rulebook, a
 """
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -33,6 +34,9 @@ class Quick(Protocol):
 
     def take_down(self, texts: Iterable[str]) -> None:
         """See `MemoryLedger.take_down`."""
+
+    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None]) -> None:
+        """See `MemoryLedger.keep`."""
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
         """The newest stream_seq of each stream that has any event."""
@@ -74,6 +78,26 @@ class Letters:
         # 2, 4, 16, 64 and so on.
         audited = letter.uses == 2 or (not letter.uses & (letter.uses - 1) and letter.uses.bit_length() % 2)
         return Use.AUDIT if audited else Use.FORM
+
+    def knows(self, shape: Shape) -> bool:
+        """Whether there is a form of that shape."""
+        letter = self._letters.get(shape)
+        return letter is not None and letter.form is not None
+
+    def digest(self) -> bytes:
+        """SHA-256 over all forms."""
+        texts = [repr((shape, letter.form and letter.form.text)) for shape, letter in self._letters.items()]
+        return hashlib.sha256("".join(texts).encode()).digest()
+
+    def hold(self, shape: Shape, values: Values, expected: Sequence[str]) -> None:
+        """Hold what a form would write to what the rulebook says; ServiceError where it is something else.
+
+        Args:
+            values: Those that decisions and verdicts are written with; others may be missing.
+        """
+        form = self._letters[shape].form
+        assert form is not None
+        self._compare(form, form.fill(defaultdict(str, values), 1, [0] * len(form.streams)), expected)
 
     def write(self, shape: Shape, values: Values, expected: Sequence[str] = ()) -> dict[str, int]:
         """Write facts by form; by leg, the seq of its newest fact.

@@ -101,9 +101,12 @@ class Scribe:
         begin(self._desk, self._plan)
         with self._desk.ledger.lease(lease_name(self._desk)) as fence:
             self._token = fence.token
-            sim.run()
-            while self._session < len(self._sessions):
-                self._close()
+            self._run(sim)
+
+    def _run(self, sim: Simulation) -> None:
+        sim.run()
+        while self._session < len(self._sessions):
+            self._close()
 
     # Time
 
@@ -243,10 +246,10 @@ class Scribe:
                 [event] = tx.append(ready)
                 self._ready[number] = (named, event)
 
-    def _cycle(self, bar: int) -> Cycle:
+    def _cycle(self, bar: int, runs_in: Session | None = None) -> Cycle:
         session = self._desk.calendar.session(self._grid.days[int(self._grid.session_of[bar])])
         start, end = instant_of(self._grid.start[bar]), instant_of(self._grid.end[bar])
-        return bar_cycle(BarSlot(session, self._plan.interval, start, end), self._sessions[self._session])
+        return bar_cycle(BarSlot(session, self._plan.interval, start, end), runs_in or self._sessions[self._session])
 
     def sent(self, number: int, bar: int, entry: Entry | None, at: int, denial: str, left: Sequence[Waiting]) -> None:
         """Write an order's way through the gate to the broker."""
