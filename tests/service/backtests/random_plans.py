@@ -84,7 +84,7 @@ def scenario(seed: int) -> Scenario:
     began, first, last = dice.choice(_SPANS[interval])
     most = 3 if interval is Interval.MIN5 else 5
     symbols = tuple(dice.sample(SYMBOLS, dice.randint(1, most)))
-    tables = {symbol: _bars(symbol, 10 * seed + number, interval, began, last) for number, symbol in enumerate(symbols)}
+    tables = {symbol: random_bars(symbol, 10 * seed + number, interval, began, last) for number, symbol in enumerate(symbols)}
     cut = sorted(dice.sample(range(1, len(symbols)), min(dice.choice((0, 0, 1, 2)), len(symbols) - 1)))
     shares = [symbols[begin:end] for begin, end in zip([0, *cut], [*cut, len(symbols)], strict=True)]
     specs = tuple(_spec(name, share, interval, dice) for name, share in zip(_NAMES, shares, strict=False))
@@ -98,7 +98,7 @@ def busy(seed: int) -> Scenario:
     interval = dice.choice((Interval.MIN5, Interval.MIN15))
     symbols = tuple(dice.sample(SYMBOLS[:3], dice.choice((1, 1, 2))))
     began, first, last = date(2024, 2, 1), date(2024, 3, 1), date(2024, 3, 14)
-    tables = {symbol: _bars(symbol, 1_000 * seed + number, interval, began, last) for number, symbol in enumerate(symbols)}
+    tables = {symbol: random_bars(symbol, 1_000 * seed + number, interval, began, last) for number, symbol in enumerate(symbols)}
     agent = ExpressionAgent("rsi_14 crossed_below 40", "rsi_14 > 55", dice.choice((0, 15)))
     spec = StrategySpec(
         name="busy", symbols=symbols, mode=Mode.AUTONOMOUS, interval=interval, agent=dice.choice((agent, agent, AnalyzerAgent())),
@@ -117,7 +117,7 @@ def _spec(name: str, symbols: tuple[str, ...], interval: Interval, dice: Random)
     )
 
 
-def _bars(symbol: str, seed: int, interval: Interval, first: date, last: date) -> BarTable:
+def random_bars(symbol: str, seed: int, interval: Interval, first: date, last: date) -> BarTable:
     """Gaps over night and within the day, fat tails, prices in cents or finer: stops are reached in a bar, at an open, and to the cent."""
     start, end = grid(calendar(), interval, first, last)
     draw, count, swing = np.random.default_rng(seed), len(start), _SWING[interval]

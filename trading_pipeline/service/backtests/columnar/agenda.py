@@ -16,13 +16,13 @@ _STRETCH = 32
 class Agenda:
     """One entry for each lane. A flat lane waits for its rules to buy; one that holds, for its stops and targets or its rules to sell."""
 
-    def __init__(self, lanes: Sequence[Lane], size: int) -> None:
-        """Every lane is flat at the first bar, of so many."""
+    def __init__(self, lanes: Sequence[Lane], size: int, first: int = 0) -> None:
+        """Every lane is flat at the first bar that is looked at; there are so many."""
         self._lanes, self._size = lanes, size
         self._asked = [lane.asked() if lane.asked is not None else None for lane in lanes]
         self._entries: list[tuple[int, int, int]] = []
         for number in range(len(lanes)):
-            self.flat(number, 0)
+            self.flat(number, first)
 
     @property
     def bar(self) -> int:

@@ -34,11 +34,12 @@ class Simulation:
     Args:
         paused_from: Strategies that a loss has stopped, with the first bar at which they decide no more.
         witness: Is told of everything as it happens, before what follows from it.
+        first: The bar that it begins at, where nothing is held.
     """
 
     def __init__(
         self, plan: BacktestPlan, lanes: Sequence[Lane], grid: Grid, paused_from: Mapping[str, int] = MappingProxyType({}),
-        witness: Witness | None = None,
+        witness: Witness | None = None, first: int = 0,
     ) -> None:
         self.plan, self.lanes, self.grid = plan, lanes, grid
         self.account = Account()
@@ -64,12 +65,12 @@ class Simulation:
         """Lanes that held at this close and that the next open has sold out."""
         self.gap = int(plan.limits.min_order_gap.total_seconds() * _SECOND)
         self._session = 0
-        self._size = len(grid)
+        self._first, self._size = first, len(grid)
 
     @cached_property
     def _agenda(self) -> Agenda:
         # Begins to ask those functions that decide.
-        return Agenda(self.lanes, self._size)
+        return Agenda(self.lanes, self._size, self._first)
 
     def run(self, until: int | None = None) -> Account:
         """Play it through, on from where it was left.

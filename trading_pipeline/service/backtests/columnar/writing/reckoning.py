@@ -10,11 +10,12 @@ from trading_pipeline.domain.indicators import column
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.service.backtests.columnar.alone import OPEN, SIGNAL, STOP, RoundTrips, in_turn
-from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
+from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.judging import HOUR
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, Flags, Numbers, cents, steps_of
-from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, Measures
+from trading_pipeline.service.backtests.columnar.witness import Witness
+from trading_pipeline.service.backtests.columnar.writing.measures import Gauge
 from trading_pipeline.service.backtests.columnar.writing.register import Executions, Orders, Register
 
 _LEAST_SESSIONS = 3
@@ -51,21 +52,6 @@ def first_session(trades: RoundTrips, sim: Simulation) -> int | None:
     np.add.at(held, sold + 1, -1)
     flat = np.flatnonzero(np.cumsum(held)[earliest:last] == 0)
     return earliest + int(flat[0]) if len(flat) and earliest + flat[0] <= last // 2 else None
-
-
-def stand(sim: Simulation, register: Register, row: int, measured: Measures) -> None:
-    """Put a simulation where it stands when an order of the register is decided on, as far as the rulebook looks."""
-    [lane], orders = sim.lanes, register.orders
-    track, bar = sim.tracks[lane.spec.name], orders.bar.item(row)
-    sim.cash, sim.baseline, sim.last_order = measured.cash, measured.equity + measured.account_loss, measured.last_order
-    sim.notional = {sim.session(bar): measured.notional}
-    track.last_trade, track.last_actions = measured.last_order, {(lane.symbol, measured.selling): measured.last_action}
-    track.submitted = [*track.submitted, *orders.now[:row].tolist()]
-    sim.held, worth = [None], 0
-    if measured.selling:
-        entered = bar + 1 - orders.since.item(row)
-        sim.held, worth = [Held(measured.shares, entered, [], 0)], measured.shares * measured.price
-    track.opening, track.flow = 0, -measured.strategy_loss - worth
 
 
 class Reckoning:
@@ -105,6 +91,30 @@ class Reckoning:
         if not (np.isfinite(orders.atr) & np.isfinite(orders.sma20)).all():
             return None
         return Register(orders, self._executions(places, mine, first), tuple(read.values()), tuple(read), self._marks)
+
+    def proving_session(self, first: int) -> int | None:
+        """The last session of the grid, from one on, that begins with nothing held, and in which orders of each kind were sent."""
+        before = self._grid.session_of[self._bar].searchsorted(np.arange(len(self._grid.days) + 1))
+        sold = np.append(0, np.cumsum(self._ordered & self._sale))[before]
+        wanted = (before[:-1] % 2 == 0) & (np.diff(before) > 0) & ((np.diff(sold) > 0) | (sold[-1] == sold[first]))
+        found = np.flatnonzero(wanted[first:])
+        return first + int(found[-1]) if len(found) else None
+
+    def simulation_at(self, session: int, witness: Witness) -> Simulation:
+        """A simulation that stands at the beginning of a session, at which nothing is held."""
+        sim, first = self._sim, int(self._grid.session_of.searchsorted(session))
+        found = Simulation(sim.plan, sim.lanes, sim.grid, witness=witness, first=first)
+        [track] = found.tracks.values()
+        filled = int(self._grid.session_of[self._bar].searchsorted(session))
+        sent = np.flatnonzero(self._ordered[:filled])
+        found.cash = int(np.append(self._begins, self._after)[filled])
+        track.flow = found.cash - self._begins
+        track.last_trade = found.last_order = int(self._grid.end[self._bar[sent[-1]] - 1])
+        for sale in (True, False):
+            own = sent[self._sale[sent] == sale]
+            if len(own):
+                track.last_actions[self._lane.symbol, sale] = int(self._grid.end[self._bar[own[-1]] - 1])
+        return found
 
     def _orders(self, places: Numbers, mine: int) -> Orders | None:
         """Those from one of them on, but for what indicators say."""

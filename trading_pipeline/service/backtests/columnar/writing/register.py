@@ -10,6 +10,7 @@ import numpy as np
 from trading_pipeline.domain.backtests import ExitReason
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.volatility import calm
+from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.incidents import Filled
 from trading_pipeline.service.backtests.columnar.units import Numbers
 from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, Measures, Reading
@@ -65,6 +66,14 @@ class Executions(NamedTuple):
     commission: Any
 
 
+class Inside(NamedTuple):
+    """What a register has of one session."""
+
+    orders: range
+    """Rows."""
+    filled: Sequence[Filled]
+
+
 class Register(NamedTuple):
     """The facts of one lane from a session on."""
 
@@ -88,6 +97,12 @@ class Register(NamedTuple):
         for order, bar, step, at, known, shares, price, commission in zip(*map(np.ndarray.tolist, self.executions), strict=True):
             reason = ExitReason.STOP if order < 0 else ExitReason.SIGNAL if shares < 0 else None
             yield order, known, Filled(0, step, bar, at, shares, price, commission, reason)
+
+    def of_session(self, grid: Grid, session: int) -> Inside:
+        """What was ordered and filled in a session of the grid."""
+        first, last = (int(each) for each in grid.session_of.searchsorted((session, session + 1)))
+        rows = range(*self.orders.bar.searchsorted((first, last)).tolist())
+        return Inside(rows, [fill for _, _, fill in self.filled() if first <= fill.bar < last])
 
     def measures(self, row: int, gauge: Gauge, symbol: str, sessions: Sequence[Session]) -> Measures:
         """One order's."""

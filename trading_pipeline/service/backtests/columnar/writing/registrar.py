@@ -1,7 +1,7 @@
 """Enters the facts of a lane that is alone in a register: columns that are sealed at once, and put into words when somebody reads them.
 
-The first sessions are written as always, until every kind of fact was written that is to come: forms are learnt of them. What the
-register has is held to the rulebook before it is sealed, at the newest order of each kind: its figures hang on all that came before.
+The first sessions are written as always, until every kind of fact was written that is to come: forms are learnt of them. Before the
+register is sealed one of its last sessions is simulated: each order has to be told the same, and the first of each kind be judged so.
 """
 
 import hashlib
@@ -13,17 +13,21 @@ import numpy as np
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import instant_of
 from trading_pipeline.domain.sessions import Session
+from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.alone import RoundTrips
 from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.holdings import Held
+from trading_pipeline.service.backtests.columnar.incidents import Filled
+from trading_pipeline.service.backtests.columnar.judging import Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
 from trading_pipeline.service.backtests.columnar.writing.copyist import Copyist, Draft
 from trading_pipeline.service.backtests.columnar.writing.figures import Shape
-from trading_pipeline.service.backtests.columnar.writing.measures import Measures
-from trading_pipeline.service.backtests.columnar.writing.reckoning import Reckoning, first_session, stand
-from trading_pipeline.service.backtests.columnar.writing.register import Register
+from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, Measures
+from trading_pipeline.service.backtests.columnar.writing.reckoning import Reckoning, first_session
+from trading_pipeline.service.backtests.columnar.writing.register import Inside, Register
+from trading_pipeline.service.backtests.columnar.writing.tellings import Teller
 from trading_pipeline.service.backtests.stepping import Progress
 from trading_pipeline.service.desk import Desk
 
@@ -50,36 +54,46 @@ class Registrar(Copyist):
             sim.run(int(self._grid.session_of.searchsorted(first)))
             while self._sessions[self._session].day < self._grid.days[first]:
                 self._close()
-            register = reckoning.register(first)
-            if register is not None and self._fits(sim, register):
+            register, proving = reckoning.register(first), reckoning.proving_session(first)
+            if register is not None and proving is not None and self._formed(register):
+                self._prove(register, reckoning, proving)
                 self._keep(register)
                 return
         super()._run(sim)
 
-    def _fits(self, sim: Simulation, register: Register) -> bool:
-        """Whether all of it is written by forms that are known.
-
-        Raises:
-            ServiceError: The rulebook says something else.
-        """
+    def _formed(self, register: Register) -> bool:
+        """Whether forms are known of all that it has."""
         shapes: list[Shape] = [("opened", *self._names), ("closed", *self._names)]
         if (register.executions.order < 0).any():
             shapes.append(("hit", 0, "stop_1"))
-        newest = [rows.item(-1) for rows in map(np.flatnonzero, (~register.orders.selling, register.orders.selling)) if len(rows)]
+        for selling in (False, True):
+            rows = np.flatnonzero(register.orders.selling == selling)
+            if len(rows):
+                shapes.append(self._expected(register, rows.item(0)).shape)
+        return all(map(self._letters.knows, shapes))
+
+    def _expected(self, register: Register, row: int) -> Draft:
+        """An order's draft, before it is known by which name its stop is withdrawn."""
         if (register.orders.stop >= 0).any():
-            # An exit withdraws what protects; it is not known yet by which names.
             self._legs[0] = {"stop_1": "", "stop_1_seq": ""}
-        measured = {row: self._measures(register, row) for row in newest}
-        drafts = {row: self._drafted_from(each) for row, each in measured.items()}
-        self._legs.clear()
-        if not all(map(self._letters.knows, [*shapes, *(draft.shape for draft in drafts.values())])):
-            return False
-        for row, draft in drafts.items():
-            stand(sim, register, row, measured[row])
-            entry = None if measured[row].selling else _entry_of(measured[row])
-            said = self._payloads(0, register.orders.bar.item(row), entry, at=measured[row].now)
-            self._letters.hold(draft.shape, draft.values, said)
-        return True
+        try:
+            return self._drafted_from(self._measures(register, row))
+        finally:
+            self._legs.clear()
+
+    def _prove(self, register: Register, reckoning: Reckoning, session: int) -> None:
+        """Simulate a session of the register.
+
+        Raises:
+            ServiceError: Something else comes of it, or the rulebook says something else.
+        """
+        inside = register.of_session(self._grid, session)
+        proof = _Proof(self, register, inside, self._sessions[register.orders.session.item(inside.orders.start)])
+        self.sim = sim = reckoning.simulation_at(session, proof)
+        self._teller = Teller(sim, self._needs, self._window)
+        proof.gauge = Gauge(sim, 0, self._needs[self._lanes[0].spec.name], self._window)
+        sim.run(int(self._grid.session_of.searchsorted(session + 1)))
+        proof.complete()
 
     def _keep(self, register: Register) -> None:
         self._register = register
@@ -118,6 +132,48 @@ class Registrar(Copyist):
         return super()._mark(lane, number) if self._register is None else self._register.marks.item(number)
 
 
-def _entry_of(measured: Measures) -> Entry:
-    worst = measured.shares * max(measured.price, measured.limit)
-    return Entry(measured.shares, measured.price, measured.limit, tuple(measured.parts), worst)
+class _Proof:
+    """A witness to whom nothing may happen but what a register has."""
+
+    gauge: Gauge
+
+    def __init__(self, registrar: Registrar, register: Register, inside: Inside, session: Session) -> None:
+        self._registrar, self._register, self._session = registrar, register, session
+        self._orders, self._executions = iter(inside.orders), iter(inside.filled)
+        self._judged: set[bool] = set()
+
+    def decided(self, bar: int, due: Sequence[tuple[int, bool]]) -> None:
+        """What was decided is seen when it is sent."""
+
+    def judged(self, number: int, bar: int, entry: Entry | str | None, denial: str, waiting: Sequence[Waiting]) -> None:
+        """The same."""
+
+    def sent(self, number: int, bar: int, entry: Entry | None, at: int, denial: str, left: Sequence[Waiting]) -> None:  # noqa: ARG002
+        """Hold the register's order to what is measured here, and to what the rulebook says."""
+        row = next(self._orders, None)
+        self._same("no order" if row is None else self._register.orders.bar.item(row), bar)
+        assert row is not None
+        registrar, sim = self._registrar, self._registrar.sim
+        measured = self.gauge.measured(bar, entry, sim.held[number], self._session)
+        told = None if measured is None else registrar._figures[0].told(measured)
+        self._same(registrar._figures[0].told(registrar._measures(self._register, row)), told)
+        if (entry is None) not in self._judged:
+            self._judged.add(entry is None)
+            draft = registrar._expected(self._register, row)
+            registrar._letters.hold(draft.shape, draft.values, registrar._payloads(number, bar, entry, at=at))
+
+    def filled(self, fill: Filled, bracket: int) -> None:  # noqa: ARG002
+        """Hold the register's execution to it."""
+        self._same(next(self._executions, None), fill)
+
+    def complete(self) -> None:
+        """Nothing of the register may be left."""
+        self._same((next(self._orders, None), next(self._executions, None)), (None, None))
+
+    def _same(self, entered: object, seen: object) -> None:
+        if entered != seen:
+            raise ServiceError(
+                f"A session of the backtest was entered as {str(entered)[:300]}, and simulated as {str(seen)[:300]}.",
+                value=self._session.day, rule="what is reckoned is what would have happened",
+                remedy="run it with --engine stepped, and report it",
+            )

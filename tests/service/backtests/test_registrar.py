@@ -1,0 +1,202 @@
+"""What a register tells when it is read is what the scribe writes, text for text; and what does not agree is found before it is sealed."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from random import Random
+
+import numpy as np
+import pytest
+
+from tests.oracle.forging import record
+from tests.service.backtests.benches import bench_of
+from tests.service.backtests.random_plans import SYMBOLS, random_bars
+from tests.service.backtests.test_alone import ACCOUNT, AGENTS, COSTS, OWN, simulated
+from trading_pipeline.adapters.ledger.memory import MemoryLedger
+from trading_pipeline.domain.backtests import BacktestPlan
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import EventType, text_of
+from trading_pipeline.domain.rules import size
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode, StrategySpec
+from trading_pipeline.errors import LedgerCorrupt, ServiceError
+from trading_pipeline.oracle import check
+from trading_pipeline.service.backtests import columnar
+from trading_pipeline.service.backtests.bench import Bench
+from trading_pipeline.service.backtests.columnar.alone import played_alone
+from trading_pipeline.service.backtests.columnar.writing import reckoning
+from trading_pipeline.service.backtests.columnar.writing.reckoning import Reckoning
+from trading_pipeline.service.backtests.columnar.writing.register import Register
+from trading_pipeline.service.backtests.columnar.writing.registrar import Registrar
+from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.service.backtests.results import marks_of, result_of
+from trading_pipeline.service.verification import verify
+
+D = Decimal
+SEEDS = range(int(os.environ["BACKTEST_SEEDS"])) if "BACKTEST_SEEDS" in os.environ else (0, 1, 3, 13, 14, 15, 29, 34)
+PLENTY = 13
+"""A plan with 80 trades in 16 sessions, stops and sales among them."""
+_SPANS = (
+    (date(2024, 2, 1), date(2024, 3, 1), date(2024, 3, 22)), (date(2024, 1, 4), date(2024, 1, 5), date(2024, 2, 2)),
+    (date(2024, 6, 3), date(2024, 6, 20), date(2024, 7, 12)), (date(2023, 11, 1), date(2023, 11, 13), date(2023, 12, 5)),
+)
+"""History from, first session, last: over the change to summer time, without history, over half days in summer and in winter."""
+_MORE_AGENTS = (
+    ExpressionAgent("rsi_14 crossed_below 45 and volume_sma_20 > 0", "macd < 0 or cci_20 > 100", 12),
+    ExpressionAgent("close crossed_above ema_50", "atr_14 > 0.5", 30),
+)
+
+
+class NoLedger:
+    """What no ledger is: then the scribe writes everything."""
+
+
+def lone(seed: int) -> tuple[BacktestPlan, dict]:
+    """A plan of one strategy and symbol whose limits cannot bind, over weeks of a random market."""
+    dice = Random(f"lone {seed}")
+    interval, symbol = dice.choice((Interval.MIN5, Interval.MIN15, Interval.HOUR1)), dice.choice(SYMBOLS[:3])
+    began, first, last = dice.choice(_SPANS)
+    sizings = (
+        FractionSizing(D("0.5"), atr_stop=D(1)), FractionSizing(D("0.09"), atr_stop=D("0.3")), FractionSizing(D("0.3"), atr_stop=D(2)),
+        FractionSizing(D("0.4")),
+    )
+    spec = StrategySpec(
+        name="lone", symbols=(symbol,), mode=Mode.AUTONOMOUS, interval=interval, agent=dice.choice(AGENTS + _MORE_AGENTS),
+        lifetime=Lifetime.OPEN, sizing=dice.choice(sizings), limits=replace(OWN, max_orders_per_hour=dice.choice((1_000, 100))),
+        min_confidence=D(0),
+    )
+    cash = dice.choice((D(100_000), D("10000.37")))
+    tables = {symbol: random_bars(symbol, 7_000 + seed, interval, began, last)}
+    return BacktestPlan((spec,), first, last, cash, ACCOUNT, dice.choice(COSTS)), tables
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[MemoryLedger]]:
+    """Ledgers that keep something."""
+    found: list[MemoryLedger] = []
+    keep = MemoryLedger.keep
+
+    def noted(self: MemoryLedger, *record: object) -> None:
+        found.append(self)
+        keep(self, *record)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(MemoryLedger, "keep", noted)
+    yield found
+
+
+def written(bench: Bench, plan: BacktestPlan) -> MemoryLedger:
+    ledger = run(bench, plan, engine=Engine.COLUMNAR).ledger
+    assert isinstance(ledger, MemoryLedger)
+    return ledger
+
+
+def texts(ledger: MemoryLedger) -> list[str]:
+    return [text_of(event) for event in ledger.events()]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_register_tells_the_ledger_that_the_scribe_writes(tmp_path, monkeypatch, seed, kept):
+    plan, tables = lone(seed)
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        if columnar.why_not(bench, plan):
+            pytest.skip("the stepped engine plays it")
+        told = texts(written(bench, plan))
+        assert kept or "BACKTEST_SEEDS" in os.environ
+        monkeypatch.setattr(columnar, "Quick", NoLedger)
+        assert told == texts(written(bench, plan))
+
+
+def test_a_ledger_that_was_kept_verifies_and_breaks_no_invariant(tmp_path, kept):
+    plan, tables = lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        done = run(bench, plan, engine=Engine.COLUMNAR)
+        assert kept == [done.ledger] and done.counted is not None
+        assert verify(done.ledger).ok
+        assert check(record(done.ledger)) == []
+        assert done.counted().trades == result_of(done.ledger, marks=marks_of(bench)).trades
+
+
+def test_sessions_are_told_of_one_by_one(tmp_path, kept):
+    plan, tables = lone(PLENTY)
+    told: list[tuple[int, int, date]] = []
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        ledger = run(bench, plan, engine=Engine.COLUMNAR, progress=lambda *of: told.append(of)).ledger
+        closed = [event.payload["session"] for event in ledger.events(types=(EventType.SESSION_CLOSED,))]
+    assert kept and [day.isoformat() for _, _, day in told] == closed
+    assert [(number, of) for number, of, _ in told] == [(number, len(closed)) for number in range(1, len(closed) + 1)]
+
+
+def test_figures_that_are_changed_before_they_are_read_are_found(tmp_path, monkeypatch, kept):
+    registers: list[Register] = []
+    keep = Registrar._keep
+
+    def noted(self: Registrar, register: Register) -> None:
+        registers.append(register)
+        keep(self, register)
+
+    monkeypatch.setattr(Registrar, "_keep", noted)
+    plan, tables = lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        ledger = written(bench, plan)
+        registers[0].executions.price[3] += 1
+        for _ in range(2):
+            with pytest.raises(LedgerCorrupt, match="changed before anybody read them"):
+                ledger.head()
+
+
+@pytest.mark.parametrize(
+    ("column", "table"), [("cash", "orders"), ("notional", "orders"), ("orders", "orders"), ("atr", "orders"), ("price", "executions")]
+)
+def test_a_reckoning_that_is_wrong_is_found_before_it_is_sealed(tmp_path, monkeypatch, kept, column, table):
+    register = Reckoning.register
+
+    def wrong(self: Reckoning, first: int) -> Register | None:
+        found = register(self, first)
+        assert found is not None
+        columns = getattr(found, table)
+        changed = columns._replace(**{column: getattr(columns, column) + 100})
+        return found._replace(**{table: changed})
+
+    monkeypatch.setattr(Reckoning, "register", wrong)
+    plan, tables = lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench, pytest.raises(ServiceError, match="was entered as"):
+        run(bench, plan, engine=Engine.COLUMNAR)
+    assert not kept
+
+
+def test_another_word_of_a_rule_is_found_before_it_is_sealed(tmp_path, monkeypatch, kept):
+    dollars, prove = size.dollars, Registrar._prove
+
+    def later(self: Registrar, *of: object) -> None:
+        monkeypatch.setattr(size, "dollars", lambda value: f"{dollars(value)} or so")
+        prove(self, *of)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Registrar, "_prove", later)
+    plan, tables = lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench, pytest.raises(ServiceError, match="or so"):
+        run(bench, plan, engine=Engine.COLUMNAR)
+    assert not kept
+
+
+def test_a_simulation_goes_on_from_where_it_was_left(tmp_path):
+    plan, tables = lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        whole, halves = simulated(bench, plan), simulated(bench, plan)
+        halves.run(len(halves.grid) // 2)
+        assert 0 < len(halves.account.fills) < len(whole.run().fills)
+        assert halves.run() == whole.account
+
+
+def test_what_might_be_rounded_otherwise_is_computed_as_live_computes_it():
+    values = np.array([834.4185, 834.4186, 0.5, 49.99995, 0.0, np.nan, 1e-9 + 5e-15])
+    assert reckoning._near_an_edge(values, 6).tolist() == [True, False, False, True, True, True, True]
+
+
+def test_a_strategy_without_trades_keeps_nothing(tmp_path, kept):
+    plan, tables = lone(PLENTY)
+    never = replace(plan.strategies[0], agent=ExpressionAgent("close crossed_above 1000000", "close < 0"))
+    with bench_of(tmp_path, replace(plan, strategies=(never,)), *tables.values()) as bench:
+        assert played_alone(simulated(bench, replace(plan, strategies=(never,)))) is not None
+        assert verify(written(bench, replace(plan, strategies=(never,)))).ok
+    assert not kept
