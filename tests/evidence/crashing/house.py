@@ -23,6 +23,7 @@ import numpy as np
 from tests.desks import ALWAYS, DAY, PERSON, at, bars, calendar, market, strategy
 from tests.evidence.crashing.controls import Control
 from tests.evidence.crashing.points import CrashingBook, CrashingBroker, CrashingLedger, Trap
+from tests.evidence.crashing.processes import Child
 from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper import PaperBroker
@@ -47,7 +48,7 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.oracle import check
 from trading_pipeline.ports import LEASE_SECONDS, Broker
-from trading_pipeline.service import approvals, controls, desk_process, handover
+from trading_pipeline.service import approvals, controls, desk_process, handover, pulse
 from trading_pipeline.service.cycle import FOLLOW_UP_STEPS, STEPS
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.protection import is_exposed
@@ -215,6 +216,7 @@ def begin(house: House) -> None:
 
 def play(house: House, trap: Trap, life: int, turns: int) -> None:
     """A process's life: what was left is taken up first, then some minutes of trading; it may end anywhere."""
+    _quick()
     chance = random.Random(f"{house.seed}/{life}")
     with house.desk(trap) as desk:
         follow(house, desk, "start")
@@ -229,19 +231,19 @@ def keep(house: House, trap: Trap) -> None:
         desk_process.attend(desk, lambda: False, lambda _: None)
 
 
-def ask_the_desk(house: House, life: int, turns: int) -> None:
+def ask_the_desk(house: House, keeper: Child, life: int, turns: int) -> None:
     """Trade through the desk's process once it is there, and without it when it has gone."""
     _quick()
     with house.desk() as desk:
         until = time.monotonic() + 5
-        while not handover.attended(desk) and time.monotonic() < until:
+        while not handover.attended(desk) and not keeper.is_gone() and time.monotonic() < until:
             time.sleep(0.01)
     play(house, Trap(), life, turns)
 
 
 def _quick() -> None:
-    """A desk whose death is known in two seconds."""
-    handover.SILENT_SECONDS, desk_process.BEAT_SECONDS, desk_process.SETTLE_SECONDS, desk_process.TURN_SECONDS = 2.0, 0.2, 0.1, 0.01
+    """A desk whose death is known in a second, to whoever takes up what it left as well."""
+    handover.SILENT_SECONDS, pulse.BEAT_SECONDS, desk_process.SETTLE_SECONDS, desk_process.TURN_SECONDS = 0.8, 0.1, 0.1, 0.01
 
 
 def minute(house: House, desk: Desk, chance: random.Random) -> None:
@@ -294,6 +296,7 @@ def settle_to_quiet(house: House) -> list[str]:
 
     One bar cycle comes first: it is what takes up the decisions that killed ones have left behind.
     """
+    _quick()
     with house.desk() as desk:
         house.clock.advance(150)
         minute(house, desk, random.Random(house.seed))

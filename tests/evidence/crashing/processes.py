@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
+
 from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerUnavailable
 
 HUNG_SECONDS = 90.0
@@ -48,6 +50,13 @@ class Child:
     def kill(self) -> None:
         """SIGKILL, unless it has ended already."""
         os.kill(self.pid, signal.SIGKILL)
+
+    def is_gone(self) -> bool:
+        """Whether it runs no more, as a sibling sees it: whoever forked it may not have waited for it yet."""
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     def until_stopped(self) -> bool:
         """Wait until it has stopped itself; False when it has ended instead, which leaves nothing to wait for."""

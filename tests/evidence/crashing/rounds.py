@@ -112,7 +112,7 @@ class Round:
         """Kill the desk's process while a run waits for it; the run goes on without it, or fails if somebody else is quicker."""
         trap, delay = Trap() if point == RANDOM else self._trap(point), self.chance.random()
         keeper = Child(lambda: keep(self.house, trap))
-        asker = Child(lambda: ask_the_desk(self.house, self.life, 2))
+        asker = Child(lambda: ask_the_desk(self.house, keeper, self.life, 2))
         if point == RANDOM:
             time.sleep(delay)
             keeper.kill()
