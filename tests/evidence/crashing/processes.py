@@ -19,6 +19,8 @@ from trading_pipeline.errors import BrokerNotReady, Fenced, LedgerUnavailable
 
 HUNG_SECONDS = 90.0
 """A child that takes longer hangs."""
+_CHILDREN: set[int] = set()
+"""Those of this process that nobody has seen the end of."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Child:
             os.close(reading)
             _work(work, writing)
         os.close(writing)
+        _CHILDREN.add(self.pid)
 
     def kill(self) -> None:
         """SIGKILL, unless it has ended already."""
@@ -85,6 +88,7 @@ class Child:
         return Ended(broken=f"it hung for {HUNG_SECONDS:g} s")
 
     def _ended(self, status: int) -> Ended:
+        _CHILDREN.discard(self.pid)
         with os.fdopen(self._reading) as pipe:
             said = pipe.read()
         if os.WIFSIGNALED(status):
@@ -110,3 +114,11 @@ def _work(work: Callable[[], object], writing: int) -> None:
 def run(work: Callable[[], object]) -> Ended:
     """Work in a process of its own, to its end."""
     return Child(work).wait()
+
+
+def end_all() -> None:
+    """Kill and await every child that is left: it would start again the server that somebody stops."""
+    for pid in _CHILDREN:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    _CHILDREN.clear()

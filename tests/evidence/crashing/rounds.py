@@ -58,6 +58,11 @@ class Sweep:
     orders: Counter[str] = field(default_factory=Counter)
     found: Counter[str] = field(default_factory=Counter)
 
+    def add(self, other: "Sweep") -> None:
+        """Count other rounds."""
+        for name, value in vars(other).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 @dataclass
 class Round:
