@@ -40,6 +40,7 @@ class Bench:
         """Name, rounds and one run of each, in the order of a round: whoever is compared stands beside the other."""
         yield "btpy_1", self.rounds, lambda: self.harness.run(BTPY, 1)
         yield "ledger_1", self.rounds, lambda: self.ours("ledger", 1)
+        yield "told_1", self.rounds, lambda: self.ours("told", 1)
         yield "results_1", self.rounds, lambda: self.ours("results", 1)
         yield "vbt_1", self.rounds, lambda: self.harness.run(VBT, 1)
         yield "every_bar_1", self.rounds, lambda: self.ours("every-bar", 1)
@@ -47,6 +48,7 @@ class Bench:
         yield "process_1", self.rounds, self.whole_process
         yield "btpy_5", self.rounds, lambda: self.harness.run(BTPY, 5)
         yield "ledger_5", self.rounds, lambda: self.ours("ledger", 5)
+        yield "told_5", self.rounds, lambda: self.ours("told", 5)
         yield "results_5", self.rounds, lambda: self.ours("results", 5)
         yield "nautilus_5", min(self.rounds, NAUTILUS_ROUNDS), lambda: self.harness.run(NAUTILUS, 5)
         yield "grid_1", 1, lambda: self.ours("grid", 1)
@@ -103,7 +105,7 @@ class Bench:
 
     def equal_trades(self, symbols: int) -> tuple[int, int] | None:
         """How many of backtesting.py's trades are ours too, of how many that either has; of all our ways to make them the worst."""
-        modes = [mode for mode in ("ledger", "results", "every-bar") if f"{mode.replace('-', '_')}_{symbols}" in self.runs]
+        modes = [mode for mode in ("ledger", "told", "results", "every-bar") if f"{mode.replace('-', '_')}_{symbols}" in self.runs]
         if not modes or f"btpy_{symbols}" not in self.runs:
             return None
         theirs = Counter(self.harness.trades_of(BTPY, symbols))
@@ -116,6 +118,8 @@ class Bench:
         return {
             "ratio_btpy_1": self.ratio("ledger_1", "btpy_1"),
             "ratio_btpy_5": self.ratio("ledger_5", "btpy_5"),
+            "ratio_btpy_1_told": self.ratio("told_1", "btpy_1"),
+            "ratio_btpy_5_told": self.ratio("told_5", "btpy_5"),
             "ratio_btpy_grid": self.ratio("results_1", "btpy_1"),
             "ratio_vbt_grid": self.ratio("results_1", "vbt_1"),
             "ratio_nautilus_5": self.ratio("ledger_5", "nautilus_5"),
@@ -127,6 +131,7 @@ class Bench:
             "process_cpu_s": self.median("process_1", lambda run: run.cpu_s),
             "process_btpy_cpu_s": self.median("btpy_1", lambda run: run.cpu_s),
             "mb_5": self.median("ledger_5", lambda run: run.peak_mb),
+            "mb_5_told": self.median("told_5", lambda run: run.peak_mb),
             "grid_100_s": self.median("grid_1", lambda run: run.result["wall_s"]),
         }
 
@@ -134,6 +139,8 @@ class Bench:
 ASKED = {
     "ratio_btpy_1": ("with the ledger, one symbol: times backtesting.py", "6, aim 10"),
     "ratio_btpy_5": ("with the ledger, five accounts: times backtesting.py", "5, aim 8"),
+    "ratio_btpy_1_told": ("the same put into words, one symbol", ""),
+    "ratio_btpy_5_told": ("the same put into words, five accounts", ""),
     "ratio_btpy_grid": ("results only: times backtesting.py", "20"),
     "ratio_vbt_grid": ("results only: times vectorbt's warm run", "0.67"),
     "ratio_nautilus_5": ("with the ledger: times nautilus_trader", "30"),
@@ -145,10 +152,12 @@ ASKED = {
     "process_cpu_s": ("whole process from the shell to the report's data, CPU s", "under backtesting.py's, aim under raptorbt's"),
     "process_btpy_cpu_s": ("the same of backtesting.py", ""),
     "mb_5": ("peak MB, 491,400 bars", "250, aim 150"),
+    "mb_5_told": ("the same where each ledger is read", ""),
     "grid_100_s": ("100-point grid, two cores, s", "15"),
 }
 TITLES = {
     "btpy": BTPY.title, "vbt": VBT.title, "nautilus": NAUTILUS.title, "raptor": RAPTOR.title, "ledger": "ours, with the ledger",
+    "told": "ours, with the ledger put into words, and read",
     "results": "ours, results only", "every_bar": "ours, asked at every bar, results only", "process": "`trading backtest`, whole process",
     "grid": "ours, 100-point grid",
 }

@@ -2,6 +2,7 @@
 
     prepare      write the harness's bars into the archive of a home, each checked against our calendar
     ledger       backtest with the whole ledger
+    told         the same, put into words and read
     results      the same decisions, nothing written
     every-bar    the same by a function that is asked at every close, as the peers' strategies in Python are; nothing written
     grid         a hundred settings of the strategy on one symbol, results only, two processes
@@ -100,12 +101,27 @@ def measured(
 
 
 def with_ledger(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
-    """Backtests as users have them, before they are stored: one after another, each read and let go."""
+    """Backtests as users have them, before they are stored or read: one after another, each let go."""
+
+    def counted(_: Bench, done: Backtest) -> BacktestResult:
+        assert done.counted is not None
+        return done.counted()
+
+    return measured(stage, partial(run, engine=Engine.COLUMNAR), counted)
+
+
+def told(stage: Stage) -> tuple[list[BacktestResult], dict[str, Any]]:
+    """The same, and every fact put into words and chained; afterwards each ledger is read, and the results are what it says."""
+
+    def run_and_tell(bench: Bench, asked: BacktestPlan) -> Backtest:
+        done = run(bench, asked, engine=Engine.COLUMNAR)
+        done.ledger.head()
+        return done
 
     def read(bench: Bench, done: Backtest) -> tuple[BacktestResult, int]:
         return result_of(done.ledger, marks=marks_of(bench)), done.ledger.head()[0]
 
-    found, figures = measured(stage, partial(run, engine=Engine.COLUMNAR), read)
+    found, figures = measured(stage, run_and_tell, read)
     return [result for result, _ in found], figures | {"facts": sum(facts for _, facts in found)}
 
 
@@ -183,9 +199,9 @@ def main(mode: str, symbols: int) -> int:
                 figures = prepare(root)
             case "grid":
                 figures = grid(Stage(root, symbols, stack))
-            case "ledger" | "results" | "every-bar":
-                stage = Stage(root, symbols, stack)
-                found, figures = {"ledger": with_ledger, "results": results_only, "every-bar": every_bar}[mode](stage)
+            case "ledger" | "told" | "results" | "every-bar":
+                stage, runs = Stage(root, symbols, stack), {"told": told, "results": results_only, "every-bar": every_bar}
+                found, figures = runs.get(mode, with_ledger)(stage)
                 figures["trades"] = write_trades(root, mode, stage.bars, found)
             case _:
                 raise SystemExit(f"there is no mode {mode}")

@@ -81,6 +81,7 @@ class LedgerContract:
             )
             assert event.hash == previous
         assert ledger.head() == (24, previous)
+        assert ledger.count() == 24
 
     def test_seqs_have_no_gaps_over_all_and_within_a_stream(self, ledger: Ledger) -> None:
         """1."""

@@ -116,6 +116,9 @@ class Ledger(Reader, Protocol):
     def health(self, name: str) -> Health | None:
         """The health row, if there ever was one."""
 
+    def count(self) -> int:
+        """How many facts there are: the newest seq, and cheaper."""
+
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq, streamed, bounded in memory."""
 

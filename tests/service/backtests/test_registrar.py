@@ -112,6 +112,8 @@ def test_a_ledger_that_was_kept_verifies_and_breaks_no_invariant(tmp_path, kept)
     with bench_of(tmp_path, plan, *tables.values()) as bench:
         done = run(bench, plan, engine=Engine.COLUMNAR)
         assert kept == [done.ledger] and done.counted is not None
+        counted = done.ledger.count()
+        assert counted == done.ledger.head()[0] == done.ledger.count()
         assert verify(done.ledger).ok
         assert check(record(done.ledger)) == []
         assert done.counted().trades == result_of(done.ledger, marks=marks_of(bench)).trades
@@ -131,9 +133,9 @@ def test_figures_that_are_changed_before_they_are_read_are_found(tmp_path, monke
     registers: list[Register] = []
     keep = Registrar._keep
 
-    def noted(self: Registrar, register: Register) -> None:
+    def noted(self: Registrar, register: Register, many: int) -> None:
         registers.append(register)
-        keep(self, register)
+        keep(self, register, many)
 
     monkeypatch.setattr(Registrar, "_keep", noted)
     plan, tables = lone(PLENTY)

@@ -69,6 +69,7 @@ class _Record:
 
     digest: Callable[[], bytes]
     write_out: Callable[[], None]
+    many: int
     seal: bytes
     """SHA-256 over the head before them, and their digest."""
 
@@ -141,15 +142,16 @@ class MemoryLedger:
                 previous, hash_ = hash_, chained(hash_, text)
                 self._unread.append((text, previous, hash_, recorded_at))
 
-    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None]) -> None:
+    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None], many: int) -> None:
         """Append facts that are kept in another form than text, sealed with all that came before.
 
         Args:
             digest: SHA-256 over everything that makes these facts what they are.
             write_out: Takes them all down; called when the first of them, or the head, is asked for.
+            many: How many they are.
         """
         with self._state:
-            self._record = _Record(digest, write_out, chained(self.head()[1], digest().hex()))
+            self._record = _Record(digest, write_out, many, chained(self.head()[1], digest().hex()))
 
     def _write_out(self) -> None:
         """Take down what is kept; under the lock of the state."""
@@ -161,11 +163,17 @@ class MemoryLedger:
                 "Facts of a backtest were changed before anybody read them.", value=self._newest()[0] + 1,
                 rule="facts are what they were when they were written", remedy="run the backtest again",
             )
+        due = self._newest()[0] + record.many
         self._writing_out = True
         try:
             record.write_out()
         finally:
             self._writing_out = False
+        if self._newest()[0] != due:
+            raise LedgerCorrupt(
+                f"A backtest has {self._newest()[0]} facts, and {due} were counted.", value=due, rule="what is kept is told whole",
+                remedy="run it with --engine stepped, and report it",
+            )
         self._record = None
 
     @property
@@ -277,6 +285,11 @@ class MemoryLedger:
             return 0, GENESIS
         newest = facts[-1]
         return len(self._store.facts) + len(self._unread), newest.hash if isinstance(newest, Event) else newest[2]
+
+    def count(self) -> int:
+        """How many facts there are; tells nothing that is kept."""
+        with self._state:
+            return self._newest()[0] + (0 if self._record is None else self._record.many)
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""

@@ -269,6 +269,10 @@ class PostgresLedger:
         row = self._read(lambda connection: connection.execute(queries.READ_HEAD).one())
         return row[0], row[1]
 
+    def count(self) -> int:
+        """How many facts there are."""
+        return self.head()[0]
+
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq, in pages; also those beyond the head, of which there should be none."""
         last = 2**62 if last is None else last

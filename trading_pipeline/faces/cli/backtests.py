@@ -90,7 +90,7 @@ def backtest(
         else:
             done, stored_as = _run_stored(call, stack, bench, plan, engine, plan.name if name is None else name, folders, again=again)
         result = result_of_backtest(bench, done)
-        facts = done.ledger.head()[0]
+        facts = done.ledger.count()
         if html is not None:
             from trading_pipeline.service.backtests.report import command_of
 

@@ -35,7 +35,7 @@ class Quick(Protocol):
     def take_down(self, texts: Iterable[str]) -> None:
         """See `MemoryLedger.take_down`."""
 
-    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None]) -> None:
+    def keep(self, digest: Callable[[], bytes], write_out: Callable[[], None], many: int) -> None:
         """See `MemoryLedger.keep`."""
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
@@ -79,10 +79,10 @@ class Letters:
         audited = letter.uses == 2 or (not letter.uses & (letter.uses - 1) and letter.uses.bit_length() % 2)
         return Use.AUDIT if audited else Use.FORM
 
-    def knows(self, shape: Shape) -> bool:
-        """Whether there is a form of that shape."""
+    def size(self, shape: Shape) -> int:
+        """Of how many facts the form of that shape is made; 0 where there is none."""
         letter = self._letters.get(shape)
-        return letter is not None and letter.form is not None
+        return 0 if letter is None or letter.form is None else len(letter.form.streams)
 
     def digest(self) -> bytes:
         """SHA-256 over all forms."""

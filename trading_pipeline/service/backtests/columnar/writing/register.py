@@ -99,10 +99,10 @@ class Register(NamedTuple):
             yield order, known, Filled(0, step, bar, at, shares, price, commission, reason)
 
     def of_session(self, grid: Grid, session: int) -> Inside:
-        """What was ordered and filled in a session of the grid."""
+        """What is ordered in a session of the grid, and what fills up to the open that follows it."""
         first, last = (int(each) for each in grid.session_of.searchsorted((session, session + 1)))
         rows = range(*self.orders.bar.searchsorted((first, last)).tolist())
-        return Inside(rows, [fill for _, _, fill in self.filled() if first <= fill.bar < last])
+        return Inside(rows, [fill for _, _, fill in self.filled() if first <= fill.step < last])
 
     def measures(self, row: int, gauge: Gauge, symbol: str, sessions: Sequence[Session]) -> Measures:
         """One order's."""

@@ -55,22 +55,24 @@ class Registrar(Copyist):
             while self._sessions[self._session].day < self._grid.days[first]:
                 self._close()
             register, proving = reckoning.register(first), reckoning.proving_session(first)
-            if register is not None and proving is not None and self._formed(register):
+            if register is not None and proving is not None and (many := self._facts_in(register)) is not None:
                 self._prove(register, reckoning, proving)
-                self._keep(register)
+                self._keep(register, many)
                 return
         super()._run(sim)
 
-    def _formed(self, register: Register) -> bool:
-        """Whether forms are known of all that it has."""
-        shapes: list[Shape] = [("opened", *self._names), ("closed", *self._names)]
-        if (register.executions.order < 0).any():
-            shapes.append(("hit", 0, "stop_1"))
-        for selling in (False, True):
-            rows = np.flatnonzero(register.orders.selling == selling)
+    def _facts_in(self, register: Register) -> int | None:
+        """How many facts it makes; None where a form is missing."""
+        selling, left = register.orders.selling, len(self._sessions) - self._session
+        shapes: dict[Shape, int] = {
+            ("opened", *self._names): left, ("closed", *self._names): left,
+            ("hit", 0, "stop_1"): int((register.executions.order < 0).sum()),
+        }
+        for rows in (np.flatnonzero(~selling), np.flatnonzero(selling)):
             if len(rows):
-                shapes.append(self._expected(register, rows.item(0)).shape)
-        return all(map(self._letters.knows, shapes))
+                shapes[self._expected(register, rows.item(0)).shape] = len(rows)
+        sizes = [(many, self._letters.size(shape)) for shape, many in shapes.items() if many]
+        return sum(many * size for many, size in sizes) if all(size for _, size in sizes) else None
 
     def _expected(self, register: Register, row: int) -> Draft:
         """An order's draft, before it is known by which name its stop is withdrawn."""
@@ -95,9 +97,9 @@ class Registrar(Copyist):
         sim.run(int(self._grid.session_of.searchsorted(session + 1)))
         proof.complete()
 
-    def _keep(self, register: Register) -> None:
+    def _keep(self, register: Register, many: int) -> None:
         self._register = register
-        self._ledger.keep(lambda: hashlib.sha256(self._letters.digest() + register.digest()).digest(), self._write_out)
+        self._ledger.keep(lambda: hashlib.sha256(self._letters.digest() + register.digest()).digest(), self._write_out, many)
         progress, self._progress = self._progress, None
         if progress is not None:
             days: Sequence[date] = [session.day for session in self._sessions]
