@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.desks import DAY, at, bars, strategy
+from tests.desks import DAY, at, bars, calendar, strategy
 from tests.service.backtests.benches import LAST, bench_of, plan
-from tests.service.backtests.random_plans import scenario
+from tests.service.backtests.random_plans import random_bars, scenario
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.indicators import indicator
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
-from trading_pipeline.service.backtests.columnar.ground import next_true
+from trading_pipeline.service.backtests.columnar.ground import ground_of, next_true
 from trading_pipeline.service.backtests.engines import Engine, choose, run
 from trading_pipeline.service.backtests.results import marks_of, result_of, result_of_backtest
 
@@ -125,6 +126,19 @@ def test_what_a_person_approves_is_left_to_the_steps(tmp_path):
     asked = plan(strategy(mode=Mode.APPROVAL, agent=ExpressionAgent("close > 0", "close < 0")))
     with bench_of(tmp_path, asked) as bench:
         assert "a person approves" in columnar.why_not(bench, asked)
+
+
+def test_what_counts_from_the_first_bar_is_left_to_the_steps(tmp_path):
+    asked = plan(strategy(agent=ExpressionAgent("obv > 0", "close < 0")))
+    with bench_of(tmp_path, asked) as bench:
+        assert "reads obv, which counts from the first bar that is read" in columnar.why_not(bench, asked)
+
+
+@pytest.mark.parametrize(("name", "counts"), [("pvt", True), ("ad", True), ("hma_20", False), ("rsi_14", False), ("ema_20", False)])
+def test_totals_are_told_from_what_forgets_where_it_began(name, counts):
+    table = random_bars("AAPL", 7, Interval.MIN5, date(2024, 2, 1), date(2024, 3, 1))
+    prices = ground_of({"AAPL": table}, {}, calendar(), date(2024, 2, 26), date(2024, 3, 1)).prices["AAPL"]
+    assert prices.begun_by(indicator(name), 600) is counts
 
 
 def test_the_next_true_place_is_found_from_every_place():

@@ -8,6 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from trading_pipeline.domain.backtests import ExitReason
@@ -198,9 +199,12 @@ class Copyist(Scribe):
         grid = self._grid
         return {
             "commission": words.exact(fill.commission), "execution": str(self._executions + 1), "filled_at": moment_of(fill.at).instant,
-            "filled_price": format(fill.quoted(self._lanes[fill.lane]), "f"), "filled_shares": str(abs(fill.shares)),
+            "filled_price": format(self._quoted(fill), "f"), "filled_shares": str(abs(fill.shares)),
             "filled_session": grid.days[grid.session_of.item(fill.bar)].isoformat(),
         }
+
+    def _quoted(self, fill: Filled) -> Decimal:
+        return fill.quoted(self._lanes[fill.lane])
 
     def _count(self, fill: Filled, values: Values, legs: Mapping[str, str]) -> None:
         """Keep the scribe's books of what was written without it."""

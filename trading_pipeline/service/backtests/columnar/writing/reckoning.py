@@ -176,7 +176,9 @@ class Reckoning:
         step = np.where(in_range, self._bar, self._bar - 1)
         over_night = ~self._ordered & (grid.session_of[step] < grid.session_of[self._bar])
         known = grid.end[np.where(over_night, self._bar, step)]
-        columns = rows, self._bar, step, at, known, np.where(self._sale, -1, 1) * self._shares, self._price, self._fee
+        at_the_low = in_range & (self._price == np.asarray(self._prices.lows)[self._bar])
+        moved = np.where(self._sale, -1, 1) * self._shares
+        columns = rows, self._bar, step, at, known, moved, self._price, self._fee, at_the_low
         begin = int(grid.session_of[self._bar].searchsorted(first))
         return Executions(*(each[begin:] for each in columns))
 

@@ -64,6 +64,17 @@ class Executions(NamedTuple):
     shares: Any
     price: Any
     commission: Any
+    as_quoted: Any
+    """Whether the price is a bar's own, which is written without zeros at its end."""
+
+
+class Entered(NamedTuple):
+    """An execution of a register."""
+
+    order: int
+    known: int
+    fill: Filled
+    as_quoted: bool
 
 
 class Inside(NamedTuple):
@@ -92,17 +103,17 @@ class Register(NamedTuple):
             found.update(np.ascontiguousarray(column).data)
         return found.digest()
 
-    def filled(self) -> Iterator[tuple[int, int, Filled]]:
-        """Each execution with the row of its order, and when it was learnt of."""
-        for order, bar, step, at, known, shares, price, commission in zip(*map(np.ndarray.tolist, self.executions), strict=True):
+    def filled(self) -> Iterator[Entered]:
+        """Each execution."""
+        for order, bar, step, at, known, shares, price, commission, quoted in zip(*map(np.ndarray.tolist, self.executions), strict=True):
             reason = ExitReason.STOP if order < 0 else ExitReason.SIGNAL if shares < 0 else None
-            yield order, known, Filled(0, step, bar, at, shares, price, commission, reason)
+            yield Entered(order, known, Filled(0, step, bar, at, shares, price, commission, reason), quoted)
 
     def of_session(self, grid: Grid, session: int) -> Inside:
         """What is ordered in a session of the grid, and what fills up to the open that follows it."""
         first, last = (int(each) for each in grid.session_of.searchsorted((session, session + 1)))
         rows = range(*self.orders.bar.searchsorted((first, last)).tolist())
-        return Inside(rows, [fill for _, _, fill in self.filled() if first <= fill.step < last])
+        return Inside(rows, [each.fill for each in self.filled() if first <= each.fill.step < last])
 
     def measures(self, row: int, gauge: Gauge, symbol: str, sessions: Sequence[Session]) -> Measures:
         """One order's."""

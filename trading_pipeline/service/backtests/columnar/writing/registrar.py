@@ -7,6 +7,7 @@ register is sealed one of its last sessions is simulated: each order has to be t
 import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from trading_pipeline.service.backtests.columnar.judging import Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry
+from trading_pipeline.service.backtests.columnar.units import priced, usd
 from trading_pipeline.service.backtests.columnar.writing.copyist import Copyist, Draft
 from trading_pipeline.service.backtests.columnar.writing.figures import Shape
 from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, Measures
@@ -46,6 +48,7 @@ class Registrar(Copyist):
         super().__init__(desk, plan, lanes, grid, sessions, stopped, progress)
         self._trades = trades
         self._register: Register | None = None
+        self._as_quoted = False
 
     def _run(self, sim: Simulation) -> None:
         first = first_session(self._trades, sim)
@@ -110,7 +113,7 @@ class Registrar(Copyist):
         """Put the register into words."""
         register = self._register
         assert register is not None
-        for row, known, fill in register.filled():
+        for row, known, fill, self._as_quoted in register.filled():
             self._to(instant_of(known))
             if row < 0:
                 self._book_hits([(known, fill.bar > fill.step, self._lanes[0].symbol, fill, 1)])
@@ -129,6 +132,11 @@ class Registrar(Copyist):
     def _drafted_from(self, measured: Measures) -> Draft:
         # Of what an exit sells the stops and targets are known already.
         return self._draft_of(0, measured, Held(measured.shares, 0, [], 0) if measured.selling else None)
+
+    def _quoted(self, fill: Filled) -> Decimal:
+        if self._register is None:
+            return super()._quoted(fill)
+        return priced(fill.price) if self._as_quoted else usd(fill.price)
 
     def _mark(self, lane: int, number: int) -> int:
         return super()._mark(lane, number) if self._register is None else self._register.marks.item(number)
