@@ -64,6 +64,12 @@ def test_costs_of_several_days_are_summed_up(desk):
     assert (found["from"], found["to"], found["total"]["spent"]) == (YESTERDAY.isoformat(), TODAY.isoformat(), "0.92")
 
 
+def test_of_a_record_that_is_over_all_days_are_summed_up(desk):
+    day(desk)
+    found = costs(desk, None)
+    assert (found["from"], found["to"], found["total"]["spent"]) == (YESTERDAY.isoformat(), TODAY.isoformat(), "0.92")
+
+
 @pytest.mark.parametrize("by", CostsBy)
 def test_every_way_to_sum_up_comes_to_the_same(desk, by):
     day(desk)

@@ -92,11 +92,14 @@ def today(desk: Desk) -> dict[str, Any]:
     }
 
 
-def costs(desk: Desk, days: int = 1, by: CostsBy = CostsBy.STRATEGY) -> dict[str, Any]:
-    """Today, and what the last days amount to: a group each, the dearest first, and in all."""
+def costs(desk: Desk, days: int | None = 1, by: CostsBy = CostsBy.STRATEGY) -> dict[str, Any]:
+    """Today, and what the last days, None for all there are, amount to: a group each, the dearest first, and in all."""
     now = today(desk)
     last = Purse.open(desk, desk.ledger).day
-    names = [(last - timedelta(days=back)).isoformat() for back in range(days)]
+    if days is None:
+        names = sorted({row["day"] for row in desk.ledger.find(SPEND)}, reverse=True) or [last.isoformat()]
+    else:
+        names = [(last - timedelta(days=back)).isoformat() for back in range(days)]
     rows = desk.ledger.find(SPEND, day=names)
     groups: dict[str, _Sum] = {}
     if by in (CostsBy.STRATEGY, CostsBy.PROVIDER):

@@ -10,7 +10,10 @@ from trading_pipeline.domain.models import CostsBy
 from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column, counted
 
-DaysOption = Annotated[int, typer.Option("--days", min=1, max=3_660, help="The last so many days of New York, today among them.")]
+DaysOption = Annotated[
+    int | None,
+    typer.Option("--days", min=1, max=3_660, help="The last so many days of New York, today among them; 1, of a stored backtest all."),
+]
 ByOption = Annotated[CostsBy, typer.Option("--by", help="What costs are summed up by.")]
 
 
@@ -19,22 +22,19 @@ def register(app: typer.Typer, panel: str) -> None:
     command(app, "costs", panel=panel, reads=True)(costs)
 
 
-def costs(call: Invocation, days: DaysOption = 1, by: ByOption = CostsBy.STRATEGY) -> None:
+def costs(call: Invocation, days: DaysOption = None, by: ByOption = CostsBy.STRATEGY) -> None:
     """What models cost: today's budget, and the last days by strategy, provider, model or prompt."""
     from trading_pipeline.service import costs as service
 
     with call.desk() as desk:
-        data = service.costs(desk, days, by)
+        data = service.costs(desk, days if days is not None or call.backtest is not None else 1, by)
     call.output.answer(data, lambda: _show(call, data))
 
 
 def _show(call: Invocation, data: dict[str, Any]) -> None:
-    out, now, by = call.output, data["today"], data["by"]
-    spent = Decimal(now["left"]) == 0
-    out.line(Text(f"Today, {now['day']} in New York: {told_budget(now)}", "bold red" if spent else ""))
-    out.line(f"{counted(now['calls_last_hour'], 'call')} made or open within 60 minutes, of at most {now['calls_per_hour']}.")
-    for each in now["providers"]:
-        out.line(f"{each['provider']}: {fine(each['committed'])} spent or reserved of {fine(each['budget'])}.")
+    out, by = call.output, data["by"]
+    if call.backtest is None:
+        _show_today(call, data["today"])
     out.heading(data["to"] if data["from"] == data["to"] else f"{data['from']} to {data['to']}")
     columns = [
         Column(by.upper()), *(Column(title, right=True) for title in ("SPENT", "RESERVED", "ASKED", "CALLS")),
@@ -51,6 +51,14 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         out.line(f"Triggers saved {counted(saved['questions'], 'question')}{worth}.")
     if replayed := data["total"]["replayed"]:
         out.line(f"{replayed:,} of the replies came from the cassette and cost nothing.")
+
+
+def _show_today(call: Invocation, now: dict[str, Any]) -> None:
+    out, spent = call.output, Decimal(now["left"]) == 0
+    out.line(Text(f"Today, {now['day']} in New York: {told_budget(now)}", "bold red" if spent else ""))
+    out.line(f"{counted(now['calls_last_hour'], 'call')} made or open within 60 minutes, of at most {now['calls_per_hour']}.")
+    for each in now["providers"]:
+        out.line(f"{each['provider']}: {fine(each['committed'])} spent or reserved of {fine(each['budget'])}.")
 
 
 def told_budget(now: dict[str, Any]) -> str:

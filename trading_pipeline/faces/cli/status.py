@@ -42,7 +42,7 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
         out.line(Text(" REPLAY ", "bold black on yellow"), Text("  the market clock replays history; nothing here is live", "yellow"))
     history = data["environment"] == "backtest"
     if history:
-        out.line(Text(" BACKTEST ", "bold black on cyan"), Text("  as it stood at its end; nothing here is live", "cyan"))
+        out.line(Text(" BACKTEST ", "bold black on cyan"), Text("  as far as it is stored; nothing here is live", "cyan"))
     out.line(_market(data))
     booked = Decimal(data["cash"]) != 0 or Decimal(data["equity"]) != 0
     pnl = Text.assemble("  today ", gain(data["day_pnl"]), "  open ", gain(data["unrealised"]))
