@@ -205,7 +205,9 @@ def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date)
     within *= step
     starts += within
     ends = starts + step
-    return starts, np.minimum(ends, np.repeat(closes, counts), out=ends)
+    closing = np.cumsum(counts) - 1
+    ends[closing] = np.minimum(ends[closing], closes)
+    return starts, ends
 
 
 def repeats_one_price(table: BarTable, bars: int) -> bool:

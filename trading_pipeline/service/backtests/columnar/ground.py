@@ -206,7 +206,8 @@ class Prices:
 
     def may_trip(self, limits: AccountLimits) -> bool:
         """Whether the volatility breaker could trip at all: it never measures a range by less than a cent."""
-        return self.widest_range / 0.01 >= float(limits.volatility_trip)
+        least = 0.01 * float(limits.volatility_trip)
+        return float(self.table.high.max() - self.table.low.min()) >= least and self.widest_range >= least
 
     def calm_until(self, trip: Decimal) -> Callable[[int], int]:
         """By session of the grid, the first bar that may trip the breaker in it; NOWHERE where none does. Intraday, looked up once."""
@@ -300,14 +301,13 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
             raise Unfit("bars of whole sessions are missing")
         of_known = known[np.cumsum(begins) - 1]
         start, end, day_of, begins = start[of_known], end[of_known], day_of[of_known], begins[of_known]
-    numbers: Numbers = np.cumsum(begins, dtype=np.int64)
-    numbers -= 1
+    begin_at = np.append(np.flatnonzero(begins), len(start))
+    numbers = np.repeat(np.arange(len(begin_at) - 1), np.diff(begin_at))
     decides = np.ones(len(start), np.bool_)
     if not interval.daily:
         decides[:-1] = ~begins[1:]
     decides[-1:] = False
-    last_of = np.append(np.flatnonzero(begins)[1:] - 1, len(start) - 1)
-    return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, interval.daily, last_of.astype(np.int64))
+    return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, interval.daily, begin_at[1:] - 1)
 
 
 def _days_with_bars(table: BarTable, days: npt.NDArray[np.datetime64]) -> Flags:
