@@ -141,6 +141,18 @@ def test_totals_are_told_from_what_forgets_where_it_began(name, counts):
     assert prices.begun_by(indicator(name), 600) is counts
 
 
+def test_what_says_nothing_of_few_bars_is_told_from_what_says_something_from_its_first_bar_on():
+    table = random_bars("AAPL", 7, Interval.MIN5, date(2024, 2, 1), date(2024, 2, 2))
+
+    def begun(name: str, first: date) -> bool:
+        return ground_of({"AAPL": table}, {}, calendar(), first, date(2024, 2, 2)).prices["AAPL"].begun_by(indicator(name), 600)
+
+    # Of 19 bars this decay is nothing; of 20 and more it begins at the first.
+    assert begun("decay_20", date(2024, 2, 1))
+    assert not begun("decay_20", date(2024, 2, 2))
+    assert not begun("hma_20", date(2024, 2, 1))
+
+
 def test_the_next_true_place_is_found_from_every_place():
     flags = np.array([False, True, False, False, True, False])
     assert next_true(flags).tolist() == [1, 1, 4, 4, 4, NOWHERE, NOWHERE]

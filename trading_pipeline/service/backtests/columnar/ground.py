@@ -140,7 +140,10 @@ class Prices:
         if (spec, window) not in self._begun_by:
             whole, length = self.columns((spec,)), len(self.table)
             rows = [row for row in (length, length - 1, (length + window) // 2) if row > window]
-            live = [indicators.compute((spec,), self.table.rows(row - window, row)) for row in rows]
+            # Of too few bars some say nothing at all, and of more they say something from their first bar on.
+            begun = [np.isfinite(each[self.first :]) for each in whole.values()]
+            rows += [self.first + int(each.argmax()) + 1 for each in begun if each.any()]
+            live = [indicators.compute((spec,), self.table.rows(max(0, row - window), row)) for row in rows]
             self._begun_by[spec, window] = not all(
                 _newest_is(each[name], whole[name].item(row - 1)) for row, each in zip(rows, live, strict=True) for name in whole
             )
@@ -334,7 +337,7 @@ def _holds(text: str, columns: Mapping[str, Floats]) -> Flags:
 
 def _newest_is(column: Floats, value: float) -> bool:
     """Whether a column ends with a value, measured by the largest in it."""
-    largest = np.nanmax(np.abs(column), initial=0)
+    largest = np.abs(column[np.isfinite(column)]).max(initial=0)
     return bool(np.isclose(column[-1], value, 1e-9, 1e-9 * largest, equal_nan=True))
 
 
