@@ -119,7 +119,7 @@ def _with_values(cursor: Any, insertion: tuple[str, str, str], rows: Iterable[Ro
     return head + ",".join([cursor.mogrify(values, row).decode() for row in rows]) + tail
 
 
-COPIED = 20_000
+COPIED = 1_000
 """Events a COPY: so much text is in memory at once."""
 
 
