@@ -121,6 +121,28 @@ def test_facts_taken_down_as_text_are_the_facts_that_were_appended(ledger):
     assert verify(other).ok
 
 
+def test_a_reading_that_was_interrupted_begins_anew(ledger, monkeypatch):
+    tables, fold, left = fill(ledger), memory.fold, iter(range(3))
+    texts = [text_of(event) for event in ledger.scan(2)]
+    other = MemoryLedger("demo", opened_at=AT)
+    other.take_down(texts[:4])
+    assert len(other.events()) == 5
+    other.take_down(texts[4:])
+
+    def interrupted(*of: object) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        fold(*of)
+
+    monkeypatch.setattr(memory, "fold", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        other.events()
+    monkeypatch.setattr(memory, "fold", fold)
+    assert other.head() == ledger.head()
+    assert [text_of(event) for event in other.scan(2)] == texts
+    assert {name: list(other.dump(name)) for name in TABLES} == tables
+
+
 @pytest.mark.parametrize("other", ["seq", "stream_seq", "key"])
 def test_a_text_that_does_not_belong_where_it_is_taken_down_is_refused_to_whoever_reads(ledger, other):
     fill(ledger)

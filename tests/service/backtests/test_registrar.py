@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -26,6 +27,7 @@ from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.columnar.alone import played_alone
 from trading_pipeline.service.backtests.columnar.writing import reckoning
+from trading_pipeline.service.backtests.columnar.writing.letters import Letters
 from trading_pipeline.service.backtests.columnar.writing.reckoning import Reckoning
 from trading_pipeline.service.backtests.columnar.writing.register import Register
 from trading_pipeline.service.backtests.columnar.writing.registrar import Registrar
@@ -145,6 +147,27 @@ def test_figures_that_are_changed_before_they_are_read_are_found(tmp_path, monke
         for _ in range(2):
             with pytest.raises(LedgerCorrupt, match="changed before anybody read them"):
                 ledger.head()
+
+
+def test_a_ledger_whose_reading_was_interrupted_says_so_and_tells_no_part_of_itself(tmp_path, monkeypatch, kept):
+    write, (plan, tables) = Letters.write, lone(PLENTY)
+    with bench_of(tmp_path, plan, *tables.values()) as bench:
+        ledger = written(bench, plan)
+        counted, told = ledger.count(), iter(range(5))
+
+        def interrupted(self: Letters, *of: object) -> dict[str, int]:
+            if next(told, None) is None:
+                raise KeyboardInterrupt
+            return write(self, *of)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(Letters, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ledger.head()
+        monkeypatch.setattr(Letters, "write", write)
+        for read in (ledger.head, ledger.events, partial(ledger.event, 1)):
+            with pytest.raises(LedgerCorrupt, match="not told to their end"):
+                read()
+        assert ledger.count() == counted
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
 from itertools import chain
@@ -20,9 +19,10 @@ from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.fences import fenced
 from trading_pipeline.adapters.ledger.indexed import IndexedTables
 from trading_pipeline.adapters.ledger.opening import opened_event
+from trading_pipeline.adapters.ledger.record import Record
 from trading_pipeline.adapters.ledger.selection import Selection, copies, plain, select_events, select_rows, selection, table_named
 from trading_pipeline.domain.derivation import Derivation, collector_paused
-from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, chained, event_from
+from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, chained, event_from, text_of
 from trading_pipeline.domain.projections import Key, Row, fold
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable
 from trading_pipeline.ports import LEASE_SECONDS, Fence, Health
@@ -52,26 +52,32 @@ class _Store:
         self.by_type.setdefault(event.type, []).append(event.seq)
         self.by_stream.setdefault(event.stream, []).append(event.seq)
 
+    def take(self, event: Event, text: Text) -> None:
+        """Keep an event that may come next, and fold it into the tables.
+
+        Raises:
+            LedgerCorrupt: It may not.
+        """
+        stream = self.by_stream.get(event.stream, ())
+        if event.seq != len(self.facts) + 1 or event.stream_seq != len(stream) + 1 or event.key in self.by_key:
+            raise LedgerCorrupt(
+                f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
+                rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
+            )
+        self.add(event, text)
+        fold(event, self.tables)
+
+    def texts(self, many: int) -> list[Text]:
+        """The first so many facts."""
+        return [
+            (text_of(fact), fact.previous_hash, fact.hash, fact.recorded_at) if isinstance(fact, Event) else fact
+            for fact in self.facts[:many]
+        ]
+
     def event(self, seq: int) -> Event:
         """One that there is."""
         fact = self.facts[seq - 1]
         return fact if isinstance(fact, Event) else event_from(*fact)
-
-    def fits(self, event: Event) -> bool:
-        """Whether it may come next."""
-        stream = self.by_stream.get(event.stream, ())
-        return event.seq == len(self.facts) + 1 and event.stream_seq == len(stream) + 1 and event.key not in self.by_key
-
-
-@dataclass(frozen=True, slots=True)
-class _Record:
-    """Facts that are not text yet."""
-
-    digest: Callable[[], bytes]
-    write_out: Callable[[], None]
-    many: int
-    seal: bytes
-    """SHA-256 over the head before them, and their digest."""
 
 
 class MemoryLedger:
@@ -94,9 +100,8 @@ class MemoryLedger:
         self._store = _Store()
         self._unread: list[Text] = []
         """Facts that nobody has read yet."""
-        self._record: _Record | None = None
+        self._record: Record | None = None
         """Facts that follow these, and that nobody has asked for yet."""
-        self._writing_out = False
         with self.transaction() as transaction:
             transaction.append(opened_event(environment, opened_at or clock_wall()))
 
@@ -151,30 +156,13 @@ class MemoryLedger:
             many: How many they are.
         """
         with self._state:
-            self._record = _Record(digest, write_out, many, chained(self.head()[1], digest().hex()))
+            self._record = Record(digest, write_out, many, self.head())
 
     def _write_out(self) -> None:
         """Take down what is kept; under the lock of the state."""
-        if self._record is None or self._writing_out:
-            return
-        record = self._record
-        if chained(self._newest()[1], record.digest().hex()) != record.seal:
-            raise LedgerCorrupt(
-                "Facts of a backtest were changed before anybody read them.", value=self._newest()[0] + 1,
-                rule="facts are what they were when they were written", remedy="run the backtest again",
-            )
-        due = self._newest()[0] + record.many
-        self._writing_out = True
-        try:
-            record.write_out()
-        finally:
-            self._writing_out = False
-        if self._newest()[0] != due:
-            raise LedgerCorrupt(
-                f"A backtest has {self._newest()[0]} facts, and {due} were counted.", value=due, rule="what is kept is told whole",
-                remedy="run it with --engine stepped, and report it",
-            )
-        self._record = None
+        if self._record is not None and not self._record.telling:
+            self._record.tell(self._newest)
+            self._record = None
 
     @property
     def _kept(self) -> _Store:
@@ -182,17 +170,16 @@ class MemoryLedger:
         with self._state:
             self._write_out()
             if self._unread:
-                with collector_paused():
-                    unread, self._unread = self._unread, []
-                    for text in unread:
-                        event = event_from(*text)
-                        if not self._store.fits(event):
-                            raise LedgerCorrupt(
-                                f"The fact {event.key} does not belong where it was taken down.", value=event.seq,
-                                rule="each fact once, seq and stream_seq without gaps", remedy="correct the code that wrote it",
-                            )
-                        self._store.add(event, text)
-                        fold(event, self._store.tables)
+                known = len(self._store.facts)
+                try:
+                    with collector_paused():
+                        for text in self._unread:
+                            self._store.take(event_from(*text), text)
+                except BaseException:
+                    # Half of a fact may have been folded: whoever reads next begins anew.
+                    self._unread, self._store = self._store.texts(known) + self._unread, _Store()
+                    raise
+                self._unread = []
             return self._store
 
     @contextmanager
@@ -289,7 +276,7 @@ class MemoryLedger:
     def count(self) -> int:
         """How many facts there are; tells nothing that is kept."""
         with self._state:
-            return self._newest()[0] + (0 if self._record is None else self._record.many)
+            return self._newest()[0] if self._record is None else self._record.last
 
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""
