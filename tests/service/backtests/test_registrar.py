@@ -19,6 +19,7 @@ from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType, text_of
+from trading_pipeline.domain.indicators import indicator
 from trading_pipeline.domain.rules import size
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode, StrategySpec
 from trading_pipeline.errors import LedgerCorrupt, ServiceError
@@ -215,7 +216,16 @@ def test_a_simulation_goes_on_from_where_it_was_left(tmp_path):
 
 def test_what_might_be_rounded_otherwise_is_computed_as_live_computes_it():
     values = np.array([834.4185, 834.4186, 0.5, 49.99995, 0.0, np.nan, 1e-9 + 5e-15])
-    assert reckoning._near_an_edge(values, 6).tolist() == [True, False, False, True, True, True, True]
+    assert reckoning._near_an_edge(values, 6, values[:1]).tolist() == [True, False, True, True, True, True, True]
+    assert not reckoning._near_an_edge(np.array([0.5]), 6, np.array([np.nan, 20.0]))[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "forgets"), [("rsi_14", True), ("rsi_25", False), ("atr_14", True), ("ema_20", True), ("ema_50", False), ("sma_200", True),
+                          ("stoch", False), ("vwap", False)],
+)
+def test_only_what_forgets_to_the_last_digit_is_read_from_a_column_over_all_bars(name, forgets):
+    assert reckoning._settled(indicator(name), 600) is forgets
 
 
 def test_a_strategy_without_trades_keeps_nothing(tmp_path, kept):

@@ -115,7 +115,7 @@ class Gauge:
     def __init__(self, sim: "Simulation", number: int, needs: tuple[IndicatorSpec, ...], window: int) -> None:
         self._sim, self._number, self._lane = sim, number, sim.lanes[number]
         spec = self._lane.spec
-        self._compute, self._window, self._agent = prepared(needs), window, spec.agent
+        self._compute, self.window, self._agent = prepared(needs), window, spec.agent
         # Cents for cents: an exit's limit by `sizing.marketable_limit`.
         self.reach = fraction_of((1 - sim.sizers[number].collar) * (1 + spec.price_band))
         self.fresh = instant_ns(Cycle("", CycleKind.BAR, date.min, instant_of(0), spec.interval).stale_at())
@@ -181,7 +181,7 @@ class Gauge:
             return Reading(self.reason(since, columns), *newest, support)
         prices = self._lane.prices
         row = prices.first + bar + 1
-        signal = rule(self._agent, prices.table.rows(max(0, row - self._window), row), columns, since).decision
+        signal = rule(self._agent, prices.table.rows(max(0, row - self.window), row), columns, since).decision
         assert isinstance(signal, Signal)
         return Reading(signal.rationale, *newest, support, format(signal.confidence, "f"), signal.label, str(signal.score))
 
@@ -189,7 +189,7 @@ class Gauge:
         """Prices and indicators as live has them at a bar's close, computed over as many bars: to the last digit of a sentence."""
         prices = self._lane.prices
         row = prices.first + bar + 1
-        bars = prices.table.rows(max(0, row - self._window), row)
+        bars = prices.table.rows(max(0, row - self.window), row)
         return self._compute(bars) | price_columns(bars)
 
     def reason(self, since: int | None, columns: Mapping[str, Floats]) -> str:

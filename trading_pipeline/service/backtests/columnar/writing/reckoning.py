@@ -6,7 +6,7 @@ import numpy as np
 
 from trading_pipeline.domain.bars import Floats, instant_ns
 from trading_pipeline.domain.expressions import names, parse
-from trading_pipeline.domain.indicators import column
+from trading_pipeline.domain.indicators import IndicatorSpec, column
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.service.backtests.columnar.alone import OPEN, SIGNAL, STOP, RoundTrips, in_turn
@@ -25,12 +25,15 @@ _LEAST_OF_A_KIND = 2
 _SUPPORT_BARS = 20
 _PLAIN_PRICE = 2 * SCALE
 _MOST_PRODUCT = 1 << 62
-_SETTLED = ("atr", "ema", "natr", "rsi", "sma")
-"""Indicators that forget where the reading of bars began: over all bars they agree with live's to far more digits than are told."""
+_WILDER = ("atr", "natr", "rsi")
+_LEFT = 1e-16
+"""The weight that is left of where the reading of bars began, so that a column over all bars agrees with live's."""
 _SPOKEN, _SIZED = 6, 10
 """Digits that are told of what rules speak of, and of what sizing reads."""
 _AGREE = 1e-12
 """To such a part of each other: a hundred times what was seen to differ in a year of minutes."""
+_SMALL = 0.02
+"""Smaller parts of a column's largest value may differ by more: sums are carried along in its digits."""
 
 
 def first_session(trades: RoundTrips, sim: Simulation) -> int | None:
@@ -193,7 +196,7 @@ class Reckoning:
             whole = prices.priced[name] if spec is None else prices.columns((spec,))[name]
             found[name] = whole[prices.first + bar]
             if spec is not None:
-                unsure |= True if spec.name not in _SETTLED else _near_an_edge(found[name], digits)
+                unsure |= _near_an_edge(found[name], digits, whole) if _settled(spec, self._gauge.window) else True
         for place in np.flatnonzero(unsure).tolist():
             told = self._gauge.columns(bar.item(place))
             for name, values in found.items():
@@ -201,10 +204,26 @@ class Reckoning:
         return found
 
 
-def _near_an_edge(values: Floats, digits: int) -> Flags:
-    """Where another one that agrees to `_AGREE` might be rounded to other digits."""
+def _settled(spec: IndicatorSpec, window: int) -> bool:
+    """Whether it forgets within so many bars where their reading began."""
+    length = dict(spec.parameters).get("length", window)
+    match spec.name:
+        case "sma":
+            return True
+        case "ema":
+            newest = 2 / (length + 1)
+        case name if name in _WILDER:
+            newest = 1 / length
+        case _:
+            return False
+    left: float = (1 - newest) ** (window - length)
+    return left < _LEFT
+
+
+def _near_an_edge(values: Floats, digits: int, whole: Floats) -> Flags:
+    """Where another one that agrees to `_AGREE` might be rounded to other digits, or where these may agree to less; none is negative."""
     size = np.abs(values)
     scaled = size * 10.0 ** (digits - 1 - np.floor(np.log10(np.where(size > 0, size, 1))))
     near: Flags = np.abs(scaled % 1 - 0.5) <= scaled * _AGREE + 1e-6
-    near |= ~np.isfinite(values) | (size == 0)
+    near |= ~np.isfinite(values) | (size <= _SMALL * np.fmax.reduce(whole, initial=0))
     return near
