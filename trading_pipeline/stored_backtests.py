@@ -62,18 +62,19 @@ def run_stored(
         StorageError, LedgerError: It cannot be stored; what is stored is a prefix of it.
     """
     ledger, (chosen, why) = bench.ledger(plan), choose(bench, plan, engine)
-    many, stored_at = len(sessions_of(bench.calendar, plan)), time.monotonic()
+    sessions, stored_at = sessions_of(bench.calendar, plan), time.monotonic()
     folders = tuple(str(folder.absolute()) for folder in data)
 
-    def words(run: Backtest, sessions: int, until: datetime | None = None) -> dict[str, Any]:
+    def words(run: Backtest, over: int, until: datetime | None = None) -> dict[str, Any]:
         return about(
-            plan, engine=run.engine.value, why=run.why, digest=bench.digest, data=folders, assumptions=run.assumptions, sessions=sessions,
+            plan, engine=run.engine.value, why=run.why, digest=bench.digest, data=folders, assumptions=run.assumptions, sessions=over,
             marks=marks_of(bench, until), complete=until is None, at=datetime.now(UTC),
         )
 
     def on_session(done: int, of: int, session: date) -> None:
         nonlocal stored_at
-        if time.monotonic() - stored_at >= every_seconds:
+        # What is kept in columns is in the ledger at once: it is stored with its last session.
+        if time.monotonic() - stored_at >= every_seconds and (done == of or ledger.get("sessions", sessions[done].day.isoformat()) is None):
             so_far = Backtest(plan, ledger, chosen, why, assumptions(bench, plan))
             writer.append(ledger, words(so_far, done, bench.calendar.session(session).close))
             stored_at = time.monotonic()
@@ -81,7 +82,7 @@ def run_stored(
             progress(done, of, session)
 
     backtest = run(bench, plan, engine=engine, progress=on_session, ledger=ledger)
-    writer.append(ledger, words(backtest, many), whole=True)
+    writer.append(ledger, words(backtest, len(sessions)), whole=True)
     return backtest
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.conftest import connect, execute
 from tests.desks import bars
 from tests.service.backtests.benches import bench_of, home, other_close, plan
+from tests.service.backtests.test_registrar import PLENTY, lone
 from trading_pipeline.adapters.ledger.backtests import BacktestDatabases
 from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -62,6 +63,28 @@ def test_what_is_stored_is_the_ledger_to_the_last_row_session_by_session_or_at_o
         assert list(ledger.scan()) == list(backtest.ledger.scan())
         assert {table: list(ledger.dump(table)) for table in TABLES} == {table: list(backtest.ledger.dump(table)) for table in TABLES}
         assert verify(ledger).difference is None
+
+
+def test_of_a_ledger_that_was_kept_in_columns_no_more_is_stored_than_is_said_of_it(databases, tmp_path):
+    wanted, tables = lone(PLENTY)
+
+    def stopped(done: int, of: int, day: date) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with bench_of(tmp_path, wanted, *tables.values()) as bench:
+        with pytest.raises(KeyboardInterrupt), databases.writing("kept") as writer:
+            run_stored(bench, wanted, writer, every_seconds=0, progress=stopped)
+        prefix = databases.get("kept")
+        with databases.reading(prefix) as ledger:
+            assert 0 < prefix.sessions < 5
+            assert len(ledger.find("sessions", state="closed")) == len(ledger.find("sessions")) == prefix.sessions
+        with databases.writing("kept") as writer:
+            backtest = run_stored(bench, wanted, writer)
+    assert not writer.replaced
+    with databases.reading(databases.get("kept")) as ledger:
+        assert ledger.head() == backtest.ledger.head()
+        assert verify(ledger).ok
 
 
 def test_it_is_listed_with_what_made_it_and_found_by_a_beginning_of_its_name(databases, bench):
