@@ -2,17 +2,20 @@
 
 import os
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from random import Random
 
+import numpy as np
 import pytest
 
 from tests.service.backtests.benches import bench_of
-from tests.service.backtests.random_plans import scenario
+from tests.service.backtests.random_plans import random_bars, scenario
 from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.shadow import FillCosts
+from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, RiskSizing
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
@@ -22,6 +25,7 @@ from trading_pipeline.service.backtests.columnar.incidents import Told
 from trading_pipeline.service.backtests.columnar.lanes import lanes_of
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
+from trading_pipeline.service.backtests.columnar.units import steps
 
 D = Decimal
 SEEDS = range(int(os.environ.get("BACKTEST_SEEDS", "40")))
@@ -85,6 +89,22 @@ def test_a_lane_that_is_alone_makes_what_the_simulation_makes(tmp_path):
         for column in ("equity", "invested", "traded", "commissions"):
             assert getattr(found, column).tolist() == getattr(expected, column).tolist(), (seed, column)
     assert trades > len(SEEDS), "otherwise nothing was compared"
+
+
+def test_stops_are_those_of_sizing_where_bars_have_more_digits_than_prices(tmp_path):
+    plan, tables = next(each for each in map(alone, SEEDS) if each[0].interval.minutes == 5 and each[0].strategies[0].sizing.atr_stop)
+    plan, [symbol] = replace(plan, first=date(2024, 3, 1), last=date(2024, 4, 30)), tables
+    table = random_bars(symbol, 3, Interval.MIN5, date(2024, 2, 26), plan.last)
+    adjusted = replace(table, **{name: np.round(getattr(table, name) * 0.987_654_321, 7) for name in ("open", "high", "low", "close")})
+    with bench_of(tmp_path, plan, adjusted) as bench:
+        sim = simulated(bench, plan)
+        sizer, bars = sim.sizers[0], np.arange(len(sim.grid) - 1)
+        stops, plain = sizer.stops(sim, bars)
+        assert plain.sum() > 3_000
+        for bar in bars[plain].tolist():
+            planned = sizer.planned(sim, bar, sim.quote(0, bar))
+            assert isinstance(planned, EntryPlan)
+            assert steps(planned.brackets[0].stop) == stops[bar] == sizer.size(sim, bar, sim.cash).parts[0][1]
 
 
 @pytest.mark.parametrize(

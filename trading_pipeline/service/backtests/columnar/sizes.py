@@ -13,7 +13,19 @@ from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry, size_entry
 from trading_pipeline.domain.strategies import FractionSizing, RiskSizing
 from trading_pipeline.service.backtests.columnar.lanes import Lane
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, Flags, Numbers, fraction_of, peek, priced, steps, usd
+from trading_pipeline.service.backtests.columnar.units import (
+    CENT,
+    SCALE,
+    Flags,
+    Numbers,
+    fraction_of,
+    peek,
+    price_steps,
+    priced,
+    steps,
+    steps_of,
+    usd,
+)
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -67,7 +79,7 @@ class Sizer:
             return NO_ENTRY
         if self._atr_stop is None:
             return Entry(shares, price, limit, (), shares * worst)
-        cents = (self._closes[bar] - self._atr_stop * self._atr[bar]) * 100
+        cents = price_steps(self._closes[bar]) / CENT - self._atr_stop * self._atr[bar] * 100
         if not abs(cents - (nearest := round(cents) if cents == cents else 0)) < _SURE:
             # Too near the middle of two cents, or no number at all.
             return self._by_the_book(sim, bar, price)
@@ -90,7 +102,7 @@ class Sizer:
         prices = np.asarray(self._opens)[bars + 1]
         if self._atr_stop is None:
             return np.full(len(bars), -1), prices >= _LEAST_PRICE
-        cents = (np.asarray(self._closes)[bars] - self._atr_stop * np.asarray(self._atr)[bars]) * 100
+        cents = steps_of(np.asarray(self._closes)[bars]) / CENT - self._atr_stop * np.asarray(self._atr)[bars] * 100
         nearest = np.rint(np.nan_to_num(cents))
         stops = nearest.astype(np.int64) * CENT
         for row in np.flatnonzero(abs(cents - nearest) >= _SURE).tolist():
