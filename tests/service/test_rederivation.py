@@ -176,7 +176,7 @@ def test_what_a_person_was_shown_is_bound_to_what_was_judged(stage):
 
 def test_an_edit_that_the_chain_tells_is_named_by_its_seq(day):
     event = first_of(day, EventType.RISK_EVALUATED)
-    events = day.desk.ledger._kept.facts
+    events = day.desk.ledger._committed.facts
     events[event.seq - 1] = replace(event, payload_text=event.payload_text.replace("cooldown", "cooldowm"))
     found = replayed(day)
     assert found.difference is not None
@@ -212,7 +212,7 @@ def test_an_order_that_follows_from_nothing_is_a_difference(day):
 
 
 def test_a_table_that_is_not_what_its_events_make_of_it_is_named_by_row_and_column(day):
-    tables = day.desk.ledger._kept.tables
+    tables = day.desk.ledger._committed.tables
     [cash] = tables.values("cash")
     cash["cash"] += Decimal("0.01")
     found = replayed(day)

@@ -85,7 +85,7 @@ def test_a_health_row_grows_old_and_keeps_what_it_was_told(ledger):
 def test_a_rebuild_mends_tables_that_somebody_spoilt(ledger):
     """5."""
     right = fill(ledger)
-    ledger._kept.tables.put("cash", right["cash"][0] | {"cash": 0})
+    ledger._committed.tables.put("cash", right["cash"][0] | {"cash": 0})
     assert not verify(ledger).ok
     assert ledger.rebuild() == 24
     assert {name: list(ledger.dump(name)) for name in TABLES} == right
@@ -95,8 +95,8 @@ def test_a_rebuild_mends_tables_that_somebody_spoilt(ledger):
 def test_a_rebuild_refuses_events_that_do_not_verify_and_changes_nothing(ledger):
     """3, 5."""
     fill(ledger)
-    ledger._kept.facts[9] = replace(ledger._kept.facts[9], actor="somebody else")
-    ledger._kept.tables.put("cash", ledger.find("cash")[0] | {"account": "MINE"})
+    ledger._committed.facts[9] = replace(ledger._committed.facts[9], actor="somebody else")
+    ledger._committed.tables.put("cash", ledger.find("cash")[0] | {"account": "MINE"})
     spoilt = list(ledger.dump("cash"))
     with pytest.raises(LedgerCorrupt, match="cannot be rebuilt: event 10, hash") as refused:
         ledger.rebuild()

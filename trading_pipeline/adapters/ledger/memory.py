@@ -129,7 +129,7 @@ class MemoryLedger:
 
     def _apply(self, draft: Draft) -> None:
         with self._state:
-            store = self._kept
+            store = self._committed
             for event in draft.events:
                 store.add(event)
             for table, rows in draft.changed.items():
@@ -165,7 +165,7 @@ class MemoryLedger:
             self._record = None
 
     @property
-    def _kept(self) -> _Store:
+    def _committed(self) -> _Store:
         """What is kept, with all that was taken down."""
         with self._state:
             self._write_out()
@@ -222,7 +222,7 @@ class MemoryLedger:
         """One row by key."""
         table_named(table)
         with self._state:
-            return self._kept.tables.get(table, plain(key))
+            return self._committed.tables.get(table, plain(key))
 
     def find(
         self, table: str, *, since: tuple[str, datetime] | None = None, order_by: str | None = None, descending: bool = False,
@@ -234,17 +234,17 @@ class MemoryLedger:
     def select(self, wanted: Selection, besides: Collection[Key] = ()) -> list[Row]:
         """The rows that a selection means, but for those under some keys; to be read only."""
         with self._state:
-            return self._kept.tables.select(wanted, besides)
+            return self._committed.tables.select(wanted, besides)
 
     def event(self, seq: int) -> Event | None:
         """One event by seq."""
-        return self._kept.event(seq) if 0 < seq <= len(self._kept.facts) else None
+        return self._committed.event(seq) if 0 < seq <= len(self._committed.facts) else None
 
     def event_by_key(self, key: str) -> Event | None:
         """One event by its key."""
         plain((key,))
-        seq = self._kept.by_key.get(key)
-        return None if seq is None else self._kept.event(seq)
+        seq = self._committed.by_key.get(key)
+        return None if seq is None else self._committed.event(seq)
 
     def events(
         self, *, after: int = 0, types: Collection[EventType] = (), stream: str | None = None, limit: int | None = None,
@@ -252,7 +252,7 @@ class MemoryLedger:
         """Events in order of seq."""
         plain((stream,))
         with self._state:
-            store = self._kept
+            store = self._committed
             if not types and stream is None:
                 last = len(store.facts) if limit is None else min(max(after, 0) + limit, len(store.facts))
                 return list(map(store.event, range(max(after, 0) + 1, last + 1)))
@@ -281,13 +281,13 @@ class MemoryLedger:
     def scan(self, first: int = 1, last: int | None = None) -> Iterator[Event]:
         """All events in order of seq."""
         newest = self.head()[0]
-        return map(self._kept.event, range(max(first, 1), (newest if last is None else min(last, newest)) + 1))
+        return map(self._committed.event, range(max(first, 1), (newest if last is None else min(last, newest)) + 1))
 
     def dump(self, table: str) -> Iterator[Row]:
         """All rows of a table in key order."""
         table_named(table)
         with self._state:
-            return iter(list(self._kept.tables.rows(table)))
+            return iter(list(self._committed.tables.rows(table)))
 
     def rebuild(self) -> int:
         """Derive the tables anew; LedgerCorrupt, and nothing changed, when the events do not verify."""
@@ -302,7 +302,7 @@ class MemoryLedger:
                         remedy="run the backtest again",
                     )
             with self._state:
-                self._kept.tables = tables
+                self._committed.tables = tables
         return derivation.seq
 
     def close(self) -> None:
@@ -312,15 +312,15 @@ class MemoryLedger:
 
     def stored_events(self, keys: Sequence[str]) -> Iterable[Event]:
         """The events that exist under these keys."""
-        return [self._kept.event(seq) for key in keys if (seq := self._kept.by_key.get(key)) is not None]
+        return [self._committed.event(seq) for key in keys if (seq := self._committed.by_key.get(key)) is not None]
 
     def stream_heads(self, streams: Collection[str]) -> dict[str, int]:
         """The newest stream_seq of each stream that has any event."""
-        return {stream: len(self._kept.by_stream[stream]) for stream in streams if stream in self._kept.by_stream}
+        return {stream: len(self._committed.by_stream[stream]) for stream in streams if stream in self._committed.by_stream}
 
     def stored_rows(self, table: str, keys: Collection[Key]) -> Iterable[Row]:
         """The rows that exist under these keys."""
-        return [row for key in keys if (row := self._kept.tables.get(table, key)) is not None]
+        return [row for key in keys if (row := self._committed.tables.get(table, key)) is not None]
 
 
 class MemoryTransaction:

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
 
 NO_ENTRY = "sizing"
-_LEAST_PRICE = 2 * SCALE
+LEAST_PRICE = 2 * SCALE
 """Below it ticks and limits are sizing's own affair."""
+SUPPORT_BARS = 20
+"""Of a sizing that does not say how many."""
 _SURE = 0.499
 """So near to a cent a float says which it is."""
 
@@ -69,7 +71,7 @@ class Sizer:
     def size(self, sim: "Simulation", bar: int, equity: int) -> Entry | str:
         """The entry, or the name of what forbids it; equity at the prices of the decision, in steps."""
         price = self._opens[bar + 1]
-        if not self.quick or price < _LEAST_PRICE or (self._recovers and self._recovering(sim)):
+        if not self.quick or price < LEAST_PRICE or (self._recovers and self._recovering(sim)):
             return self._by_the_book(sim, bar, price)
         sized = self.shares(bar, price, equity, sim.cash)
         if sized is None:
@@ -84,7 +86,7 @@ class Sizer:
             # Too near the middle of two cents, or no number at all.
             return self._by_the_book(sim, bar, price)
         stop = nearest * CENT
-        if not _LEAST_PRICE < stop < price:
+        if not LEAST_PRICE < stop < price:
             return self._by_the_book(sim, bar, price)
         return Entry(shares, price, limit, ((shares, stop, None),), shares * worst)
 
@@ -101,14 +103,14 @@ class Sizer:
         """The stops of entries decided at some bars as `size` has them, -1 for none; and where they, and their prices, are plain."""
         prices = np.asarray(self._opens)[bars + 1]
         if self._atr_stop is None:
-            return np.full(len(bars), -1), prices >= _LEAST_PRICE
+            return np.full(len(bars), -1), prices >= LEAST_PRICE
         cents = steps_of(np.asarray(self._closes)[bars]) / CENT - self._atr_stop * np.asarray(self._atr)[bars] * 100
         nearest = np.rint(np.nan_to_num(cents))
         stops = nearest.astype(np.int64) * CENT
         for row in np.flatnonzero(abs(cents - nearest) >= _SURE).tolist():
             plan = self.planned(sim, bars.item(row), prices.item(row))
             stops[row] = -1 if isinstance(plan, NoEntry) else steps(plan.brackets[0].stop)
-        return stops, (stops > _LEAST_PRICE) & (stops < prices)
+        return stops, (stops > LEAST_PRICE) & (stops < prices)
 
     def _recovering(self, sim: "Simulation") -> bool:
         streak = self._spec.limits.losing_streak
@@ -136,7 +138,7 @@ class Sizer:
 
     def support(self, bar: int) -> Decimal | None:
         """The lowest low of the strategy's support bars."""
-        bars = self._spec.sizing.support_bars if isinstance(self._spec.sizing, RiskSizing) else 20
+        bars = self._spec.sizing.support_bars if isinstance(self._spec.sizing, RiskSizing) else SUPPORT_BARS
         prices = self._lane.prices
         row = prices.first + bar + 1
         return Decimal(format(float(prices.table.low[row - bars : row].min()), ".10g")) if row >= bars else None

@@ -24,8 +24,8 @@ from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.domain.volatility import Volatility
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
-from trading_pipeline.service.backtests.columnar.sizes import Entry
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, fraction_of, steps, usd
+from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, Entry
+from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, steps, usd
 from trading_pipeline.service.backtests.columnar.writing import words
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
 """An exit of more is cut into several orders."""
-_PLAIN_PRICE = 2 * SCALE
-"""Below it a price may lie on another grid."""
 
 
 class Reading(NamedTuple):
@@ -135,7 +133,7 @@ class Gauge:
         expires = min(now + self.fresh, instant_ns(session.close))
         volume = lane.prices.average_volume(bar)
         least = price if entry is None or not entry.parts else min(part[1] for part in entry.parts)
-        if volume is None or min(least, limit) < _PLAIN_PRICE or now % words.MINUTE or expires % words.MINUTE:
+        if volume is None or min(least, limit) < LEAST_PRICE or now % words.MINUTE or expires % words.MINUTE:
             return None
         shares = entry.shares if entry is not None else held.shares if held is not None else 0
         if entry is None and shares * max(price, limit) > _MOST_ORDER:

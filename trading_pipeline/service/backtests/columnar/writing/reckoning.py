@@ -13,7 +13,8 @@ from trading_pipeline.service.backtests.columnar.alone import OPEN, SIGNAL, STOP
 from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.judging import HOUR
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
-from trading_pipeline.service.backtests.columnar.units import CENT, SCALE, Flags, Numbers, cents, steps_of
+from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, SUPPORT_BARS
+from trading_pipeline.service.backtests.columnar.units import CENT, Flags, Numbers, cents, steps_of
 from trading_pipeline.service.backtests.columnar.witness import Witness
 from trading_pipeline.service.backtests.columnar.writing.measures import Gauge
 from trading_pipeline.service.backtests.columnar.writing.register import Executions, Orders, Register
@@ -22,8 +23,6 @@ _LEAST_SESSIONS = 3
 """Opened, closed and opened again: then the forms of a session are known."""
 _LEAST_OF_A_KIND = 2
 """Of each kind of fact so many are written before: one is learnt of, and one held to the rulebook."""
-_SUPPORT_BARS = 20
-_PLAIN_PRICE = 2 * SCALE
 _MOST_PRODUCT = 1 << 62
 _WILDER = ("atr", "natr", "rsi")
 _LEFT = 1e-16
@@ -139,9 +138,9 @@ class Reckoning:
         limit = self._limits(places, quoted)
         volume, short_history = prices.average_volumes(bar[mine:])
         row = prices.first + bar[mine:]
-        if limit is None or not volume.all() or (np.minimum(limit, quoted) < _PLAIN_PRICE).any() or (row < _SUPPORT_BARS).any():
+        if limit is None or not volume.all() or (np.minimum(limit, quoted) < LEAST_PRICE).any() or (row < SUPPORT_BARS).any():
             return None
-        lows = np.lib.stride_tricks.sliding_window_view(prices.table.low, _SUPPORT_BARS)[row - _SUPPORT_BARS + 1]
+        lows = np.lib.stride_tricks.sliding_window_view(prices.table.low, SUPPORT_BARS)[row - SUPPORT_BARS + 1]
         columns = (
             bar, of_plan, now, sale, quoted, limit, shares, np.where(sale, -1, np.repeat(self._trades.stop, 2)[places]),
             np.minimum(now + self._gauge.fresh, closes[of_plan]), cash, cash + worth, before - before[session.searchsorted(session)],

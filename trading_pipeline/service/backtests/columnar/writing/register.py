@@ -120,6 +120,7 @@ class Register(NamedTuple):
         own = Orders(*(column.item(row) for column in self.orders))
         columns = {name: column[row : row + 1] for name, column in zip(self.names, self.read, strict=True)}
         support = Decimal(format(own.support, ".10g"))
+        # It trades alone: the strategy's newest order is the account's.
         return Measures(
             own.now, sessions[own.session], own.selling, own.price, own.limit, own.shares,
             () if own.stop < 0 else ((own.shares, own.stop, None),), own.expires, own.cash, own.equity, own.notional, own.account_loss,

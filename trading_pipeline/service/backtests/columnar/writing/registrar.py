@@ -113,7 +113,8 @@ class Registrar(Copyist):
         """Put the register into words."""
         register = self._register
         assert register is not None
-        for row, known, fill, self._as_quoted in register.filled():
+        for row, known, fill, as_quoted in register.filled():
+            self._as_quoted = as_quoted
             self._to(instant_of(known))
             if row < 0:
                 self._book_hits([(known, fill.bar > fill.step, self._lanes[0].symbol, fill, 1)])
