@@ -1,6 +1,7 @@
 """What a register tells when it is read is what the scribe writes, text for text; and what does not agree is found before it is sealed."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
@@ -12,12 +13,12 @@ import numpy as np
 import pytest
 
 from tests.oracle.forging import record
-from tests.service.backtests.benches import bench_of
+from tests.service.backtests.benches import FREE, bench_of
 from tests.service.backtests.random_plans import SYMBOLS, random_bars
 from tests.service.backtests.test_alone import ACCOUNT, AGENTS, COSTS, OWN, simulated
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.events import EventType, text_of
 from trading_pipeline.domain.indicators import indicator
 from trading_pipeline.domain.rules import size
@@ -108,6 +109,37 @@ def test_a_register_tells_the_ledger_that_the_scribe_writes(tmp_path, monkeypatc
         assert kept or "BACKTEST_SEEDS" in os.environ
         monkeypatch.setattr(columnar, "Quick", NoLedger)
         assert told == texts(written(bench, plan))
+
+
+def in_tenths(table: BarTable) -> BarTable:
+    """Bars on cents and, in the end, on tenths of a dollar, each with the same range: so is the average of the ranges."""
+    moves = np.random.default_rng(3).integers(-20, 21, len(table))
+    later = np.arange(len(table)) > 0.6 * len(table)
+    path = 10_000 + np.cumsum(np.where(later, moves // 10 * 10, moves))
+    cents = np.where(later, path // 10 * 10, path)
+    opens = np.append(cents[0], cents[:-1])
+    low = np.minimum(opens, cents) - 10
+    return replace(table, open=opens / 100, close=cents / 100, low=low / 100, high=(low + 60) / 100)
+
+
+@pytest.mark.parametrize(
+    ("agent", "limits", "bars"),
+    [
+        (AGENTS[0], {"price_collar": D("0.0001")}, lambda table: table),
+        (ExpressionAgent("close crossed_below sma_20", "close > sma_20", 9), {}, in_tenths),
+    ],
+)
+def test_prices_that_are_written_with_fewer_digits_than_a_cent_are_the_scribes(tmp_path, monkeypatch, agent, limits, bars, kept):
+    plan, tables = lone(PLENTY)
+    spec = replace(plan.strategies[0], agent=agent, sizing=FractionSizing(D("0.05"), atr_stop=D(2)))
+    plan = replace(plan, strategies=(spec,), cash=D(100_000), limits=replace(plan.limits, **limits), costs=FREE)
+    with bench_of(tmp_path, plan, *map(bars, tables.values())) as bench:
+        told = texts(written(bench, plan))
+        monkeypatch.setattr(columnar, "Quick", NoLedger)
+        assert told == texts(written(bench, plan))
+    short = re.compile(r'"(limit_price|stop_price)":"\d+(\.\d)?"')
+    assert any(map(short.search, told))
+    assert not kept
 
 
 def test_a_ledger_that_was_kept_verifies_and_breaks_no_invariant(tmp_path, kept):

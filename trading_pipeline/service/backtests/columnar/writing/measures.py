@@ -7,7 +7,9 @@ a second time, for speed; `figures` puts it into words, which are held to the ru
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from trading_pipeline.domain.agents import held_long_enough, rule, spoken
 from trading_pipeline.domain.bars import Floats, instant_ns, instant_of
@@ -31,6 +33,7 @@ from trading_pipeline.service.backtests.columnar.writing import words
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
 
+_TENTH = 1e-6
 _MOST_ORDER = steps(MAX_ORDER_VALUE)
 """An exit of more is cut into several orders."""
 
@@ -85,6 +88,15 @@ class Measures(NamedTuple):
     """Where its prices have digits of their own."""
 
 
+def tenths(close: Any, atr: Any) -> Any:
+    """Whether a stop that is measured from these may have fewer digits than a cent: it is rounded, but not filled up with zeros."""
+    return _in_tenths(close) & _in_tenths(atr)
+
+
+def _in_tenths(value: Any) -> Any:
+    return abs(10 * value - np.rint(10 * value)) < _TENTH
+
+
 class _Order(NamedTuple):
     """What the rules of discipline read of an order."""
 
@@ -115,7 +127,10 @@ class Gauge:
         spec = self._lane.spec
         self._compute, self.window, self._agent = prepared(needs), window, spec.agent
         # Cents for cents: an exit's limit by `sizing.marketable_limit`.
-        self.reach = fraction_of((1 - sim.sizers[number].collar) * (1 + spec.price_band))
+        collar, band = sim.sizers[number].collar, spec.price_band
+        self.reach = fraction_of((1 - collar) * (1 + band))
+        self.reaches = (1 + collar) * (1 - band) > 1
+        """Whether limits lie beyond the price; else they are the price, and are written with as many digits as it has."""
         self.fresh = instant_ns(Cycle("", CycleKind.BAR, date.min, instant_of(0), spec.interval).stale_at())
         """For how long a proposal may wait."""
         own = spec.limits
@@ -135,18 +150,22 @@ class Gauge:
         least = price if entry is None or not entry.parts else min(part[1] for part in entry.parts)
         if volume is None or min(least, limit) < LEAST_PRICE or now % words.MINUTE or expires % words.MINUTE:
             return None
+        if entry is None and not self.reaches:
+            return None
         shares = entry.shares if entry is not None else held.shares if held is not None else 0
         if entry is None and shares * max(price, limit) > _MOST_ORDER:
             return None
         name, equity, track = lane.spec.name, sim.equity(bar), sim.tracks[lane.spec.name]
+        reading = self._read(bar, held)
+        by_the_book = entry is not None and not (sim.sizers[number].quick and self.reaches and not tenths(reading.close, reading.atr))
         return Measures(
             now, session, entry is None, price, limit, shares, () if entry is None else entry.parts, expires, sim.cash, equity,
             sim.notional.get(sim.session(bar), 0), sim.baseline - equity, -sim.strategy_pnl(name, bar),
             sim.judge.orders_last_hour(name, now), track.last_trade, sim.last_order,
             track.last_actions.get((lane.symbol, entry is None), NEVER), volume, lane.prices.volatility(bar, sim.plan.limits),
             [(sim.lanes[other].symbol, sim.quote(other, bar)) for other, each in enumerate(sim.held) if each is not None],
-            self._read(bar, held), lane.confidence(bar, entry is None), self._discipline(now, shares * max(price, limit)),
-            None if entry is None or sim.sizers[number].quick else self._planned(bar, entry),
+            reading, lane.confidence(bar, entry is None), self._discipline(now, shares * max(price, limit)),
+            self._planned(bar, entry) if entry is not None and by_the_book else None,
         )
 
     def _exit_limit(self, price: int) -> int:

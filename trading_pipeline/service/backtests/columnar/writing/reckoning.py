@@ -16,7 +16,7 @@ from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, SUPPORT_BARS
 from trading_pipeline.service.backtests.columnar.units import CENT, Flags, Numbers, cents, steps_of
 from trading_pipeline.service.backtests.columnar.witness import Witness
-from trading_pipeline.service.backtests.columnar.writing.measures import Gauge
+from trading_pipeline.service.backtests.columnar.writing.measures import Gauge, tenths
 from trading_pipeline.service.backtests.columnar.writing.register import Executions, Orders, Register
 
 _LEAST_SESSIONS = 3
@@ -90,7 +90,7 @@ class Reckoning:
             return None
         read = self._read(orders.bar, orders.now)
         orders = orders._replace(atr=read["atr_14"], sma20=read["sma_20"])
-        if not (np.isfinite(orders.atr) & np.isfinite(orders.sma20)).all():
+        if not (np.isfinite(orders.atr) & np.isfinite(orders.sma20)).all() or tenths(orders.close, orders.atr)[orders.stop >= 0].any():
             return None
         return Register(orders, self._executions(places, mine, first), tuple(read.values()), tuple(read), self._marks)
 
@@ -164,7 +164,7 @@ class Reckoning:
 
     def _limits(self, places: Numbers, quoted: Numbers) -> Numbers | None:
         reach, reach_by = self._gauge.reach
-        if int(quoted.max()) * max(reach, reach_by) >= _MOST_PRODUCT:
+        if not self._gauge.reaches or int(quoted.max()) * max(reach, reach_by) >= _MOST_PRODUCT:
             return None
         sold_for = -(-np.minimum(quoted * reach_by, quoted * reach) // (reach_by * CENT)) * CENT
         return np.where(self._sale[places], sold_for, np.repeat(self._trades.limit, 2)[places])
