@@ -51,6 +51,7 @@ class Bench:
         yield "told_5", self.rounds, lambda: self.ours("told", 5)
         yield "results_5", self.rounds, lambda: self.ours("results", 5)
         yield "nautilus_5", min(self.rounds, NAUTILUS_ROUNDS), lambda: self.harness.run(NAUTILUS, 5)
+        yield "steps_1", 1, lambda: self.ours("steps", 1)
         yield "grid_1", 1, lambda: self.ours("grid", 1)
 
     def measure(self) -> None:
@@ -159,7 +160,7 @@ TITLES = {
     "btpy": BTPY.title, "vbt": VBT.title, "nautilus": NAUTILUS.title, "raptor": RAPTOR.title, "ledger": "ours, with the ledger",
     "told": "ours, with the ledger put into words, and read",
     "results": "ours, results only", "every_bar": "ours, asked at every bar, results only", "process": "`trading backtest`, whole process",
-    "grid": "ours, 100-point grid",
+    "grid": "ours, 100-point grid", "steps": "ours, asked at every bar with the ledger: the stepped engine over 1,170 bars",
 }
 
 

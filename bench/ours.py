@@ -5,6 +5,7 @@
     told         the same, put into words and read
     results      the same decisions, nothing written
     every-bar    the same by a function that is asked at every close, as the peers' strategies in Python are; nothing written
+    steps        the steps of the pipeline at every bar with the whole ledger, over the first sessions alone
     grid         a hundred settings of the strategy on one symbol, results only, two processes
 
 Timed is the run alone, as the peers time it: what is imported and the bars are in memory before. A few sessions are run first, so that what
@@ -147,6 +148,15 @@ def dips(symbol: str) -> Ask:  # noqa: ARG001 - every symbol's is the same
     return decide
 
 
+def steps(stage: Stage) -> dict[str, Any]:
+    """Every close taken through the steps of the pipeline, everything written: the first sessions, and these for the second time."""
+    bench, asked = stage.few()
+    run(bench, asked, engine=Engine.STEPPED)
+    began = time.process_time()
+    done = run(bench, asked, engine=Engine.STEPPED)
+    return {"bars": WARM_UP_BARS, "run_cpu": round(time.process_time() - began, 4), "facts": done.ledger.count()}
+
+
 def grid(stage: Stage) -> dict[str, Any]:
     """Two processes, wall time and CPU of both."""
     asked = grid_of(stage.plans[0].strategies[0], GRID)
@@ -199,6 +209,8 @@ def main(mode: str, symbols: int) -> int:
                 figures = prepare(root)
             case "grid":
                 figures = grid(Stage(root, symbols, stack))
+            case "steps":
+                figures = steps(Stage(root, symbols, stack))
             case "ledger" | "told" | "results" | "every-bar":
                 stage, runs = Stage(root, symbols, stack), {"told": told, "results": results_only, "every-bar": every_bar}
                 found, figures = runs.get(mode, with_ledger)(stage)
