@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import connect, execute
 from tests.desks import bars
 from tests.service.backtests.benches import bench_of, home, other_close, plan
-from tests.service.backtests.test_registrar import PLENTY, lone
+from tests.service.backtests.lone_plans import PLENTY, lone
 from trading_pipeline.adapters.ledger.backtests import BacktestDatabases
 from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.events import EventType, NewEvent

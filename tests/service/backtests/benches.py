@@ -54,3 +54,7 @@ def other_close(table: BarTable, index: int, close: float) -> BarTable:
     columns["close"][index] = close
     columns["high"][index], columns["low"][index] = max(columns["high"][index], close), min(columns["low"][index], close)
     return replace(table, **columns)
+
+
+class NoLedger:
+    """In the place of `columnar.Quick`: what no ledger is, so that the scribe writes everything."""

@@ -4,67 +4,27 @@ import os
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
-from random import Random
 
 import numpy as np
 import pytest
 
 from tests.service.backtests.benches import bench_of
-from tests.service.backtests.random_plans import random_bars, scenario
-from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
+from tests.service.backtests.lone_plans import OWN, alone, simulated
+from tests.service.backtests.random_plans import random_bars
+from trading_pipeline.domain.backtests import BacktestResult
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
-from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, RiskSizing
 from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench, sessions_of
 from trading_pipeline.service.backtests.columnar.alone import played_alone, told
-from trading_pipeline.service.backtests.columnar.ground import ground_of
 from trading_pipeline.service.backtests.columnar.incidents import Told
-from trading_pipeline.service.backtests.columnar.lanes import lanes_of
 from trading_pipeline.service.backtests.columnar.outcome import result_of
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import steps
 
 D = Decimal
 SEEDS = range(int(os.environ.get("BACKTEST_SEEDS", "40")))
-MUCH = D(10) ** 9
-OWN = StrategyLimits(
-    max_order_value=D(100_000), max_position_value=MUCH, max_day_loss=MUCH, max_orders_per_hour=1_000, cool_off=None, recovery_size=None,
-    revenge_wait=None,
-)
-ACCOUNT = AccountLimits(
-    max_position_value=MUCH, max_concentration=D(1), max_day_loss=MUCH, max_day_notional=D(10) ** 12, max_volume_share=D(1),
-    volatility_trip=D(100_000),
-)
-AGENTS = (
-    ExpressionAgent("rsi_14 crossed_below 45", "close > sma_20", 15), ExpressionAgent("rsi_14 crossed_below 40", "rsi_14 > 55"),
-    ExpressionAgent("close crossed_above sma_20", "", 3), ExpressionAgent("close crossed_above sma_20", "close < open", 1),
-)
-SIZINGS = (FractionSizing(D("0.5"), atr_stop=D(1)), FractionSizing(D("0.09"), atr_stop=D("0.3")), FractionSizing(D("0.4")))
-COSTS = (
-    FillCosts(), FillCosts(D(0), D(0), D(0), D(0), D("0.0005"), D(1)), FillCosts(D("0.001"), D("0.0005"), D("0.01"), D(2), D("0.0001")),
-)
-
-
-def alone(seed: int) -> tuple[BacktestPlan, dict]:
-    """A plan of one strategy and symbol whose limits cannot bind, on a random market."""
-    dice, (wanted, tables) = Random(seed), scenario(seed)
-    symbol = next((each for each in wanted.symbols if each != "TQQQ"), "AAPL")
-    table = replace(tables.get(symbol) or next(iter(tables.values())), symbol=symbol)
-    spec = replace(
-        wanted.strategies[0], symbols=(symbol,), agent=dice.choice(AGENTS), sizing=dice.choice(SIZINGS), limits=OWN,
-        min_confidence=D("0.8"),
-    )
-    return replace(wanted, strategies=(spec,), limits=ACCOUNT, costs=dice.choice(COSTS)), {symbol: table}
-
-
-def simulated(bench: Bench, plan: BacktestPlan) -> Simulation:
-    """One that was not run yet."""
-    tables = {symbol: bench.tables[symbol, plan.interval] for symbol in plan.symbols}
-    ground = ground_of(tables, bench.splits, bench.calendar, plan.first, plan.last)
-    return Simulation(plan, lanes_of(plan, ground), ground.grid)
 
 
 def result(bench: Bench, sim: Simulation, told: Told) -> BacktestResult:

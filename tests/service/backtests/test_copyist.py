@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from tests.histories import AT
-from tests.service.backtests.benches import bench_of
+from tests.service.backtests.benches import NoLedger, bench_of
 from tests.service.backtests.random_plans import busy
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.backtests import BacktestPlan
@@ -26,10 +26,6 @@ from trading_pipeline.service.verification import verify
 SEEDS = range(int(os.environ["BACKTEST_SEEDS"])) if "BACKTEST_SEEDS" in os.environ else (2, 7, 12, 15, 25, 29)
 MUCH = 25
 """A scenario with many orders by form."""
-
-
-class NoLedger:
-    """What no ledger is: then the scribe writes everything."""
 
 
 @pytest.fixture

@@ -7,22 +7,20 @@ from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from functools import partial
-from random import Random
 
 import numpy as np
 import pytest
 
 from tests.oracle.forging import record
-from tests.service.backtests.benches import FREE, bench_of
-from tests.service.backtests.random_plans import SYMBOLS, random_bars
-from tests.service.backtests.test_alone import ACCOUNT, AGENTS, COSTS, OWN, simulated
+from tests.service.backtests.benches import FREE, NoLedger, bench_of
+from tests.service.backtests.lone_plans import AGENTS, PLENTY, lone, simulated
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.backtests import BacktestPlan
-from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.events import EventType, text_of
 from trading_pipeline.domain.indicators import indicator
 from trading_pipeline.domain.rules import size
-from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Lifetime, Mode, StrategySpec
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.errors import LedgerCorrupt, ServiceError
 from trading_pipeline.oracle import check
 from trading_pipeline.service.backtests import columnar
@@ -39,40 +37,6 @@ from trading_pipeline.service.verification import verify
 
 D = Decimal
 SEEDS = range(int(os.environ["BACKTEST_SEEDS"])) if "BACKTEST_SEEDS" in os.environ else (0, 1, 3, 13, 14, 15, 29, 34)
-PLENTY = 13
-"""A plan with 80 trades in 16 sessions, stops and sales among them."""
-_SPANS = (
-    (date(2024, 2, 1), date(2024, 3, 1), date(2024, 3, 22)), (date(2024, 1, 4), date(2024, 1, 5), date(2024, 2, 2)),
-    (date(2024, 6, 3), date(2024, 6, 20), date(2024, 7, 12)), (date(2023, 11, 1), date(2023, 11, 13), date(2023, 12, 5)),
-)
-"""History from, first session, last: over the change to summer time, without history, over half days in summer and in winter."""
-_MORE_AGENTS = (
-    ExpressionAgent("rsi_14 crossed_below 45 and volume_sma_20 > 0", "macd < 0 or cci_20 > 100", 12),
-    ExpressionAgent("close crossed_above ema_50", "atr_14 > 0.5", 30),
-)
-
-
-class NoLedger:
-    """What no ledger is: then the scribe writes everything."""
-
-
-def lone(seed: int) -> tuple[BacktestPlan, dict]:
-    """A plan of one strategy and symbol whose limits cannot bind, over weeks of a random market."""
-    dice = Random(f"lone {seed}")
-    interval, symbol = dice.choice((Interval.MIN5, Interval.MIN15, Interval.HOUR1)), dice.choice(SYMBOLS[:3])
-    began, first, last = dice.choice(_SPANS)
-    sizings = (
-        FractionSizing(D("0.5"), atr_stop=D(1)), FractionSizing(D("0.09"), atr_stop=D("0.3")), FractionSizing(D("0.3"), atr_stop=D(2)),
-        FractionSizing(D("0.4")),
-    )
-    spec = StrategySpec(
-        name="lone", symbols=(symbol,), mode=Mode.AUTONOMOUS, interval=interval, agent=dice.choice(AGENTS + _MORE_AGENTS),
-        lifetime=Lifetime.OPEN, sizing=dice.choice(sizings), limits=replace(OWN, max_orders_per_hour=dice.choice((1_000, 100))),
-        min_confidence=D(0),
-    )
-    cash = dice.choice((D(100_000), D("10000.37")))
-    tables = {symbol: random_bars(symbol, 7_000 + seed, interval, began, last)}
-    return BacktestPlan((spec,), first, last, cash, ACCOUNT, dice.choice(COSTS)), tables
 
 
 @pytest.fixture
