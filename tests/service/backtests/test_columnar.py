@@ -4,6 +4,7 @@
 """
 
 import os
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -131,7 +132,7 @@ def test_what_a_person_approves_is_left_to_the_steps(tmp_path):
 def test_what_counts_from_the_first_bar_is_left_to_the_steps(tmp_path):
     asked = plan(strategy(agent=ExpressionAgent("obv > 0", "close < 0")))
     with bench_of(tmp_path, asked) as bench:
-        assert "reads obv, which counts from the first bar that is read" in columnar.why_not(bench, asked)
+        assert "reads obv, whose values depend on where" in columnar.why_not(bench, asked)
 
 
 @pytest.mark.parametrize(("name", "counts"), [("pvt", True), ("ad", True), ("hma_20", False), ("rsi_14", False), ("ema_20", False)])
@@ -151,6 +152,17 @@ def test_what_says_nothing_of_few_bars_is_told_from_what_says_something_from_its
     assert begun("decay_20", date(2024, 2, 1))
     assert not begun("decay_20", date(2024, 2, 2))
     assert not begun("hma_20", date(2024, 2, 1))
+
+
+def test_an_average_of_moves_over_a_standstill_is_left_to_the_steps():
+    moving = random_bars("AAPL", 7, Interval.MIN5, date(2024, 2, 1), date(2024, 3, 1))
+    close = moving.close.copy()
+    close[500:802] = close[500]
+    still = replace(moving, open=close, high=close, low=close, close=close)
+    for table, expected in ((moving, False), (still, True)):
+        prices = ground_of({"AAPL": table}, {}, calendar(), date(2024, 2, 26), date(2024, 3, 1)).prices["AAPL"]
+        assert prices.begun_by(indicator("rsi_14"), 600) is expected
+        assert not prices.begun_by(indicator("sma_20"), 600)
 
 
 def test_the_next_true_place_is_found_from_every_place():

@@ -133,10 +133,19 @@ class Prices:
         self._computed.update(specs)
         return {name: self._columns[name] for spec in specs for name in indicators.columns_of(spec)}
 
+    @cached_property
+    def _longest_standstill(self) -> int:
+        """Over how many bars the price did not move."""
+        close = self.table.close
+        moved = np.concatenate(([-1], np.flatnonzero(close[1:] != close[:-1]), [len(close) - 1]))
+        return int(np.diff(moved).max())
+
     def begun_by(self, spec: IndicatorSpec, window: int) -> bool:
         """Whether an indicator's values hang on where the reading of bars begins, as running totals do: live reads so many."""
         if spec.name in STANDARD:
-            return spec.name in indicators.RUNNING_TOTALS
+            # What is averaged over a standstill is nothing, and over all bars what was left of the moves before.
+            averaged = STANDARD[spec.name].memory > 1
+            return spec.name in indicators.RUNNING_TOTALS or (averaged and 2 * self._longest_standstill > window)
         if (spec, window) not in self._begun_by:
             whole, length = self.columns((spec,)), len(self.table)
             rows = [row for row in (length, length - 1, (length + window) // 2) if row > window]

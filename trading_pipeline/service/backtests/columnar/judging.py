@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from trading_pipeline.domain.bars import instant_of
 from trading_pipeline.domain.forbidden import LEVERAGED_AND_INVERSE
+from trading_pipeline.domain.limits import MAX_ORDER_VALUE
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, OrderType, Side
 from trading_pipeline.domain.quotes import quote_around
@@ -19,6 +20,7 @@ from trading_pipeline.domain.risk import Judgement, Outcome, Quote, RiskContext,
 from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
+from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.sizing import marketable_limit, split_exit
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
 from trading_pipeline.errors import ServiceError
@@ -36,6 +38,8 @@ HOUR = 3_600_000_000_000
 _DAY, _ACTIONS = 24 * HOUR, HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""
 _NEVER_SO_MANY = 1 << 40
+MOST_ORDER = steps(MAX_ORDER_VALUE)
+"""An exit of more is cut into several orders."""
 PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
 
@@ -242,3 +246,13 @@ def agree(judgement: Judgement, denial: str, action: str) -> None:
             f"The rulebook says {judgement.reason or 'yes'!r} of the action {action}, and {denial or 'yes'!r} was played.", value=action,
             rule="an order is plain only where no rule stops it", remedy="run it with --engine stepped, and report it",
         )
+
+
+def decided(decision: Signal | Abstain) -> Signal:
+    """What the rules say of a bar at which columns decided; ServiceError where they say nothing."""
+    if isinstance(decision, Abstain):
+        raise ServiceError(
+            f"The rules say nothing of {decision.symbol}, and columns traded it: {decision.detail}", value=decision.symbol,
+            rule="columns decide where the rules do", remedy="run it with --engine stepped, and report it",
+        )
+    return decision

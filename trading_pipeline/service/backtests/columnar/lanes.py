@@ -68,7 +68,7 @@ def lanes_of(plan: BacktestPlan, ground: Ground, agents: Mapping[str, Agency] = 
     for spec in plan.strategies:
         for each in required_indicators(spec.agent) if spec.name not in agents else ():
             if any(ground.prices[symbol].begun_by(each, seen) for symbol in spec.symbols):
-                raise Unfit(f"{spec.name} reads {each}, which counts from the first bar that is read")
+                raise Unfit(f"{spec.name} reads {each}, whose values depend on where the reading of bars begins")
     strategies = sorted(plan.strategies, key=lambda spec: spec.name)
     return [_lane(spec, ground.prices[symbol], ground, agents.get(spec.name)) for spec in strategies for symbol in spec.symbols]
 

@@ -12,12 +12,12 @@ from functools import cached_property
 from types import MappingProxyType
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
-from trading_pipeline.domain.limits import COOLDOWN, MAX_ORDER_VALUE
+from trading_pipeline.domain.limits import COOLDOWN
 from trading_pipeline.service.backtests.columnar.agenda import DECIDED, OPENED, Agenda
 from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track
 from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
-from trading_pipeline.service.backtests.columnar.judging import Judge, Waiting
+from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, Judge, Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
 from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, peek, price_steps, steps
@@ -25,7 +25,6 @@ from trading_pipeline.service.backtests.columnar.witness import Witness
 
 _SECOND = 1_000_000_000
 _COOLDOWN = int(COOLDOWN.total_seconds()) * _SECOND
-_MOST_ORDER = steps(MAX_ORDER_VALUE)
 
 
 class Simulation:
@@ -247,7 +246,7 @@ class Simulation:
         held = self.held[number]
         assert held is not None
         reference = self._opens[number][bar + 1]
-        if held.shares * reference > _MOST_ORDER:
+        if held.shares * reference > MOST_ORDER:
             raise Unfit("an exit is cut into several orders")
         self._submitted(number, bar, at, held.shares * reference)
         self._sold(number, held, bar, bar + 1, at, held.shares, self.charges.taken_sell(reference), ExitReason.SIGNAL)

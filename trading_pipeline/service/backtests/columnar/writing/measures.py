@@ -16,26 +16,24 @@ from trading_pipeline.domain.bars import Floats, instant_ns, instant_of
 from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.expressions import parse
 from trading_pipeline.domain.indicators import IndicatorSpec, prepared, price_columns
-from trading_pipeline.domain.limits import MAX_ORDER_VALUE, AccountLimits, StrategyLimits
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.risk import Verdict
 from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rules import discipline
 from trading_pipeline.domain.sessions import Session
-from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.domain.volatility import Volatility
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
+from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, decided
 from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, Entry
-from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, steps, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, usd
 from trading_pipeline.service.backtests.columnar.writing import words
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
 
 _TENTH = 1e-6
-_MOST_ORDER = steps(MAX_ORDER_VALUE)
-"""An exit of more is cut into several orders."""
 
 
 class Reading(NamedTuple):
@@ -153,7 +151,7 @@ class Gauge:
         if entry is None and not self.reaches:
             return None
         shares = entry.shares if entry is not None else held.shares if held is not None else 0
-        if entry is None and shares * max(price, limit) > _MOST_ORDER:
+        if entry is None and shares * max(price, limit) > MOST_ORDER:
             return None
         name, equity, track = lane.spec.name, sim.equity(bar), sim.tracks[lane.spec.name]
         reading = self._read(bar, held)
@@ -198,8 +196,7 @@ class Gauge:
             return Reading(self.reason(since, columns), *newest, support)
         prices = self._lane.prices
         row = prices.first + bar + 1
-        signal = rule(self._agent, prices.table.rows(max(0, row - self.window), row), columns, since).decision
-        assert isinstance(signal, Signal)
+        signal = decided(rule(self._agent, prices.table.rows(max(0, row - self.window), row), columns, since).decision)
         return Reading(signal.rationale, *newest, support, format(signal.confidence, "f"), signal.label, str(signal.score))
 
     def columns(self, bar: int) -> dict[str, Floats]:

@@ -17,9 +17,8 @@ from trading_pipeline.domain.money import price_of
 from trading_pipeline.domain.orders import OrderClass, OrderIntent
 from trading_pipeline.domain.risk import Judgement, Outcome, Verdict, World
 from trading_pipeline.domain.rulebook import judge
-from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.sizing import EntryPlan, NoEntry
-from trading_pipeline.service.backtests.columnar.judging import Waiting, agree
+from trading_pipeline.service.backtests.columnar.judging import Waiting, agree, decided
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
 from trading_pipeline.service.backtests.columnar.units import priced
@@ -51,8 +50,7 @@ class Teller:
         # What is told is computed as live computes it, over as many bars: to the last digit of a sentence.
         bars = lane.prices.table.rows(max(0, row - self._window), row)
         columns = compute(self._needs[lane.spec.name], bars)
-        signal = rule(lane.spec.agent, bars, columns, None if entered is None else bar - entered + 1).decision
-        assert isinstance(signal, Signal)
+        signal = decided(rule(lane.spec.agent, bars, columns, None if entered is None else bar - entered + 1).decision)
         payload = {
             "cycle": cycle.cycle_id, "strategy": lane.spec.name, "symbol": lane.symbol, "session": cycle.session,
             "action_id": action_id(lane.spec.name, cycle.cycle_id, lane.symbol), "action": signal.action.value,
