@@ -24,6 +24,7 @@ world is broken, and its class says who must act:
     ├── MarketDataError           the operator: a source does not answer or answers nonsense
     ├── BrokerError               the operator, see the order's state
     │   ├── BrokerRefused             the broker definitely refused: nothing was placed
+    │   ├── OrderExists               the broker has an order of that name already: this one was not placed
     │   ├── BrokerNotReady            no session; nothing was sent
     │   └── OutcomeUnknown            sent, and nobody knows: resolve by query, never resend
     └── ServiceError              the operator: a process of ours could not start or stop (port in use ...)
@@ -157,6 +158,13 @@ class BrokerError(TradingError):
 
 class BrokerRefused(BrokerError):
     """A definitive, structured refusal: nothing was placed."""
+
+
+class OrderExists(BrokerError):
+    """The name is taken: an order of that name was placed before, and this one was not.
+
+    We send a name once. Who hears this has a record that is older than the account, or shares the account with another one.
+    """
 
 
 class BrokerNotReady(BrokerError):

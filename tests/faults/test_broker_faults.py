@@ -22,6 +22,7 @@ from trading_pipeline.adapters.brokers.paper_faults import (
     Reverse,
     ShowLate,
 )
+from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id, follow_up
 from trading_pipeline.domain.events import EventType
@@ -331,6 +332,25 @@ def test_wherever_the_process_dies_there_is_no_second_order_and_no_lost_one(stag
         assert entry(stage)["state"] == "not_placed", "submitted by the record and absent at the broker: never sent again"
     elif again_after < timedelta(seconds=30):
         assert entry(stage)["state"] == "filled", "nothing was sent and the intent is fresh: it goes out now, once"
+
+
+def test_a_name_that_the_broker_has_already_puts_the_order_in_doubt_and_the_account_on_hold(stage):
+    """C14, fault 35: the ledger is put back to before a submission that the broker hides, and sends it for the first time again."""
+    stage.faults.on_submit(NAME, ShowLate(timedelta(seconds=90)))
+    stage.cycle()
+    older = stage.restarted(ledger=MemoryLedger("demo", opened_at=OPEN)).go(OPEN + timedelta(seconds=2))
+    older.run(strategy(sizing=FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"))))
+    older.cycle()
+    assert (entry(older)["state"], "rejected" in story(older, NAME)) == ("unknown", False)
+    assert (older.row("latches")["state"], "has an order" in older.row("latches")["reason"]) == ("latched", True)
+    assert [each.actor for each in older.desk.latch.stops()] == ["recovery"]
+
+    older.go(OPEN + timedelta(seconds=95)).release()
+    assert (entry(older)["state"], older.row("orders", part="stop-1")["state"]) == ("filled", "accepted")
+    assert older.broker.positions() == {"AAPL": older.row("positions")["quantity"]}
+    older.go(at(9, 30, day=date(2024, 8, 29))).cycle()
+    assert len(older.events(E.ORDER_SUBMITTED)) == len(stage.events(E.ORDER_SUBMITTED)), "nothing else is sent before a person has looked"
+    assert older.verifies()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import BarTable
 from trading_pipeline.domain.orders import OrderType, Side
 from trading_pipeline.domain.portfolio import Fill
-from trading_pipeline.errors import BrokerRefused
+from trading_pipeline.errors import BrokerRefused, OrderExists
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Ticket
 
 D = Decimal
@@ -99,7 +99,7 @@ class PaperBroker(RuleBasedStateMachine):
         ticket = list(self.sent.values())[number % len(self.sent)]
         try:
             self.here.submit(ticket)
-        except BrokerRefused:
+        except OrderExists:
             return
         raise AssertionError("a client id was taken twice")
 

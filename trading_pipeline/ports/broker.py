@@ -125,6 +125,7 @@ class Broker(Protocol):
 
         Raises:
             BrokerRefused: Definitely not placed.
+            OrderExists: Nor was this one; an order of that name was, before.
             BrokerNotReady: Nothing was sent.
             OutcomeUnknown: It may have been placed; only a query can tell.
         """

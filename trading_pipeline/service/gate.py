@@ -21,9 +21,10 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Quote, Verdict
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import Mode, StrategySpec
-from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused
+from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused, OrderExists
 from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, lapses_in, ticket_digest
 from trading_pipeline.service.account_limits import in_force
+from trading_pipeline.service.adoption import latch
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.late_orders import GIVEN_UP, found_late
@@ -131,7 +132,7 @@ _WHILE_DOUBTED = {
 
 
 def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
-    type_, facts, heard = EventType.ORDER_ACCEPTED, {}, "accepted"
+    type_, facts, heard, older = EventType.ORDER_ACCEPTED, {}, "accepted", False
     try:
         order = desk.broker.submit(ticket, permit)
         facts = {"broker_order_id": order.broker_order_id}
@@ -144,7 +145,11 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
     except BrokerError as unknown:
         # OutcomeUnknown, or an answer that nobody can read: whether it was placed, only a query can tell.
         type_, facts, heard = EventType.ORDER_UNKNOWN, {"reason": unknown.message}, "unknown"
+        older = isinstance(unknown, OrderExists)
     with desk.ledger.transaction() as tx:
+        if older:
+            # It is sent once, ever: whoever placed the other one is not in this ledger (C14).
+            latch(desk, tx, f"the broker has an order {ticket.client_id} already, and this ledger has just sent it first", tally)
         row = tx.get("orders", ticket.client_id)
         assert row is not None
         for each in family_of(tx, row):

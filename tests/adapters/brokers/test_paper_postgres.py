@@ -20,7 +20,7 @@ from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.orders import Side
-from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OutcomeUnknown
+from trading_pipeline.errors import BrokerNotReady, BrokerRefused, OrderExists, OutcomeUnknown
 from trading_pipeline.ports import BrokerStatus
 
 MARKET = market_of(minutes(CALM, ("100.00", "103.50", "99.00", "103.00", 10_000), CALM))
@@ -51,7 +51,7 @@ def test_another_process_finds_the_account_as_it_was_left(book):
     assert second.broker.executions(SESSIONS[0].open) == in_memory.broker.executions(SESSIONS[0].open)
     assert second.broker.account() == in_memory.broker.account()
     assert second.order("T").status is BrokerStatus.FILLED
-    with pytest.raises(BrokerRefused, match="duplicate"):
+    with pytest.raises(OrderExists, match="duplicate"):
         second.submit(bracketed())
 
 
@@ -98,12 +98,12 @@ def test_sellers_in_parallel_never_sell_more_than_is_held(book, postgres):
 
 def test_the_same_order_from_two_processes_is_placed_once(book, postgres):
     others = [PostgresBook.open(postgres.app_url(DATABASE), book.account, Decimal(100_000)) for _ in range(4)]
-    refused: list[BrokerRefused] = []
+    refused: list[OrderExists] = []
 
     def work(own: PostgresBook) -> None:
         try:
             on(own).submit(bracketed())
-        except BrokerRefused as error:
+        except OrderExists as error:
             refused.append(error)
 
     threads = [threading.Thread(target=work, args=[each]) for each in others]

@@ -9,7 +9,7 @@ import pytest
 from tests.adapters.brokers.paper_venue import CALM, OPEN, SESSIONS, at, bracketed, buy, sell, stop, target, venue
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.domain.orders import OrderType, Side
-from trading_pipeline.errors import BrokerRefused, SettingsError
+from trading_pipeline.errors import BrokerRefused, OrderExists, SettingsError
 from trading_pipeline.ports import Permit, ticket_digest
 
 ENTRY = buy("A", 100, "101.00")
@@ -81,7 +81,7 @@ def test_a_client_id_is_taken_once_for_good():
     here = venue(CALM, CALM)
     here.submit(bracketed())
     for again in (buy("E", 10, "101.00"), sell("S", 10, "99.00")):
-        with pytest.raises(BrokerRefused, match="duplicate"):
+        with pytest.raises(OrderExists, match="duplicate"):
             here.submit(again)
     assert here.broker.positions() == {"AAPL": 100}
 

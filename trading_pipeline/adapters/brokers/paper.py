@@ -39,7 +39,7 @@ from trading_pipeline.domain.orders import OrderType, Side, TimeInForce
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.split_holdings import effective_at, whole_shares
-from trading_pipeline.errors import BrokerNotReady, BrokerRefused, MarketDataError, OutcomeUnknown
+from trading_pipeline.errors import BrokerNotReady, BrokerRefused, MarketDataError, OrderExists, OutcomeUnknown
 from trading_pipeline.ports import BrokerAccount, BrokerOrder, BrokerStatus, Capabilities, Clock, MarketData, Permit, Ticket
 
 EXTERNAL = "EXTERNAL"
@@ -105,7 +105,7 @@ class PaperBroker:
         names = [ticket.client_id, *(child.client_id for child in ticket.children)]
         with self._moved(named=names, placing=True) as (book, now):
             if self._settings.deduplicates and any(name in book.named for name in names):
-                raise BrokerRefused(
+                raise OrderExists(
                     f"duplicate client id {ticket.client_id}: an order of that name was placed before.", value=ticket.client_id,
                     rule="a client id is used once", remedy="look the order up",
                 )
