@@ -4,6 +4,7 @@
     SEED=17 make crash-sweep         one round again, by the seed that a failing one printed
     JOBS=2 make crash-sweep          two workers, each with a PostgreSQL of its own
     KEEP=FILE make crash-sweep       goes on where it was interrupted; what was played stands in the file
+    FIRST=1000 make crash-sweep      other seeds: from that one on
 
 A round is one seed: a market, a broker of one of three kinds, and a handful of kills. The next process takes up what was left,
 and every other one is killed once more while it does. In the end time passes until there is nothing left to ask, and broker and
@@ -45,12 +46,12 @@ def _fails(server: EmbeddedPostgres, folder: Path, control: Control) -> bool:
     return False
 
 
-def sweep(kills: int, jobs: int, rounds: Kept) -> None:
-    """Rounds until there were so many kills, beside what was kept."""
+def sweep(kills: int, jobs: int, rounds: Kept, first: int = 0) -> None:
+    """Rounds of seeds from the first on until there were so many kills, beside what was kept."""
     for seed, wrong in rounds.played.items():
         _tell(seed, wrong)
     told = rounds.told
-    with closing(workers.rounds(jobs, frozenset(rounds.played), lambda: told.kills >= kills)) as ends:
+    with closing(workers.rounds(jobs, frozenset(rounds.played), lambda: told.kills >= kills, first)) as ends:
         for played in ends:
             rounds.add(played)
             _tell(played.seed, played.wrong)
@@ -89,9 +90,9 @@ def notes(rounds: Kept, controls: dict[str, bool], jobs: int) -> list[str]:
     ]
 
 
-def again(kills: int, jobs: int, *, keeps: bool) -> str:
+def again(kills: int, jobs: int, first: int = 0, *, keeps: bool) -> str:
     """The command that makes the same figures."""
-    settings = [*(["KEEP=FILE"] if keeps else []), *([f"JOBS={jobs}"] if jobs > 1 else [])]
+    settings = [*(["KEEP=FILE"] if keeps else []), *([f"JOBS={jobs}"] if jobs > 1 else []), *([f"FIRST={first}"] if first else [])]
     return " ".join((*settings, f"make crash-sweep N={kills}"))
 
 
@@ -101,6 +102,7 @@ def main() -> int:
     workers.leave_on_sigterm()
     kills, jobs, seed, keep = report.size(1_000), max(1, report.size(1, "JOBS")), os.environ.get("SEED"), os.environ.get("KEEP")
     controls: dict[str, bool] = {}
+    first = report.size(0, "FIRST")
     try:
         with kept(Path(keep) if keep and not seed else None, report.commit()) as rounds:
             if seed:
@@ -108,7 +110,7 @@ def main() -> int:
                     rounds.add(workers.play(running, folder, int(seed)))
                 _tell(int(seed), rounds.played[int(seed)])
             else:
-                sweep(kills, jobs, rounds)
+                sweep(kills, jobs, rounds, first)
                 with workers.ground() as (running, folder):
                     controls = controls_fail(running, folder)
     except SettingsError as refused:
@@ -121,7 +123,7 @@ def main() -> int:
     report.progress("\n\n".join(said[1:]))
     report.finish(
         "crash-sweep", "Crash sweep: kill -9 at every step of an order", figures, dict.fromkeys(COUNTED, told.kills), said,
-        command=again(kills, jobs, keeps=rounds.file is not None),
+        command=again(kills, jobs, first, keeps=rounds.file is not None),
     )
     return 0 if all(controls.values()) and not told.found else 1
 

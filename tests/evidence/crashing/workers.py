@@ -44,9 +44,9 @@ def play(running: EmbeddedPostgres, folder: Path, seed: int) -> Played:
     return Played(seed, tally, [f"{box}: {sentence}" for box, sentences in found.boxes.items() for sentence in sentences[:SHOWN]])
 
 
-def rounds(jobs: int, known: Collection[int], enough: Callable[[], bool]) -> Generator[Played, None, None]:
-    """Rounds of the seeds that are not known yet, as they end, until there are enough."""
-    seeds = [(seed for seed in count(first, jobs) if seed not in known) for first in range(jobs)]
+def rounds(jobs: int, known: Collection[int], enough: Callable[[], bool], first: int = 0) -> Generator[Played, None, None]:
+    """Rounds of the seeds from the first on that are not known yet, as they end, until there are enough."""
+    seeds = [(seed for seed in count(first + turn, jobs) if seed not in known) for turn in range(jobs)]
     return _alone(seeds[0], enough) if jobs == 1 else _side_by_side(seeds, enough)
 
 
