@@ -22,7 +22,7 @@ from trading_pipeline.service.adoption import adopt_orders
 from trading_pipeline.service.book import Book, held_for, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent
+from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent, ticket_of
 from trading_pipeline.service.handover import answer, lease_name
 from trading_pipeline.service.late_orders import cancel_what_is_over
 from trading_pipeline.service.order_facts import doubt
@@ -150,6 +150,11 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
     if _expired(desk, cycle, row, tally):
         return
     intent = intent_of(row)
+    ticket = ticket_of(intent)
+    if taken := desk.ledger.find("orders", client_id=[each.client_id for each in (ticket, *ticket.children)]):
+        # This ledger took it over from the broker, and is older than the account (C14).
+        _void(desk, row, f"the order {taken[0]['client_id']} of its name is there already", tally)
+        return
     if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
         tally.count("paced")
         return

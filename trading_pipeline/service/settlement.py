@@ -23,6 +23,7 @@ from trading_pipeline.service.adoption import (
     adopt_fill,
     correct,
     fill_payload,
+    is_ours,
     is_restated,
     nonsense,
     refusal_key,
@@ -77,11 +78,13 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
+    strangers = {name for name, _ in executions if is_ours(name) and desk.ledger.get("orders", name) is None}
+    working = {order.client_id: order for order in desk.broker.orders(strangers) if order.status in _WORKS} if strangers else {}
     with desk.ledger.transaction() as tx:
         for name, fill in executions:
             while splits and splits[0].at <= fill.at:
                 _split(desk, tx, splits.pop(0), restated, tally)
-            _book(desk, tx, name, fill, tally)
+            _book(desk, tx, name, fill, working.get(name), tally)
         for split in splits:
             _split(desk, tx, split, restated, tally)
     # A cancel that did not get through is sent again: it is idempotent, and an order that was to go must go.
@@ -229,12 +232,17 @@ def cancel(desk: Desk, rows: Sequence[Row], reason: str, actor: str, tally: Tall
         settle(desk, tally)
 
 
-def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, tally: Tally) -> None:
+def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, working: BrokerOrder | None, tally: Tally) -> None:
+    """Book an execution once.
+
+    Args:
+        working: Its order, where the broker has it open and this ledger never wrote it: what it has filled is known of it then.
+    """
     stored = tx.event_by_key(f"fill:{fill.execution_id}")
     if stored is not None:
         correct(desk, tx, stored, fill, tally)
         return
-    adopt(desk, tx, name, None, tally)
+    adopt(desk, tx, name, working if since_funding(desk, tx, fill) else None, tally)
     row = tx.get("orders", name)
     if row is None:
         adopt_fill(desk, tx, name, fill, tally)
