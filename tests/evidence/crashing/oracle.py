@@ -111,12 +111,13 @@ def compare(books: Books, *, restored: bool = False) -> Findings:
 
     Args:
         restored: The ledger is older than the broker's book: of orders that had ended before it was put back it need only have
-            the executions.
+            the executions; one without any may be denied there, as all is that is asked of a latched account.
     """
     found = Findings()
     times = Counter(each["client_id"] for each in books.placed)
-    over = {each["client_id"] for each in books.placed if each["status"] not in ("working", "held")}
-    excused = {name for name in over if restored and name not in books.orders}
+    over = {each["client_id"]: each["filled"] for each in books.placed if each["status"] not in ("working", "held")}
+    never_sent = {name for name, row in books.orders.items() if row["state"] == "denied" and not over.get(name)}
+    excused = {name for name in over if restored and (name not in books.orders or name in never_sent)}
     for name, many in times.items():
         if many > 1:
             found.say(DUPLICATED, f"{name} stands {many} times at the broker")
@@ -124,7 +125,7 @@ def compare(books: Books, *, restored: bool = False) -> Findings:
             found.say(ORPHANED, f"{name} is at the broker, and no submission of it was committed")
     for each in books.placed:
         row = books.orders.get(each["client_id"])
-        if row is None and each["client_id"] in excused:
+        if each["client_id"] in excused:
             continue
         if row is None or row["state"] in _NEVER_THERE:
             found.say(LOST, f"{each['client_id']} is {each['status']} at the broker; the ledger: {row['state'] if row else 'nothing'}")
