@@ -51,9 +51,9 @@ def test_a_missing_rule_is_seen(monkeypatch):
 def test_a_lost_execution_is_seen(monkeypatch):
     booked = settlement._book
 
-    def forgetful(desk, tx, name, fill, tally):
+    def forgetful(desk, tx, name, fill, working, tally):
         if fill.side is Side.BUY:
-            booked(desk, tx, name, fill, tally)
+            booked(desk, tx, name, fill, working, tally)
 
     monkeypatch.setattr(settlement, "_book", forgetful)
     assert any("lost: the execution" in each for each in run(range(1, 8)).violations)

@@ -104,6 +104,15 @@ def home() -> Iterator[Path]:
     shutil.rmtree(folder.parent)
 
 
+@pytest.fixture
+def resting(home: Path) -> Path:
+    """The home with nothing of it alive: tests are shared out among processes, and the one that ends `running` may be another's."""
+    for process in of_home(home):
+        process.kill()
+    until(lambda: not of_home(home))
+    return home
+
+
 @pytest.fixture(scope="module")
 def port() -> int:
     return free_port()
@@ -210,30 +219,30 @@ def test_after_kill_9_of_it_nothing_but_the_database_remains_and_a_new_one_takes
     assert (home / "logs" / "daemon.log.1").exists()
 
 
-def test_kill_9_of_everything_is_recovered_from_and_another_client_keeps_the_database(home: Path, port: int) -> None:
-    first = Up(home, port)
+def test_kill_9_of_everything_is_recovered_from_and_another_client_keeps_the_database(resting: Path, port: int) -> None:
+    first = Up(resting, port)
     first.until("Starting webserver")
-    for process in of_home(home):
+    for process in of_home(resting):
         process.kill()
     first.process.wait()
     time.sleep(1)
-    assert names(of_home(home)) == []
-    assert (home / "postgres" / "postmaster.pid").exists()
-    second = Up(home, port)
+    assert names(of_home(resting)) == []
+    assert (resting / "postgres" / "postmaster.pid").exists()
+    second = Up(resting, port)
     second.until("Starting webserver")
-    server = EmbeddedPostgres.start(Home(home).database)
+    server = EmbeddedPostgres.start(Home(resting).database)
     connection = server._connect()
     second.process.send_signal(signal.SIGINT)
     assert second.ended() == 0
     assert "PostgreSQL keeps running: 1 other connections." in second.text()
     connection.close()
     server.stop()
-    assert names(of_home(home)) == []
+    assert names(of_home(resting)) == []
 
 
-def test_definitions_that_do_not_load_end_it_with_their_error(home: Path, port: int) -> None:
-    broken = Up(home, port, module="tests.faces.no_such_definitions")
+def test_definitions_that_do_not_load_end_it_with_their_error(resting: Path, port: int) -> None:
+    broken = Up(resting, port, module="tests.faces.no_such_definitions")
     assert broken.ended() == 1
     assert "ServiceError: code-server ended with code 1 while starting:" in broken.text()
     assert "No module named 'tests.faces.no_such_definitions'" in broken.text()
-    assert names(of_home(home)) == []
+    assert names(of_home(resting)) == []
