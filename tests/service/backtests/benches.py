@@ -8,15 +8,20 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.desks import bars, strategy
 from trading_pipeline.adapters.market_data.stored import store_market
 from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import BarTable, Interval
+from trading_pipeline.domain.events import text_of
 from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.domain.strategies import ExpressionAgent, StrategySpec
+from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.bench import Bench
+from trading_pipeline.service.backtests.engines import Engine, run
 from trading_pipeline.settings import Settings
 
 FREE = FillCosts(Decimal(0), Decimal(0), Decimal(0), Decimal(0))
@@ -58,3 +63,15 @@ def other_close(table: BarTable, index: int, close: float) -> BarTable:
 
 class NoLedger:
     """In the place of `columnar.Quick`: what no ledger is, so that the scribe writes everything."""
+
+
+def texts(bench: Bench, wanted: BacktestPlan) -> list[str]:
+    """Every fact of a plan that the columnar engine runs."""
+    return [text_of(event) for event in run(bench, wanted, engine=Engine.COLUMNAR).ledger.events()]
+
+
+def texts_of_the_scribe(bench: Bench, wanted: BacktestPlan, patch: pytest.MonkeyPatch) -> list[str]:
+    """The same as it writes them, one by one."""
+    with patch.context() as scope:
+        scope.setattr(columnar, "Quick", NoLedger)
+        return texts(bench, wanted)

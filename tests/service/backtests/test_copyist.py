@@ -9,15 +9,13 @@ from decimal import Decimal
 import pytest
 
 from tests.histories import AT
-from tests.service.backtests.benches import NoLedger, bench_of
+from tests.service.backtests.benches import bench_of, texts, texts_of_the_scribe
 from tests.service.backtests.random_plans import busy
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
-from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.events import Event, EventType, NewEvent, text_of
 from trading_pipeline.domain.rules import size
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests import columnar
-from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit
 from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Use
 from trading_pipeline.service.backtests.engines import Engine, run
@@ -42,10 +40,6 @@ def used(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield found
 
 
-def texts(bench: Bench, plan: BacktestPlan) -> list[str]:
-    return [text_of(event) for event in run(bench, plan, engine=Engine.COLUMNAR).ledger.events()]
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_forms_write_the_ledger_that_the_scribe_writes(tmp_path, monkeypatch, seed, used):
     plan, tables = busy(seed)
@@ -54,8 +48,7 @@ def test_forms_write_the_ledger_that_the_scribe_writes(tmp_path, monkeypatch, se
             pytest.skip("the stepped engine plays it")
         formed = texts(bench, plan)
         assert used
-        monkeypatch.setattr(columnar, "Quick", NoLedger)
-        assert formed == texts(bench, plan)
+        assert formed == texts_of_the_scribe(bench, plan, monkeypatch)
 
 
 def test_a_ledger_written_by_form_verifies(tmp_path, used):

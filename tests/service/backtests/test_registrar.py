@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from tests.oracle.forging import record
-from tests.service.backtests.benches import FREE, NoLedger, bench_of
+from tests.service.backtests.benches import FREE, bench_of, texts, texts_of_the_scribe
 from tests.service.backtests.lone_plans import AGENTS, PLENTY, lone, simulated
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import BarTable
-from trading_pipeline.domain.events import EventType, text_of
+from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.indicators import indicator
 from trading_pipeline.domain.rules import size
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
@@ -59,20 +59,15 @@ def written(bench: Bench, plan: BacktestPlan) -> MemoryLedger:
     return ledger
 
 
-def texts(ledger: MemoryLedger) -> list[str]:
-    return [text_of(event) for event in ledger.events()]
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_register_tells_the_ledger_that_the_scribe_writes(tmp_path, monkeypatch, seed, kept):
     plan, tables = lone(seed)
     with bench_of(tmp_path, plan, *tables.values()) as bench:
         if columnar.why_not(bench, plan):
             pytest.skip("the stepped engine plays it")
-        told = texts(written(bench, plan))
+        told = texts(bench, plan)
         assert kept or "BACKTEST_SEEDS" in os.environ
-        monkeypatch.setattr(columnar, "Quick", NoLedger)
-        assert told == texts(written(bench, plan))
+        assert told == texts_of_the_scribe(bench, plan, monkeypatch)
 
 
 def in_tenths(table: BarTable) -> BarTable:
@@ -98,9 +93,8 @@ def test_prices_that_are_written_with_fewer_digits_than_a_cent_are_the_scribes(t
     spec = replace(plan.strategies[0], agent=agent, sizing=FractionSizing(D("0.05"), atr_stop=D(2)))
     plan = replace(plan, strategies=(spec,), cash=D(100_000), limits=replace(plan.limits, **limits), costs=FREE)
     with bench_of(tmp_path, plan, *map(bars, tables.values())) as bench:
-        told = texts(written(bench, plan))
-        monkeypatch.setattr(columnar, "Quick", NoLedger)
-        assert told == texts(written(bench, plan))
+        told = texts(bench, plan)
+        assert told == texts_of_the_scribe(bench, plan, monkeypatch)
     short = re.compile(r'"(limit_price|stop_price)":"\d+(\.\d)?"')
     assert any(map(short.search, told))
     assert not kept
