@@ -7,7 +7,7 @@ a second time, for speed; `figures` puts it into words, which are held to the ru
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -27,13 +27,15 @@ from trading_pipeline.domain.volatility import Volatility
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
 from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, decided
 from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, Entry
-from trading_pipeline.service.backtests.columnar.units import CENT, fraction_of, usd
+from trading_pipeline.service.backtests.columnar.units import CENT, Numbers, fraction_of, usd
 from trading_pipeline.service.backtests.columnar.writing import words
 
 if TYPE_CHECKING:
     from trading_pipeline.service.backtests.columnar.simulation import Simulation
 
 _TENTH = 1e-6
+
+Price = TypeVar("Price", int, Numbers)
 
 
 class Reading(NamedTuple):
@@ -142,7 +144,7 @@ class Gauge:
         """
         sim, lane, number = self._sim, self._lane, self._number
         now, price = sim.instant(bar), sim.quote(number, bar)
-        limit = self._exit_limit(price) if entry is None else entry.limit
+        limit = self.exit_limit(price) if entry is None else entry.limit
         expires = min(now + self.fresh, instant_ns(session.close))
         volume = lane.prices.average_volume(bar)
         least = price if entry is None or not entry.parts else min(part[1] for part in entry.parts)
@@ -166,9 +168,10 @@ class Gauge:
             self._planned(bar, entry) if entry is not None and by_the_book else None,
         )
 
-    def _exit_limit(self, price: int) -> int:
+    def exit_limit(self, price: Price) -> Price:
+        """For how much an exit sells at worst, of one price or of a column of them: never above the price, in whole cents."""
         reach, reach_by = self.reach
-        return -(-min(price * reach_by, price * reach) // (reach_by * CENT)) * CENT
+        return -(-price * min(reach, reach_by) // (reach_by * CENT)) * CENT
 
     def _planned(self, bar: int, entry: Entry) -> EntryPlan:
         plan = self._sim.sizers[self._number].planned(self._sim, bar, entry.reference)

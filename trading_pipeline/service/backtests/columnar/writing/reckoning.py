@@ -166,7 +166,7 @@ class Reckoning:
         reach, reach_by = self._gauge.reach
         if not self._gauge.reaches or int(quoted.max()) * max(reach, reach_by) >= _MOST_PRODUCT:
             return None
-        sold_for = -(-np.minimum(quoted * reach_by, quoted * reach) // (reach_by * CENT)) * CENT
+        sold_for = self._gauge.exit_limit(quoted)
         return np.where(self._sale[places], sold_for, np.repeat(self._trades.limit, 2)[places])
 
     def _executions(self, places: Numbers, mine: int, first: int) -> Executions:
