@@ -9,7 +9,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from heapq import merge
 from itertools import chain
@@ -170,17 +170,17 @@ class MemoryLedger:
         with self._state:
             self._write_out()
             if self._unread:
-                known = len(self._store.facts)
-                try:
-                    with collector_paused():
-                        for text in self._unread:
-                            self._store.take(event_from(*text), text)
-                except BaseException:
-                    # Half of a fact may have been folded: whoever reads next begins anew.
-                    self._unread, self._store = self._store.texts(known) + self._unread, _Store()
-                    raise
+                with ExitStack() as unless_all, collector_paused():
+                    unless_all.callback(self._begin_anew, len(self._store.facts))
+                    for text in self._unread:
+                        self._store.take(event_from(*text), text)
+                    unless_all.pop_all()
                 self._unread = []
             return self._store
+
+    def _begin_anew(self, known: int) -> None:
+        """Half of a fact may have been folded: whoever reads next parses again all that was known, and what was not."""
+        self._unread, self._store = self._store.texts(known) + self._unread, _Store()
 
     @contextmanager
     def lease(self, name: str, wait_seconds: float = 10.0, life_seconds: float = LEASE_SECONDS) -> Iterator[Fence]:  # noqa: ARG002
