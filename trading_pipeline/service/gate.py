@@ -149,7 +149,7 @@ def _send(desk: Desk, ticket: Ticket, permit: Permit, tally: Tally) -> None:
     with desk.ledger.transaction() as tx:
         if older:
             # It is sent once, ever: whoever placed the other one is not in this ledger (C14).
-            latch(desk, tx, f"the broker has an order {ticket.client_id} already, and this ledger has just sent it first", tally)
+            latch(desk, tx, f"the broker has an order {ticket.client_id} already, and this ledger sends it for the first time", tally)
         row = tx.get("orders", ticket.client_id)
         assert row is not None
         for each in family_of(tx, row):

@@ -78,7 +78,7 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
-    strangers = {name for name, _ in executions if is_ours(name) and desk.ledger.get("orders", name) is None}
+    strangers = {name for name, fill in executions if is_ours(name) and _is_news(desk, fill) and desk.ledger.get("orders", name) is None}
     working = {order.client_id: order for order in desk.broker.orders(strangers) if order.status in _WORKS} if strangers else {}
     with desk.ledger.transaction() as tx:
         for name, fill in executions:
@@ -94,6 +94,10 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
     if stuck:
         _learn(desk, tally)
     overfills.set_aside(desk, tally)
+
+
+def _is_news(desk: Desk, fill: Fill) -> bool:
+    return desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
 
 
 def _restated(desk: Desk, resting: Sequence[Row]) -> dict[str, BrokerOrder]:
@@ -176,7 +180,7 @@ def news(desk: Desk) -> str:
             continue
         row = booked.get(fill.execution_id)
         if row is None:
-            new = desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
+            new = _is_news(desk, fill)
             if new and (desk.ledger.get("orders", name) is not None or since_funding(desk, desk.ledger, fill)):
                 heard.append(f"fill:{fill.execution_id}")
         elif is_restated(desk.ledger, row, fill):
