@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := trading_pipeline assets resources sensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test check lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
+.PHONY: help setup demo up test lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
