@@ -1,47 +1,22 @@
 """What every ledger promises, run against the one in memory and the one in PostgreSQL."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 import pytest
 
+from tests.contracts.ledgers import InMemory, OnPostgres, append, tables
 from tests.histories import AT, E, created, fact, funded, small_day, step, trade
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
-from trading_pipeline.domain.events import GENESIS, Event, EventType, NewEvent, canonical_payload, event_hash
-from trading_pipeline.domain.projections import TABLES
-from trading_pipeline.errors import Fenced, IllegalTransition, InputError, LedgerUnavailable, UnknownName
-from trading_pipeline.ports import Fence, Ledger, Transaction
+from trading_pipeline.domain.events import GENESIS, EventType, NewEvent, canonical_payload, event_hash
+from trading_pipeline.ports import Ledger
 from trading_pipeline.service.verification import verify
 
 
-def append(ledger: Ledger, *events: NewEvent) -> list[Event]:
-    with ledger.transaction() as transaction:
-        return transaction.append(*events)
-
-
-def tables(ledger: Ledger) -> dict[str, list[dict[str, object]]]:
-    return {name: list(ledger.dump(name)) for name in TABLES}
-
-
-UNSTORABLE = {
-    "a key that is too long": fact(E.STEP_COMPLETED, "k" * 201),
-    "no key": fact(E.STEP_COMPLETED, ""),
-    "a NUL in the key": fact(E.STEP_COMPLETED, "nul\x00"),
-    "half a surrogate in the key": fact(E.STEP_COMPLETED, "surrogate\ud800"),
-    "NaN": fact(E.STEP_COMPLETED, "nan", value=float("nan")),
-    "an object": fact(E.STEP_COMPLETED, "object", value=object()),
-    "a naive instant": fact(E.STEP_COMPLETED, "naive", at=datetime(2012, 10, 15)),  # noqa: DTZ001
-    "a field that is missing": fact(E.ACCOUNT_FUNDED, "fields missing"),
-    "no number": fact(E.ACCOUNT_FUNDED, "no number", account="PAPER", amount="much"),
-    "a NUL in a table": fact(E.ACCOUNT_FUNDED, "nul in a table", account="PAPER\x00", amount="1"),
-}
-
-
 class LedgerContract:
-    """Inherited by one class an adapter; `ledger` is a fixture of theirs."""
+    """Inherited by one class an adapter."""
 
     def test_a_new_ledger_begins_with_the_fact_that_it_was_opened(self, ledger: Ledger) -> None:
         first = ledger.event(1)
@@ -113,24 +88,6 @@ class LedgerContract:
         assert ledger.head()[0] == 1
         assert ledger.find("cash") == []
         assert append(ledger, step(1))[0].seq == 2
-
-    def test_an_illegal_transition_leaves_nothing_of_its_batch(self, ledger: Ledger) -> None:
-        """17."""
-        started = fact(E.STRATEGY_STARTED, "started", "strategy:trend", strategy="trend")
-        with pytest.raises(IllegalTransition):
-            append(ledger, funded(), created(), started)
-        assert ledger.head()[0] == 1
-        assert tables(ledger) == {name: [] for name in TABLES}
-
-    def test_a_swallowed_illegal_transition_still_loses_the_transaction(self, ledger: Ledger) -> None:
-        def swallow(transaction: Transaction) -> None:
-            transaction.append(funded())
-            with pytest.raises(IllegalTransition):
-                transaction.append(*list(trade(1))[4:5])
-
-        with pytest.raises(IllegalTransition), ledger.transaction() as transaction:
-            swallow(transaction)
-        assert ledger.head()[0] == 1
 
     def test_a_transaction_sees_its_own_writes_and_others_do_not(self, ledger: Ledger) -> None:
         with ledger.transaction() as transaction:
@@ -208,18 +165,6 @@ class LedgerContract:
         assert ids(order_by="symbol", descending=True) == ["Ctrend-1", "Ctrend-2", "Ctrend-10"]
         assert ids(order_by="symbol") == ["Ctrend-10", "Ctrend-2", "Ctrend-1"], "ties by key, not as they came"
 
-    def test_a_table_or_column_that_does_not_exist_is_named(self, ledger: Ledger) -> None:
-        with pytest.raises(UnknownName, match="trades is no table"):
-            ledger.find("trades")
-        with pytest.raises(UnknownName, match="cash has no column colour"):
-            ledger.find("cash", colour="red")
-        with pytest.raises(UnknownName, match="trades is no table"):
-            ledger.get("trades", 1)
-        with pytest.raises(UnknownName, match="cash has no column colour"):
-            ledger.find("cash", since=("colour", AT))
-        with pytest.raises(UnknownName, match="cash has no column colour"):
-            ledger.find("cash", order_by="colour")
-
     def test_events_are_found_after_a_seq_of_types_and_of_a_stream(self, ledger: Ledger) -> None:
         append(ledger, *small_day())
         fills = ledger.events(types=[EventType.ORDER_FILLED])
@@ -273,11 +218,6 @@ class LedgerContract:
         assert tables(ledger) == before
         assert verify(ledger).ok
 
-    @pytest.mark.parametrize("cause", [7, 2, 0, -1])
-    def test_a_cause_must_be_an_earlier_event(self, ledger: Ledger, cause: int) -> None:
-        with pytest.raises(InputError, match=f"cites event {cause} as its cause"):
-            append(ledger, fact(E.STEP_COMPLETED, "step", cause=cause))
-
     def test_a_cause_may_be_the_fact_right_before_in_the_same_batch(self, ledger: Ledger) -> None:
         _, second = append(ledger, step(1), fact(E.STEP_COMPLETED, "step", cause=2))
         assert (second.seq, second.cause) == (3, 2)
@@ -296,116 +236,13 @@ class LedgerContract:
         (event,) = append(ledger, NewEvent(E.STEP_COMPLETED, "s" * 200, "k" * 200, {}, AT, "a" * 200))
         assert ledger.event_by_key("k" * 200) == event == ledger.events(stream="s" * 200)[0]
 
-    @pytest.mark.parametrize("name", ["stream", "key", "actor"])
-    @pytest.mark.parametrize("many", [0, 201])
-    def test_a_name_that_is_none_or_too_long_is_refused_by_name_and_length(self, ledger: Ledger, name: str, many: int) -> None:
-        event = replace(step(1), **{name: "x" * many})  # type: ignore[arg-type]
-        with pytest.raises(InputError, match=f"The {name} of step.completed has {many} characters") as refused:
-            append(ledger, event)
-        assert (refused.value.value, refused.value.rule) == ("x" * min(many, 200), "1 to 200 characters")
 
-    def test_a_transaction_that_was_refused_something_takes_nothing_more(self, ledger: Ledger) -> None:
-        def swallow(transaction: Transaction) -> None:
-            with pytest.raises(InputError, match="cites event 7"):
-                transaction.append(fact(E.STEP_COMPLETED, "step", cause=7))
-            with pytest.raises(InputError, match="cites event 7"):
-                transaction.append(funded())
-
-        with pytest.raises(InputError, match="cites event 7"), ledger.transaction() as transaction:
-            swallow(transaction)
-        assert ledger.head()[0] == 1
-
-    @pytest.mark.parametrize("what", UNSTORABLE)
-    def test_what_cannot_be_stored_is_refused_by_name(self, ledger: Ledger, what: str) -> None:
-        with pytest.raises(InputError):
-            append(ledger, step(1), UNSTORABLE[what])
-        assert ledger.head()[0] == 1
-
-    def test_a_refusal_names_the_event_or_the_column_and_the_rule(self, ledger: Ledger) -> None:
-        with pytest.raises(InputError, match=r"account\.funded fields missing cannot be applied: KeyError 'account'") as refused:
-            append(ledger, fact(E.ACCOUNT_FUNDED, "fields missing"))
-        assert refused.value.value == "fields missing"
-        assert refused.value.rule == "a payload carries the fields that its event's tables are kept from"
-        denied = fact(E.ORDER_DENIED, "denied", "strategy:trend", client_id="Ctrend-1", reason="nul\x00")
-        with pytest.raises(InputError, match="reason"):
-            append(ledger, funded(), created(), *list(trade(1))[:4], denied)
-        with pytest.raises(InputError, match="cash holds a character that cannot be stored"):
-            append(ledger, UNSTORABLE["a NUL in a table"])
-        with pytest.raises(InputError, match="key holds a character that cannot be stored"):
-            append(ledger, UNSTORABLE["a NUL in the key"])
-        assert ledger.head()[0] == 1
-
-    def test_asking_for_text_that_cannot_be_stored_is_refused(self, ledger: Ledger) -> None:
-        for ask in (
-            lambda: ledger.get("cash", "\x00"), lambda: ledger.find("cash", account=["\ud800"]), lambda: ledger.event_by_key("\x00"),
-            lambda: ledger.events(stream="\x00"),
-        ):
-            with pytest.raises(InputError, match="The value asked for holds a character that cannot be stored"):
-                ask()
-
-    def test_a_lease_has_one_holder(self, ledger: Ledger) -> None:
-        """22, T20."""
-        with ledger.lease("broker:PAPER"), ledger.lease("another"):
-            with pytest.raises(LedgerUnavailable, match="broker:PAPER"), ledger.lease("broker:PAPER", wait_seconds=0.05):
-                pass
-            append(ledger, step(1))
-        with ledger.lease("broker:PAPER", wait_seconds=0):
-            pass
-
-    def test_each_holder_has_a_higher_fence_and_the_one_before_is_refused(self, ledger: Ledger) -> None:
-        """22."""
-        with ledger.lease("broker:PAPER") as first, ledger.transaction() as transaction:
-            transaction.require(first)
-        with ledger.lease("broker:PAPER") as second:
-            assert second.token > first.token
-            with pytest.raises(Fenced), ledger.transaction() as transaction:
-                transaction.append(step(1))
-                transaction.require(first)
-            with pytest.raises(Fenced):
-                ledger.renew(first)
-            ledger.renew(second)
-        assert ledger.head()[0] == 1, "what stood in the refused transaction is gone with it"
-
-    def test_a_lease_that_nobody_has_taken_is_nobodys(self, ledger: Ledger) -> None:
-        """22."""
-        with pytest.raises(Fenced, match="broker:PAPER is no longer held under number 1"):
-            ledger.renew(Fence("broker:PAPER", 1))
-        with pytest.raises(Fenced), ledger.transaction() as transaction:
-            transaction.require(Fence("broker:PAPER", 1))
-
-    def test_a_revoked_lease_submits_nothing_more(self, ledger: Ledger) -> None:
-        """52."""
-        with ledger.lease("broker:PAPER") as fence:
-            ledger.revoke("broker:PAPER")
-            with pytest.raises(Fenced), ledger.transaction() as transaction:
-                transaction.require(fence)
-
-    def test_a_health_row_says_the_last_thing_and_its_age(self, ledger: Ledger) -> None:
-        assert ledger.health("desk:PAPER") is None
-        ledger.beat("desk:PAPER", {"state": "starting"})
-        ledger.beat("desk:PAPER", {"state": "ready"})
-        health = ledger.health("desk:PAPER")
-        assert health is not None
-        assert health.content == {"state": "ready"}
-        assert 0 <= health.age < 60
-
-    def test_a_lease_is_let_go_by_an_exception(self, ledger: Ledger) -> None:
-        with pytest.raises(ZeroDivisionError), ledger.lease("x"):
-            raise ZeroDivisionError
-        with ledger.lease("x", wait_seconds=0.05):
-            pass
+class TestMemoryLedger(InMemory, LedgerContract):
+    """In memory."""
 
 
-class TestMemoryLedger(LedgerContract):
-    @pytest.fixture
-    def ledger(self) -> MemoryLedger:
-        return MemoryLedger("demo")
-
-
-class TestPostgresLedger(LedgerContract):
-    @pytest.fixture
-    def ledger(self, postgres_ledger: PostgresLedger) -> PostgresLedger:
-        return postgres_ledger
+class TestPostgresLedger(OnPostgres, LedgerContract):
+    """In PostgreSQL."""
 
 
 def test_recorded_at_and_the_opening_come_from_the_clocks_handed_in(

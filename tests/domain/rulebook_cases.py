@@ -29,6 +29,8 @@ def session(day: str, close: str = "16:00") -> Session:
     return Session(date.fromisoformat(day), at(day, "09:30"), at(day, close))
 
 
+HARD = ["hard_order_value", "penny_stock", "trading_hours", "cooldown", "duplicate_action"]
+"""The hard limits, in the order of the book."""
 CALM = Volatility(Decimal("1.00"), False, None)
 NOW = at("2012-10-16", "11:00:00")
 

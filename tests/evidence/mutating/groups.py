@@ -42,15 +42,16 @@ _PATH = (
     "service/test_protection.py",
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
-_LEDGER = ("contracts/test_ledger.py", "domain/test_events.py")
-_POSTGRES = ("contracts/test_ledger.py", "adapters/ledger/test_postgres.py", "adapters/ledger/test_backtests.py")
+_CONTRACT = ("contracts/test_ledger.py", "contracts/test_ledger_refusals.py", "contracts/test_ledger_leases.py")
+_LEDGER = (*_CONTRACT, "domain/test_events.py")
+_POSTGRES = (*_CONTRACT, "adapters/ledger/test_postgres.py", "adapters/ledger/test_backtests.py")
 
 GROUPS = (
     Group(
         "rulebook", ("domain/rules/*.py", "domain/risk.py", "domain/rulebook.py", "domain/limits.py"),
         (
-            "domain/test_rulebook.py", "domain/test_verdict_words.py", "domain/test_hard_limits.py", "domain/test_day_risk.py",
-            "domain/test_limits.py", "adapters/test_strategy_files.py",
+            "domain/test_rulebook.py", "domain/test_rule_boundaries.py", "domain/test_verdict_words.py", "domain/test_hard_limits.py",
+            "domain/test_day_risk.py", "domain/test_limits.py", "adapters/test_strategy_files.py",
         ),
         wider=("domain/test_rulebook_properties.py", "service/test_account_limits.py", "service/test_controls.py"),
     ),
@@ -60,7 +61,10 @@ GROUPS = (
     ),
     Group(
         "orders", ("domain/orders.py", "domain/projections/orders.py"),
-        ("domain/test_state_machines.py", "domain/test_order_rows.py", "domain/test_rulebook.py", "domain/test_hard_limits.py", *_LEDGER),
+        (
+            "domain/test_state_machines.py", "domain/test_order_rows.py", "domain/test_rulebook.py", "domain/test_rule_boundaries.py",
+            "domain/test_hard_limits.py", *_LEDGER,
+        ),
         wider=("service/test_orders.py", "service/test_accounting.py", "faults/test_odd_executions.py"),
     ),
     Group(
@@ -100,7 +104,7 @@ GROUPS = (
         "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),
     Group(
-        "statements", ("adapters/ledger/queries.py",), _POSTGRES[:1], only=("_text", "_inserting", "_upsert", "_by_keys"), fresh=True,
+        "statements", ("adapters/ledger/queries.py",), _CONTRACT, only=("_text", "_inserting", "_upsert", "_by_keys"), fresh=True,
         postgres=True, sample=10,
     ),
 )
