@@ -95,11 +95,11 @@ GROUPS = (
             *_LEDGER, "adapters/ledger/test_indexed.py", "adapters/ledger/test_memory.py", "adapters/ledger/test_selection.py",
             "domain/test_derivation.py",
         ),
-        wider=("service/test_verification.py", "service/test_orders.py"),
+        wider=("service/test_verification.py", "service/test_tampering.py", "service/test_orders.py"),
     ),
     Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
     Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
-    Group("verification", ("service/verification.py",), ("service/test_verification.py",)),
+    Group("verification", ("service/verification.py",), ("service/test_verification.py", "service/test_tampering.py")),
     Group(
         "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),
