@@ -18,7 +18,7 @@ class Group:
     modules: tuple[str, ...]
     """Below `trading_pipeline`; a pattern names several."""
     tests: tuple[str, ...]
-    """Below `tests`."""
+    """Files and folders below `tests`."""
     wider: tuple[str, ...] = ()
     """Tests that survivors are judged by then: slower ones."""
     only: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ CALLED_AT_IMPORT = frozenset({"_order_moves", "_key_reader", "_text", "_insertin
 """Functions whose result is made when their module is imported: a mutant of one must be there before that."""
 
 _PATH = (
-    "service/test_approvals.py", "service/test_orders.py", "service/test_verdicts.py", "service/test_emergency.py",
+    "service/test_approvals.py", "service/test_orders.py", "service/test_verdicts.py", "service/emergency",
     "service/test_protection.py",
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
@@ -74,14 +74,14 @@ GROUPS = (
     Group(
         "approvals", ("domain/approvals.py", "service/approvals.py"),
         ("domain/test_state_machines.py", "service/test_approvals.py", "service/test_orders.py"),
-        wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/test_emergency.py", "service/test_rederivation.py"),
+        wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/emergency", "service/test_rederivation.py"),
     ),
     Group("gate", ("service/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
     Group(
         "execution", ("service/execution.py", "service/settlement.py"),
-        ("service/test_execution.py", "service/test_settlement.py", "service/test_orders.py", "service/test_protection.py", *_FAULTS),
+        ("service/test_execution.py", "service/settlement", "service/test_orders.py", "service/test_protection.py", *_FAULTS),
         wider=(
-            "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/test_emergency.py",
+            "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/emergency",
             "service/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/test_discipline.py",
         ),
         sample=60,

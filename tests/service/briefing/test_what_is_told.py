@@ -1,74 +1,26 @@
-"""What a model is told: the cycle's own figures, what is unknown as unknown, nothing of the account, nothing behind a mask."""
+"""What a model is told: the cycle's own figures, what is unknown as unknown, nothing of the account."""
 
 import re
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
-import numpy as np
 import pytest
 
-from tests.desks import OPEN, at, bars, calendar, floor, market, samples, strategy
+from tests.desks import OPEN, at, bars, market, samples, strategy
+from tests.service.briefing.briefings import BEGAN, asked, briefed, stage_of, told, write
 from trading_pipeline.adapters.brokers.paper_faults import LoseRequest
-from trading_pipeline.adapters.chart_sheet import Sheet
 from trading_pipeline.adapters.prompt_files import PromptFiles
-from trading_pipeline.adapters.text_files import TextFiles
-from trading_pipeline.domain.bars import BarTable, Interval
-from trading_pipeline.domain.charts import ChartSpec
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.indicators import compute, indicator
 from trading_pipeline.domain.limits import StrategyLimits
-from trading_pipeline.domain.models import Mask, Provider, Sight
+from trading_pipeline.domain.models import Provider, Sight
 from trading_pipeline.domain.prompts import SIGNAL_VARIABLES
 from trading_pipeline.domain.replies import parse_reply
 from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode, ModelAgent
-from trading_pipeline.ports import Question
-from trading_pipeline.service import market as market_step
-from trading_pipeline.service.briefing import BARS, brief, disguise, shown_indicators, surroundings
-from trading_pipeline.service.desk import Models
+from trading_pipeline.service.briefing import BARS, brief, shown_indicators, surroundings
 from trading_pipeline.service.steps import spec_of
-
-ALL = frozenset(Mask)
-BEGAN = datetime(2012, 10, 15, 13, 30, tzinfo=UTC)
-CHART = ChartSpec(bars=60, overlays=("sma_20",), panels=("rsi_14",))
-
-
-def stage_of(folder, source=None, now=BEGAN, fault=None, **changes):
-    """A desk with prompts and texts, its one strategy running, and its newest cycle run; orders meet the fault."""
-    models = Models({}, PromptFiles(folder / "prompts"), None, TextFiles(folder / "texts"))
-    stage = floor(folder, source or samples(), now, strategy(**({"chart": CHART} | changes)), models=models)
-    if fault is not None:
-        stage.faults.on_every_submit(fault)
-    stage.cycle(changes.get("interval") or Interval.DAY1)
-    return stage
-
-
-def asked(stage, *, symbol="AAPL", **agent):
-    """The question a model would be asked about the newest cycle."""
-    spec = spec_of(stage.row("strategies"))
-    agent = ModelAgent(Provider.ANTHROPIC, "some-model", "analyst/v1", **agent)
-    cycle = stage.due(spec.interval)
-    view = market_step.views(stage.desk, cycle, (replace(spec, agent=agent),))[symbol]
-    drawn = {event.payload["symbol"]: event.payload["sha256"] for event in stage.events() if event.type == "chart.rendered"}
-    held = stage.desk.ledger.get("positions", spec.name, symbol)
-    return cycle, Question(spec.name, agent, symbol, view.bars, view.columns, 3 if held and held["quantity"] else None, drawn.get(symbol))
-
-
-def briefed(stage, **agent):
-    cycle, question = asked(stage, **agent)
-    return brief(stage.desk, stage.desk.ledger, cycle, question)
-
-
-def told(stage, **agent):
-    return briefed(stage, **agent).values
-
-
-@pytest.fixture
-def stage(tmp_path):
-    """AAPL on its real daily bars of 2012, bought for a twentieth of the equity."""
-    stage = stage_of(tmp_path, description="Buys strength.")
-    stage.go(BEGAN + timedelta(seconds=2)).release()
-    return stage
 
 
 def test_the_values_are_the_variables_of_the_prompt_and_all_of_them_text(stage):
@@ -254,15 +206,6 @@ def test_a_short_session_is_told_as_short(tmp_path):
     assert values["session"] == "195 of its 210 minutes are gone"
 
 
-def test_a_short_session_is_not_told_behind_a_mask_of_dates(tmp_path):
-    day = date(2024, 7, 3)
-    table = bars(interval=Interval.MIN15, first=date(2024, 7, 1), last=day)
-    values = told(stage_of(tmp_path, market(table), at(12, 45, day=day), interval=Interval.MIN15), masks=frozenset({Mask.DATES}))
-    assert values["session"] == "93% of it is gone"
-    assert "2024" not in "".join(values.values())
-    assert ":" not in values["bars"].partition("\n")[2]
-
-
 # What is seen
 
 
@@ -292,21 +235,7 @@ def test_without_a_chart_no_picture_is_spoken_of(tmp_path):
     assert (briefing.chart, briefing.values["picture"]) == (None, "")
 
 
-def test_a_picture_that_nobody_masked_is_never_shown_behind_a_mask(tmp_path):
-    stage = stage_of(tmp_path, market(bars(first=date(2024, 8, 27))), OPEN, agent=ExpressionAgent("close < 0", ""))
-    cycle, question = asked(stage, sight=Sight.BOTH, masks=ALL)
-    assert len(question.bars) == 1
-    briefing = brief(stage.desk, stage.desk.ledger, cycle, replace(question, chart="0" * 64))
-    assert (briefing.chart, briefing.values["picture"]) == (None, "")
-
-
 # Words from outside
-
-
-def write(stage, tmp_path, name, words):
-    folder = tmp_path / "texts" / "AAPL"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(words)
 
 
 def test_texts_are_told_fenced_as_far_as_they_were_known_when_the_cycle_was_due(stage, tmp_path):
@@ -336,90 +265,3 @@ def test_words_about_one_symbol_are_not_told_of_another(stage, tmp_path):
     write(stage, tmp_path, "2012-10-01-x.txt", "w")
     (tmp_path / "texts" / "AAPL").rename(tmp_path / "texts" / "MSFT")
     assert told(stage)["outside"] == ""
-
-
-# Masks
-
-
-def test_nothing_of_symbol_dates_or_prices_is_told_behind_all_masks(stage, tmp_path):
-    write(stage, tmp_path, "2012-10-01-Apple.txt", "Apple rises")
-    values = told(stage, masks=ALL, sight=Sight.BOTH)
-    words = stage.desk.models.prompts.render("analyst/v1", values).text
-    assert values["symbol"] == "ASSET"
-    assert (values["outside"], values["strategy"]) == ("", "")
-    assert re.findall(r"AAPL|Apple|Buys strength|20[01]\d|\d\d:\d\d|day,? \d|Mon|Fri|\$", words) == []
-    # AAPL stood between 500 and 710 USD for months.
-    assert [number for number in re.findall(r"\d+\.\d+", words) if 500 < float(number) < 710] == []
-    assert values["bars"].splitlines()[-1].split()[0] == "0"
-    assert values["bars"].splitlines()[2].split()[0] == str(1 - BARS)
-    assert float(values["bars"].splitlines()[-1].split()[4]) == 100
-
-
-def test_a_mask_of_dates_alone_leaves_prices_and_symbol(stage):
-    values = told(stage, masks=frozenset({Mask.DATES}))
-    assert values["symbol"] == "AAPL"
-    assert "USD" in values["bars"]
-    assert "2012" not in "".join(values.values())
-
-
-def twins(tmp_path):
-    """Two desks whose stocks differ in name, dates, price level and volume alone."""
-    walk = np.random.default_rng(5).normal(0, 0.01, 400)
-    one = bars("AAPL", first=date(2023, 3, 1))
-    other = bars("IBM", first=date(2021, 3, 1), last=date(2022, 9, 6))
-    desks = []
-    for name, table, level, volume in (("a", one, 64.0, 1_048_576.0), ("b", other, 512.0, 262_144.0)):
-        table = table.tail(len(table)).rows(0, 370)
-        close = np.round(level / 64 * np.round(64 * np.exp(np.cumsum(walk[: len(table)])), 6), 9)
-        spread = {"open": close, "high": close * 1.0078125, "low": close * 0.9921875, "close": close}
-        table = BarTable(table.symbol, table.interval, table.start, table.end, *spread.values(), np.full(len(table), volume))
-        now = calendar().next(table.bar(len(table) - 1).start.date()).open
-        folder = tmp_path / name
-        folder.mkdir()
-        desks.append((table.symbol, stage_of(folder, market(table), now, symbols=(table.symbol,), agent=ExpressionAgent("close < 0", ""))))
-    return desks
-
-
-def test_two_stocks_that_differ_in_name_dates_and_level_alone_are_told_and_drawn_alike(tmp_path):
-    one, other = (briefed(stage, symbol=symbol, masks=ALL, sight=Sight.BOTH) for symbol, stage in twins(tmp_path))
-    assert one.values == other.values
-    assert one.chart == other.chart
-
-
-def test_a_masked_chart_is_drawn_without_symbol_date_or_price(stage, monkeypatch):
-    drawn = []
-    write_text = Sheet.text
-
-    def recording(self, x, y, words, *args, **kwargs):
-        drawn.append(words)
-        write_text(self, x, y, words, *args, **kwargs)
-
-    monkeypatch.setattr(Sheet, "text", recording)
-    briefing = briefed(stage, masks=ALL, sight=Sight.BOTH)
-    masked = list(drawn)
-    assert briefing.chart is not None
-    assert stage.desk.objects.get(briefing.chart)[:4] == b"\x89PNG"
-    assert "ASSET" in masked
-    assert {"0", "-10", "-50"} <= set(masked)
-    assert [words for words in masked if re.search(r"AAPL|New York|20\d\d|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec|:", words)] == []
-    assert "$100.00" in masked
-    # The plain one says both, so that the search above would find them.
-    drawn.clear()
-    stage.desk.charts.render(CHART, asked(stage)[1].bars, asked(stage)[1].columns)
-    assert "AAPL" in drawn
-    assert any("New York" in words for words in drawn)
-
-
-def test_a_reply_to_a_masked_question_is_about_our_symbol(stage):
-    briefing = briefed(stage, masks=ALL)
-    assert briefing.symbol == "ASSET"
-    said = '{"action": "SELL", "symbol": "ASSET", "confidence": 0.7, "rationale": "x", "figures": [{"name": "close", "value": 100.00}]}'
-    signal = briefing.unmasked(parse_reply(said, briefing.symbol, (briefing.symbol,)))
-    assert signal.symbol == "AAPL"
-    close = samples().closed_bars(("AAPL",), Interval.DAY1, None, BEGAN)["AAPL"].close[-1]
-    assert float(signal.figures[0].value) == pytest.approx(float(close), rel=1e-5)
-
-
-def test_the_disguise_is_the_same_whenever_it_is_asked_for(stage):
-    _, question = asked(stage, masks=ALL)
-    assert disguise(question) == disguise(question) == briefed(stage, masks=ALL).disguise

@@ -1,0 +1,157 @@
+"""51: a stop is for good: over crashes, lost files and restored ledgers, until a person clears the latch."""
+
+import tempfile
+import threading
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.desks import NEVER, OPEN, PERSON, Floor, Killed, crashing, strategy
+from tests.service.emergency.stopping import states, stop
+from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
+from trading_pipeline.adapters.latch_files import LatchFiles
+from trading_pipeline.adapters.ledger.memory import MemoryLedger
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.strategies import ExpressionAgent
+from trading_pipeline.errors import Conflict, PermissionRequired
+from trading_pipeline.ports import Stop
+from trading_pipeline.service import controls, emergency, recovery
+from trading_pipeline.service.anchoring import anchor, restored
+
+E = EventType
+
+
+# For good
+
+
+def test_a_crash_right_after_the_latch_is_made_good_at_the_next_boot(stage):
+    """51, fault 60."""
+    with pytest.raises(Killed), crashing(stage.desk.ledger, "transaction"):
+        stop(stage)
+    assert "account.latched" not in stage.types()
+    [report, *_] = recovery.resume_stop(stage.restarted().desk)
+    assert (report.clean, stage.row("strategies")["state"]) == (True, "emergency_stopped")
+
+
+def test_a_crash_within_the_cancels_is_gone_on_with(stage):
+    """53, C10, fault 60."""
+    with pytest.raises(Killed), crashing(type(stage.desk.broker), "cancel", on=2):
+        stop(stage)
+    [report] = recovery.resume_stop(stage.restarted().desk)
+    assert (report.clean, states(stage)) == (True, {"canceled"})
+
+
+def test_pressing_twice_at_once_stops_once(stage):
+    """fault 62."""
+    threads = [threading.Thread(target=stop, args=(stage,)) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [stage.types().count(name) for name in ("account.latched", "strategy.emergency_stopped")] == [1, 1]
+    assert (states(stage), stage.verifies()) == ({"canceled"}, True)
+
+
+@pytest.mark.parametrize("name", [None, "buyer"])
+def test_what_the_desk_was_quicker_to_cancel_is_told_by_the_stop_all_the_same(stage, name):
+    """53: whoever reads "no order was working" after a stop that cancelled two has been told wrong."""
+    stage.desk.latch.stop(Stop(name, "enough", PERSON, OPEN))
+    [first] = recovery.resume_stop(stage.restarted().desk)
+    report = stop(stage, strategy=name)
+    assert report.clean
+    assert {line.client_id: line.state for line in report.ended} == {line.client_id: line.state for line in first.ended}
+    assert len(report.ended) == 2
+    assert len(stage.events(E.STOP_REPORTED)) == 1, "nothing differs from the round before"
+
+
+def test_a_stop_after_a_cleared_one_tells_only_of_its_own_orders(stage):
+    stop(stage)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    stage.go(OPEN + timedelta(seconds=5))
+    assert stop(stage).ended == ()
+
+
+def test_a_lost_file_is_written_again_from_the_ledger(stage, tmp_path):
+    """51, fault 62."""
+    stop(stage)
+    for file in (tmp_path / "stops").glob("*.json"):
+        file.unlink()
+    assert emergency.in_force(stage.desk, stage.desk.ledger, "buyer") is not None
+    recovery.resume_stop(stage.desk)
+    assert {each.strategy for each in stage.desk.latch.stops()} == {None, "buyer"}
+
+
+def test_a_stop_survives_a_ledger_that_is_restored_from_before(stage):
+    """51, fault 35, fault 62: as after a restore: the same files beside a ledger that knows of no stop."""
+    stop(stage)
+    older = floor_of_before(stage)
+    assert emergency.in_force(older.desk, older.desk.ledger, "buyer") is not None
+    recovery.resume_stop(older.desk)
+    assert older.row("strategies")["state"] == "emergency_stopped"
+    assert older.row("latches")["state"] == "latched"
+
+
+def test_a_ledger_older_than_its_anchor_is_latched_until_a_person_accepts_it(stage):
+    """4, C14, fault 35."""
+    anchor(stage.desk)
+    older = floor_of_before(stage)
+    recovery.resume_stop(older.desk)
+    latch = older.row("latches")
+    assert (latch["state"], "restored from before" in latch["reason"]) == ("latched", True)
+    assert older.row("strategies")["state"] != "emergency_stopped"
+    with pytest.raises(Conflict):
+        controls.start(older.desk, "buyer", actor=PERSON)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    assert restored(older.desk) == ""
+    recovery.resume_stop(older.desk)
+    assert (older.desk.latch.stops(), older.row("latches")["state"]) == ([], "cleared")
+
+
+def test_a_person_who_stops_an_account_that_is_only_held_stops_its_strategies_too(stage):
+    stage.desk.latch.stop(Stop(None, "restored", "recovery", OPEN))
+    recovery.resume_stop(stage.desk)
+    assert stage.row("strategies")["state"] == "running"
+    stop(stage)
+    assert stage.row("strategies")["state"] == "emergency_stopped"
+    assert stage.desk.latch.stops()[0].actor == PERSON
+
+
+# Clearing
+
+
+@pytest.mark.parametrize(("actor", "typed"), [("model:x", "PAPER-1"), ("demo:person", "PAPER-1"), (PERSON, "paper-1"), (PERSON, "")])
+def test_only_a_person_who_types_the_accounts_name_clears_the_latch(stage, actor, typed):
+    """49."""
+    stop(stage)
+    with pytest.raises(PermissionRequired):
+        emergency.clear(stage.desk, actor=actor, typed=typed)
+    assert stage.desk.latch.standing("anything") is not None
+
+
+def test_a_latch_stands_while_an_order_is_not_confirmed(stage):
+    """53."""
+    stage.faults.on_call(Call.CANCEL, *[NotReady()] * 3)
+    stop(stage)
+    with pytest.raises(Conflict, match="not done"):
+        emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    recovery.resume_stop(stage.desk)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+
+
+def test_after_clearing_another_stop_latches_again(stage):
+    stop(stage)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    stop(stage)
+    assert stage.types().count("account.latched") == 2
+    assert (stage.row("latches")["state"], stage.verifies()) == ("latched", True)
+
+
+def floor_of_before(stage: Floor) -> Floor:
+    """The same home with a ledger restored from when the strategy had just begun, and no stop had."""
+    made = stage.restarted(ledger=MemoryLedger("demo", opened_at=OPEN))
+    with tempfile.TemporaryDirectory() as empty:
+        quiet = replace(made, desk=replace(made.desk, latch=LatchFiles(Path(empty))))
+        quiet.run(strategy(agent=ExpressionAgent(NEVER, NEVER)))
+    return made
