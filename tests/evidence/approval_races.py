@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -25,6 +25,7 @@ import sqlalchemy as sa
 
 from tests.conftest import execute, stop_at_once
 from tests.desks import OPEN, PERSON, bars, floor, market, strategy
+from tests.evidence.approval_records import APPROVERS, DECISIONS, WITHDRAWING, Race, faults
 from tests.evidence.report import finish, progress, size
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
@@ -32,9 +33,8 @@ from trading_pipeline.domain.approvals import proposal_hash
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.cycles import follow_up
-from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
-from trading_pipeline.domain.projections import Row
-from trading_pipeline.domain.strategies import Mode, StrategySpec
+from trading_pipeline.domain.events import EventType, NewEvent, instant_text
+from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.service import approvals, controls, emergency
 from trading_pipeline.service.account_limits import in_force
@@ -52,13 +52,6 @@ HOUSE = 200
 """Races a database: every approval reads all strategies, so they are kept few."""
 HANDICAP_SECONDS = 0.015
 APART = timedelta(seconds=3)
-DECISIONS = (E.APPROVAL_APPROVED, E.APPROVAL_REJECTED, E.APPROVAL_EXPIRED, E.APPROVAL_VOIDED)
-WITHDRAWING = (E.STRATEGY_EMERGENCY_STOPPED, E.STRATEGY_PAUSED, E.STRATEGY_REVISED)
-CHAINS = {
-    ("approval.approved",), ("approval.approved", "approval.voided"), ("approval.approved", "action.expired"), ("approval.rejected",),
-    ("approval.expired",), ("approval.voided",), ("approval.approved", "order.intent"),
-}
-FORWARD = (E.APPROVAL_APPROVED, E.ORDER_INTENT, E.ORDER_SUBMITTED)
 TOLD = (*DECISIONS, E.ACTION_EXPIRED, E.ORDER_INTENT, E.ORDER_SUBMITTED, *WITHDRAWING)
 
 
@@ -79,19 +72,6 @@ class RunningClock:
         with self._lock:
             now = self._base + timedelta(seconds=time.monotonic() - self._from)
             self._base, self._from = max(now, instant), time.monotonic()
-
-
-@dataclass(frozen=True)
-class Race:
-    """One proposal, and who will be after it."""
-
-    number: int
-    name: str
-    action_id: str
-    hash: str
-    expires_at: datetime
-    spec: StrategySpec
-    runners: tuple[str, ...]
 
 
 @dataclass
@@ -173,7 +153,6 @@ RUNNERS: dict[str, Callable[[Desk, Race], int]] = {
     "reject": _reject, "expire": _expire, "void": _void, "pause": _pause, "revise": _revise, "stop": _stop, "release": _release,
     "tighten": _tighten,
 }
-_APPROVERS = ("approve", "approve_again", "approve_other")
 _OTHERS = ("approve_again", "approve_other", "reject", "expire", "expire", "void", "pause", "revise", "stop", "stop", "release", "release")
 
 
@@ -256,7 +235,7 @@ class House:
         barrier = threading.Barrier(THREADS)
         # Approving takes longer than voiding: without a handicap it would hardly ever be first.
         handicaps = {runner: max(0.0, self.rng.uniform(-0.5, 1) * HANDICAP_SECONDS) for runner in race.runners}
-        handicaps |= dict.fromkeys(_APPROVERS, 0.0)
+        handicaps |= dict.fromkeys(APPROVERS, 0.0)
 
         def runs(desk: Desk, runner: str) -> int | BaseException:
             barrier.wait(30)
@@ -294,44 +273,6 @@ class House:
         tally.orders += len(orders)
         tally.submitted += any(event.type is E.ORDER_SUBMITTED for event in events)
         tally.repeated += isinstance(said.get("approve"), int) and isinstance(said.get("approve_again"), int)
-
-
-def faults(race: Race, said: Mapping[str, Any], events: list[Event], approval: Row, action: Row, orders: list[Row]) -> Iterator[str]:
-    """What of a race's record is not as it must be."""
-    told = [event for event in events if event.type in (*DECISIONS, E.ACTION_EXPIRED, E.ORDER_INTENT)]
-    chain = tuple(event.type.value for event in told)
-    if chain not in CHAINS:
-        yield f"decided as {chain}"
-        return
-    won = told[0]
-    approved = won.type is E.APPROVAL_APPROVED
-    for runner in _APPROVERS:
-        if isinstance(said.get(runner), int) and not (approved and said[runner] == won.seq):
-            yield f"{runner} was told that it approved, {won.type.value} came first"
-    people = {"user:bert" if runner == "approve_other" else PERSON for runner in _APPROVERS if isinstance(said.get(runner), int)}
-    if len(people) > 1 or (approved and people != {won.actor}):
-        yield f"{people or 'nobody'} hold that they approved, {won.actor} did"
-    if isinstance(said.get("reject"), int) != (won.type is E.APPROVAL_REJECTED):
-        yield "rejected, or not, against the record"
-    if said.get("expire") == 1 and chain[-1] not in ("approval.expired", "action.expired"):
-        yield "expired for the clock alone"
-    if approved and won.at >= race.expires_at:
-        yield f"approved at {won.at}, after {race.expires_at}"
-    if won.type is E.APPROVAL_EXPIRED and won.at < race.expires_at:
-        yield f"expired at {won.at}, before {race.expires_at}"
-    withdrawn = min((event.seq for event in events if event.type in WITHDRAWING), default=None)
-    late = [event for event in events if withdrawn is not None and event.seq > withdrawn and event.type in FORWARD]
-    if late:
-        yield f"{late[0].type.value} after the strategy was withdrawn"
-    last = told[-1]
-    state = "consumed" if last.type is E.ORDER_INTENT else last.type.value.partition(".")[2]
-    if (approval["state"], action["state"]) != (state, state):
-        yield f"the tables say {approval['state']} and {action['state']}, the events {state}"
-    decided = last if last.type in (E.APPROVAL_VOIDED, E.ACTION_EXPIRED) else won
-    if (approval["decided_by"], approval["decided_at"]) != (decided.actor, decided.at):
-        yield f"decided by {approval['decided_by']} at {approval['decided_at']} in the tables, by {decided.actor} at {decided.at}"
-    if bool(orders) != (last.type is E.ORDER_INTENT) or len(orders) > 1:
-        yield f"{len(orders)} orders after {chain}"
 
 
 @contextmanager
