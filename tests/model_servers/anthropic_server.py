@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tests.model_servers.by_hand import serve
-from tests.model_servers.plumbing import PNG, ApiError, Asked, Behaviour, End, ModelServer, RawJson, Tokens, refuse_loose_schema
+from tests.model_servers.plumbing import PNG, ApiError, Asked, Behaviour, End, ModelServer, RawJson, Tokens
+from tests.model_servers.schemas import refuse_loose_schema
 
 VERSIONS = {"2023-06-01", "2026-10-21"}
 ALWAYS_THINKING = ("claude-opus-5-5", "claude-fable-5", "claude-mythos-5")

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from tests.model_servers.by_hand import serve
-from tests.model_servers.plumbing import PNG, ApiError, Asked, Behaviour, End, ModelServer, Policy, Tokens, refuse_loose_schema, steady
+from tests.model_servers.plumbing import PNG, ApiError, Asked, Behaviour, End, ModelServer, Policy, Tokens, steady
+from tests.model_servers.schemas import refuse_loose_schema
 
 REASONING = ("gpt-5", "gpt-6", "o1", "o3", "o4")
 NO_EFFORT_NONE = ("gpt-6-astra", "gpt-6.1-sol", "gpt-6.2-sol", "gpt-5", "gpt-5-mini", "gpt-5-nano", "o1", "o3", "o4-mini")

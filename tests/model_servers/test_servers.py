@@ -8,7 +8,8 @@ import pytest
 
 from tests.model_servers.anthropic_server import AnthropicServer
 from tests.model_servers.openai_server import OpenAIServer
-from tests.model_servers.plumbing import refuse_loose_schema, steady
+from tests.model_servers.plumbing import steady
+from tests.model_servers.schemas import refuse_loose_schema
 from trading_pipeline.domain.replies import parse_reply, reply_schema
 from trading_pipeline.domain.signals import Signal
 
