@@ -33,7 +33,10 @@ _NAMED = 5
 _CLEAR_SPLIT = 1.5
 """From 3 for 2 on, and from 2 for 3 down, prices show whether they have a split; smaller ones look like a day's move."""
 
+_SPAN = "every symbol has bars from the first session to the last"
+
 Tables = Mapping[tuple[str, Interval], BarTable]
+Days = np.ndarray[tuple[int], np.dtype[np.datetime64]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ def bars_of(settings: Settings, plan: BacktestPlan, calendar: TradingCalendar, f
     found, sessions = _of_folders(folders, plan, calendar) if folders else _of_home(settings, plan, calendar), sessions_of(calendar, plan)
     require(found, plan, sessions)
     for place in places_of(plan):
+        _require_edges(found, place, sessions)
         for split in found.splits.get(place[0], ()):
             if sessions[0].day <= split.session <= sessions[-1].day:
                 _require_step(found.tables[place], split)
@@ -175,13 +179,51 @@ def require(bars: Bars, plan: BacktestPlan, sessions: Sequence[Session]) -> None
             )
         begin, end = _day(table, 0), _day(table, -1)
         if begin > first or end < last:
-            inside = max(begin, first), min(end, last)
-            shorter = f"choose --from {inside[0]} --to {inside[1]}, or " if inside[0] <= inside[1] else ""
             raise BarsError(
                 f"The {interval} bars of {symbol} go from {begin} to {end}, and the backtest from {first} to {last}.",
-                value=f"{symbol} {interval}", rule="every symbol has bars from the first session to the last",
-                remedy=f"{shorter}{bars.remedy}",
+                value=f"{symbol} {interval}", rule=_SPAN, remedy=f"{_shorter(np.unique(table.session_days), sessions)}{bars.remedy}",
             )
+
+
+def _require_edges(bars: Bars, place: tuple[str, Interval], sessions: Sequence[Session]) -> None:
+    """Refuse sessions that lie between a symbol's bars, as between files of two years: nothing would be traded in silence."""
+    have = np.unique(bars.tables[place].session_days)
+    first, last = sessions[0].day, sessions[-1].day
+    inside = _inside(have, first, last)
+    bare = [day for day in dict.fromkeys((first, last)) if day not in inside]
+    if not inside or (len(inside) == 2 < len(sessions) - 1 and not bare):
+        told = f"in any session {'between' if inside else 'from'} {first} {'and' if inside else 'to'} {last}"
+        beside = inside or _beside(have, first)
+    elif bare:
+        told = f"on {' and '.join(str(day) for day in bare)}, of a backtest from {first} to {last}"
+        beside = sorted({day for edge in bare for day in _beside(have, edge)})
+    else:
+        return
+    symbol, interval = place
+    raise BarsError(
+        f"There are no {interval} bars of {symbol} {told}; the nearest sessions that have some are {', '.join(map(str, beside))}.",
+        value=f"{symbol} {interval}", rule=_SPAN, remedy=f"{_shorter(have, sessions)}{bars.remedy}",
+    )
+
+
+def _shorter(have: Days, sessions: Sequence[Session]) -> str:
+    """How to ask for fewer sessions that begin and end with bars, as the beginning of a remedy; empty where there are none."""
+    first, last = sessions[0].day, sessions[-1].day
+    inside = _inside(have, first, last)
+    fewer = bool(inside) and (inside[0], inside[-1]) != (first, last)
+    return f"choose --from {inside[0]} --to {inside[-1]}, or " if fewer else ""
+
+
+def _inside(have: Days, first: date, last: date) -> list[date]:
+    found: list[date] = have[(have >= np.datetime64(first)) & (have <= np.datetime64(last))].tolist()
+    return found
+
+
+def _beside(have: Days, day: date) -> list[date]:
+    """The last session with bars before a day without, and the first after it."""
+    at = int(np.searchsorted(have, np.datetime64(day)))
+    found: list[date] = have[max(at - 1, 0) : at + 1].tolist()
+    return found
 
 
 def _require_step(table: BarTable, split: Split) -> None:
@@ -264,6 +306,6 @@ def _covers(table: BarTable, sessions: Sequence[Session]) -> str:
     return f"{told}, none in {len(missing)} of {len(sessions)} sessions ({named})"
 
 
-def _among(day: date, days: "np.ndarray[tuple[int], np.dtype[np.datetime64]]") -> bool:
+def _among(day: date, days: Days) -> bool:
     at = int(np.searchsorted(days, np.datetime64(day)))
     return at < len(days) and bool(days[at] == np.datetime64(day))

@@ -3,7 +3,7 @@
 import ast
 import shutil
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -59,6 +59,32 @@ def test_a_session_without_bars_in_the_middle_is_said_and_no_obstacle(tmp_path):
     with bench_of(tmp_path, plan(), bars(without=[gap])) as bench:
         backtest = run(bench, plan(), engine=Engine.STEPPED)
     assert any("none in 1 of 5 sessions (2024-08-28)" in sentence for sentence in backtest.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("without", "said", "nearest", "remedy"),
+    [
+        ((26,), "on 2024-08-26,", "2024-08-23, 2024-08-27", "choose --from 2024-08-27 --to 2024-08-30, or"),
+        ((29, 30), "on 2024-08-30,", "2024-08-28, 2024-09-03", "choose --from 2024-08-26 --to 2024-08-28, or"),
+        ((26, 30), "on 2024-08-26 and 2024-08-30,", "2024-08-23, 2024-08-27, 2024-08-29, 2024-09-03", "choose --from 2024-08-27 --to 2024-08-29"),
+        ((26, 27, 28, 29, 30), "in any session from 2024-08-26 to 2024-08-30", "2024-08-23, 2024-09-03", "put a file"),
+        ((27, 28, 29), "in any session between 2024-08-26 and 2024-08-30", "2024-08-26, 2024-08-30", "put a file"),
+    ],
+)
+@pytest.mark.parametrize("interval", [Interval.DAY1, Interval.HOUR1])
+def test_sessions_between_the_bars_of_two_files_are_refused_with_the_nearest(tmp_path, interval, without, said, nearest, remedy):
+    """Bars before and after, as of two years: a run over the hole would trade nothing, and look like a strategy that does not."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    lacking = {date(2024, 8, day) for day in without}
+    sessions = [each for each in calendar().between(date(2024, 8, 1), date(2024, 9, 6)) if each.day not in lacking]
+    hours = (0,) if interval.daily else (0, 1, 2)
+    rows = [f"{(each.open + timedelta(hours=hour)).isoformat()},100,102,99,101,1000\n" for each in sessions for hour in hours]
+    (folder / "AAPL.csv").write_text("timestamp,open,high,low,close,volume\n" + "".join(rows))
+    with pytest.raises(BarsError, match=said) as caught, open_bench(home(tmp_path), plan(strategy(interval=interval)), data=folder):
+        pass
+    assert f"the nearest sessions that have some are {nearest}" in caught.value.message
+    assert caught.value.remedy.startswith(remedy)
 
 
 @pytest.mark.parametrize(
