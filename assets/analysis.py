@@ -4,29 +4,20 @@ from typing import Any
 
 import dagster as dg
 
-from assets.market import ONE_RUN, bars
+from assets.by_session import by_session
+from assets.market import bars
 from assets.materialize import materialize
-from assets.missed import when_missed
-from assets.partitions import SESSIONS
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.versions import Kind
 
 
-@dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[bars, Kind.INDICATORS.value], group_name="analysis", kinds={"talib"},
-    owners=["team:desk"],
-    **when_missed("indicators"),
-)
+@dg.asset(deps=[bars, Kind.INDICATORS.value], group_name="analysis", kinds={"talib"}, **by_session("indicators"))
 def indicators(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """Every indicator a due strategy asks for, at the newest bar; what is in warm-up says so."""
     return materialize(context, desk)
 
 
-@dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[indicators, Kind.CHARTS.value], group_name="analysis", kinds={"matplotlib"},
-    owners=["team:desk"],
-    **when_missed("charts"),
-)
+@dg.asset(deps=[indicators, Kind.CHARTS.value], group_name="analysis", kinds={"matplotlib"}, **by_session("charts"))
 def charts(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """A picture per symbol where a strategy shows one, stored by the digest of its bytes."""
     return materialize(context, desk)

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from assets.backtest_report import figures_of, shown_report
 from assets.backtest_sessions import sessions_shown
-from assets.market import ONE_RUN
+from assets.by_session import ONE_RUN
 from assets.partitions import SESSIONS
 from resources.backtests import Backtests, Ran
 from resources.run_process import mark
@@ -86,7 +86,7 @@ class BacktestConfig(dg.Config):
     )
     engine: Literal["auto", "stepped", "columnar"] = Field("auto", description="auto: columnar where it can, which is fast.")
     data: list[str] = Field([], description="Folders of bars files instead of the home's market; the first that has a symbol counts.")
-    again: bool = Field(False, description="Compute it also where it is stored, of the same bars and version.")
+    again: bool = Field(False, description="Compute it also where it is stored, of the same bars and code.")
 
 
 @dg.multi_asset(name="backtest", specs=_specs(), backfill_policy=ONE_RUN, pool=POOL)

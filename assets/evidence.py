@@ -5,9 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets.market import ONE_RUN
-from assets.missed import when_missed
-from assets.partitions import SESSIONS
+from assets.by_session import by_session
 from assets.trading import portfolio_snapshots
 from resources.run_process import mark
 from trading_pipeline.domain.events import Event, EventType
@@ -23,8 +21,7 @@ CHECK = "outcomes_are_there"
 
 
 @dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[portfolio_snapshots], group_name="evidence", kinds={"postgres"},
-    owners=["team:desk"], **when_missed("outcomes"),
+    deps=[portfolio_snapshots], group_name="evidence", kinds={"postgres"}, **by_session("outcomes"),
     check_specs=[dg.AssetCheckSpec(CHECK, asset="outcomes", description="Every horizon that has ended has the bars to be measured by.")],
 )
 def outcomes(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult:  # type: ignore[type-arg]
@@ -51,10 +48,7 @@ def outcomes(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) ->
     return dg.MaterializeResult(metadata=metadata, check_results=[check])
 
 
-@dg.asset(
-    partitions_def=SESSIONS, backfill_policy=ONE_RUN, deps=[outcomes], group_name="evidence", kinds={"statistics"}, owners=["team:desk"],
-    **when_missed("model_report"),
-)
+@dg.asset(deps=[outcomes], group_name="evidence", kinds={"statistics"}, **by_session("model_report"))
 def model_report(context: dg.AssetExecutionContext, desk: dg.ResourceParam[Desk]) -> dg.MaterializeResult[Any]:
     """Whether each version of a decision maker is any good: verdict, hit rate, confidence, result, cost, and what it is compared with.
 

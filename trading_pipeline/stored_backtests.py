@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from trading_pipeline import __version__
 from trading_pipeline.adapters.backtest_ports import NoAnchors, NoLatch
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.chart_png import PngCharts
 from trading_pipeline.adapters.clocks import SteppedClock
+from trading_pipeline.adapters.code_version import code_version
 from trading_pipeline.adapters.ledger.backtests import Stored, Writer, about
 from trading_pipeline.adapters.ledger.past import PastLedger
 from trading_pipeline.adapters.llm.rules import RulesAgent
@@ -87,10 +87,10 @@ def run_stored(
 
 
 def is_done(stored: Stored | None, bench: Bench, plan: BacktestPlan, engine: Engine | str = Engine.AUTO) -> bool:
-    """Whether a run of the plan would store what is stored already: the same bars and version, and no model that may say something else."""
+    """Whether a run of the plan would store what is stored already: the same bars and code, and no model that may say something else."""
     if stored is None or not stored.complete or asks_models(plan):
         return False
-    if (stored.plan, stored.digest, stored.version) != (plan, bench.digest, __version__):
+    if (stored.plan, stored.digest, stored.version) != (plan, bench.digest, code_version()):
         return False
     return Engine(engine) in (Engine.AUTO, Engine(stored.engine))
 

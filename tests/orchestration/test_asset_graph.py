@@ -14,6 +14,7 @@ from dagster._core.definitions.data_version import CachingStaleStatusResolver, S
 from dagster._core.loader import LoadingContextForTest
 
 from tests.desks import DAY, OPEN, PERSON, bars, calendar, floor, market, strategy
+from trading_pipeline.adapters.code_version import code_version
 from trading_pipeline.adapters.market_data.parquet_archive import write_table
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.charts import ChartSpec
@@ -330,6 +331,18 @@ def test_a_changed_rule_marks_the_signals_stale_and_nothing_that_came_before_the
     controls.revise(stage.desk, replace(spec, chart=replace(SEEN, overlays=("sma_50",))), actor=PERSON)
     observe(house, stage)
     assert stale(repository, instance) == {"indicators", "charts", "signals"}, "the chart draws another indicator"
+
+
+def test_other_code_marks_everything_stale(house, repository, instance, tmp_path):
+    """A6."""
+    stage = floor(tmp_path, source(), OPEN, strategy("alone"))
+    assert {repository.asset_graph.get(dg.AssetKey(name)).code_version for name in GROUPS | EVIDENCE} == {code_version()}
+    observe(house, stage)
+    assert cycle_run(house, stage).success
+    assert stale(repository, instance) == set()
+    known = [repository.assets_defs_by_key[dg.AssetKey(name)] for name in GROUPS]
+    changed = dg.map_asset_specs(lambda spec: spec.replace_attributes(code_version="other"), known)
+    assert stale(dg.Definitions(assets=changed).get_repository_def(), instance) == set(GROUPS)
 
 
 def observe(house, stage):

@@ -17,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from trading_pipeline import __version__
+from trading_pipeline.adapters.code_version import code_version
 from trading_pipeline.adapters.ledger import queries
 from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translating
@@ -54,7 +54,7 @@ class Stored:
     engine: str
     why: str
     version: str
-    """Of the code that ran it."""
+    """Of the code that ran it, see `code_version`."""
     digest: str
     """Of the bars, as the bench had it."""
     data: tuple[str, ...]
@@ -295,7 +295,7 @@ def about(
 ) -> dict[str, Any]:
     """What is written beside a stored backtest."""
     return {
-        "plan": encode(plan), "engine": engine, "why": why, "version": __version__, "digest": digest, "data": list(data),
+        "plan": encode(plan), "engine": engine, "why": why, "version": code_version(), "digest": digest, "data": list(data),
         "assumptions": list(assumptions), "sessions": sessions,
         "marks": {symbol: f"{mark:f}" for symbol, mark in marks.items()}, "complete": complete, "stored_at": instant_text(at),
     }

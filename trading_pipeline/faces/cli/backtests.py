@@ -201,7 +201,7 @@ def _run_stored(
     _check_name(name, plan, stored, again=again)
     if not again and is_done(stored, bench, plan, engine):
         assert stored is not None
-        call.output.note("It is stored already, of the same bars and version; compute it again with --again.")
+        call.output.note("It is stored already, of the same bars and code; compute it again with --again.")
         ledger = stack.enter_context(databases.reading(stored))
         return Backtest(stored.plan, ledger, Engine(stored.engine), stored.why, stored.assumptions), name
     try:
@@ -211,7 +211,7 @@ def _run_stored(
         call.output.note("Stopped. What is stored of it stays: run it again, and it goes on.")
         raise
     if writer.replaced:
-        why = "had come of other bars, recordings or another version"
+        why = "had come of other bars, recordings or other code"
         call.output.note(f"What was stored as {name} {why}, and is replaced.", style="yellow")
     return done, name
 
