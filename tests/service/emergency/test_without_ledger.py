@@ -28,7 +28,7 @@ def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_
     assert stage.verifies()
 
 
-def test_a_locked_ledger_is_waited_for_two_seconds_and_no_longer(stage, monkeypatch):
+def test_a_ledger_that_stays_locked_is_given_up(stage, monkeypatch):
     """55, fault 30, fault 61."""
     monkeypatch.setattr(emergency.stop_orders, "LEDGER_SECONDS", 0.1)
     held, done = threading.Event(), threading.Event()
