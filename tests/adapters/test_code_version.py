@@ -8,7 +8,6 @@ import pytest
 import trading_pipeline
 from trading_pipeline.adapters.code_version import COMPUTING, code_version, version_of
 
-
 SOURCE = Path(trading_pipeline.__file__).parent
 
 
