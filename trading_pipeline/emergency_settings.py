@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from trading_pipeline.errors import SettingsError
-from trading_pipeline.settings import Settings
+from trading_pipeline.settings import FromEnvFile, FromEnvironment, Settings
 
 
 class _Given(Settings):
@@ -52,7 +52,7 @@ def settings_at_hand(home: Path) -> tuple[Settings, list[str]]:
 
 def _environment(left_out: list[str]) -> list[dict[str, Any]]:
     found = []
-    for source in (DotEnvSettingsSource(Settings), EnvSettingsSource(Settings)):
+    for source in (FromEnvFile(Settings), FromEnvironment(Settings)):
         try:
             found.append(source())
         except (ValueError, OSError) as error:

@@ -1,10 +1,12 @@
 """Settings in one place: environment (`TRADING_*`), `.env`, `trading.toml`; printed without secrets.
 
-The first that names a value wins: arguments, environment, `.env`, the home's `trading.toml`, defaults.
+The first that names a value wins: arguments, environment, `.env`, the home's `trading.toml`, defaults. `.env` is shared by many
+programs: what of it is not ours is passed over. Secrets never stand in `trading.toml`, and in a warm run the owner of the ledger nowhere.
 Limits that no setting may lift are not here but in `domain.limits`. Text from outside enters here once,
 is checked, and leaves as domain values.
 """
 
+import os
 import tomllib
 from datetime import date, timedelta
 from decimal import Decimal
@@ -13,7 +15,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from trading_pipeline.current_home import current_home
 from trading_pipeline.domain.bars import Interval
@@ -180,18 +189,54 @@ MODEL_KEYS = ("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN")
 """Environment variables under which keys of models are known; only what asks models is given them."""
 
 
-class _HomeFile(TomlConfigSettingsSource):
-    """trading.toml, in which nobody's key stands: it is copied, shown around and put under version control."""
+OWNER_VARIABLE = "TRADING_OWNER_DATABASE_URL"
+_OWNER = "owner_database_url"
+_SCRUBBED = "TRADING_SCRUBBED"
+"""Set in the processes of the warm launcher (`resources.launcher.environment`), which have no use for the owner's role."""
+
+
+def _without_owner(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name != _OWNER} if _SCRUBBED in os.environ else values
+
+
+class FromEnvironment(EnvSettingsSource):
+    """The environment's part of the settings."""
 
     def __call__(self) -> dict[str, Any]:
-        keys = sorted(name for name in self.toml_data if name.upper().removeprefix("TRADING_") in MODEL_KEYS)
-        if keys:
-            variable = keys[0].upper().removeprefix("TRADING_")
+        return _without_owner(super().__call__())
+
+
+class FromEnvFile(DotEnvSettingsSource):
+    """Our part of `.env`: what settings are read from, and whatever else says that it is ours."""
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        return _without_owner({
+            name: value for name, value in super().__call__().items()
+            if name in fields or name.upper().startswith("TRADING_") or name in MODEL_KEYS
+        })
+
+
+class _HomeFile(TomlConfigSettingsSource):
+    """trading.toml, in which no secret of these stands: it is copied, shown around and put under version control."""
+
+    def __call__(self) -> dict[str, Any]:
+        for name in sorted(self.toml_data):
+            bare = name.upper().removeprefix("TRADING_")
+            if bare not in MODEL_KEYS and bare != _OWNER.upper():
+                continue
             raise SettingsError(
-                f"{keys[0]} stands in trading.toml.", value=keys[0], rule="keys come from the environment, never from the settings' file",
-                remedy=f"take it out of trading.toml, and give it as {variable} in the environment, or in .env with mode 0600",
+                f"{name} stands in trading.toml.", value=name,
+                rule="keys, and the role that owns the ledger, come from the environment, never from the settings' file",
+                remedy=f"take it out of trading.toml, and give it as {bare if bare in MODEL_KEYS else OWNER_VARIABLE} in the environment, "
+                "or in .env with mode 0600",
             )
         return super().__call__()
+
+
+def _key(variable: str) -> Any:
+    """A model's key, known to others by that name; by ours where it is to serve this program alone."""
+    return Field(None, validation_alias=AliasChoices(f"TRADING_{variable}", variable))
 
 
 class Settings(BaseSettings):
@@ -206,7 +251,7 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = None
     """A PostgreSQL of one's own; None: the embedded one under the home."""
     owner_database_url: SecretStr | None = None
-    """The same database as the role that owns and migrates the ledger."""
+    """The same database as the role that owns and migrates the ledger; None in warm runs, which only append to it."""
     dagster_database_url: SecretStr | None = None
     """A PostgreSQL database for Dagster's event log; None: the embedded one under the home."""
     webserver_port: int = Field(3000, ge=1, le=65535)
@@ -221,8 +266,10 @@ class Settings(BaseSettings):
     alert_command: tuple[str, ...] = ()
     """A program and its arguments, run with each alarm as JSON on its standard input; shown by `doctor`, so no secret in it."""
     watchdog: WatchdogSettings = WatchdogSettings()
-    anthropic_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("TRADING_ANTHROPIC_API_KEY", "ANTHROPIC_API_KEY"))
-    openai_api_key: SecretStr | None = Field(None, validation_alias=AliasChoices("TRADING_OPENAI_API_KEY", "OPENAI_API_KEY"))
+    anthropic_api_key: SecretStr | None = _key("ANTHROPIC_API_KEY")
+    openai_api_key: SecretStr | None = _key("OPENAI_API_KEY")
+    claude_code_oauth_token: SecretStr | None = _key("CLAUDE_CODE_OAUTH_TOKEN")
+    """What `claude setup-token` prints; handed to Claude Code."""
     model: ModelSettings = ModelSettings()
     limits: LimitSettings = LimitSettings()
     paper: PaperBrokerSettings = PaperBrokerSettings()
@@ -230,13 +277,13 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource, file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 -- pydantic's signature
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The home's trading.toml comes last."""
-        given = init_settings()
-        home = Path(given.get("home") or env_settings().get("home") or dotenv_settings().get("home") or current_home())
-        return init_settings, env_settings, dotenv_settings, _HomeFile(settings_cls, home / "trading.toml")
+        """The home's trading.toml comes last; ours stand in the place of pydantic's own."""
+        given, environment, file = init_settings(), FromEnvironment(settings_cls), FromEnvFile(settings_cls)
+        home = Path(given.get("home") or environment().get("home") or file().get("home") or current_home())
+        return init_settings, environment, file, _HomeFile(settings_cls, home / "trading.toml")
 
     @classmethod
     def load(cls, home: Path | None = None, **given: Any) -> Self:
@@ -277,7 +324,7 @@ class Settings(BaseSettings):
     def shown(self) -> dict[str, Any]:
         """All settings for people, secrets as `set` or `not set`."""
         values = self.model_dump(mode="json")
-        for name in ("database_url", "owner_database_url", "dagster_database_url", "anthropic_api_key", "openai_api_key"):
+        for name in (name for name, field in type(self).model_fields.items() if field.annotation == SecretStr | None):
             values[name] = "set" if getattr(self, name) is not None else "not set"
         return values
 

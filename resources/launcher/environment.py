@@ -1,7 +1,8 @@
 """The environment of the parent and of every warm run: an allow-list, so that a run has no secret that it does not need.
 
-An API key that runs do need is named by a setting. What a person's shell happens to hold, such as the keys of a cloud, stays out.
-Deliberately absent: the URL of the ledger's owner, who may change what the application may only append to.
+Under `trading up` runs are given the keys of models, and what the setting `run_variables` names. What else a person's shell happens to
+hold, such as the keys of a cloud, stays out. Deliberately absent: the URL of the ledger's owner, who may change what the application may
+only append to; `trading_pipeline.settings` does not read it from `.env` either where this environment says that it is scrubbed.
 """
 
 import os

@@ -171,14 +171,17 @@ def test_a_key_in_the_settings_file_is_refused_and_not_shown(asked: Shell, name:
     assert "canary" not in refused.out + refused.err + told.out + told.err
 
 
-def test_doctor_warns_of_keys_that_others_may_read_and_does_not_show_them(asked: Shell) -> None:
+@pytest.mark.parametrize("name", ["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN", "TRADING_OWNER_DATABASE_URL"])
+def test_doctor_warns_of_keys_that_others_may_read_and_does_not_show_them(asked: Shell, name: str) -> None:
     """79: a file of secrets has mode 0600."""
     file = asked.project / ".env"
     for mode, warned in ((0o644, ["warn"]), (0o600, [])):
-        file.write_text('ANTHROPIC_API_KEY = "sk-ant-canary-0123456789"\n')
+        file.write_text(f'OTHER_SECRET = "x"\n{name} = "sk-ant-canary-0123456789"\n')
         file.chmod(mode)
         said = asked("doctor", "--json")
-        assert [finding["state"] for finding in said.json()["findings"] if finding["what"] == "keys"] == warned
+        found = [finding for finding in said.json()["findings"] if finding["what"] == "keys"]
+        assert [finding["state"] for finding in found] == warned
+        assert all(finding["found"].startswith(f"{name} in ") for finding in found)
         assert "canary" not in said.out + said.err
 
 

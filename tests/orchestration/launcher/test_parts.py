@@ -11,10 +11,11 @@ import pytest
 
 import resources.launcher.protocol
 from resources.launcher import children
-from resources.launcher.environment import scrubbed
+from resources.launcher.environment import ALLOWED, ALLOWED_PREFIXES, DENIED, scrubbed
 from resources.launcher.protocol import MOST_BYTES, Lines, packed
 from resources.launcher.warmth import watch
 from resources.run_process import PROCESS_TAG, alive, mark_run, process_of, this_process
+from trading_pipeline.settings import MODEL_KEYS
 
 
 def test_only_what_runs_need_or_a_setting_names_is_handed_on() -> None:
@@ -27,6 +28,14 @@ def test_only_what_runs_need_or_a_setting_names_is_handed_on() -> None:
     assert kept.keys() & environ.keys() == {"PATH", "LC_ALL", "TRADING_DATABASE_URL", "DAGSTER_HOME", "SSL_CERT_FILE", "OPENAI_API_KEY"}
     assert "canary" not in "".join(kept.values())
     assert kept["OPENBLAS_NUM_THREADS"] == kept["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_page_names_all_that_is_handed_on_and_what_never_is() -> None:
+    """`trading up` hands on the keys of models without being asked."""
+    page = (Path(__file__).parents[3] / "docs" / "launcher.md").read_text(encoding="utf-8")
+    told = page.partition("## Secrets")[2].partition("## ")[0]
+    handed_on = {*ALLOWED, *(f"{prefix}*" for prefix in ALLOWED_PREFIXES), *MODEL_KEYS}
+    assert {name for name in handed_on | DENIED if f"`{name}`" not in told} == set()
 
 
 @pytest.fixture

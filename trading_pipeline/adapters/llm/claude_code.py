@@ -19,8 +19,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import SecretStr
+
 from trading_pipeline.adapters.llm.bounded_process import Ran, run_bounded
 from trading_pipeline.adapters.llm.claude_code_answer import is_whole, outcome_of
+from trading_pipeline.adapters.llm.failures import checked_key
 from trading_pipeline.domain.models import Abilities, ModelFailure, ModelReply, ModelRequest, Provider, Trouble
 from trading_pipeline.domain.scrubbing import Scrubber
 
@@ -37,7 +40,8 @@ _PASSED: Final = (
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR", "NODE_EXTRA_CA_CERTS", "CLAUDE_CONFIG_DIR",
 )
-_CREDENTIALS: Final = ("CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
+_TOKEN: Final = "CLAUDE_CODE_OAUTH_TOKEN"
+_CREDENTIALS: Final = (_TOKEN, "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL")
 """The first alone, or the others: a key would come before the login that a token stands for, and be billed.
 
 Source: code.claude.com/docs/en/authentication, precedence.
@@ -62,6 +66,7 @@ class ClaudeCodeLLM:
 
     def __init__(
         self, command: Sequence[str] = ("claude",), max_cost: Decimal = Decimal("0.25"), environ: Mapping[str, str] | None = None,
+        token: SecretStr | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -69,10 +74,16 @@ class ClaudeCodeLLM:
             command: The program and arguments before ours.
             max_cost: USD after which a call stops; it stops after the request that passes them, not before.
             environ: Where the program's few variables are taken from; None: this process's.
+            token: Of a login, before whatever that environment has; None: what it has.
+
+        Raises:
+            SettingsError: A token that cannot be one.
         """
         given = dict(os.environ if environ is None else environ)
-        login = bool(given.get("CLAUDE_CODE_OAUTH_TOKEN"))
-        credentials = _CREDENTIALS[:1] if login else _CREDENTIALS[1:]
+        login_token = checked_key(token, _TOKEN)
+        if login_token is not None:
+            given[_TOKEN] = login_token.get_secret_value()
+        credentials = _CREDENTIALS[:1] if given.get(_TOKEN) else _CREDENTIALS[1:]
         self._command = tuple(command)
         self._max_cost = max_cost
         self._environment = {name: given[name] for name in (*_PASSED, *credentials) if given.get(name)} | _SET

@@ -32,7 +32,8 @@ def open_providers(settings: Settings, home: Home) -> dict[Provider, LLM]:
     store, mode = CassetteStore(home.cassette), settings.model.cassette
     if mode is CassetteMode.REPLAY_OR_FAIL:
         return {provider: Cassette(store, mode, provider=provider) for provider in OF_MODELS}
-    scrub = Scrubber(key.get_secret_value() for key in (settings.anthropic_api_key, settings.openai_api_key) if key is not None)
+    keys = (settings.anthropic_api_key, settings.openai_api_key, settings.claude_code_oauth_token)
+    scrub = Scrubber(key.get_secret_value() for key in keys if key is not None)
     return {llm.provider: Cassette(store, mode, CallLog(llm, home.calls, scrub)) for llm in _set_up(settings)}
 
 
@@ -63,4 +64,4 @@ def _set_up(settings: Settings) -> Iterator[LLM]:
     if settings.openai_api_key is not None or not wanted.openai.key_required:
         yield OpenAILLM(settings.openai_api_key, wanted.openai.base_url, wanted.openai.api, wanted.openai.key_required)
     if shutil.which(wanted.claude_code.command[0]) is not None:
-        yield ClaudeCodeLLM(wanted.claude_code.command, wanted.claude_code.max_cost_per_call)
+        yield ClaudeCodeLLM(wanted.claude_code.command, wanted.claude_code.max_cost_per_call, token=settings.claude_code_oauth_token)

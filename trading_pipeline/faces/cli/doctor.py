@@ -241,12 +241,15 @@ def _models(home: Path, settings: "Settings") -> Iterator[Finding]:
 def _keys() -> Iterator[Finding]:
     from dotenv import dotenv_values
 
-    from trading_pipeline.settings import MODEL_KEYS
+    from trading_pipeline.settings import MODEL_KEYS, OWNER_VARIABLE
 
     file = Path(".env")
     if not file.is_file() or not file.stat().st_mode & 0o077:
         return
-    found = [name for name, value in dotenv_values(file).items() if value and name.removeprefix("TRADING_") in MODEL_KEYS]
+    found = [
+        name for name, value in dotenv_values(file).items()
+        if value and (name.removeprefix("TRADING_") in MODEL_KEYS or name == OWNER_VARIABLE)
+    ]
     if found:
         yield Finding("keys", "warn", f"{', '.join(found)} in {file.absolute()}, which others may read", "chmod 600 .env")
 
