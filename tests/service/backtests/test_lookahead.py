@@ -17,11 +17,12 @@ from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bar_quality import faults, grid
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
 from trading_pipeline.domain.indicators import DEFINITIONS, PRICE_COLUMNS, compute, indicator, names
+from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Lifetime, Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Answer
 from trading_pipeline.service.backtests import validating
-from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.service.backtests.engines import Engine, choose, run
 from trading_pipeline.service.backtests.lookahead import FUTURES, LookAheadCheck, changed, look_ahead
 from trading_pipeline.service.backtests.results import result_of_backtest
 
@@ -124,6 +125,21 @@ def test_what_is_shipped_does_not_look_ahead(tmp_path, name):
 def test_the_fast_engine_does_not_look_ahead(tmp_path):
     found = checked([daily("AAPL")], plan(), tmp_path, engine=Engine.COLUMNAR, instants=2)
     assert found.passed, found.headline
+
+
+def test_a_future_that_is_for_another_engine_is_no_leak(tmp_path):
+    """Where prices rise instead, an exit is larger than an order may be, and the stepped engine cuts it."""
+    wide = {"max_order_value": Decimal(100_000), "max_position_value": Decimal(200_000)}
+    trader = spec(ExpressionAgent("rsi_14 < 50", "rsi_14 > 55"), sizing=FractionSizing(Decimal("0.19")), limits=StrategyLimits(**wide))
+    wanted = plan(trader, first=date(2024, 3, 1))
+    wanted = replace(wanted, cash=Decimal(500_000), limits=replace(wanted.limits, **wide))
+    table, runs = daily("AAPL"), []
+    with bench_of(tmp_path / "chosen", wanted, table) as bench:
+        assert choose(bench, wanted)[0] is Engine.COLUMNAR
+    found = checked([table], wanted, tmp_path, instants=1, progress=lambda: runs.append(1))
+    assert found.passed, found.headline
+    assert found.compared > 20
+    assert len(runs) > 3, "run again, all by the stepped one"
 
 
 @pytest.mark.parametrize("decider", [Peeking, None])

@@ -17,7 +17,7 @@ from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.service.backtests.bench import Bench
-from trading_pipeline.service.backtests.engines import Engine, run
+from trading_pipeline.service.backtests.engines import Backtest, Engine, run
 
 Tables = Mapping[tuple[str, Interval], BarTable]
 FUTURES: Final = (1.07, 0.93)
@@ -77,19 +77,40 @@ def look_ahead(
 ) -> LookAheadCheck:
     """Check a plan.
 
+    All runs are of one engine, since what two of them write about idle bars differs; where a future is not for the one that ran first,
+    everything is run again by the stepped one.
+
     Args:
         bench_of: Sets a bench up over these bars in the place of its own, everything else the same.
         tables: Unadjusted bars, all that the plan may see.
         instants: At how many of its decisions to look, spread evenly over them.
-        progress: Told after each run; there are at most 2 x `instants` + 1.
+        progress: Told after each run; there are at most 2 x `instants` + 1, twice where they are run again.
     """
-    def facts(of: Tables) -> list[Event]:
-        backtest = run(bench_of(of), plan, engine=engine)
+    def ran(of: Tables, by: Engine) -> Backtest:
+        backtest = run(bench_of(of), plan, engine=by)
         if progress is not None:
             progress()
-        return list(backtest.ledger.events())
+        return backtest
 
-    own = facts(tables)
+    first = ran(tables, engine)
+    try:
+        return _check(first, lambda of: ran(of, Engine.AUTO if first.engine is Engine.COLUMNAR else Engine.STEPPED), tables, instants)
+    except _OtherEngine:
+        return _check(ran(tables, Engine.STEPPED), lambda of: ran(of, Engine.STEPPED), tables, instants)
+
+
+class _OtherEngine(Exception):
+    """A changed future is not for the engine that ran first."""
+
+
+def _check(first: Backtest, rerun: Callable[[Tables], Backtest], tables: Tables, instants: int) -> LookAheadCheck:
+    def facts(of: Tables) -> list[Event]:
+        other = rerun(of)
+        if other.engine is not first.engine:
+            raise _OtherEngine
+        return list(other.ledger.events())
+
+    own = list(first.ledger.events())
     decided = list(dict.fromkeys(event.at for event in own if event.type in _DECISIONS))
     places = np.linspace(0, len(decided) - 1, instants + 2)[1:-1].round().astype(int).tolist() if decided else []
     chosen = [decided[place] for place in dict.fromkeys(places)]
