@@ -127,7 +127,10 @@ def _of_folders(folders: Sequence[Path], plan: BacktestPlan, calendar: TradingCa
     for folder in folders:
         missing = {symbol for symbol, interval in wanted if (symbol, interval) not in tables}
         there |= {symbol_of(file): () for file in bars_files(folder) if symbol_of(file) not in there}
-        market = FileMarket(folder, calendar, symbols=missing)
+        market = FileMarket(
+            folder, calendar, symbols=missing,
+            instead="take the file out of the folder (what is imported into the home is used without --data)",
+        )
         for symbol, interval in wanted:
             if (symbol, interval) in tables or symbol not in market.symbols:
                 continue

@@ -202,8 +202,9 @@ def test_a_folder_without_bars_names_the_folders_inside_that_have_some(tmp_path,
 def test_a_market_with_a_refused_file_says_so_unless_told_to_go_on(tmp_path, calendar, read):
     read(five_minutes())
     (tmp_path / "BBB.csv").write_text("date,close,volume\n2024-08-28,1,1\n")
-    with pytest.raises(BarsError, match=r"BBB\.csv has no column for open"):
+    with pytest.raises(BarsError, match=r"BBB\.csv has no column for open") as caught:
         FileMarket(tmp_path, calendar)
+    assert caught.value.remedy.endswith("; or take the file out of the folder")
     market = FileMarket(tmp_path, calendar, skip_refused=True)
     assert market.symbols == ("AAA",)
     assert [report.refused for report in market.reports] == [False, True]

@@ -66,7 +66,7 @@ def test_a_session_without_bars_in_the_middle_is_said_and_no_obstacle(tmp_path):
     [
         ((26,), "on 2024-08-26,", "2024-08-23, 2024-08-27", "choose --from 2024-08-27 --to 2024-08-30, or"),
         ((29, 30), "on 2024-08-30,", "2024-08-28, 2024-09-03", "choose --from 2024-08-26 --to 2024-08-28, or"),
-        ((26, 30), "on 2024-08-26 and 2024-08-30,", "2024-08-23, 2024-08-27, 2024-08-29, 2024-09-03", "choose --from 2024-08-27 --to 2024-08-29"),
+        ((26, 30), "on 2024-08-26 and 2024-08-30,", "2024-08-23, 2024-08-27, 2024-08-29, 2024-09-03", "choose --from 2024-08-27"),
         ((26, 27, 28, 29, 30), "in any session from 2024-08-26 to 2024-08-30", "2024-08-23, 2024-09-03", "put a file"),
         ((27, 28, 29), "in any session between 2024-08-26 and 2024-08-30", "2024-08-26, 2024-08-30", "put a file"),
     ],
@@ -248,6 +248,20 @@ def test_what_was_left_out_of_files_and_which_of_two_files_was_used_is_said(tmp_
         [said] = [sentence for sentence in bench.assumptions if sentence.startswith("On the way in: ")]
     assert "AAPL.csv: rows left out (copy of another row with less volume): 1" in said
     assert "6 sessions of AAPL_short.csv are taken from another file that has more bars" in said
+
+
+def test_a_file_that_is_refused_names_the_command_that_can_say_more_of_it(tmp_path):
+    """A backtest has no option that says whether stamps are ends of bars; `trading bars import` has."""
+    folder = tmp_path / "bars"
+    folder.mkdir()
+    sessions = calendar().between(date(2024, 8, 1), LAST)
+    ends = [each.open + timedelta(minutes=5 * bar) for each in sessions for bar in range(1, 79)]
+    (folder / "AAPL.csv").write_text("timestamp,open,high,low,close,volume\n" + "".join(f"{at.isoformat()},9,9,9,9,5\n" for at in ends))
+    wanted = plan(strategy(interval=Interval.MIN5))
+    with pytest.raises(BarsError, match="may be bar ends") as caught, open_bench(home(tmp_path), wanted, data=folder):
+        pass
+    assert "`trading bars import --stamp end|start`" in caught.value.remedy
+    assert "take the file out of the folder (what is imported into the home is used without --data)" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("ratio", "refused"), [("2", True), ("3/2", True), ("1/10", True), ("21/20", False)])

@@ -182,7 +182,7 @@ def clean(rows: RawBars, interval: Interval, calendar: TradingCalendar, account:
         raise BarsError(
             f"{account.file} has no usable bar in regular hours.{account.told()}", value=account.read,
             rule="a bars file holds bars of XNYS sessions from 1990 on",
-            remedy="check the columns and the time zone (--timezone), and that the symbol trades in New York",
+            remedy="check the columns, that the symbol trades in New York, and the zone (`trading bars import --timezone ZONE`)",
         )
     if account.broken > max(1, BAD_SHARE * inside):
         raise BarsError(

@@ -59,6 +59,7 @@ class FileMarket(TableMarket):
     def __init__(
         self, folder: Path, calendar: TradingCalendar, interval: Interval | None = None, *, options: ImportOptions | None = None,
         skip_refused: bool = False, spread: Decimal = SPREAD, symbols: Collection[str] | None = None,
+        instead: str = "take the file out of the folder",
     ) -> None:
         """Read the folder.
 
@@ -67,6 +68,7 @@ class FileMarket(TableMarket):
             interval: Short for `options.interval`.
             skip_refused: Go on with the other files when some are refused.
             symbols: Read the files of these alone; None reads all.
+            instead: What else can be done about a refused file, after what mends the file itself.
 
         Raises:
             BarsError: No bars file, none usable, or one refused without `skip_refused`.
@@ -78,9 +80,8 @@ class FileMarket(TableMarket):
             first = refused[0].error
             assert first is not None
             others = f" {len(refused) - 1} more of {len(imported.reports)} files are refused." if len(refused) > 1 else ""
-            raise BarsError(
-                f"{first.message}{others}", value=first.value, rule=first.rule, remedy=f"{first.remedy}; or go on without refused files"
-            ) from first
+            remedy = f"{first.remedy}; or {instead}"
+            raise BarsError(f"{first.message}{others}", value=first.value, rule=first.rule, remedy=remedy) from first
         beside = (folder if folder.is_dir() else folder.parent) / SPLITS
         super().__init__(
             "files", imported.tables, calendar, splits=load_splits(beside) if beside.exists() else (), spread=spread
@@ -173,7 +174,7 @@ def _import(file: Path, calendar: TradingCalendar, options: ImportOptions, accou
     if not len(raw):
         raise BarsError(
             f"{file.name} has no row with an instant in column {name}.", value=name, rule="every row has a time",
-            remedy="give the time column (--column time=NAME)",
+            remedy="import it with `trading bars import --column time=NAME`",
         )
     if len(times.formats) > 1:
         account.notes.append(f"stamps are written in {len(times.formats)} ways: {', '.join(times.formats)}")
@@ -222,6 +223,7 @@ def _starts(
             raise BarsError(
                 f"The stamps of {account.file} may be bar ends: {evidence}.", value="stamp",
                 rule="a stamp marks a bar's start unless said otherwise",
-                remedy="give --stamp: end if 09:31 is the first minute's bar, start if 16:00 is only a closing print",
+                remedy="import it with `trading bars import --stamp end|start`: end if 09:31 is the first minute's bar, start if 16:00 is"
+                " only a closing print",
             )
     return at

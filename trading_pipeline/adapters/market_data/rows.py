@@ -67,7 +67,7 @@ def read_rows(file: Path, account: Account, mapping: Mapping[str, str]) -> Rows:
     if not times:
         raise BarsError(
             f"{file.name} has no time column among {', '.join(header)}.", value=",".join(header),
-            rule=f"time is one of {', '.join(TIME_NAMES)}", remedy="name it, such as --column time=when",
+            rule=f"time is one of {', '.join(TIME_NAMES)}", remedy="name it: `trading bars import --column time=NAME`",
         )
     _check_symbol(known, cells, account)
     return Rows(columns, times, lines)
@@ -98,12 +98,12 @@ def _column(role: str, header: Sequence[str], known: Sequence[str], mapping: Map
         names = ", ".join(header[index] for index in found)
         raise BarsError(
             f"{file.name} has {len(found)} columns for {role}: {names}.", value=names, rule="one column has each role",
-            remedy=f"say which, such as --column {role}={header[found[0]]}, or bring the file into one set of columns",
+            remedy=f"say which: `trading bars import --column {role}={header[found[0]]}`; or bring the file into one set of columns",
         )
     raise BarsError(
         f"{file.name} has no column for {role} among {', '.join(header)}.", value=",".join(header),
         rule="bars have open, high, low, close and volume",
-        remedy=f"name it, such as --column {role}=..., or use a file that has it",
+        remedy=f"name it: `trading bars import --column {role}=NAME`; or use a file that has it",
     )
 
 

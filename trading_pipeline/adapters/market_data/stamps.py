@@ -1,7 +1,8 @@
 """Reading time stamps of unknown make: formats, time zone, interval, and whether they mark a bar's start or its end.
 
 Whatever the rows themselves prove is inferred and said in the report; whatever they leave open is refused with the option
-that decides it. Guessing wrong by an hour or by one bar would be look-ahead, which no later check could find.
+of `trading bars import` that decides it, whichever command has read the file. Guessing wrong by an hour or by one bar would be
+look-ahead, which no later check could find.
 """
 
 import math
@@ -91,7 +92,8 @@ def infer_interval(ns: Instants, file: str) -> Interval:
     steps = np.diff(distinct)
     if not len(steps):
         raise BarsError(
-            f"{file} has fewer than two instants.", rule="an interval shows in the distance of rows", remedy="give --interval"
+            f"{file} has fewer than two instants.", rule="an interval shows in the distance of rows",
+            remedy="import it with `trading bars import --interval INTERVAL`",
         )
     sizes, counts = np.unique(steps, return_counts=True)
     step = int(sizes[counts.argmax()])
@@ -103,7 +105,8 @@ def infer_interval(ns: Instants, file: str) -> Interval:
     raise BarsError(
         f"Rows of {file} are mostly {step / _SECOND / 60:g} minutes apart.", value=f"{step / _SECOND / 60:g} min",
         rule=f"intervals are {', '.join(each.value for each in Interval)}",
-        remedy="give --interval if the symbol trades too thinly to tell, otherwise aggregate the file first",
+        remedy="import it with `trading bars import --interval INTERVAL` if the symbol trades too thinly to tell, otherwise"
+        " aggregate the file first",
     )
 
 
@@ -122,7 +125,7 @@ def check_interval(ns: Instants, interval: Interval, file: str) -> None:
         apart = "a day or more" if daily else f"{common / _SECOND / 60:g} minutes or a multiple of it"
         raise BarsError(
             f"{file} was said to hold {interval} bars, but its rows are {apart} apart.", value=interval.value,
-            rule="a file's rows are as far apart as its interval says", remedy="leave --interval out, or give the right one",
+            rule="a file's rows are as far apart as its interval says", remedy="leave the interval out, or give the right one",
         )
 
 
@@ -153,7 +156,7 @@ def find_zone(ns: Instants, volume: Floats, interval: Interval, calendar: Tradin
     raise BarsError(
         f"The time zone of {file} cannot be told: its stamps have no offset, {name} fits {best:.0%} and {other} {second:.0%}.", value=name,
         rule="stamps without an offset are read only where the rows prove their zone",
-        remedy="give --timezone, such as America/New_York",
+        remedy="import it with `trading bars import --timezone ZONE`, such as America/New_York",
     )
 
 
@@ -238,7 +241,8 @@ def _order_of(values: Sequence[str], file: str) -> DateOrder:
     if 0 < first <= 12 and 0 < second <= 12:
         raise BarsError(
             f"Dates such as {example} in {file} could have the day or the month first.", value=example,
-            rule="a date has one meaning", remedy="give --date-order (mdy or dmy), or write dates as YYYY-MM-DD",
+            rule="a date has one meaning",
+            remedy="import it with `trading bars import --date-order ORDER` (mdy or dmy), or write dates as YYYY-MM-DD",
         )
     return DateOrder.DAY_FIRST if first > 12 else DateOrder.MONTH_FIRST
 
