@@ -6,20 +6,35 @@ import time
 
 import psutil
 
-from trading_pipeline.adapters.alert_command import alert
+from tests.evidence.report import ROOT
+from trading_pipeline.adapters.alert_command import PASSED, PASSED_PREFIXES, alert
+from trading_pipeline.settings import MODEL_KEYS
 
 MESSAGE = {"name": "tick:bar_close", "reason": "nothing of it; $(touch pwned) for 66 s"}
 COPY = "import sys, os, json; open(sys.argv[1], 'w').write(json.dumps([sys.stdin.read(), sorted(os.environ)]))"
 
 
-def test_the_program_gets_the_alarm_on_its_standard_input_and_no_database_address(tmp_path, monkeypatch):
-    monkeypatch.setenv("TRADING_DATABASE_URL", "postgresql://trading:secret@db/trading")
-    monkeypatch.setenv("TRADING_HOME", str(tmp_path))
+def test_the_program_gets_the_alarm_on_its_standard_input_and_no_secret(tmp_path, monkeypatch):
+    needed = {
+        "HOME": str(tmp_path), "TRADING_HOME": str(tmp_path), "DISPLAY": ":0", "DBUS_SESSION_BUS_ADDRESS": "unix:path=/run/user/1/bus",
+        "XDG_RUNTIME_DIR": "/run/user/1", "LC_ALL": "C.UTF-8", "https_proxy": "http://127.0.0.1:9",
+    }
+    secret = {
+        *MODEL_KEYS, *(f"TRADING_{name}" for name in MODEL_KEYS), "TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL",
+        "TRADING_DAGSTER_DATABASE_URL", "ANTHROPIC_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "PGPASSWORD", "LD_PRELOAD_OF_OURS",
+    }
+    for name, value in {**needed, **dict.fromkeys(secret, "canary")}.items():
+        monkeypatch.setenv(name, value)
     assert alert([sys.executable, "-c", COPY, str(tmp_path / "got")], MESSAGE) == ""
     given, names = json.loads((tmp_path / "got").read_text())
     assert json.loads(given) == MESSAGE
-    assert "TRADING_HOME" in names
-    assert "TRADING_DATABASE_URL" not in names
+    assert {"PATH", *needed} <= set(names)
+    assert not secret & set(names)
+
+
+def test_the_page_names_all_that_the_program_is_given():
+    told = (ROOT / "docs" / "watchdog.md").read_text(encoding="utf-8").partition("## Be told")[2].partition("\n## ")[0]
+    assert {name for name in (*PASSED, *(f"{prefix}*" for prefix in PASSED_PREFIXES)) if f"`{name}`" not in told} == set()
 
 
 def test_nothing_goes_through_a_shell(tmp_path):

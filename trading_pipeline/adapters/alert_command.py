@@ -1,7 +1,8 @@
 """The notification hook: a program of the user's, told of each alarm by JSON on its standard input.
 
-Never through a shell, bounded in time, its output thrown away. It gets this process's environment without the addresses of
-databases, which hold passwords.
+Never through a shell, bounded in time, its output thrown away. Of this process's environment it gets what a program needs to run, to reach
+the person's desktop or the network, and to know the home: an allow-list, so that it has no key of a model, no database's password, and
+nothing else that a shell happens to hold. A token of its own it reads from a file of its own.
 """
 
 import json
@@ -13,6 +14,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 ALERT_SECONDS = 10.0
+PASSED = frozenset({
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "VIRTUAL_ENV",
+    "DISPLAY", "WAYLAND_DISPLAY", "XAUTHORITY", "DBUS_SESSION_BUS_ADDRESS",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "TRADING_HOME",
+})
+"""By name, whatever its case: proxies are written in both."""
+PASSED_PREFIXES = ("LC_", "XDG_", "SSL_CERT_")
 
 
 def alert_all(command: Sequence[str], messages: Iterable[Mapping[str, Any]], seconds: float = ALERT_SECONDS) -> list[str]:
@@ -32,7 +40,7 @@ def alert(command: Sequence[str], message: Mapping[str, Any], seconds: float = A
     """
     if not command:
         return ""
-    environment = {name: value for name, value in os.environ.items() if not name.upper().endswith("DATABASE_URL")}
+    environment = {name: value for name, value in os.environ.items() if name.upper() in PASSED or name.startswith(PASSED_PREFIXES)}
     try:
         program = subprocess.Popen(
             list(command), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,

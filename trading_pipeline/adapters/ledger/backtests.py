@@ -155,7 +155,7 @@ class BacktestDatabases:
             raise SettingsError(
                 "Backtests cannot be stored: no role that owns the ledger is set.", value="owner_database_url",
                 rule="each stored backtest has a database of its own, which the owner makes",
-                remedy="set owner_database_url to a role that may create databases, or run with --no-store",
+                remedy="set TRADING_OWNER_DATABASE_URL to a role that may create databases, or run with --no-store",
             )
         lock = {"name": f"backtest {self._database(name)}"}
         with self._on(self._app) as connection:
