@@ -69,6 +69,8 @@ def open_desk(
             remedy="set environment to paper",
         )
     home = Home(settings.home)
+    if clock is None and not emergency:
+        _require_begun(settings)
     calendar = load_calendar(home.root / "cache")
     if not emergency:
         clock = clock or market_clock(settings, calendar)
@@ -214,13 +216,17 @@ def market_clock(settings: Settings, calendar: TradingCalendar) -> Clock:
     """The clock that every process of the home reads."""
     if settings.market.clock is Market.LIVE:
         return SystemClock()
-    path = settings.home / "clock.json"
-    if not path.exists():
+    _require_begun(settings)
+    return ReplayClock.attach(settings.home / "clock.json", calendar)
+
+
+def _require_begun(settings: Settings) -> None:
+    """Refuse a home that is none yet, before anything is written into it."""
+    if settings.market.clock is Market.REPLAY and not (settings.home / "clock.json").exists():
         raise SettingsError(
             f"No replay has begun in {settings.home}.", value=str(settings.home), rule="a replayed market runs by the home's clock.json",
             remedy="begin one with `trading demo` or `trading up`, or set market.clock = \"live\" in trading.toml",
         )
-    return ReplayClock.attach(path, calendar)
 
 
 def paper_settings(settings: Settings) -> PaperSettings:

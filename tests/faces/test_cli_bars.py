@@ -136,7 +136,10 @@ def test_fetching_fills_the_archive_up_to_the_market_clock_and_no_further(tradin
     assert trading("bars", "fetch", "IBM", "--json").json()[0]["added"] == 0
 
 
-@pytest.mark.parametrize(("arguments", "value"), [(["NOSUCH"], "NOSUCH"), (["IBM", "--interval", "5min"], "IBM"), ([], "")])
+@pytest.mark.parametrize(
+    ("arguments", "value"),
+    [(["NOSUCH"], "NOSUCH"), (["IBM", "NOSUCH"], "NOSUCH"), (["IBM", "--interval", "5min"], "IBM"), ([], "")],
+)
 def test_what_the_source_does_not_have_is_refused(trading: Shell, arguments: list[str], value: str) -> None:
     said = trading("bars", "fetch", *arguments, "--json")
     assert (said.code, said.error()["value"]) == (2, value)

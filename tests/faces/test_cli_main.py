@@ -92,6 +92,17 @@ def test_looking_at_a_home_that_does_not_exist_makes_none(trading: Shell, tmp_pa
     said = trading("status", "--home", tmp_path / "none")
     assert said.code == 2
     assert "There is no home" in said.err
+    assert "run `trading up`, which makes it" in " ".join(said.err.split())
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("command", [["strategy", "create"], ["bars", "fetch", "AAPL"], ["run"]], ids=" ".join)
+def test_what_needs_a_home_leaves_no_half_of_one_and_names_what_makes_it(trading: Shell, tmp_path: Path, command: list[str]) -> None:
+    file = [str(trading.strategy())] if command[0] == "strategy" else []
+    said = trading("--home", tmp_path / "none", *command, *file, "--json")
+    assert said.code == 2
+    assert "`trading up`" in said.error()["remedy"]
+    assert "create a strategy" not in said.error()["remedy"]
     assert not (tmp_path / "none").exists()
 
 

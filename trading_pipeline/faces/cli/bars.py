@@ -121,15 +121,16 @@ def fetch(
             )
         until = desk.now()
         done: list[tuple[str, str, Appended, int]] = []
+        for symbol, each in wanted:
+            known = desk.market.intervals(symbol)
+            if each not in known:
+                has = f"{desk.market.name} has {', '.join(known)} bars of it" if known else f"{desk.market.name} does not know it"
+                raise UnknownName(
+                    f"There are no {each} bars of {symbol}.", value=symbol, rule=f"the source supplies the bars; {has}",
+                    remedy="correct the symbol or the interval",
+                )
         with call.output.progress(f"Fetching from {desk.market.name}", len(wanted)) as step:
             for symbol, each in wanted:
-                known = desk.market.intervals(symbol)
-                if each not in known:
-                    has = f"{desk.market.name} has {', '.join(known)} bars of it" if known else f"{desk.market.name} does not know it"
-                    raise UnknownName(
-                        f"There are no {each} bars of {symbol}.", value=symbol, rule=f"the source supplies the bars; {has}",
-                        remedy="correct the symbol or the interval",
-                    )
                 held = desk.archive.read(symbol, each, until=until, count=1)
                 table, dropped = sane(desk.market.closed_bars([symbol], each, held.last_end if len(held) else None, until)[symbol])
                 done.append((symbol, each.value, desk.archive.append(table), len(dropped)))

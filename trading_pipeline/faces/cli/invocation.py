@@ -115,8 +115,8 @@ class Invocation:
         settings = self.settings()
         if settings.database_url is None and made_at(self.home) is None:
             raise SettingsError(
-                f"There is no home at {self.home}.", value=str(self.home), rule="a home is made by what first needs one",
-                remedy="run `trading demo`, import bars or create a strategy, or name another with --home",
+                f"There is no home at {self.home}.", value=str(self.home), rule="looking at a home makes none",
+                remedy="run `trading up`, which makes it, or `trading demo`, or name another with --home",
             )
         return settings
 
