@@ -169,7 +169,7 @@ class PaperStand:
         return sell(name, quantity, "95.00")
 
     def permit(self, ticket: Ticket) -> Permit:
-        return Permit(ticket.client_id, ticket_digest(ticket), self.venue.clock.now(), 1, "buyer", math.inf, math.inf)
+        return Permit(ticket.client_id, ticket_digest(ticket), 1, "buyer", math.inf, math.inf)
 
     def settle(self) -> None:
         self.venue.go_to(self.venue.clock.now() + timedelta(seconds=1))

@@ -1,11 +1,12 @@
-"""Tables of bars for the tests of indicators, expressions and charts."""
+"""Tables of bars for the tests of indicators, expressions and charts, and whether one lies where the calendar has bars."""
 
 from datetime import UTC, datetime
 
 import numpy as np
 from hypothesis import strategies as st
 
-from trading_pipeline.domain.bars import BarTable, Interval, instant_ns
+from trading_pipeline.domain.bars import BarTable, Interval, instant_ns, instant_of
+from trading_pipeline.domain.sessions import TradingCalendar
 
 DAY = 86_400_000_000_000
 FIRST = instant_ns(datetime(2012, 1, 3, 14, 30, tzinfo=UTC))
@@ -20,6 +21,14 @@ def table(close, high=None, low=None, open_=None, volume=None, symbol="TEST") ->
         symbol, Interval.DAY1, start, start + 23_400_000_000_000, pick(open_), pick(high), pick(low), close,
         np.full(len(close), 1000.0) if volume is None else np.asarray(volume, np.float64),
     )
+
+
+def off_the_calendar(table: BarTable, calendar: TradingCalendar) -> list[datetime]:
+    """Starts of the bars that are not exactly a bar of the calendar."""
+    days = [day.astype(object) for day in table.session_days[[0, -1]]] if len(table) else []
+    sessions = calendar.between(*days) if days else ()
+    known = {(instant_ns(slot.start), instant_ns(slot.end)) for each in sessions for slot in calendar.slots(each, table.interval)}
+    return [instant_of(start) for start, end in zip(table.start, table.end, strict=True) if (int(start), int(end)) not in known]
 
 
 def minutes(first: datetime, close, volume, high=None, low=None) -> BarTable:

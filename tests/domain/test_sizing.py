@@ -57,7 +57,7 @@ def test_the_stop_is_the_highest_of_support_two_atr_and_three_percent(support: D
 
 def test_targets_lie_at_one_and_a_half_and_two_and_a_half_times_the_risk() -> None:
     found = plan()
-    assert found.risk_per_share == D("1.50")
+    assert (found.entry, found.stop) == (D("100.00"), D("98.50"))
     assert found.targets == (D("102.25"), D("103.75"))
 
 
@@ -343,4 +343,5 @@ def test_a_plan_is_never_denied_for_its_size_or_its_form(
     )
     assert judgement.passed, judgement.reason
     assert sum(bracket.quantity for bracket in found.brackets) == found.quantity
-    assert found.quantity * (found.risk_per_share or 0) <= equity * D("0.02")
+    at_risk = D(0) if found.stop is None else found.entry - found.stop
+    assert found.quantity * at_risk <= equity * D("0.02")

@@ -145,11 +145,6 @@ def faults(table: BarTable) -> dict[str, Mask]:
     return {**price_faults(table.open, table.high, table.low, table.close, table.volume), **order_faults(table.start, table.end)}
 
 
-def check_bars(table: BarTable) -> tuple[Finding, ...]:
-    """What is wrong with a table, spikes included; empty when nothing is."""
-    return findings(table, {**faults(table), SPIKE_RULE: spikes(table.close)})
-
-
 def findings(table: BarTable, broken: dict[str, Mask]) -> tuple[Finding, ...]:
     """Masks by rule as findings, rules that no row breaks left out."""
     return tuple(
@@ -170,18 +165,6 @@ def sane(
     kept = np.ones(len(table), np.bool_)
     kept[list(reasons)] = False
     return table.where(kept), [(instant_of(table.start[index]), reasons[index]) for index in sorted(reasons)]
-
-
-def misplaced(table: BarTable, calendar: TradingCalendar) -> Mask:
-    """Bars that are not exactly a bar of the calendar: closed day, outside regular hours, off the grid, or of a wrong length."""
-    wrong = np.ones(len(table), np.bool_)
-    if not len(table):
-        return wrong
-    starts, ends = grid(calendar, table.interval, table.session_days[0].astype(object), table.session_days[-1].astype(object))
-    if len(starts):
-        at = np.minimum(np.searchsorted(starts, table.start), len(starts) - 1)
-        wrong = (starts[at] != table.start) | (ends[at] != table.end)
-    return wrong
 
 
 def missing(table: BarTable, calendar: TradingCalendar, first: date, last: date) -> tuple[datetime, ...]:

@@ -29,8 +29,7 @@ class Size:
 class EntryPlan:
     """An entry worth proposing.
 
-    `entry` is the price expected, `limit_price` the worst one allowed; `risk_per_share` is entry less stop,
-    None without a stop. `binding` names the smallest of `sizes`.
+    `entry` is the price expected, `limit_price` the worst one allowed. `binding` names the smallest of `sizes`.
     """
 
     quantity: int
@@ -40,7 +39,6 @@ class EntryPlan:
     stop: Decimal | None
     targets: tuple[Decimal, ...]
     brackets: tuple[Bracket, ...]
-    risk_per_share: Decimal | None
     sizes: tuple[Size, ...]
     binding: str
 
@@ -179,7 +177,7 @@ def size_entry(
         return NoEntry("below_one_share", f"{binding.name} allows {binding.shares} shares: {binding.because}")
     return EntryPlan(
         quantity, order_type, entry, limit_price, stop, targets, () if stop is None else _brackets(quantity, stop, targets),
-        None if stop is None else entry - stop, tuple(sizes), binding.name,
+        tuple(sizes), binding.name,
     )
 
 

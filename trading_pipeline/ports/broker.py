@@ -78,13 +78,13 @@ class Permit:
 
     client_id: str
     digest: str
-    granted_at: datetime
     submitted_seq: int
     strategy: str
     good_until: float
     """By this process's monotonic clock, seconds: a submission that was held up is not sent."""
     good_until_wall: float
     """By the machine's wall clock, seconds since 1970: the monotonic clock may stand still while a machine sleeps."""
+
 
 def lapses_in(seconds: float) -> tuple[float, float]:
     """`good_until` and `good_until_wall` of a permit that is granted now."""

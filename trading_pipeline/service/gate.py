@@ -75,7 +75,7 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         submitted = tally.saw(
             tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
         )
-        permit = Permit(name, digest, desk.now(), submitted[0].seq, intent.strategy, *lapses_in(PERMIT_SECONDS))
+        permit = Permit(name, digest, submitted[0].seq, intent.strategy, *lapses_in(PERMIT_SECONDS))
     tally.count("submitted")
     _send(desk, ticket, permit, tally)
     return True

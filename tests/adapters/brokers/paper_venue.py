@@ -84,9 +84,9 @@ def bracketed(quantity: int = 100, limit: str = "101.00", low: str = "98.00", hi
     return buy("E", quantity, limit, stop("S", quantity, low), target("T", quantity, high))
 
 
-def permit_for(ticket: Ticket, now: datetime = OPEN) -> Permit:
+def permit_for(ticket: Ticket) -> Permit:
     """Leave for exactly this ticket, as the gate gives it."""
-    return Permit(ticket.client_id, ticket_digest(ticket), now, 1, "buyer", math.inf, math.inf)
+    return Permit(ticket.client_id, ticket_digest(ticket), 1, "buyer", math.inf, math.inf)
 
 
 @dataclass

@@ -32,7 +32,7 @@ class Recording:
 
 def permit(strategy: str = "dips") -> Permit:
     return Permit(
-        client_id="A" * 20, digest="", granted_at=OPEN, submitted_seq=1, strategy=strategy, good_until=time.monotonic() + 60,
+        client_id="A" * 20, digest="", submitted_seq=1, strategy=strategy, good_until=time.monotonic() + 60,
         good_until_wall=time.time() + 60,
     )
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from tests.adapters.brokers.paper_venue import CALM, OPEN, SESSIONS, at, bracketed, buy, sell, stop, target, venue
+from tests.adapters.brokers.paper_venue import CALM, SESSIONS, at, bracketed, buy, sell, stop, target, venue
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.domain.orders import OrderType, Side
 from trading_pipeline.errors import BrokerRefused, OrderExists, SettingsError
@@ -59,7 +59,7 @@ def test_a_permit_of_another_order_or_of_other_bytes_is_refused():
     good = ticket_digest(ENTRY)
     other = ticket_digest(replace(ENTRY, quantity=101))
     for name, digest in (("B", good), ("A", other), ("A", "")):
-        permit = Permit(name, digest, OPEN, 1, "buyer", math.inf, math.inf)
+        permit = Permit(name, digest, 1, "buyer", math.inf, math.inf)
         with pytest.raises(BrokerRefused):
             here.broker.submit(ENTRY, permit)
     assert here.broker.orders(["A"]) == []

@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.domain.market_tables import off_the_calendar
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.market_data.files import FileMarket, ImportOptions, import_file, import_files
 from trading_pipeline.adapters.market_data.stamps import Stamp
-from trading_pipeline.domain.bar_quality import check_bars, misplaced
+from trading_pipeline.domain.bar_quality import sane
 from trading_pipeline.domain.bars import Interval
 
 CORPUS = Path(__file__).parents[3].parent / "shared" / "data"
@@ -47,8 +48,8 @@ def test_a_vendors_file_gives_what_its_readme_counts(calendar, file, missing, dr
     table, report = import_file(CORPUS / "bars" / file, calendar, ImportOptions())
     assert report.error is None
     assert (report.missing, dropped(report)) == (missing, drops)
-    assert check_bars(table) == ()
-    assert not misplaced(table, calendar).any()
+    assert sane(table)[1] == []
+    assert off_the_calendar(table, calendar) == []
 
 
 @pytest.mark.parametrize("folder", ["1d", "1d_adjusted", "1d_iex", "1d_long", "1min", "5min"])
@@ -56,8 +57,8 @@ def test_every_folder_makes_a_market(calendar, folder):
     imported = import_files(CORPUS / "bars" / folder, calendar, ImportOptions())
     assert [report.file for report in imported.refused] == (["SPY_2020-12.csv.gz"] if folder == "1min" else [])
     for table in imported.tables:
-        assert check_bars(table) == ()
-        assert not misplaced(table, calendar).any()
+        assert sane(table)[1] == []
+        assert off_the_calendar(table, calendar) == []
 
 
 def test_a_closing_print_that_could_be_the_last_minute_needs_a_word(calendar):

@@ -5,9 +5,10 @@ from datetime import date
 import numpy as np
 import pytest
 
+from tests.domain.market_tables import off_the_calendar
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.market_data.synthetic import LEAST_PRICE, SyntheticMarket
-from trading_pipeline.domain.bar_quality import check_bars, misplaced, missing
+from trading_pipeline.domain.bar_quality import missing, sane
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.errors import BarsError, CalendarError
 
@@ -36,8 +37,8 @@ def test_another_seed_or_symbol_gives_other_bars(calendar):
 def test_bars_are_whole_sane_and_on_the_calendar(calendar, interval):
     first, last = date(2024, 6, 24), date(2024, 7, 12)
     for table in bars(calendar, ["AAA", "BBB", "CCC"], interval=interval, first=first, last=last).values():
-        assert check_bars(table) == ()
-        assert not misplaced(table, calendar).any()
+        assert sane(table)[1] == []
+        assert off_the_calendar(table, calendar) == []
         assert missing(table, calendar, first, last) == ()
 
 

@@ -85,7 +85,7 @@ def _send(desk: Desk, cycle: Cycle, action: str, numbers: URL, tally: Tally) -> 
     intent = replace(intent_of(row), brackets=())
     ticket = replace(ticket_of(intent), client_id=f"SEQ{number:017}")
     good_until = lapses_in(PERMIT_SECONDS)
-    permit = Permit(ticket.client_id, ticket_digest(ticket), desk.now(), row["last_seq"], intent.strategy, *good_until)
+    permit = Permit(ticket.client_id, ticket_digest(ticket), row["last_seq"], intent.strategy, *good_until)
     try:
         desk.broker.submit(ticket, permit)
         heard = EventType.ORDER_ACCEPTED

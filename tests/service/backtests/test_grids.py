@@ -8,7 +8,7 @@ import pytest
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Lifetime, Mode, RiskSizing, StrategySpec
 from trading_pipeline.errors import ExpressionError, InputError, SettingsError, StrategyError, UnknownName
-from trading_pipeline.service.backtests.grids import MOST_POINTS, grid_of, settings_of
+from trading_pipeline.service.backtests.grids import MOST_POINTS, grid_of
 
 DIPS = StrategySpec(
     "dips", ("AAPL",), Mode.AUTONOMOUS, Interval.DAY1, ExpressionAgent("rsi_14 < 30 and close > sma_200", "rsi_14 > 55", 10), Lifetime.OPEN,
@@ -78,11 +78,6 @@ def test_two_numbers_of_one_name_are_numbered():
     spec = replace(DIPS, agent=ExpressionAgent("rsi_14 < 30 or rsi_14 < 30"))
     grid = grid_of(spec, ["agent.enter_when=rsi_14 < {20,30} or rsi_14 < {25,35}"])
     assert [axis.name for axis in grid.axes] == ["rsi_14 < ? (1)", "rsi_14 < ? (2)"]
-
-
-def test_settings_for_scripts():
-    grid = grid_of(DIPS, ["agent.max_bars=5,10", "rsi_14 > {50,60}"])
-    assert settings_of(grid, grid.points[1]) == {"agent.max_bars": "5", "rsi_14 > ?": "60"}
 
 
 def test_the_own_settings_may_not_be_among_them():

@@ -9,7 +9,7 @@ Several of them multiply. What comes out is checked as any strategy is: values, 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
@@ -326,8 +326,3 @@ def _typed(kind: Any, text: str, field: str) -> Any:
 
 def _said(name: str, value: str) -> str:
     return name.replace("?", value) if "?" in name else f"{name} {value}"
-
-
-def settings_of(grid: Grid, point: Point) -> Mapping[str, str]:
-    """The values of a point by axis, for scripts."""
-    return {axis.name: value for axis, value in zip(grid.axes, point.values, strict=True)}
