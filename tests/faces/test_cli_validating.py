@@ -1,10 +1,12 @@
 """`trading validate` and `trading compare` on real bars of 2011 and 2012: verdict first, and nothing is kept."""
 
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faces.conftest import Shell
+from trading_pipeline.faces.cli.output import Output
 
 YEAR = ("--from", "2012-01-03", "--to", "2012-10-31")
 DIPS = """
@@ -47,6 +49,21 @@ def test_a_grid_is_tried_walked_over_and_drawn(trading: Shell, dips: Path) -> No
     assert "Walking forward" in said.out
     assert "agent.max_bars 10 (its own)" in said.out
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_shown_while_it_runs_goes_on_through_walking_forward(trading: Shell, dips: Path, monkeypatch) -> None:
+    """Four settings over 209 sessions; then two windows of 42 and 41 after the first 126."""
+    totals, moves = [], []
+
+    @contextmanager
+    def progress(_output, _what, total):
+        totals.append(total)
+        yield lambda: moves.append(1)
+
+    monkeypatch.setattr(Output, "progress", progress)
+    said = trading("validate", dips, *YEAR, *GRID, "--processes", "1")
+    assert said.code == 0, said.err
+    assert (totals, len(moves)) == ([6], 6)
 
 
 def test_two_processes_say_what_one_says(trading: Shell, dips: Path) -> None:

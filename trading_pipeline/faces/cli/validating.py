@@ -72,13 +72,13 @@ def validate(
             call.output.note(f"The stepped engine runs each setting and each future, which takes its time: {why}.", style="dim")
         # With its ledger, which knows where a strategy was paused; a grid does without.
         result = result_of_backtest(bench, run(bench, plan))
-        count = 0 if search is None else len(search.grid.points)
+        count = 0 if search is None else search.runs(len(result.sessions))
         shown: list[Callable[[], None]] = []
 
         def advance() -> None:
-            # A bar brings a thread along, and beside threads nothing is forked: it appears with the first point that is done.
+            # A bar brings a thread along, and beside threads nothing is forked: it appears with the first setting that is done.
             if not shown:
-                shown.append(stack.enter_context(call.output.progress("settings", count)))
+                shown.append(stack.enter_context(call.output.progress("settings and windows", count)))
             shown[0]()
 
         draw = heat_map_png if heat_map is not None else None

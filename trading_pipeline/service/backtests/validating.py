@@ -16,9 +16,9 @@ from trading_pipeline.service.backtests.evaluating import OnBench
 from trading_pipeline.service.backtests.grids import Grid
 from trading_pipeline.service.backtests.lookahead import look_ahead
 from trading_pipeline.service.backtests.report import holding_of, report_of_backtest, rules_plan
-from trading_pipeline.service.backtests.sensitivity import PROCESSES, Evaluate, Sensitivity, sensitivity
+from trading_pipeline.service.backtests.sensitivity import PROCESSES, Evaluate, sensitivity
 from trading_pipeline.service.backtests.validation_sections import Draw, Validated, validated
-from trading_pipeline.service.backtests.walk_forward import LEAST_WINDOW, WalkForward, walk_forward
+from trading_pipeline.service.backtests.walk_forward import LEAST_WINDOW, walk_forward, windows_of
 
 IN_SAMPLE, OUT_OF_SAMPLE = 126, 42
 """Sessions that settings are chosen by, and that they are then used for: half a year, two months."""
@@ -32,6 +32,14 @@ class Search:
     in_sample: int = IN_SAMPLE
     out_of_sample: int = OUT_OF_SAMPLE
     processes: int = PROCESSES
+
+    def runs(self, sessions: int) -> int:
+        """Backtests over so many sessions: one for each point of the grid, and one for each window of walking forward."""
+        return len(self.grid.points) + (len(windows_of(sessions, self.in_sample, self.out_of_sample)) if self.walks(sessions) else 0)
+
+    def walks(self, sessions: int) -> bool:
+        """Whether sessions are left to walk into."""
+        return sessions >= self.in_sample + LEAST_WINDOW
 
 
 def validate_backtest(
@@ -47,7 +55,7 @@ def validate_backtest(
         check_look_ahead: Run it on bars with other futures as well: what was done before must be the same.
         draw: Makes the picture of the grid.
         evaluate: Runs a plan; None: on the bench.
-        progress: Told after each point of the grid.
+        progress: Told after each of `Search.runs`.
 
     Raises:
         InputError: The grid does not fit the plan; or as running a plan raises.
@@ -59,7 +67,9 @@ def validate_backtest(
         return validated(_looked(validate(result, market=market, cutoffs=cutoffs), bench, plan, wanted=check_look_ahead))
     run = evaluate or OnBench(bench)
     grid = sensitivity(plan, search.grid, run, processes=search.processes, progress=progress)
-    walk = _walk(plan, grid, run, search)
+    walk = None
+    if search.walks(len(grid.points[0].sessions)):
+        walk = walk_forward(plan, grid, run, in_sample=search.in_sample, out_of_sample=search.out_of_sample, progress=progress)
     report = validate(result, market=market, trials=grid.trials, walk=None if walk is None else walk.walk, cutoffs=cutoffs)
     return validated(_looked(report, bench, plan, wanted=check_look_ahead), grid=grid, walk=walk, draw=draw)
 
@@ -95,10 +105,3 @@ def cutoffs_of(plan: BacktestPlan, prices: Prices | None) -> Mapping[str, date |
     """By model that the plan asks, the end of its training data."""
     asked: Sequence[ModelAgent] = [spec.agent for spec in plan.strategies if isinstance(spec.agent, ModelAgent)]
     return {agent.model: None if prices is None else prices.cutoff(agent.provider, agent.model) for agent in asked}
-
-
-def _walk(plan: BacktestPlan, grid: Sensitivity, run: Evaluate, search: Search) -> WalkForward | None:
-    """Walking forward, where sessions are left to walk into."""
-    if len(grid.points[0].sessions) < search.in_sample + LEAST_WINDOW:
-        return None
-    return walk_forward(plan, grid, run, in_sample=search.in_sample, out_of_sample=search.out_of_sample)
