@@ -235,6 +235,18 @@ def test_status_knows_the_next_session_and_a_cycle_that_is_overdue(trading: Shel
     assert trading("status", "--json").json()["next_change"] == "2012-10-31T13:30:00+00:00", "two unscheduled closures and a weekend"
 
 
+def test_status_says_that_the_market_closes_early_and_what_the_pipeline_does(trading: Shell) -> None:
+    """The day after Thanksgiving 2012 closed at 13:00."""
+    trading.at("2012-11-23T11:00:00")
+    assert "market open until 2012-11-23 13:00, closes early, 13:00" in trading("status").out
+    assert "idle: no strategy runs" in trading("status").out
+    trading("strategy", "create", trading.strategy())
+    trading("strategy", "start", "steady")
+    assert "cycle 1d@2012-11-21 16:00 is due" in trading("status").out
+    doing = trading("status", "--json").json()["workflow"]
+    assert (doing["state"], doing["cycle"], doing["step"]) == ("cycle_due", "1d@2012-11-21T21:00Z", "bars")
+
+
 def test_the_person_is_who_the_operating_system_says_not_who_they_say(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "mallory")
     monkeypatch.setenv("USER", "mallory")

@@ -18,7 +18,7 @@ from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.ports import Reader
-from trading_pipeline.service import costs, handover
+from trading_pipeline.service import costs, handover, workflow
 from trading_pipeline.service.accounting import day_pnl, portfolio_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.settlement import OPEN_AT_BROKER
@@ -44,6 +44,10 @@ def status(desk: Desk) -> dict[str, Any]:
         "session": session.day.isoformat() if session else None,
         "open": session is not None,
         "next_change": _iso(session.close if session else following.open),
+        # Of the session that is open, or of the next one.
+        "close": _iso(following.close),
+        "early_close": following.early_close,
+        "workflow": workflow.doing(desk),
         "strategies": [
             {
                 "name": row["name"], "state": row["state"], "reason": row["reason"], "mode": (spec := spec_of(row)).mode.value,

@@ -27,6 +27,8 @@ def status(call: Invocation) -> None:
 
     with call.desk() as desk:
         data = queries.status(desk) | {"unconfirmed_limits": standing(desk, desk.ledger).unconfirmed, "alarms": open_alarms(desk)}
+        if data["environment"] == "backtest":
+            data["workflow"] = None
         data["stops"] = [{"strategy": each.strategy, "by": each.actor, "reason": each.reason, "at": _iso(each.at)} for each in stops(desk)]
     call.output.answer(data, lambda: _show(call, data))
 
@@ -49,6 +51,7 @@ def _show(call: Invocation, data: dict[str, Any]) -> None:
     activity = f"{counted(data['trades_today'], 'fill')}, {counted(data['open_orders'], 'open order')}"
     out.pairs({
         "home": call.home, "environment": data["environment"], "bars from": data["source"],
+        "pipeline": None if history else told_workflow(data["workflow"]),
         "next cycle": None if history else _next(data),
         "equity": Text.assemble(money(data["equity"]), pnl) if booked else None,
         "cash": money(data["cash"]) if booked else "not booked yet: the first cycle takes the broker's balance over",
@@ -106,7 +109,28 @@ def _missed(missed: dict[str, Any]) -> str:
 def _market(data: dict[str, Any]) -> Text:
     """The market's time, and until when it is open or closed."""
     state = Text("open", "green") if data["open"] else Text("closed", "dim")
-    return Text.assemble(f"{new_york(data['now'])} New York, market ", state, f" until {new_york(data['next_change'])[:16]}")
+    early = Text(f", closes early, {new_york(data['close'])[11:16]}", "yellow") if data["early_close"] else ""
+    return Text.assemble(f"{new_york(data['now'])} New York, market ", state, f" until {new_york(data['next_change'])[:16]}", early)
+
+
+def told_workflow(workflow: dict[str, Any]) -> str:
+    """What the pipeline does now, in words."""
+    cycle = f"cycle {in_new_york(workflow['cycle'] or '')}"
+    match workflow["state"]:
+        case "stopped":
+            return "stopped: nothing is sent until the emergency stop is cleared"
+        case "cycle_running":
+            return f"{cycle} is under way: {workflow['step'].replace('_', ' ')}"
+        case "cycle_due":
+            return f"{cycle} is due"
+        case "sending":
+            return "orders are on their way"
+        case "waiting_for_approval":
+            return f"waiting for your approval: {counted(workflow['proposals'], 'proposal')}"
+        case "no_strategy":
+            return "idle: no strategy runs"
+        case _:
+            return "idle until the next bar closes"
 
 
 def _iso(at: datetime) -> str:
