@@ -1,24 +1,17 @@
-"""`trading run`, `up`, `desk`, `demo`: what is due once, all of it until Ctrl-C, the broker's side of it alone, the demonstration."""
+"""`trading up`, `desk`, `demo`: all of it until Ctrl-C, the broker's side of it alone, the demonstration. `run` stands in `rounds`."""
 
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from trading_pipeline.errors import InputError
 from trading_pipeline.faces.cli.invocation import Invocation, command
-from trading_pipeline.faces.cli.output import Column, counted, gain, in_new_york, money, new_york
-
-if TYPE_CHECKING:
-    from trading_pipeline.service.desk import Desk
-    from trading_pipeline.service.steps import StepResult
+from trading_pipeline.faces.cli.rounds import run
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -27,40 +20,6 @@ def register(app: typer.Typer, panel: str) -> None:
     command(app, "up", panel=panel)(up)
     command(app, "run", panel=panel)(run)
     command(app, "desk", panel=panel)(desk)
-
-
-def run(call: Invocation) -> None:
-    """Do once what is due now: cycles of closed bars, releases, expiries, news of orders, the close of a session."""
-    from trading_pipeline.service.closing import close_session, overdue_closes, sessions_to_close
-
-    cycles: list[dict[str, Any]] = []
-    with call.desk() as desk, call.output.working("Running what is due"):
-        now = desk.now()
-        late = [close_session(desk, session) for session in overdue_closes(desk)]
-        for name, missed, results in _due(desk):
-            cycles.append({"cycle": name, "missed_before": missed, "steps": [asdict(result) for result in results]})
-        reports = late + [close_session(desk, session) for session in sessions_to_close(desk)]
-        world = desk.world.value
-    data = {"now": now.isoformat(), "market": world, "cycles": cycles, "sessions_closed": reports}
-    call.output.answer(data, lambda: _show(call, data))
-
-
-def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
-    """Everything due at this instant, each with the closes missed before it and its steps."""
-    from trading_pipeline.domain.cycles import follow_up
-    from trading_pipeline.service import approvals
-    from trading_pipeline.service.cycle import run_cycle, run_follow_up
-    from trading_pipeline.service.settlement import news
-    from trading_pipeline.service.timetable import due_cycles, record_missed
-
-    due = approvals.due(desk)
-    approvals.expire(desk, due.overdue)
-    if due.released or news(desk):
-        turn = follow_up(due.released, desk.today(), desk.now(), "release" if due.released else "orders")
-        yield turn.cycle_id, 0, run_follow_up(desk, turn)
-    for cycle in due_cycles(desk):
-        missed = record_missed(desk, cycle)
-        yield cycle.cycle_id, missed, run_cycle(desk, cycle)
 
 
 def up(
@@ -126,27 +85,3 @@ def demo(
     given = [*(["--home", str(call.home)] if call.home_given else []), *(["--json"] if call.output.as_json else []), *(options or [])]
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "trading_pipeline.demo", *given])
-
-
-def _show(call: Invocation, data: dict[str, Any]) -> None:
-    out = call.output
-    replay = Text(" REPLAY ", "bold black on yellow") if data["market"] == "replay" else Text(data["market"])
-    out.line(replay, f"  {new_york(data['now'])} New York")
-    if not data["cycles"] and not data["sessions_closed"]:
-        out.line("Nothing is due now.")
-    for cycle in data["cycles"]:
-        out.heading(f"Cycle {in_new_york(cycle['cycle'])}")
-        if cycle["missed_before"]:
-            out.line(Text(f"Missed before it, and recorded so: {counted(cycle['missed_before'], 'close')}.", "yellow"))
-        rows = []
-        for step in cycle["steps"]:
-            counts = ", ".join(f"{many:,} {what.replace('_', ' ')}" for what, many in step["counts"].items() if many)
-            did = "done before" if step["replayed"] else counts or "-"
-            rows.append([step["step"].replace("_", " "), did, in_new_york("; ".join(step["notes"][:5]))])
-        out.table([Column("STEP"), Column("DID", wrap=True), Column("NOTES", wrap=True)], rows)
-    for report in data["sessions_closed"]:
-        out.heading(f"Session {report['session']} closed{' early' if report['early_close'] else ''}")
-        out.pairs({
-            "equity": Text.assemble(money(report["equity"]), "  day ", gain(report["day_pnl"])), "cash": money(report["cash"]),
-            "fills": report["fills"],
-        })
