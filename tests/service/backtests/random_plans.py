@@ -23,6 +23,7 @@ from trading_pipeline.domain.strategies import (
     RiskSizing,
     StrategySpec,
 )
+from trading_pipeline.service.backtests.columnar.units import Flags
 
 D = Decimal
 SYMBOLS = ("AAPL", "IBM", "MSFT", "TQQQ", "XOM")
@@ -107,6 +108,20 @@ def busy(seed: int) -> Scenario:
     )
     account = AccountLimits(max_concentration=D(1), max_position_value=D(1_000_000), volatility_trip=D(dice.choice((4, 100_000))))
     return Scenario(BacktestPlan((spec,), first, last, D(100_000), account, dice.choice(_COSTS[:3])), tables)
+
+
+def with_holes(tables: Mapping[str, BarTable], seed: int) -> dict[str, BarTable]:
+    """Without some bars between the first and the last of a session, the same of every symbol, as a feed has outages."""
+    starts = np.unique(np.concatenate([table.start for table in tables.values()]))
+    gone = starts[np.random.default_rng(seed).random(len(starts)) < (0.03, 0.1, 0.3)[seed % 3]]
+    return {symbol: table.where(_at_an_edge(table) | ~np.isin(table.start, gone)) for symbol, table in tables.items()}
+
+
+def _at_an_edge(table: BarTable) -> Flags:
+    """Whether a bar is the first or the last of its session."""
+    other = table.session_days[1:] != table.session_days[:-1]
+    edges: Flags = np.append(True, other) | np.append(other, True)
+    return edges
 
 
 def _spec(name: str, symbols: tuple[str, ...], interval: Interval, dice: Random) -> StrategySpec:

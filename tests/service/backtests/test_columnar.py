@@ -4,9 +4,12 @@
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,9 @@ import pytest
 
 from tests.desks import DAY, at, bars, calendar, strategy
 from tests.service.backtests.benches import LAST, bench_of, plan
-from tests.service.backtests.random_plans import random_bars, scenario
+from tests.service.backtests.lone_plans import lone
+from tests.service.backtests.random_plans import busy, random_bars, scenario, with_holes
+from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.indicators import indicator
@@ -57,7 +62,27 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_columns_make_the_facts_the_trades_and_the_equity_that_the_steps_make(tmp_path, seed):
-    wanted, tables = scenario(seed)
+    agree(tmp_path, *scenario(seed))
+
+
+GAPS = ((lone, 24), (scenario, 66), (scenario, 84), (busy, 3), (busy, 6))
+"""One symbol and several; stops, targets and sales; orders by the hour."""
+
+
+@pytest.mark.parametrize(("kind", "seed"), GAPS if "BACKTEST_SEEDS" not in os.environ else product((lone, scenario, busy), SEEDS))
+def test_columns_leave_out_what_no_symbol_has_a_bar_of(tmp_path, kind, seed):
+    """Nobody is asked without a bar, or without the price that follows one."""
+    wanted, tables = kind(seed)
+    holed = with_holes(tables, seed)
+    if wanted.interval.daily:
+        pytest.skip("days have no minutes")
+    with bench_of(tmp_path / "looked", wanted, *holed.values()) as bench:
+        assert "BACKTEST_SEEDS" in os.environ or not columnar.why_not(bench, wanted)
+    agree(tmp_path, wanted, holed)
+
+
+def agree(tmp_path: Path, wanted: BacktestPlan, tables: Mapping[str, BarTable]) -> None:
+    """Both engines on the same bars: the same facts, trades and equity; or the steps alone, and why."""
     with bench_of(tmp_path, wanted, *tables.values()) as bench:
         if why := columnar.why_not(bench, wanted):
             assert choose(bench, wanted) == (Engine.STEPPED, why)
@@ -91,6 +116,33 @@ def test_the_scenarios_trade_are_stopped_reach_targets_and_are_denied(tmp_path):
     assert reasons >= {"signal", "stop", "target"}
     assert len(rules) >= 3
     assert unfit < len(SEEDS) / 4
+
+
+@pytest.mark.parametrize(
+    ("missing", "why"),
+    [
+        (slice(-40, -37), "more than 2 bars in a row"), (slice(-78, -77), "the first or the last bar of a session"),
+        (slice(-1, None), "the first or the last bar of a session"),
+    ],
+)
+def test_gaps_that_live_waits_for_and_those_at_a_sessions_edges_are_left_to_the_steps(tmp_path, missing, why):
+    wanted = plan(strategy(interval=Interval.MIN5, agent=ExpressionAgent("close > 0", "close < 0")), first=LAST)
+    table = bars(interval=Interval.MIN5, first=date(2024, 8, 1), last=LAST)
+    kept = np.ones(len(table), np.bool_)
+    kept[missing] = False
+    with bench_of(tmp_path / "whole", wanted, table) as bench:
+        assert not columnar.why_not(bench, wanted)
+    with bench_of(tmp_path, wanted, table.where(kept)) as bench:
+        assert why in columnar.why_not(bench, wanted)
+
+
+@pytest.mark.parametrize(
+    ("seed", "why"), [(80, "by the first price after a minute without a bar"), (69, "waits because of a loss or of its orders")],
+)
+def test_what_happens_in_a_gap_is_left_to_the_steps(tmp_path, seed, why):
+    wanted, tables = scenario(seed)
+    with bench_of(tmp_path, wanted, *with_holes(tables, seed).values()) as bench:
+        assert why in columnar.why_not(bench, wanted)
 
 
 def with_hole(table: BarTable) -> BarTable:

@@ -114,6 +114,8 @@ def _ends(sim: Simulation, bars: Numbers) -> _Ends:
     by_open &= stopped
     # Otherwise the window did not show it.
     plain &= stopped | (stops < 0) | (last < entered + _WINDOW)
+    # Learnt of before the bar that it fills in has begun.
+    plain &= ~(by_open & grid.gapped[reached - 1])
     kind = np.where(stopped, STOP, np.where(leave < NOWHERE, SIGNAL, OPEN))
     bar = np.minimum(np.where(stopped, reached, leave + 1), last_bar)
     in_range = stopped & ~by_open

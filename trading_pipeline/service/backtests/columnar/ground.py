@@ -25,10 +25,12 @@ from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.volatility import BARS_NEEDED, HALF_STEP, Volatility, breaker, calm, folded, ratios_at
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
 from trading_pipeline.service.backtests.columnar.units import Flags, Numbers, blocks, peek, steps_of
+from trading_pipeline.service.causes import MOST_BEHIND
 from trading_pipeline.service.market import HISTORY
 
 _VOLUME_SESSIONS = 26
 """Sessions of bars that the average volume may look at, as live reads them."""
+_MINUTE = 60_000_000_000
 
 
 class Unfit(Exception):
@@ -39,8 +41,8 @@ class Unfit(Exception):
 class Grid:
     """The bars of the calendar that are decided on, and that fill; one index for all symbols.
 
-    A decision at bar `i` is carried out at the open of bar `i + 1`. Daily bars begin with the session before the first. Sessions of
-    which nobody has a bar are left out.
+    A decision at bar `i` is carried out at the open of bar `i + 1`. Daily bars begin with the session before the first. Sessions, and
+    minutes within them, of which nobody has a bar are left out.
     """
 
     start: Numbers
@@ -49,7 +51,9 @@ class Grid:
     """Of each bar, the number of its session in `days`."""
     days: tuple[date, ...]
     decides: Flags
-    """Bars whose close is decided at: not the last of an intraday session (D27), nor the last of all."""
+    """Bars whose close is decided at: not the last of all, nor the last of an intraday session (D27), nor one before a gap."""
+    gapped: Flags
+    """Bars after which a minute of their session has none: there is no quote at their close, so nobody decides."""
     daily: bool
     last_of: Numbers
     """Of each session, its last bar."""
@@ -65,7 +69,7 @@ class Prices:
         first = int(np.searchsorted(table.start, places.start[0])) if len(table) else 0
         self.symbol, self.table, self.first, self.grid = table.symbol, table, first, places
         if not np.array_equal(table.start[first:], places.start):
-            raise Unfit(f"{table.symbol} lacks bars")
+            raise Unfit(f"{table.symbol} lacks bars that others have")
         if any(mask.any() for mask in faults(table).values()):
             raise Unfit(f"some bars of {table.symbol} make no sense")
         if self.widest_step(HISTORY) >= SPIKE - 1 and spikes(table.close[max(0, first - HISTORY) :]).any():
@@ -249,7 +253,7 @@ class Prices:
             self._foreseen = dict(zip(bars, ratios_at(self.table, np.array(bars) + self.first).tolist(), strict=True))
 
     def foreseen(self, bars: Numbers) -> Floats:
-        """The volatility as of the decisions at some bars that were foreseen; NaN where it is not known."""
+        """The volatility as of the decisions at some bars, all of them foreseen; NaN where it is not known."""
         return np.array([self._foreseen[bar] for bar in bars.tolist()])
 
     def volatility(self, at: int, limits: AccountLimits) -> Volatility | None:
@@ -313,13 +317,30 @@ def _grid(tables: Mapping[str, BarTable], calendar: TradingCalendar, first: date
             raise Unfit("bars of whole sessions are missing")
         of_known = known[np.cumsum(begins) - 1]
         start, end, day_of, begins = start[of_known], end[of_known], day_of[of_known], begins[of_known]
+    traded = np.logical_or.reduce([_traded(table, start) for table in tables.values()])
+    if not traded.all():
+        if not (traded[begins].all() and traded[np.append(begins[1:], True)].all()):
+            raise Unfit("the first or the last bar of a session is missing")
+        start, end, day_of, begins = start[traded], end[traded], day_of[traded], begins[traded]
     begin_at = np.append(np.flatnonzero(begins), len(start))
     numbers = np.repeat(np.arange(len(begin_at) - 1), np.diff(begin_at))
-    decides = np.ones(len(start), np.bool_)
+    decides, gapped = np.ones(len(start), np.bool_), np.zeros(len(start), np.bool_)
     if not interval.daily:
-        decides[:-1] = ~begins[1:]
+        decides[:-1] = end[:-1] == start[1:]
+        gapped[:-1] = ~decides[:-1] & ~begins[1:]
+        if ((start[1:] - end[:-1])[gapped[:-1]] > MOST_BEHIND * interval.minutes * _MINUTE).any():
+            raise Unfit(f"more than {MOST_BEHIND} bars in a row are missing, where live waits for data")
     decides[-1:] = False
-    return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, interval.daily, begin_at[1:] - 1)
+    return Grid(start, end, numbers, tuple(day_of[begins].tolist()), decides, gapped, interval.daily, begin_at[1:] - 1)
+
+
+def _traded(table: BarTable, start: Numbers) -> Flags:
+    """Which of these bars it has."""
+    known = table.start[int(table.start.searchsorted(start[0])) :] if len(start) else start
+    if np.array_equal(known, start):
+        return np.ones(len(start), np.bool_)
+    found: Flags = np.isin(start, known, assume_unique=True)
+    return found
 
 
 def _days_with_bars(table: BarTable, days: npt.NDArray[np.datetime64]) -> Flags:

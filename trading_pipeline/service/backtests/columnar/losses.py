@@ -5,13 +5,15 @@ looked at in one pass over columns. Where a limit was reached the strategy decid
 again: what came before is the same.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 
 from trading_pipeline.domain.backtests import BacktestPlan, ExitReason
-from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
+from trading_pipeline.domain.bars import Floats
+from trading_pipeline.service.backtests.columnar.ground import Grid, Prices, Unfit
 from trading_pipeline.service.backtests.columnar.incidents import Account, Filled
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
@@ -68,6 +70,8 @@ def _first_loss(simulation: Simulation, stopped: Collection[str]) -> dict[str, i
             first = bar
         if bar == first < len(grid):
             found |= dict.fromkeys(scope.stops, bar)
+    if grid.gapped.any():
+        _check_gaps(simulation, scopes, found, waits)
     if early is not None and any((early & (_lost(simulation, scope, early) >= scope.limit))[: first + 1].any() for scope in scopes):
         raise Unfit("a loss is seen with a stop that is learnt of earlier, because a strategy goes on")
     for name in found:
@@ -75,6 +79,29 @@ def _first_loss(simulation: Simulation, stopped: Collection[str]) -> dict[str, i
         if first and waits[name][first - 1] and grid.session_of[first - 1] == grid.session_of[first]:
             raise Unfit(f"a loss is reached while {name} waits for its next orders within the hour")
     return found
+
+
+def _check_gaps(simulation: Simulation, scopes: Sequence[_Scope], found: Collection[str], waits: Mapping[str, Flags]) -> None:
+    """Minutes without a bar are looked at as well, at the newest price there is, which columns do not have.
+
+    Raises:
+        Unfit: Somebody waits or is stopped on such bars, or a loss might be seen in a gap.
+    """
+    waited = sorted({*found, *(name for name, at in waits.items() if at.any())})
+    if waited:
+        raise Unfit(f"bars are missing, and {waited[0]} waits because of a loss or of its orders within the hour")
+    gapped = simulation.grid.gapped
+    for scope, early, mark in product(scopes, (None, gapped), _MARKS):
+        if (gapped & (_lost(simulation, scope, early, mark) >= scope.limit)).any():
+            raise Unfit("bars are missing, and a loss might be seen between them")
+
+
+_MARKS: tuple[Callable[[Prices], Floats], ...] = (
+    lambda prices: np.append(prices.open[1:], prices.close[-1:]),
+    lambda prices: prices.close,
+    lambda prices: np.append(prices.close[:1], prices.close[:-1]),
+)
+"""At which a close may be looked at: the next open; where there is none, the newest close that was received."""
 
 
 def _scopes(simulation: Simulation, running: Sequence[str]) -> list[_Scope]:
@@ -114,13 +141,16 @@ def _learnt_early(simulation: Simulation, waits: Mapping[str, Flags]) -> Flags |
 _BRACKETS = (ExitReason.STOP, ExitReason.TARGET)
 
 
-def _lost(simulation: Simulation, scope: _Scope, early: Flags | None = None) -> Numbers:
+def _lost(
+    simulation: Simulation, scope: _Scope, early: Flags | None = None, mark: Callable[[Prices], Floats] | None = None,
+) -> Numbers:
     """The day's loss as each close was looked at, in steps.
 
     At the next open's prices, with what was booked at the closes before, against the closing figure of the session before, to the cent.
 
     Args:
         early: Closes at which it is looked at after what was learnt there was booked.
+        mark: At which prices, where these are not the next opens.
     """
     grid, size = simulation.grid, len(simulation.grid)
     looked, closed = np.zeros(size, np.int64), np.zeros(size, np.int64)
@@ -129,7 +159,7 @@ def _lost(simulation: Simulation, scope: _Scope, early: Flags | None = None) -> 
         paid = np.array([fill.shares * fill.price + fill.commission for fill in fills], np.int64)
         shares = np.array([fill.shares for fill in fills], np.int64)
         prices = simulation.lanes[number].prices
-        opens = np.append(prices.open[1:], prices.close[-1:])
+        opens = (mark or _MARKS[0])(prices)
         for places, price, worth in (
             (np.array([_first_look_after(grid, fill, early) for fill in fills], np.int64), opens, looked),
             # Closed with all that the session's bars have filled.

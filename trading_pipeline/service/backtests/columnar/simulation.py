@@ -294,6 +294,8 @@ class Simulation:
         if session != self._session:
             self._begin(session)
         if by_open:
+            if self.grid.gapped[bar]:
+                raise Unfit("a stop or target is reached by the first price after a minute without a bar")
             opened = opens[bar + 1]
             self._sell_parts(number, held, bar, bar + 1, self._starts[bar + 1], opened, opened, opened)
         else:
