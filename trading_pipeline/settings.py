@@ -1,7 +1,7 @@
 """Settings in one place: environment (`TRADING_*`), `.env`, `trading.toml`; printed without secrets.
 
 The first that names a value wins: arguments, environment, `.env`, the home's `trading.toml`, defaults. `.env` is shared by many
-programs: what of it is not ours is passed over. Secrets never stand in `trading.toml`, and in a warm run the owner of the ledger nowhere.
+programs: what of it is not ours is passed over. Neither keys nor the ledger's owner stand in `trading.toml`; a warm run has no owner at all.
 Limits that no setting may lift are not here but in `domain.limits`. Text from outside enters here once,
 is checked, and leaves as domain values.
 """
@@ -218,7 +218,7 @@ class FromEnvFile(DotEnvSettingsSource):
 
 
 class _HomeFile(TomlConfigSettingsSource):
-    """trading.toml, in which no secret of these stands: it is copied, shown around and put under version control."""
+    """trading.toml, in which neither keys nor the ledger's owner stand: it is copied, shown around and put under version control."""
 
     def __call__(self) -> dict[str, Any]:
         for name in sorted(self.toml_data):
