@@ -1,7 +1,7 @@
 """Settings in one place: environment (`TRADING_*`), `.env`, `trading.toml`; printed without secrets.
 
 The first that names a value wins: arguments, environment, `.env`, the home's `trading.toml`, defaults. `.env` is shared by many
-programs: what of it is not ours is passed over. Neither keys nor the ledger's owner stand in `trading.toml`; a warm run has no owner at all.
+programs: what of it is not ours is passed over. Neither keys nor the ledger's owner stand in `trading.toml`; a warm run lacks the latter.
 Limits that no setting may lift are not here but in `domain.limits`. Text from outside enters here once,
 is checked, and leaves as domain values.
 """
