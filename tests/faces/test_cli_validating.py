@@ -1,12 +1,15 @@
 """`trading validate` and `trading compare` on real bars of 2011 and 2012: verdict first, and nothing is kept."""
 
+import itertools
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.faces.conftest import Shell
+from trading_pipeline import bootstrap_backtests
 from trading_pipeline.faces.cli.output import Output
+from trading_pipeline.service.backtests import engines
 
 YEAR = ("--from", "2012-01-03", "--to", "2012-10-31")
 DIPS = """
@@ -110,6 +113,32 @@ def test_two_strategies_are_run_and_told_apart_or_not(trading: Shell, dips: Path
     [pair] = trading("compare", dips, other, *YEAR, "--json").json()["pairs"]
     assert pair["sentence"] in said.out.replace("\n", " ")
     assert pair["sessions"] == 209
+
+
+def test_strategies_on_the_same_bars_read_them_once_and_come_to_what_each_comes_to_alone(
+    trading: Shell, dips: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The second is on other bars; the third, on those of the first, sees nothing of what the first did."""
+    read: list[tuple[str, ...]] = []
+    bars_of = bootstrap_backtests.bars_of
+
+    def counted(settings, plan, *arguments):
+        read.append(tuple(spec.name for spec in plan.strategies))
+        return bars_of(settings, plan, *arguments)
+
+    monkeypatch.setattr(bootstrap_backtests, "bars_of", counted)
+    for name, symbol in (("second", "FB"), ("third", "GOOG")):
+        text = DIPS.replace("{name}", name).replace("GOOG", symbol).replace("rsi_14 < 45", "rsi_14 < 40")
+        (trading.project / f"{name}.toml").write_text(text)
+    file = trading.project / "comparison.md"
+    span = ("--from", "2012-09-04", "--to", "2012-10-31", "--markdown", file, "--json")
+    said, written = trading("compare", dips, "second.toml", "third.toml", *span).json(), file.read_bytes()
+    assert read == [("dips",), ("second",)]
+    unlike = itertools.count()
+    monkeypatch.setattr(engines, "asks_models", lambda _plan: next(unlike))
+    assert trading("compare", dips, "second.toml", "third.toml", *span).json() == said
+    assert file.read_bytes() == written
+    assert read[2:] == [("dips",), ("second",), ("third",)]
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

@@ -91,19 +91,25 @@ def _stored(call: Invocation, names: Sequence[str]) -> "dict[str, BacktestResult
 def _run(
     call: Invocation, strategies: Sequence[str], first: str, last: str, symbols: str | None, cash: str | None, data: Sequence[Path],
 ) -> "dict[str, BacktestResult]":
+    from trading_pipeline.backtest_bars import places_of
     from trading_pipeline.bootstrap_backtests import open_bench
-    from trading_pipeline.service.backtests.engines import run
+    from trading_pipeline.service.backtests.engines import asks_models, run
     from trading_pipeline.service.backtests.results import result_of_backtest
 
     together = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
     plans = {spec.name: replace(together, strategies=(spec,)) for spec in together.strategies}
+    # Reading and cleaning bars takes longer than running rules: plans share a bench where it is the same for each, to the last sentence.
+    alike: dict[object, list[str]] = {}
+    for name, plan in plans.items():
+        alike.setdefault((tuple(places_of(plan)), asks_models(plan)), []).append(name)
     found, folders = {}, [folder.expanduser() for folder in data]
     with call.output.progress("strategies", len(plans)) as advance:
-        for name, plan in plans.items():
-            with open_bench(call.settings(), plan, data=folders) as bench:
-                found[name] = result_of_backtest(bench, run(bench, plan))
-            advance()
-    return found
+        for names in alike.values():
+            with open_bench(call.settings(), plans[names[0]], data=folders) as bench:
+                for name in names:
+                    found[name] = result_of_backtest(bench, run(bench, plans[name]))
+                    advance()
+    return {name: found[name] for name in plans}
 
 
 def _show(call: Invocation, found: "Comparison", tables: "Sequence[ReportTable]") -> None:
