@@ -1,6 +1,6 @@
 """`trading compare`: backtests side by side, stored ones by name, or strategies that are run for it and not kept."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import Column
 
 if TYPE_CHECKING:
-    from trading_pipeline.domain.backtests import BacktestResult
+    from trading_pipeline.domain.backtests import BacktestPlan, BacktestResult
     from trading_pipeline.domain.performance.report import ReportTable
     from trading_pipeline.service.backtests.comparing import Comparison
 
@@ -91,17 +91,15 @@ def _stored(call: Invocation, names: Sequence[str]) -> "dict[str, BacktestResult
 def _run(
     call: Invocation, strategies: Sequence[str], first: str, last: str, symbols: str | None, cash: str | None, data: Sequence[Path],
 ) -> "dict[str, BacktestResult]":
-    from trading_pipeline.backtest_bars import places_of
     from trading_pipeline.bootstrap_backtests import open_bench
-    from trading_pipeline.service.backtests.engines import asks_models, run
+    from trading_pipeline.service.backtests.engines import run
     from trading_pipeline.service.backtests.results import result_of_backtest
 
     together = plan_of(call, strategies, date_of(first, "--from"), date_of(last, "--to"), symbols, "cassette", cash)
     plans = {spec.name: replace(together, strategies=(spec,)) for spec in together.strategies}
-    # Reading and cleaning bars takes longer than running rules: plans share a bench where it is the same for each, to the last sentence.
-    alike: dict[object, list[str]] = {}
+    alike: dict[Hashable, list[str]] = {}
     for name, plan in plans.items():
-        alike.setdefault((tuple(places_of(plan)), asks_models(plan)), []).append(name)
+        alike.setdefault(_needs(plan), []).append(name)
     found, folders = {}, [folder.expanduser() for folder in data]
     with call.output.progress("strategies", len(plans)) as advance:
         for names in alike.values():
@@ -110,6 +108,14 @@ def _run(
                     found[name] = result_of_backtest(bench, run(bench, plans[name]))
                     advance()
     return {name: found[name] for name in plans}
+
+
+def _needs(plan: "BacktestPlan") -> Hashable:
+    """Equal for plans, over the same sessions, whose benches are the same to the last sentence: reading bars takes longer than running."""
+    from trading_pipeline.backtest_bars import places_of
+    from trading_pipeline.service.backtests.engines import asks_models
+
+    return tuple(places_of(plan)), asks_models(plan)
 
 
 def _show(call: Invocation, found: "Comparison", tables: "Sequence[ReportTable]") -> None:
