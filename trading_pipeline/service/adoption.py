@@ -8,7 +8,9 @@ corrected, the position folded anew from every fill.
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -49,10 +51,23 @@ def since_funding(desk: Desk, reader: Reader, fill: Fill) -> bool:
 
 
 MOST_SHARES, MOST_PRICE, MOST_NAME = 10**9, Decimal(10) ** 7, 150
+AHEAD = timedelta(days=1)
+"""So much later than now an execution may be stamped; after one from a distant future nothing before it would be asked for any more."""
 
 
-def nonsense(client_id: str, fill: Fill) -> str:
-    """Why an execution cannot be booked as the broker tells it (invariant 18), in words; empty when it can."""
+def flaws(desk: Desk, executions: Sequence[tuple[str, Fill]]) -> list[str]:
+    """Why each of these cannot be booked as the broker tells it (invariant 18), in words; empty where it can."""
+    found = [_malformed(client_id, fill) or _from_another_time(desk, fill) for client_id, fill in executions]
+    sound = [each for each, why in zip(executions, found, strict=True) if not why]
+    booked = {row["execution_id"]: row for row in desk.ledger.find("fills", execution_id=[fill.execution_id for _, fill in sound])}
+    orders = {row["client_id"]: row for row in desk.ledger.find("orders", client_id=[client_id for client_id, _ in sound])}
+    return [
+        why or _contradicts(client_id, fill, booked.get(fill.execution_id), orders.get(client_id))
+        for (client_id, fill), why in zip(executions, found, strict=True)
+    ]
+
+
+def _malformed(client_id: str, fill: Fill) -> str:
     if not (_is_name(fill.execution_id) and _is_name(client_id) and _is_name(fill.symbol)):
         return "a name that cannot be written down"
     if type(fill.quantity) is not int or not 0 < fill.quantity <= MOST_SHARES:
@@ -67,16 +82,30 @@ def nonsense(client_id: str, fill: Fill) -> str:
     return "" if fill.at.tzinfo is not None else "an instant without a time zone"
 
 
+def _from_another_time(desk: Desk, fill: Fill) -> str:
+    return "" if desk.calendar.first.open <= fill.at <= desk.now() + AHEAD else f"an instant of {fill.at:%Y-%m-%d %H:%M:%S}"
+
+
+def _contradicts(client_id: str, fill: Fill, booked: Row | None, order: Row | None) -> str:
+    """An id is one execution's, and an order's executions are of its symbol and side."""
+    if booked is not None:
+        same = (booked["client_id"], booked["symbol"]) == (client_id, fill.symbol)
+        return "" if same else f"the id of an execution of {booked['symbol']} by {booked['client_id']}"
+    if order is None or (order["symbol"], order["side"]) == (fill.symbol, fill.side.value):
+        return ""
+    return f"{fill.side.value} {fill.symbol}, and the order is to {order['side']} {order['symbol']}"
+
+
 def refusal_key(fill: Fill) -> str:
     """Of the fact that an execution was refused: whatever its id is made of."""
     told = repr((fill.execution_id, fill.quantity, fill.price, fill.commission))
     return f"execution.refused:{hashlib.sha256(told.encode('utf-8', 'replace')).hexdigest()[:24]}"
 
 
-def refuse_nonsense(desk: Desk, executions: Iterable[tuple[str, Fill]], tally: Tally) -> None:
-    """Write down, once each, what cannot be booked; an order of ours is set aside, and everything else goes on."""
-    for client_id, fill in executions:
-        why = nonsense(client_id, fill)
+def believed(desk: Desk, executions: Sequence[tuple[str, Fill]], tally: Tally) -> list[tuple[str, Fill]]:
+    """Those that can be booked. What cannot is written down, once each; an order of ours is set aside, and everything else goes on."""
+    found = flaws(desk, executions)
+    for (client_id, fill), why in zip(executions, found, strict=True):
         if not why or desk.ledger.event_by_key(refusal_key(fill)) is not None:
             continue
         shown = {"execution_id": ascii(fill.execution_id)[:MOST_NAME], "client_id": ascii(client_id)[:MOST_NAME], "reason": why}
@@ -89,6 +118,7 @@ def refuse_nonsense(desk: Desk, executions: Iterable[tuple[str, Fill]], tally: T
                 key, stream = f"order.quarantined:{refusal_key(fill)}", f"strategy:{row['strategy']}"
                 tally.saw(tx.append(NewEvent(EventType.ORDER_QUARANTINED, stream, key, named, desk.now(), actor, row["last_seq"])))
         tally.notes.append(f"an execution is refused: {why}")
+    return [each for each, why in zip(executions, found, strict=True) if not why]
 
 
 def _is_name(text: object) -> bool:
@@ -119,8 +149,18 @@ def adopt_orders(desk: Desk, tally: Tally) -> None:
     for order in {order.client_id: order for order in stated if is_ours(order.client_id)}.values():
         row = desk.ledger.get("orders", order.client_id)
         if row is None or row["state"] in NEVER_SENT:
+            rest = since_the_book_began(desk, order)
             with desk.ledger.transaction() as tx:
-                adopt(desk, tx, order.client_id, order, tally)
+                adopt(desk, tx, order.client_id, rest, tally)
+
+
+def since_the_book_began(desk: Desk, order: BrokerOrder) -> BrokerOrder:
+    """An order without what it filled before: that is in the opening balance."""
+    if not order.filled_quantity:
+        return order
+    own = (fill for name, fill in desk.broker.executions(desk.calendar.first.open) if name == order.client_id)
+    before = sum(fill.quantity for fill in own if not since_funding(desk, desk.ledger, fill))
+    return replace(order, ticket=replace(order.ticket, quantity=order.ticket.quantity - before))
 
 
 def adopt(desk: Desk, tx: Transaction, client_id: str, order: BrokerOrder | None, tally: Tally) -> None:
@@ -129,6 +169,10 @@ def adopt(desk: Desk, tx: Transaction, client_id: str, order: BrokerOrder | None
     if row is not None and row["state"] not in NEVER_SENT:
         return
     payload = _as_stated(desk, order) if order is not None else _as_meant(row)
+    if payload is not None and tx.get("cash", desk.broker.account_id) is None:
+        # Nothing can be booked before the book has begun: it is taken over once it has.
+        latch(desk, tx, f"the broker has the order {client_id} of {payload['symbol']}, which this ledger never sent", tally)
+        return
     if payload is not None:
         key, actor = f"order.adopted:{client_id}", f"broker:{desk.broker.name}"
         tally.saw(tx.append(NewEvent(EventType.ORDER_ADOPTED, "account", key, payload, desk.now(), actor)))

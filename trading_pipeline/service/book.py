@@ -18,7 +18,7 @@ from trading_pipeline.domain.day_risk import at_stake_in, risk_left
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
-from trading_pipeline.domain.portfolio import Portfolio
+from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import RiskContext
 from trading_pipeline.domain.strategies import StrategySpec, StrategyState
@@ -106,6 +106,17 @@ class Book:
         """Shares the strategy holds, as far as the account has them still: somebody else may have sold some."""
         return _held(((p.strategy, p.symbol, p.quantity) for p in self.portfolio.positions), strategy, symbol)
 
+    def selling(self, strategy: str, symbol: str, *, protective: bool, pairs_with: str | None) -> int:
+        """Shares of the strategy's that exits at work may take: its own, and where one was taken over, all that the others do not hold."""
+        own = self.exits_working(strategy, symbol, protective=protective, pairs_with=pairs_with)
+        taken_over = self.exits_working(EXTERNAL, symbol, protective=True)
+        if not taken_over:
+            return own
+        of_others: int = sum(p.quantity for p in self.portfolio.positions if p.symbol == symbol) - self.held(strategy, symbol)
+        others = [name for name in self.strategies if name != strategy]
+        exits = own + taken_over + sum(self.exits_working(name, symbol, protective=True, pairs_with=pairs_with) for name in others)
+        return max(own, exits - of_others)
+
     def exits_working(self, strategy: str, symbol: str, *, protective: bool, pairs_with: str | None = None) -> int:
         """Shares in working exits, one of each OCO group; with or without protective orders, and without the group `pairs_with`."""
         total = 0
@@ -180,7 +191,7 @@ class Book:
             bar_expected_end=expected.end if expected else None,
             average_day_volume=volume[0] if volume else None, short_history=volume[1] if volume else False, halted=None,
             position=self.held(spec.name, intent.symbol),
-            open_exit_quantity=self.exits_working(spec.name, intent.symbol, protective=release is None, pairs_with=intent.oco),
+            open_exit_quantity=self.selling(spec.name, intent.symbol, protective=release is None, pairs_with=intent.oco),
             symbol_exposure=self.exposure(intent.symbol, other_than=intent.action_id),
             strategy_symbol_exposure=self.exposure(intent.symbol, spec.name, other_than=intent.action_id),
             sector=None, sector_exposure=None, last_trade_at=self.last_trade(spec.name, intent.action_id),

@@ -13,7 +13,7 @@ from math import prod
 
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.money import ZERO, price_of
-from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.portfolio import EXTERNAL, Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.split_holdings import effective_at, shared_out
 from trading_pipeline.errors import MarketDataError
@@ -67,7 +67,7 @@ def record(desk: Desk, tx: Transaction, split: DueSplit, stated: Mapping[str, Br
     if not rows or tx.event_by_key(split.key) is not None:
         return []
     # The broker's own figure where it has one: a bar that was published since would pay the fractions otherwise.
-    close = desk.broker.paid_in_lieu_at(split.symbol, split.at) or _close_before(desk, split, min(row["opened_at"] for row in rows))
+    close = desk.broker.paid_in_lieu_at(split.symbol, split.at) or _close_of(desk, tx, split, rows)
     shares = shared_out({row["strategy"]: row["quantity"] for row in rows}, split.ratio, close)
     payload = {
         "symbol": split.symbol, "ratio": split.ratio, "effective_at": split.at, "close": close, "account": desk.broker.account_id,
@@ -109,6 +109,18 @@ def _effective(desk: Desk, reader: Reader, since: Mapping[str, datetime]) -> lis
         if (at := effective_at(split, desk.calendar)) is not None and opened < at <= now
     ]
     return sorted(split for split in found if reader.event_by_key(split.key) is None)
+
+
+def _close_of(desk: Desk, tx: Transaction, split: DueSplit, rows: Sequence[Row]) -> Decimal:
+    """What nobody but others holds need not be of a market that we follow: it is valued at its last execution then."""
+    try:
+        return _close_before(desk, split, min(row["opened_at"] for row in rows))
+    except MarketDataError:
+        if any(row["strategy"] != EXTERNAL for row in rows):
+            raise
+        newest = tx.find("fills", strategy=EXTERNAL, symbol=split.symbol, order_by="seq", descending=True, limit=1)
+        last: Decimal = newest[0]["price"]
+        return last
 
 
 def _close_before(desk: Desk, split: DueSplit, opened_at: datetime) -> Decimal:

@@ -122,6 +122,7 @@ class _Attendance:
                 remedy="run `trading verify`, and restore a backup; `trading stop` works meanwhile",
             )
         self._stops()
+        adopt_orders(self.desk, self._tally())
         self._settled(always=True)
         self._reconcile()
 

@@ -167,6 +167,11 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
     with desk.ledger.transaction() as tx:
         row = tx.get("latches", f"account:{account}")
         if row is not None and row["state"] == LATCHED:
+            if (row["actor"], row["reason"]) != (latch.actor, latch.reason):
+                raise Conflict(
+                    f"Another stop came meanwhile, by {row['actor']}: {row['reason']}.", value=account,
+                    rule="what is cleared is the latch that was looked at", remedy="look again with `trading stop review`",
+                )
             payload = {"account": account, "reason": reason}
             key = f"{EventType.ACCOUNT_LATCH_CLEARED.value}:{account}:{row['last_seq']}"
             tx.append(NewEvent(EventType.ACCOUNT_LATCH_CLEARED, "account", key, payload, desk.now(), actor, row["last_seq"]))

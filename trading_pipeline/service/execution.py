@@ -25,7 +25,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent, ticket_of
 from trading_pipeline.service.handover import answer, lease_name
 from trading_pipeline.service.late_orders import cancel_what_is_over
-from trading_pipeline.service.order_facts import doubt
+from trading_pipeline.service.order_facts import doubt, taken
 from trading_pipeline.service.protection import protect
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
@@ -88,6 +88,10 @@ def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
     except BrokerNotReady as unready:
         tally.count("broker_not_ready")
         tally.notes.append(unready.message)
+        if not desk.broker.capabilities.deduplicates:
+            # What it has that this ledger never wrote is not known, and it would take a name twice (C14): what is ready waits.
+            with desk.ledger.transaction() as tx:
+                return tally.complete(tx, desk.now())
     recover(desk, fence, tally)
     protect(desk, fence, tally)
     for row in _released(desk, cycle):
@@ -150,10 +154,10 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
     if _expired(desk, cycle, row, tally):
         return
     intent = intent_of(row)
-    ticket = ticket_of(intent)
-    if taken := desk.ledger.find("orders", client_id=[each.client_id for each in (ticket, *ticket.children)]):
-        # This ledger took it over from the broker, and is older than the account (C14).
-        _void(desk, row, f"the order {taken[0]['client_id']} of its name is there already", tally)
+    tickets = [ticket_of(part) for part in parts_of(desk.ledger, intent) or [intent]]
+    if names := taken(desk.ledger, [each.client_id for ticket in tickets for each in (ticket, *ticket.children)]):
+        # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
+        _void(desk, row, f"the order {names[0]} of its name is there already", tally)
         return
     if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
         tally.count("paced")

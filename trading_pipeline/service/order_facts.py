@@ -1,12 +1,13 @@
 """Facts about orders as everybody here writes them, and how the broker's order is held against the one that was sent."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.ports import Ticket, Transaction
+from trading_pipeline.ports import Reader, Ticket, Transaction
 
 _ECHOED = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
 
@@ -15,6 +16,12 @@ def order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime,
     """A fact about an order, named by its type and the order: each can happen once under that name."""
     payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
     return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
+
+
+def taken(reader: Reader, client_ids: Sequence[str]) -> list[str]:
+    """Names among these that the ledger knows already, from orders or from executions that it booked as a stranger's (C14)."""
+    orders = {row["client_id"] for row in reader.find("orders", client_id=list(client_ids))}
+    return sorted(orders | {row["client_id"] for row in reader.find("fills", client_id=list(client_ids))})
 
 
 def again(tx: Transaction, event: NewEvent) -> NewEvent:

@@ -7,7 +7,7 @@ strategy asked for no stop is nobody's business here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from math import prod
@@ -19,11 +19,13 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.rules.standing import PROTECTIVE_STATES
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.split_holdings import restated_price
+from trading_pipeline.errors import MarketDataError
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.book import held_for
 from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
+from trading_pipeline.service.order_facts import taken
 from trading_pipeline.service.oversized import call_back, oversized
 from trading_pipeline.service.settlement import cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
@@ -141,6 +143,10 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
     naked = held_for(reader, position["strategy"], position["symbol"]) - _covering(coverage, exits)
     # Shares and prices from before a split are not those of now: then the newest bracket stands for all that is naked.
     split = any(each.effective_at > position["opened_at"] for each in booked_splits(reader, position["symbol"]))
+    # Of any bracket: a target whose stop is gone sells shares that another bracket's stop is to stand for.
+    stopped = {row["oco"] for row in stood if row["order_type"] == OrderType.STOP.value and row["state"] in _WORKS}
+    lone = (row for row in stood if row["order_type"] == OrderType.LIMIT.value and row["state"] in _WORKS)
+    alone = tuple(row for row in lone if row["oco"] not in stopped)
     found = []
     for rows in _brackets(entries, stood):
         stops = [row for row in rows if row["order_type"] == OrderType.STOP.value]
@@ -155,8 +161,6 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
             targets = [row for row in rows if row["order_type"] == OrderType.LIMIT.value]
             last = max(position["last_seq"], *(row["last_seq"] for row in rows))
             target = targets[-1] if targets else None
-            stopped = {row["oco"] for row in stops if row["state"] in _WORKS}
-            alone = tuple(row for row in targets if row["state"] in _WORKS and row["oco"] not in stopped)
             place = position["strategy"], position["symbol"], quantity
             found.append(Gap(*place, sent[-1], target, len(stops), last, position["last_seq"], alone))
     return found
@@ -245,7 +249,17 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
         return
     orders = orders_for(desk, desk.ledger, gap)
-    denied = denial_ahead(desk, orders[0], mismatched)
+    while names := taken(desk.ledger, [order.client_id for order in orders]):
+        # This ledger took them over from the broker, and is older than the account (C14): what works protects, what is over is skipped.
+        if desk.ledger.find("orders", client_id=names, state=_WORKS, limit=1):
+            _alarm(desk, gap, f"the order {names[0]} of its name was taken over from the broker", tally)
+            return
+        gap = replace(gap, generation=gap.generation + 1)
+        orders = orders_for(desk, desk.ledger, gap)
+    try:
+        denied = denial_ahead(desk, orders[0], mismatched)
+    except MarketDataError as unpriced:
+        denied = unpriced.message
     if denied:
         _alarm(desk, gap, denied, tally)
         return

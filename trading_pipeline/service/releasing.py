@@ -53,6 +53,12 @@ def release(desk: Desk, client_id: str, *, actor: str, typed: str) -> Event:
             f"The order {row['client_id']} is {row['state']}.", value=row["state"], rule="what was set aside or is in doubt is released",
             remedy="look at it with `trading why`",
         )
+    until = row["submitted_at"] + desk.broker.capabilities.visibility if row["submitted_at"] is not None else desk.now()
+    if row["state"] == OrderState.UNKNOWN.value and desk.now() < until:
+        raise Conflict(
+            f"The order {row['client_id']} may still appear, until {until:%H:%M:%S} UTC.", value=row["client_id"],
+            rule="an order in doubt is over once the broker would show it", remedy="wait, and look again",
+        )
     working = [each for each in desk.broker.orders([row["client_id"]]) if each.status in (BrokerStatus.WORKING, BrokerStatus.HELD)]
     differs = mismatches(desk)
     why = "it works at the broker still" if working else differs.get(row["symbol"]) or differs.get("*")

@@ -21,14 +21,15 @@ from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.adoption import (
     adopt,
     adopt_fill,
+    believed,
     correct,
     fill_payload,
+    flaws,
     is_ours,
     is_restated,
-    nonsense,
     refusal_key,
-    refuse_nonsense,
     since_funding,
+    since_the_book_began,
 )
 from trading_pipeline.service.corporate_actions import DueSplit
 from trading_pipeline.service.desk import Desk
@@ -71,15 +72,15 @@ def settled_mismatches(desk: Desk, tally: Tally) -> dict[str, str]:
 
 
 def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
-    stated = _stated(desk, _asked_since(desk, overlap))
-    refuse_nonsense(desk, stated, tally)
+    executions = believed(desk, _stated(desk, _asked_since(desk, overlap)), tally)
     # Of one instant purchases come first: a stop cannot have sold before its entry bought.
-    executions = sorted((each for each in stated if not nonsense(*each)), key=lambda each: (each[1].at, each[1].side is Side.SELL))
+    executions.sort(key=lambda each: (each[1].at, each[1].side is Side.SELL))
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
-    restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols)) if symbols else {}
+    restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols), executions) if symbols else {}
     strangers = {name for name, fill in executions if is_ours(name) and _is_news(desk, fill) and desk.ledger.get("orders", name) is None}
-    working = {order.client_id: order for order in desk.broker.orders(strangers) if order.status in _WORKS} if strangers else {}
+    found = [order for order in desk.broker.orders(strangers) if order.status in _WORKS] if strangers else []
+    working = {order.client_id: since_the_book_began(desk, order) for order in found}
     with desk.ledger.transaction() as tx:
         for name, fill in executions:
             while splits and splits[0].at <= fill.at:
@@ -100,7 +101,7 @@ def _is_news(desk: Desk, fill: Fill) -> bool:
     return desk.ledger.event_by_key(f"fill:{fill.execution_id}") is None
 
 
-def _restated(desk: Desk, resting: Sequence[Row]) -> dict[str, BrokerOrder]:
+def _restated(desk: Desk, resting: Sequence[Row], executions: Sequence[tuple[str, Fill]]) -> dict[str, BrokerOrder]:
     """What the broker made of resting orders at a split.
 
     Raises:
@@ -108,6 +109,13 @@ def _restated(desk: Desk, resting: Sequence[Row]) -> dict[str, BrokerOrder]:
     """
     stated = {order.client_id: order for order in desk.broker.orders([row["client_id"] for row in resting])} if resting else {}
     for row in resting:
+        name, order = row["client_id"], stated.get(row["client_id"])
+        coming = sum(fill.quantity for client_id, fill in executions if client_id == name and _is_news(desk, fill))
+        if order is not None and order.filled_quantity > row["filled_quantity"] + coming:
+            raise BrokerNotReady(
+                f"The broker has filled {order.filled_quantity} of the order {name} of {row['symbol']} and has not told of all of it.",
+                value=name, rule="a split is booked after every execution before it", remedy="it is asked again by the next cycle",
+            )
         if row["state"] in _ACCEPTED and row["client_id"] not in stated:
             raise BrokerNotReady(
                 f"The broker does not show the order {row['client_id']} of {row['symbol']}, which it has accepted.", value=row["client_id"],
@@ -174,8 +182,9 @@ def news(desk: Desk) -> str:
     since = _asked_since(desk, OVERLAP)
     booked = {row["execution_id"]: row for row in desk.ledger.find("fills", since=("at", since))}
     heard = []
-    for name, fill in _stated(desk, since):
-        if nonsense(name, fill):
+    stated = _stated(desk, since)
+    for (name, fill), why in zip(stated, flaws(desk, stated), strict=True):
+        if why:
             heard += [refusal_key(fill)] if desk.ledger.event_by_key(refusal_key(fill)) is None else []
             continue
         row = booked.get(fill.execution_id)
@@ -250,6 +259,8 @@ def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, working: BrokerOrd
     row = tx.get("orders", name)
     if row is None:
         adopt_fill(desk, tx, name, fill, tally)
+        return
+    if row["part"] == "adopted" and not since_funding(desk, tx, fill):
         return
     whole = row["filled_quantity"] + fill.quantity >= row["quantity"]
     type_ = EventType.ORDER_FILLED if whole else EventType.ORDER_PARTIALLY_FILLED
