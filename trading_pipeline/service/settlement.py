@@ -310,6 +310,9 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
             type_, heard = EventType.ORDER_CANCELED, "canceled"
         tally.saw(tx.append(again(tx, order_event(type_, row, {"reason": order.reason}, desk.now(), actor))))
         tally.count(heard)
+    elif order.status is BrokerStatus.FILLED and row["state"] in _UNPROVEN:
+        # Its executions say so as well, and end it, unless they were booked as a stranger's.
+        _give_to_a_person(desk, tx, row, tally)
 
 
 UNRESOLVED = timedelta(minutes=15)

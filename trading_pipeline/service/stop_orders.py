@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import TERMINAL, WORKING, OrderClass, OrderState, OrderType, Side, TimeInForce
+from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable, TradingError
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Stop
@@ -208,6 +209,7 @@ def withdraw(desk: Desk, stop: Stop, *, record: str, ended: Mapping[str, Line]) 
     after = asking.look(IN_LEDGER)
     earlier = asking.requested() if record == IN_LEDGER else set()
     lines = _judge(asking, wanted | earlier | (_ours(after, stop) - kept), seen, after)
+    lines += [(line, "unknown") for line in _lines(_unowned(after, stop), after)]
     over = dict(ended) | {line.client_id: line for line, state in lines if state == "ended"}
     return Report(
         stop, record, tuple(over.values()), tuple(line for line, state in lines if state == "open"),
@@ -225,6 +227,14 @@ def _ours(seen: _Seen, stop: Stop) -> set[str]:
         if is_ours(order.client_id) and (stop.strategy is None or (row is not None and row["strategy"] == stop.strategy)):
             found.add(order.client_id)
     return found
+
+
+def _unowned(seen: _Seen, stop: Stop) -> set[str]:
+    """Orders under names of ours of which nobody knows whose they are: a strategy's stop leaves them to a person, and is not clean."""
+    if stop.strategy is None or seen.booked is None:
+        return set()
+    shown = [order.client_id for order in seen.shown or () if is_ours(order.client_id) and order.status in _WORKS]
+    return {name for name in shown if name not in seen.owners or seen.owners[name]["strategy"] == EXTERNAL}
 
 
 def _kept(seen: _Seen) -> set[str]:

@@ -3,14 +3,15 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
-from tests.desks import OPEN, PERSON, at, floor, strategy
+from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, minute_bars
 from tests.service.settlement.scripted import MINUTE, NAME, scripted, settled, tally, told
-from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate
+from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.events import NewEvent
-from trading_pipeline.service.settlement import cancel
+from trading_pipeline.ports import BrokerStatus
+from trading_pipeline.service.settlement import UNRESOLVED, cancel
 
 
 def test_absence_is_looked_for_a_minute_after_the_submission_and_again_five_seconds_later(lost):
@@ -132,3 +133,18 @@ def test_an_order_that_was_given_up_is_watched_until_the_end_of_the_next_session
         broker.asked_for.clear()
         settled(stage, instant)
         assert (NAME in broker.asked_for) is watched
+
+
+def test_an_order_in_doubt_that_the_broker_has_filled_without_telling_of_it_becomes_a_persons(tmp_path):
+    """15: no execution of it comes, as when it was booked as a stranger's."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.faults.on_submit(NAME, DropReply())
+    stage.faults.on_executions(Withhold(NAME))
+    stage.cycle()
+    assert [order.status for order in stage.broker.orders([NAME])] == [BrokerStatus.FILLED]
+    before = told(stage, NAME)
+    settled(stage, OPEN + UNRESOLVED - timedelta(seconds=1))
+    assert told(stage, NAME) == before
+    found = settled(stage, OPEN + UNRESOLVED + timedelta(seconds=1))
+    assert told(stage, NAME) == [*before, ("order.unknown", "recovery")]
+    assert "not resolved within 15 minutes" in found.notes[0]
