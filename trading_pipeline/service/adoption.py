@@ -158,8 +158,11 @@ def since_the_book_began(desk: Desk, order: BrokerOrder) -> BrokerOrder:
     """An order without what it filled before: that is in the opening balance."""
     if not order.filled_quantity:
         return order
-    own = (fill for name, fill in desk.broker.executions(desk.calendar.first.open) if name == order.client_id)
-    before = sum(fill.quantity for fill in own if not since_funding(desk, desk.ledger, fill))
+    told = desk.broker.executions(desk.calendar.first.open)
+    # Each counts once, however often it is told, and one that cannot be booked for nothing.
+    own = list({fill.execution_id: (name, fill) for name, fill in told if name == order.client_id}.values())
+    sound = (fill for (_, fill), why in zip(own, flaws(desk, own), strict=True) if not why)
+    before = sum(fill.quantity for fill in sound if not since_funding(desk, desk.ledger, fill))
     return replace(order, ticket=replace(order.ticket, quantity=order.ticket.quantity - before))
 
 
