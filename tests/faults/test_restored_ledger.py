@@ -1,18 +1,27 @@
 """A ledger that was put back to before a submission, against a broker that goes on from where it was (C14)."""
 
-import copy
 from datetime import date, timedelta
 from decimal import Decimal
 
-from tests.desks import DAY, OPEN, at, bars, floor, market, strategy
-from trading_pipeline.adapters.brokers.paper_faults import ShowLate
+import pytest
+
+from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
+from tests.faults.restored import attended, backup, before_its_orders
+from tests.service.minutes import decided, intended
+from trading_pipeline.adapters.anchor_file import AnchorFile
+from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
+from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, NotReady, ShowLate
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
-from trading_pipeline.domain.strategies import FractionSizing
-from trading_pipeline.service.cycle import STEPS, run_cycle
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.service import approvals, emergency
+from trading_pipeline.service.cycle import run_cycle
+from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.steps import Tally
 
 E = EventType
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -22,17 +31,6 @@ STOPPED = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.05"))
 
 def trading(tmp_path):
     return floor(tmp_path, market(bars()), OPEN, strategy(sizing=STOPPED))
-
-
-def before_its_orders(stage, interval=Interval.DAY1):
-    """The ledger as a backup has it that was made before the newest cycle's orders; they are sent after that."""
-    due = stage.due(interval)
-    for step in ("bars", "indicators", "charts", "signals", "verdicts"):
-        STEPS[step](stage.desk, due)
-    backup = MemoryLedger("demo", opened_at=OPEN)
-    backup._store = copy.deepcopy(stage.desk.ledger._store)
-    run_cycle(stage.desk, due)
-    return backup
 
 
 def test_a_name_that_the_broker_has_already_puts_the_order_in_doubt_and_the_account_on_hold(tmp_path):
@@ -73,12 +71,127 @@ def test_an_order_that_an_older_ledger_takes_over_has_what_it_filled(tmp_path):
     thin = market(bars("AAPL", Interval.MIN1, first, DAY, volume=100))
     spec = strategy(interval=Interval.MIN1, sizing=STOPPED)
     stage = floor(tmp_path, thin, at(10, 0, 1), spec)
-    backup = before_its_orders(stage, Interval.MIN1)
+    earlier = before_its_orders(stage, Interval.MIN1)
     known = stage.row("orders", part="entry")
     assert 0 < known["filled_quantity"] < known["quantity"]
-    older = stage.restarted(ledger=backup).go(at(10, 0, 3))
+    older = stage.restarted(ledger=earlier).go(at(10, 0, 3))
     older.release()
     adopted = older.row("orders", client_id=known["client_id"])
     assert (adopted["state"], adopted["filled_quantity"], adopted["strategy"]) == ("partial", known["filled_quantity"], "EXTERNAL")
     assert older.row("latches")["state"] == "latched"
+    assert older.verifies()
+
+
+def named(stage, client_id):
+    """Orders that the broker has under a name."""
+    return stage.broker.orders([client_id])
+
+
+@pytest.mark.parametrize("deduplicates", [True, False])
+def test_an_approval_of_a_lost_stretch_whose_order_filled_is_not_sent_again(tmp_path, deduplicates):
+    """C14, 14, fault 35: of the order only its execution is told; a person approves the same action once more."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(mode=Mode.APPROVAL), settings=PaperSettings(deduplicates=deduplicates))
+    stage.cycle()
+    pending = backup(stage)
+    action = stage.row("approvals")["action_id"]
+    approvals.approve(stage.desk, action, actor=PERSON)
+    stage.go(OPEN + timedelta(seconds=2)).release()
+    older = stage.restarted(ledger=pending).go(OPEN + timedelta(seconds=60))
+    older.release()
+    assert (older.row("fills")["strategy"], older.row("latches")["state"]) == ("EXTERNAL", "latched")
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+
+    approvals.approve(older.desk, action, actor=PERSON)
+    older.go(OPEN + timedelta(seconds=70)).release()
+    voided = older.row("actions")
+    assert (voided["state"], NAME in voided["reason"]) == ("voided", True)
+    assert (older.rows("orders"), older.events(E.ORDER_SUBMITTED)) == ([], [])
+    assert (len(named(older, NAME)), older.broker.positions()) == (1, {"AAPL": 50})
+    assert older.verifies()
+
+
+@pytest.mark.parametrize("deduplicates", [True, False])
+def test_an_action_that_is_ready_in_an_older_ledger_and_whose_order_filled_is_not_sent_again(tmp_path, deduplicates):
+    """C14, 14, fault 35: its execution is booked as a stranger's before it is released, and a person has cleared the latch."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(), settings=PaperSettings(deduplicates=deduplicates))
+    older = stage.restarted(ledger=before_its_orders(stage)).go(OPEN + timedelta(seconds=20))
+    settle(older.desk, Tally("fills", older.due()))
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    assert older.row("actions")["state"] == "ready"
+    older.go(OPEN + timedelta(seconds=40)).release()
+    assert (older.row("actions")["state"], older.events(E.ORDER_SUBMITTED)) == ("voided", [])
+    assert (len(named(older, NAME)), older.broker.positions()) == (1, {"AAPL": 50})
+    assert older.verifies()
+
+
+@pytest.mark.parametrize("volume", [0.0, 50_000_000.0])
+def test_an_exit_of_which_the_broker_had_a_later_slice_is_not_sent_again(tmp_path, volume):
+    """C14, 14, D1: of two slices the first was cancelled unfilled; the second works, or has filled, and what is left is one slice."""
+    risen = {at(10, minute): (100.0 + minute,) * 4 for minute in range(1, 32)}
+    idle = {at(10, 30): volume, at(10, 31): volume}
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volume=50_000_000, at=risen, volumes=idle))
+    spec = strategy(
+        interval=Interval.MIN1, sizing=FractionSizing(fraction=Decimal("0.09")), agent=ExpressionAgent("close < 101", "close > 129"),
+        limits=StrategyLimits(max_order_value=Decimal(100_000), max_position_value=Decimal(200_000)),
+    )
+    rich = PaperSettings(cash=Decimal(1_000_000), deduplicates=False)
+    stage = floor(tmp_path, source, at(10, 0, 1), limits=AccountLimits(max_position_value=Decimal(200_000)), settings=rich)
+    stage.book = MemoryBook("PAPER-1", Decimal(1_000_000))
+    stage = stage.restarted().run(spec)
+    stage.cycle(Interval.MIN1)
+    due = decided(stage.go(at(10, 31, 1)))
+    earlier = backup(stage)
+    action = stage.row("actions", side="sell")["action_id"]
+    first, second = (client_id(action, part) for part in ("exit", "exit-2"))
+    stage.faults.on_submit(first, CancelAfter(0))
+    run_cycle(stage.desk, due)
+    assert [row["quantity"] for row in stage.rows("orders", side="sell", order_by="intent_seq")] == [763, 137]
+    stage.broker.cancel(first)
+
+    older = stage.restarted(ledger=earlier).go(at(10, 31, 5))
+    attended(older)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    before = older.broker.positions()
+    older.go(at(10, 31, 10)).release()
+    voided = older.row("actions", side="sell")
+    assert (voided["state"], second in voided["reason"]) == ("voided", True)
+    assert ([len(named(older, name)) for name in (first, second)], older.broker.positions()) == ([1, 1], before)
+    assert older.verifies()
+
+
+def resting(tmp_path, *, deduplicates=False):
+    """Minutes in which nothing trades from shortly before the cycle on: its order rests."""
+    idle = {at(9, 59): 0.0} | {at(10, minute): 0.0 for minute in range(10)}
+    thin = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes=idle))
+    spec = strategy(interval=Interval.MIN1, sizing=STOPPED)
+    return floor(tmp_path, thin, at(10, 0, 1), spec, settings=PaperSettings(deduplicates=deduplicates))
+
+
+def test_nothing_is_sent_while_nobody_can_look_what_a_broker_has_that_takes_a_name_twice(tmp_path):
+    """C14, 14: the entry rests at the broker, is ready in the older ledger, and the query for orders fails once."""
+    stage = resting(tmp_path)
+    older = stage.restarted(ledger=before_its_orders(stage, Interval.MIN1)).go(at(10, 0, 3))
+    name = stage.row("orders", part="entry")["client_id"]
+    older.faults.on_call(Call.ORDERS, NotReady())
+    [blind] = [result for step, result in older.release().items() if step == "orders"]
+    assert (blind.counts, older.events(E.ORDER_SUBMITTED), older.row("actions")["state"]) == ({"broker_not_ready": 1}, [], "ready")
+    older.go(at(10, 0, 8)).release()
+    assert (older.row("actions")["state"], older.row("latches")["state"]) == ("voided", "latched")
+    assert len(named(older, name)) == 1
+    assert older.verifies()
+
+
+@pytest.mark.parametrize("deduplicates", [True, False])
+def test_a_desk_that_comes_up_takes_over_what_its_ledger_has_only_meant_before_it_sends_it_again(tmp_path, deduplicates):
+    """C2, C14, 14, 82: the backup was made between intent and submission, and is of the whole home: no anchor tells."""
+    stage = resting(tmp_path, deduplicates=deduplicates)
+    intended(stage, decided(stage))
+    older = stage.restarted(ledger=backup(stage), anchors=AnchorFile(tmp_path / "put_back.jsonl"))
+    stage.release()
+    entry = stage.row("orders", part="entry")
+    assert entry["state"] == "accepted"
+    attended(older.go(at(10, 0, 3)))
+    assert (older.row("orders", part="entry")["state"], older.events(E.ORDER_SUBMITTED)) == ("accepted", [])
+    assert older.row("latches")["state"] == "latched"
+    assert len(named(older, entry["client_id"])) == 1
     assert older.verifies()

@@ -154,7 +154,8 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
     if _expired(desk, cycle, row, tally):
         return
     intent = intent_of(row)
-    tickets = [ticket_of(part) for part in parts_of(desk.ledger, intent) or [intent]]
+    # Every name that it can have had: of an exit more was held then, perhaps.
+    tickets = [ticket_of(part) for part in (_slices(intent, intent.quantity) if intent.order_class is OrderClass.EXIT else [intent])]
     if names := taken(desk.ledger, [each.client_id for ticket in tickets for each in (ticket, *ticket.children)]):
         # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
         _void(desk, row, f"the order {names[0]} of its name is there already", tally)
@@ -245,5 +246,9 @@ def parts_of(reader: Reader, intent: OrderIntent) -> list[OrderIntent]:
     if intent.order_class is not OrderClass.EXIT:
         return [intent]
     held = held_for(reader, intent.strategy, intent.symbol)
-    quantities = split_exit(min(intent.quantity, held), intent.reference) if held > 0 else []
+    return _slices(intent, min(intent.quantity, held)) if held > 0 else []
+
+
+def _slices(intent: OrderIntent, quantity: int) -> list[OrderIntent]:
+    quantities = split_exit(quantity, intent.reference)
     return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]
