@@ -9,7 +9,7 @@ import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
-from trading_pipeline.adapters.brokers.paper_faults import CancelAfter, Correct, Overfill, Slow, Withhold
+from trading_pipeline.adapters.brokers.paper_faults import CancelAfter, Correct, DropReply, LoseRequest, Overfill, ShowLate, Slow, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
@@ -342,4 +342,34 @@ def test_a_person_ends_a_quarantine_once_nothing_of_the_order_is_left(stage):
     stage = stage.restarted().go(OPEN + timedelta(seconds=40))
     stage.release()
     assert [row["state"] for row in stage.rows("orders", order_type="stop") if row["part"] != "stop-1"] == ["accepted"], "protected again"
+    assert stage.verifies()
+
+
+def test_an_order_in_doubt_is_not_released_before_the_broker_would_show_it(tmp_path):
+    """12, 14, 15: it was taken, and shows after fifty seconds; released before that, its strategy would buy a second time."""
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=OPEN.date()))
+    stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
+    name = client_id(action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL"), "entry")
+    stage.faults.on_submit(name, ShowLate(timedelta(seconds=50)), DropReply())
+    stage.cycle(Interval.MIN1)
+    for seconds in (5, 40, 60.999):
+        stage.go(at(10, 0, seconds))
+        with pytest.raises(Conflict, match=r"may still appear, until 14:01:01 UTC"):
+            release(stage.desk, name, actor=PERSON, typed="AAPL")
+        assert stage.row("orders")["state"] == "unknown"
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders")["state"] == "filled"
+    assert stage.broker.positions() == {"AAPL": stage.row("positions")["quantity"]} == {"AAPL": 50}
+    assert stage.verifies()
+
+
+def test_an_order_in_doubt_that_never_came_is_released_once_the_broker_would_show_it(tmp_path):
+    """14, 17: a person need not wait for the two looks."""
+    source = market(bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=OPEN.date()))
+    stage = floor(tmp_path, source, at(10, 0, 1), strategy(interval=Interval.MIN1))
+    stage.faults.on_every_submit(LoseRequest())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1, 1))
+    release(stage.desk, stage.row("orders")["client_id"], actor=PERSON, typed="AAPL")
+    assert (stage.row("orders")["state"], stage.broker.positions()) == ("canceled", {})
     assert stage.verifies()

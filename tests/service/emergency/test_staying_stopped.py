@@ -10,6 +10,7 @@ import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, Killed, crashing, strategy
 from tests.service.emergency.stopping import states, stop
+from tests.service.settlement.scripted import tally
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
@@ -18,6 +19,7 @@ from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import Conflict, PermissionRequired
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import controls, emergency, recovery
+from trading_pipeline.service.adoption import latch
 from trading_pipeline.service.anchoring import anchor, restored
 
 E = EventType
@@ -155,3 +157,28 @@ def floor_of_before(stage: Floor) -> Floor:
         quiet = replace(made, desk=replace(made.desk, latch=LatchFiles(Path(empty))))
         quiet.run(strategy(agent=ExpressionAgent(NEVER, NEVER)))
     return made
+
+
+@pytest.mark.parametrize("reason", ["enough", "restored"])
+def test_a_stop_that_comes_while_a_restored_ledgers_latch_is_cleared_stays(stage, monkeypatch, reason):
+    """49, 51, 53: whoever clears has looked at that latch, not at the stop, which may be of the same reason; its cancels go on."""
+    with stage.desk.ledger.transaction() as tx:
+        latch(stage.desk, tx, "restored", tally(stage))
+    asked = emergency.last_report
+
+    def meanwhile(desk, scope):
+        monkeypatch.setattr(emergency, "last_report", asked)
+        stage.faults.on_call(Call.CANCEL, *[NotReady()] * 3)
+        assert not stop(stage, actor="user:bob", reason=reason).clean
+        return asked(desk, scope)
+
+    monkeypatch.setattr(emergency, "last_report", meanwhile)
+    with pytest.raises(Conflict, match="Another stop came meanwhile, by user:bob"):
+        emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert stage.row("latches")["state"] == "latched"
+    assert stage.row("latches")["actor"] == "user:bob"
+    assert emergency.in_force(stage.desk, stage.desk.ledger, "fresh") is not None
+    assert stage.row("strategies")["state"] == "emergency_stopped"
+    recovery.resume_stop(stage.restarted().desk)
+    assert (states(stage), stage.broker.orders()) == ({"canceled"}, [])
+    assert stage.verifies()
