@@ -1,5 +1,6 @@
 """Stops, targets and exits: what protects a position, and what takes its place."""
 
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -15,10 +16,14 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.errors import MarketDataError
 from trading_pipeline.service import approvals
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_follow_up
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.protection import protect
+from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.steps import Tally
 
 E = EventType
 
@@ -290,3 +295,44 @@ def test_an_exit_that_the_market_has_left_behind_gives_the_stops_place_back(tmp_
     exits = {row["part"]: row["state"] for row in stage.rows("orders", side="sell") if row["submitted_at"]}
     assert exits["exit"] == "canceled"
     assert exits["stop-1.2"] in ("accepted", "partial", "filled")
+
+
+class Unpriced:
+    """A source whose quotes are down: bars go on."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def quotes(self, symbols, now):
+        if symbols:
+            raise MarketDataError("The source gives no quotes.")
+        return {}
+
+
+def without_quotes(stage):
+    """The same desk while its source gives no quotes."""
+    return replace(stage, desk=replace(stage.desk, market=Unpriced(stage.desk.market)))
+
+
+def test_a_position_that_has_lost_its_stop_while_there_are_no_quotes_is_told_once_and_protected_with_the_first(tmp_path):
+    """21, 33, C12: nothing can be judged without a price, and the person who could act has to know."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    stage.broker.cancel(stage.row("orders", order_type="stop")["client_id"])
+    blind = without_quotes(stage)
+    for seconds in (10, 15, 20, 50):
+        settling = Tally("test", blind.go(at(10, 0, seconds)).due(Interval.MIN1))
+        settle(blind.desk, settling)
+        with blind.desk.ledger.lease(lease_name(blind.desk)) as fence:
+            protect(blind.desk, fence, settling)
+    [told] = stage.events(E.POSITION_UNPROTECTED)
+    assert (told.payload["symbol"], told.payload["quantity"], told.payload["reason"]) == ("AAPL", 50, "The source gives no quotes.")
+    for seconds in (62, 67):
+        stage.go(at(10, 0, seconds)).release()
+    assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
+    assert len(stage.events(E.POSITION_UNPROTECTED)) == 1
+    assert stage.verifies()
