@@ -6,11 +6,12 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import PERSON, at, floor
+from tests.desks import PERSON, Asked, at, floor
 from tests.service.minutes import bracketed, minute_bars
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.service import emergency
 from trading_pipeline.service.oversized import oversized
 
@@ -91,4 +92,32 @@ def test_what_is_left_of_two_strategies_shares_is_told_for_the_account_when_its_
     [told] = stage.events(EventType.POSITION_UNPROTECTED)
     assert (told.stream, told.payload["strategy"], told.payload["symbol"], told.payload["quantity"]) == ("account", "EXTERNAL", "AAPL", 40)
     assert "nobody can tell" in told.payload["reason"]
+    assert stage.verifies()
+
+
+class Insistent(Asked):
+    """Wants more of what it holds already."""
+
+    def decide(self, questions):
+        return super().decide([replace(question, bars_held=None) for question in questions])
+
+
+def test_a_target_without_its_stop_gives_way_to_the_stop_of_another_entry(tmp_path):
+    """26, 28, fault 22: of two entries with 40 shares each somebody sold 40, and the broker drops the stop that is left."""
+    sizing = FractionSizing(fraction=Decimal("0.0405"), stop=Decimal("0.05"), target=Decimal("0.05"))
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(sizing=sizing), deciders={"rules": Insistent()})
+    for minute in (0, 1):
+        stage.go(at(10, minute, 1)).cycle(Interval.MIN1)
+    assert resting(stage) == [("limit", 40), ("limit", 40), ("stop", 40), ("stop", 40)]
+    sell(stage, 40, at(10, 1, 30))
+    assert resting(stage) == [("limit", 40), ("stop", 40)]
+    [stop] = [order.client_id for order in stage.broker.orders() if order.ticket.stop_price]
+    older, newer = stage.rows("orders", part="stop-1", order_by="intent_seq")
+    assert (stop, newer["state"]) == (older["client_id"], "canceled")
+
+    stage.broker.cancel(stop)
+    for second in (50, 52, 54):
+        stage.go(at(10, 1, second)).release()
+    assert resting(stage) == [("limit", 40), ("stop", 40)]
+    assert stage.events(EventType.POSITION_UNPROTECTED) == []
     assert stage.verifies()

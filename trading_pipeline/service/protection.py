@@ -251,8 +251,8 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
     orders = orders_for(desk, desk.ledger, gap)
     while names := taken(desk.ledger, [order.client_id for order in orders]):
         # This ledger took them over from the broker, and is older than the account (C14): what works protects, what is over is skipped.
-        if desk.ledger.find("orders", client_id=names, state=_WORKS, limit=1):
-            _alarm(desk, gap, f"the order {names[0]} of its name was taken over from the broker", tally)
+        if working := desk.ledger.find("orders", client_id=names, state=_WORKS, limit=1):
+            _alarm(desk, gap, f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
             return
         gap = replace(gap, generation=gap.generation + 1)
         orders = orders_for(desk, desk.ledger, gap)
