@@ -312,9 +312,13 @@ class Unpriced:
         return {}
 
 
-def without_quotes(stage):
-    """The same desk while its source gives no quotes."""
-    return replace(stage, desk=replace(stage.desk, market=Unpriced(stage.desk.market)))
+def protected_blindly(stage, instant):
+    """As the desk's process looks after what is held, while its source gives no quotes."""
+    blind = replace(stage.desk, market=Unpriced(stage.desk.market))
+    settling = Tally("test", stage.go(instant).due(Interval.MIN1))
+    settle(blind, settling)
+    with blind.ledger.lease(lease_name(blind)) as fence:
+        protect(blind, fence, settling)
 
 
 def test_a_position_that_has_lost_its_stop_while_there_are_no_quotes_is_told_once_and_protected_with_the_first(tmp_path):
@@ -323,16 +327,29 @@ def test_a_position_that_has_lost_its_stop_while_there_are_no_quotes_is_told_onc
     stage.cycle(Interval.MIN1)
     stage.go(at(10, 0, 5)).release()
     stage.broker.cancel(stage.row("orders", order_type="stop")["client_id"])
-    blind = without_quotes(stage)
     for seconds in (10, 15, 20, 50):
-        settling = Tally("test", blind.go(at(10, 0, seconds)).due(Interval.MIN1))
-        settle(blind.desk, settling)
-        with blind.desk.ledger.lease(lease_name(blind.desk)) as fence:
-            protect(blind.desk, fence, settling)
+        protected_blindly(stage, at(10, 0, seconds))
     [told] = stage.events(E.POSITION_UNPROTECTED)
     assert (told.payload["symbol"], told.payload["quantity"], told.payload["reason"]) == ("AAPL", 50, "The source gives no quotes.")
     for seconds in (62, 67):
         stage.go(at(10, 0, seconds)).release()
     assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
     assert len(stage.events(E.POSITION_UNPROTECTED)) == 1
+    assert stage.verifies()
+
+
+def test_an_exit_that_nobody_can_price_keeps_no_other_position_from_being_told(tmp_path):
+    """21, 33, C12: of AAPL an exit works in the place of its stop; whether the market has left it behind nobody can say just now."""
+    source = minute_bars("AAPL", "MSFT", volumes={at(10, minute): 60.0 for minute in range(1, 30)})
+    stage = floor(tmp_path, source, at(9, 58, 1), bracketed(name="other", symbols=("MSFT",)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 1)).run(bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", part="exit")["state"] == "partial"
+    stage.broker.cancel(stage.row("orders", symbol="MSFT", order_type="stop")["client_id"])
+    for seconds in (10, 40):
+        protected_blindly(stage, at(10, 3, seconds))
+    assert [event.payload["symbol"] for event in stage.events(E.POSITION_UNPROTECTED)] == ["MSFT"]
+    assert stage.row("orders", part="exit")["state"] == "partial", "it is left at work"
     assert stage.verifies()

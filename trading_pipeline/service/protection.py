@@ -204,7 +204,11 @@ def _exits_in_its_place(desk: Desk) -> list[Row]:
 
 
 def _is_left_behind(desk: Desk, row: Row) -> bool:
-    quote = desk.market.quotes([row["symbol"]], desk.now()).get(row["symbol"])
+    try:
+        quote = desk.market.quotes([row["symbol"]], desk.now()).get(row["symbol"])
+    except MarketDataError:
+        # It stays as it is, and what else is naked is looked after.
+        return False
     return quote is not None and row["limit_price"] is not None and bool(quote.last < row["limit_price"])
 
 
