@@ -7,6 +7,7 @@ import pytest
 
 from tests.desks import ALWAYS, DAY, NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from tests.faults.restored import backup
+from tests.service.replaying import replayed
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
@@ -83,6 +84,7 @@ def test_a_position_whose_stop_was_taken_over_and_ended_is_protected_under_the_n
     working = [order.ticket.stop_price for order in older.broker.orders() if order.ticket.symbol == "AAPL" and order.ticket.stop_price]
     assert working == [Decimal(95)]
     assert older.verifies()
+    assert replayed(older).difference is None
 
 
 def test_a_stop_that_sold_some_in_a_lost_stretch_and_ended_is_not_sent_again_under_its_name(tmp_path):
@@ -111,6 +113,7 @@ def test_a_stop_that_sold_some_in_a_lost_stretch_and_ended_is_not_sent_again_und
     assert stops(older) == [("stop-1", "canceled", 50), ("stop-1.3", "accepted", 40)]
     assert len(older.broker.orders([again])) == 1
     assert older.verifies()
+    assert replayed(older).difference is None, "the name that it skipped follows from the ledger"
 
 
 def test_no_stop_goes_out_on_shares_that_a_sale_sells_which_was_taken_over(tmp_path):

@@ -252,14 +252,10 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
         cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
         return
-    orders = orders_for(desk, desk.ledger, gap)
-    while names := taken(desk.ledger, [order.client_id for order in orders]):
-        # This ledger took them over from the broker, and is older than the account (C14): what works protects, what is over is skipped.
-        if working := desk.ledger.find("orders", client_id=names, state=_WORKS, limit=1):
-            _alarm(desk, gap, f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
-            return
-        gap = replace(gap, generation=gap.generation + 1)
-        orders = orders_for(desk, desk.ledger, gap)
+    orders, skipped = _placing(desk, desk.ledger, gap)
+    if working := skipped and desk.ledger.find("orders", client_id=skipped, state=_WORKS, limit=1):
+        _alarm(desk, gap, f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
+        return
     try:
         denied = denial_ahead(desk, orders[0], mismatched)
     except MarketDataError as unpriced:
@@ -291,7 +287,21 @@ def _broken(reader: Reader) -> list[Row]:
 
 
 def orders_for(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
-    """The stop, and the target that it pairs with if it had one."""
+    """The stop, and the target that it pairs with if it had one, under the first names that are free."""
+    return _placing(desk, reader, gap)[0]
+
+
+def _placing(desk: Desk, reader: Reader, gap: Gap) -> tuple[list[OrderIntent], list[str]]:
+    """These, and the names that are not free: a ledger that is older than the account took them over from the broker (C14)."""
+    orders, skipped = _orders_of(desk, reader, gap), []
+    while names := taken(reader, [order.client_id for order in orders]):
+        skipped += names
+        gap = replace(gap, generation=gap.generation + 1)
+        orders = _orders_of(desk, reader, gap)
+    return orders, skipped
+
+
+def _orders_of(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
     generation, splits = gap.generation + 1, booked_splits(reader, gap.symbol)
     stop_price = restated_price(gap.stop["stop_price"], scale_of(gap.stop, splits), OrderType.STOP)
     since = (split.ratio for split in splits if split.effective_at > gap.stop["intent_at"])
