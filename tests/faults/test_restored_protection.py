@@ -145,3 +145,23 @@ def test_no_stop_goes_out_on_shares_that_a_sale_sells_which_was_taken_over(tmp_p
     assert stops(older) == [("stop-1", "canceled", 50), ("stop-1.2", "accepted", 40)]
     assert older.broker.positions() == {"AAPL": 40}
     assert older.verifies()
+
+
+def test_a_pair_that_was_taken_over_sells_its_shares_once(tmp_path):
+    """C14, 26, fault 35: another strategy's stop on the same symbol is placed again beside a stop and its target."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=PAIRED), strategy("other", sizing=STOPPED))
+    stage.cycle()
+    released(stage, 3, 40, 45)
+    earlier = backup(stage)
+    stage.broker.cancel(STOP)
+    released(stage, 50, 51, 52)
+    older = stage.restarted(ledger=earlier)
+    released(older, 60)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    older.broker.cancel(older.row("orders", strategy="other", order_type="stop")["client_id"])
+    released(older, 90, 100)
+    assert [(row["part"], row["state"]) for row in older.rows("orders", strategy="other", order_type="stop", order_by="last_seq")] == [
+        ("stop-1", "canceled"), ("stop-1.2", "accepted"),
+    ]
+    assert [told[1] for told in unprotected(older)] == [50], "the one that the taken-over pair protects"
+    assert older.verifies()

@@ -3,7 +3,8 @@
 from datetime import date
 
 from tests.desks import DAY, PERSON, at, bars, floor, market, strategy
-from tests.faults.test_restored_ledger import STOPPED, before_its_orders
+from tests.faults.restored import before_its_orders
+from tests.faults.test_restored_ledger import STOPPED
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.service import emergency
 

@@ -265,7 +265,7 @@ def _as_stated(desk: Desk, order: BrokerOrder) -> dict[str, Any]:
         "side": ticket.side.value, "order_class": order_class.value, "order_type": ticket.order_type.value,
         "time_in_force": ticket.time_in_force.value, "quantity": ticket.quantity,
         "reference": ticket.limit_price or ticket.stop_price or ZERO, "limit_price": ticket.limit_price, "stop_price": ticket.stop_price,
-        "session": desk.today(), "strategy": EXTERNAL,
+        "session": desk.today(), "strategy": EXTERNAL, "oco": ticket.oco,
     }
 
 

@@ -162,7 +162,7 @@ def _order_adopted(event: Event, tables: Tables) -> None:
         blank(
             "orders", client_id=data["client_id"], action_id="", part="adopted", account=data["account"], strategy=EXTERNAL,
             symbol=data["symbol"], side=data["side"], order_class=data["order_class"], order_type=data["order_type"],
-            time_in_force=data["time_in_force"], quantity=data["quantity"], reference=Decimal(data["reference"]),
+            time_in_force=data["time_in_force"], quantity=data["quantity"], reference=Decimal(data["reference"]), oco=data.get("oco"),
             limit_price=money(data["limit_price"]), stop_price=money(data["stop_price"]), state=OrderState.ACCEPTED.value,
             reason="adopted", broker_order_id=data["broker_order_id"], filled_quantity=0, filled_value=ZERO, session=data["session"],
             intent_at=event.at, submitted_at=event.at, updated_at=event.at, intent_seq=event.seq, last_seq=event.seq,
