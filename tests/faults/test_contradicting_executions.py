@@ -110,6 +110,23 @@ def test_an_execution_under_the_id_of_anothers_is_refused_and_costs_and_cash_sta
     assert (placed["part"], placed["quantity"]) == ("stop-1.2", 50)
 
 
+@pytest.mark.parametrize("first", ["AAPL", "MSFT"])
+def test_of_two_executions_that_come_at_once_under_one_id_the_first_is_booked_and_the_other_told(tmp_path, first):
+    """18, 20, 27: neither hides the other; one of ours that is refused sets its order aside."""
+    stage = two(tmp_path)
+    again = by_hand("MSFT", 50, "199", OPEN + timedelta(seconds=1), "PAPER-1-1")
+    stage = telling(stage, lambda told: [*told, again] if first == "AAPL" else [again, *told])
+    stage.cycle()
+    after(stage, 3, 33, 36)
+    [refused] = stage.events(E.EXECUTION_REFUSED)
+    owner = f"an execution of AAPL by {NAME}" if first == "AAPL" else "an execution of MSFT by HAND-1"
+    assert refused.payload["reason"] == f"the id of {owner}"
+    assert stage.row("fills", execution_id="PAPER-1-1")["symbol"] == first
+    assert stage.row("orders", client_id=NAME)["state"] == ("filled" if first == "AAPL" else "quarantined")
+    assert stage.events(E.FILL_CORRECTED) == []
+    assert (judge(stage.desk.ledger).violations, stage.verifies()) == ((), True)
+
+
 TIMES = [datetime(1970, 1, 1, tzinfo=UTC), OPEN + timedelta(days=40), datetime(2124, 8, 29, tzinfo=UTC),
          datetime(9999, 12, 31, 23, 59, tzinfo=UTC)]
 

@@ -8,7 +8,7 @@ corrected, the position folded anew from every fill.
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -61,8 +61,11 @@ def flaws(desk: Desk, executions: Sequence[tuple[str, Fill]]) -> list[str]:
     sound = [each for each, why in zip(executions, found, strict=True) if not why]
     booked = {row["execution_id"]: row for row in desk.ledger.find("fills", execution_id=[fill.execution_id for _, fill in sound])}
     orders = {row["client_id"]: row for row in desk.ledger.find("orders", client_id=[client_id for client_id, _ in sound])}
+    first: dict[str, Row] = {}
+    for client_id, fill in sound:
+        first.setdefault(fill.execution_id, {"client_id": client_id, "symbol": fill.symbol})
     return [
-        why or _contradicts(client_id, fill, booked.get(fill.execution_id), orders.get(client_id))
+        why or _contradicts(client_id, fill, booked.get(fill.execution_id), orders.get(client_id)) or _is_anothers(client_id, fill, first)
         for (client_id, fill), why in zip(executions, found, strict=True)
     ]
 
@@ -89,11 +92,16 @@ def _from_another_time(desk: Desk, fill: Fill) -> str:
 def _contradicts(client_id: str, fill: Fill, booked: Row | None, order: Row | None) -> str:
     """An id is one execution's, and an order's executions are of its symbol and side."""
     if booked is not None:
-        same = (booked["client_id"], booked["symbol"]) == (client_id, fill.symbol)
-        return "" if same else f"the id of an execution of {booked['symbol']} by {booked['client_id']}"
+        return _is_anothers(client_id, fill, {fill.execution_id: booked})
     if order is None or (order["symbol"], order["side"]) == (fill.symbol, fill.side.value):
         return ""
     return f"{fill.side.value} {fill.symbol}, and the order is to {order['side']} {order['symbol']}"
+
+
+def _is_anothers(client_id: str, fill: Fill, known: Mapping[str, Row]) -> str:
+    owner = known[fill.execution_id]
+    same = (owner["client_id"], owner["symbol"]) == (client_id, fill.symbol)
+    return "" if same else f"the id of an execution of {owner['symbol']} by {owner['client_id']}"
 
 
 def refusal_key(fill: Fill) -> str:

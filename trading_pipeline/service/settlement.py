@@ -111,7 +111,8 @@ def _restated(desk: Desk, resting: Sequence[Row], executions: Sequence[tuple[str
     for row in resting:
         name, order = row["client_id"], stated.get(row["client_id"])
         coming = sum(fill.quantity for client_id, fill in executions if client_id == name and _is_news(desk, fill))
-        if order is not None and order.filled_quantity > row["filled_quantity"] + coming:
+        # What was taken over has filled before the book began as well.
+        if order is not None and row["part"] != "adopted" and order.filled_quantity > row["filled_quantity"] + coming:
             raise BrokerNotReady(
                 f"The broker has filled {order.filled_quantity} of the order {name} of {row['symbol']} and has not told of all of it.",
                 value=name, rule="a split is booked after every execution before it", remedy="it is asked again by the next cycle",
@@ -165,7 +166,7 @@ def _given_up(desk: Desk) -> list[Row]:
 
 def _stated(desk: Desk, since: datetime) -> list[tuple[str, Fill]]:
     """Executions as the broker states them now: of one delivered with its correction under one id, what was said last."""
-    return list({fill.execution_id: (name, fill) for name, fill in desk.broker.executions(since)}.values())
+    return list({(fill.execution_id, name, fill.symbol): (name, fill) for name, fill in desk.broker.executions(since)}.values())
 
 
 def _asked_since(desk: Desk, overlap: timedelta) -> datetime:
