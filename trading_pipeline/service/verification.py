@@ -85,21 +85,6 @@ def _verify(ledger: Ledger, anchors: Mapping[int, bytes]) -> VerificationReport:
     return VerificationReport(ledger.environment, derivation.seq, rows, head[0], head[1].hex(), difference)
 
 
-def require_verified(ledger: Ledger, anchors: Sequence[Anchored] = ()) -> VerificationReport:
-    """`verify`, with a difference as an exception.
-
-    Raises:
-        LedgerCorrupt: Something differs.
-    """
-    report = verify(ledger, anchors)
-    if report.difference is not None:
-        raise LedgerCorrupt(
-            f"The ledger does not verify: {report.difference}.", value=report.difference.seq, rule=report.difference.rule,
-            remedy="a table alone is mended by a rebuild; events are not: restore a backup",
-        )
-    return report
-
-
 def _add(derivation: Derivation, ledger: Ledger, first: int | None, anchors: Mapping[int, bytes]) -> Difference | None:
     try:
         for event in ledger.scan() if first is None else ledger.scan(first):
