@@ -6,12 +6,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from tests.waiting import gone, until
 from trading_pipeline.adapters import processes
 from trading_pipeline.adapters.processes import Command, Supervisor, require_free_port
 from trading_pipeline.errors import ServiceError
@@ -46,20 +47,6 @@ time.sleep(1)
 print("later", flush=True)
 time.sleep(60)
 """
-
-
-def until(done: Callable[[], object], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, "did not happen in time"
-        time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
 
 
 def pid_in(path: Path) -> int:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -11,6 +11,7 @@ import pytest
 
 from tests.desks import DAY, OPEN, Floor, bars, floor, market, strategy
 from tests.service.minutes import bracketed, minute_bars
+from tests.waiting import until
 from trading_pipeline import __version__
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
@@ -39,13 +40,6 @@ def attended(stage: Floor) -> Iterator[list[str]]:
         stop.set()
         thread.join(20)
         assert not thread.is_alive()
-
-
-def until(happened: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
 
 
 def decided(stage: Floor, interval: Interval = Interval.DAY1):

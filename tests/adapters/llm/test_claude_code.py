@@ -5,18 +5,17 @@ import logging
 import os
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tests.contracts.llm import AS_IT_CAME, CANARY, LLMContract, a_request
 from tests.model_servers.claude_code import Behaviour, StandIn
 from tests.model_servers.claude_code_world import ERRORS, ClaudeCodeWorld, unbilled
+from tests.waiting import gone, until
 from trading_pipeline.adapters.llm.claude_code import ClaudeCodeLLM
 from trading_pipeline.domain.models import Ending, ModelFailure, ModelReply, ModelRequest, Provider, Trouble, Usage
 from trading_pipeline.domain.replies import parse_reply
@@ -176,7 +175,7 @@ class TestReplies:
         assert isinstance(reply, ModelReply), reply
         assert reply.text == AS_IT_CAME
         assert reply.seconds < 30
-        assert gone(stand_in.calls[0]["pid"])
+        until(lambda: gone(stand_in.calls[0]["pid"]))
 
 
 class TestTroubles:
@@ -226,7 +225,7 @@ class TestTroubles:
         failure = llm.ask(question, 30)
         assert isinstance(failure, ModelFailure), failure
         assert (failure.trouble, failure.free) == (Trouble.BAD_RESPONSE, False)
-        assert gone(stand_in.calls[0]["pid"])
+        until(lambda: gone(stand_in.calls[0]["pid"]))
 
     @pytest.mark.parametrize("kind", ["never", "stubborn"])
     def test_whoever_hangs_is_killed_in_time(self, llm, stand_in, question, kind):
@@ -238,7 +237,7 @@ class TestTroubles:
         assert isinstance(failure, ModelFailure), failure
         assert (failure.trouble, failure.free) == (Trouble.TIMEOUT, False)
         assert time.monotonic() - began < 5
-        assert gone(stand_in.calls[1]["pid"])
+        until(lambda: gone(stand_in.calls[1]["pid"]))
 
     @pytest.mark.parametrize("kind", ["answer", "never"])
     @pytest.mark.parametrize("child", ["group", "session"])
@@ -247,7 +246,7 @@ class TestTroubles:
         outcome = llm.ask(question, 20 if kind == "answer" else 1.5)
         assert isinstance(outcome, ModelReply if kind == "answer" else ModelFailure), outcome
         assert outcome.seconds < 15
-        assert gone(stand_in.child)
+        until(lambda: gone(stand_in.child))
 
     def test_no_secret_of_its_standard_error_is_told(self, llm, stand_in, question, caplog):
         stand_in.behave(Behaviour("fail", stderr=f"\x1b[31mkey {CANARY} for postgresql://a:hunter2@db/x\x1b[0m\n"))
@@ -312,12 +311,12 @@ class TestClosing:
         stand_in.behave(Behaviour("stubborn"))
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(llm.ask, question, 60)
-            wait_for(lambda: stand_in.calls)
+            until(lambda: stand_in.calls)
             llm.close()
             failure = asked.result(timeout=30)
         assert isinstance(failure, ModelFailure)
         assert (failure.trouble, failure.free) == (Trouble.CONNECTION, False)
-        assert gone(stand_in.calls[0]["pid"])
+        until(lambda: gone(stand_in.calls[0]["pid"]))
 
     def test_it_does_not_outlive_a_kill_of_ours(self, stand_in, tmp_path):
         """A kill -9 in the middle of a call: nothing goes on spending."""
@@ -329,28 +328,8 @@ class TestClosing:
         environ = os.environ | {"TMPDIR": str(tmp_path)}
         ours = subprocess.Popen([sys.executable, "-c", asking, *stand_in.command], cwd=Path(__file__).parents[3], env=environ)
         try:
-            wait_for(lambda: stand_in.calls)
+            until(lambda: stand_in.calls)
         finally:
             ours.kill()
             ours.wait()
-        assert gone(stand_in.calls[0]["pid"])
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, within a while."""
-    def over() -> bool:
-        try:
-            return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return True
-
-    wait_for(over)
-    return True
-
-
-def wait_for(condition) -> None:
-    """Until it holds; fails after half a minute."""
-    deadline, pause = time.monotonic() + 30, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.02)
+        until(lambda: gone(stand_in.calls[0]["pid"]))

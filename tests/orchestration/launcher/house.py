@@ -7,8 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -24,6 +23,7 @@ from dagster._core.workspace.load_target import GrpcServerTarget
 from assets.partitions import tags_of
 from resources.launcher.protocol import Message, NoAnswer, NotAsked, ask
 from tests.conftest import execute, stop_at_once
+from tests.waiting import PATIENCE_SECONDS, until
 from trading_pipeline.adapters.calendar import load_calendar
 from trading_pipeline.adapters.clocks import Pace, ReplayClock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
@@ -36,7 +36,6 @@ from trading_pipeline.settings import Settings
 
 MODULE = "tests.orchestration.launcher.location"
 CANARY = "wJalrXUtnFEMI-canary"
-PATIENCE_SECONDS = 30.0
 DAY = date(2012, 6, 1)
 SETTINGS = """\
 environment = "demo"
@@ -72,24 +71,9 @@ telemetry: {{enabled: false}}
 """
 
 
-def until(happened: Callable[[], Any], what: str) -> Any:
-    """Wait for a fact; what it was."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (found := happened()):
-        assert time.monotonic() < deadline, f"waited in vain until {what}"
-        time.sleep(0.01)
-    return found
-
-
 def kill(process: psutil.Process, number: signal.Signals = signal.SIGKILL) -> None:
     with suppress(psutil.NoSuchProcess):
         process.send_signal(number)
-
-
-def gone(pid: int) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    return True
 
 
 @contextmanager

@@ -13,7 +13,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 
 from resources.launcher.children import KILL_SECONDS
 from resources.launcher.protocol import MOST_BYTES, packed
-from tests.orchestration.launcher.house import LauncherHouse, gone, kill, stopped, until
+from tests.orchestration.launcher.house import LauncherHouse, kill, stopped
+from tests.waiting import gone, until
 from trading_pipeline.adapters.dagster_home import instance_text
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.ports import Home

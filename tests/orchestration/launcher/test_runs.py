@@ -20,7 +20,8 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from resources.launcher.protocol import MOST_BYTES
 from resources.launcher.run_launcher import WarmRunLauncher
 from resources.run_process import process_of
-from tests.orchestration.launcher.house import CANARY, LauncherHouse, kill, stopped, until
+from tests.orchestration.launcher.house import CANARY, LauncherHouse, kill, stopped
+from tests.waiting import until
 
 STATUS = dg.DagsterRunStatus
 MEGABYTE = 1 << 20
