@@ -1,6 +1,7 @@
 """`trading run`, for a while: rounds as they fall due, what keeps a replay going meanwhile, and how it ends."""
 
 import signal
+import time
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.faces.conftest import Shell
 from trading_pipeline.adapters.calendar import load_calendar
-from trading_pipeline.adapters.clocks import Pace, ReplayClock
+from trading_pipeline.adapters.clocks import PAUSE_SECONDS, Pace, ReplayClock
 from trading_pipeline.adapters.home_lock import held
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import MarketDataError
@@ -32,6 +33,7 @@ def test_rounds_go_on_until_the_time_is_over_and_the_replay_with_them(trading: S
     assert [report["session"] for report in ran["sessions_closed"]] == ["2012-10-15"], "the close came after the first round"
     assert (ran["seconds"] >= 3, ran["asked_to_end"]) == (True, False)
     assert [event.payload["session"] for event in trading.events() if event.type is EventType.SESSION_CLOSED] == ["2012-10-15"]
+    time.sleep(PAUSE_SECONDS)
     first, second = (trading("status", "--json").json()["now"] for _ in range(2))
     assert first == second > "2012-10-15T20:00", "it stands again, after the close"
 
