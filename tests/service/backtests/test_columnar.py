@@ -65,7 +65,7 @@ def test_columns_make_the_facts_the_trades_and_the_equity_that_the_steps_make(tm
     agree(tmp_path, *scenario(seed))
 
 
-GAPS = ((lone, 24), (scenario, 66), (scenario, 84), (busy, 3), (busy, 6))
+GAPS = ((lone, 24), (scenario, 66), (scenario, 84), (busy, 3))
 """One symbol and several; stops, targets and sales; orders by the hour."""
 
 
