@@ -7,7 +7,6 @@ from tests.service.minutes import decided
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.service.cycle import run_cycle
-from trading_pipeline.service.desk_process import attend
 
 
 def backup(stage: Floor) -> MemoryLedger:
@@ -24,11 +23,3 @@ def before_its_orders(stage: Floor, interval: Interval = Interval.DAY1) -> Memor
     made = backup(stage)
     run_cycle(stage.desk, due)
     return made
-
-
-def attended(stage: Floor) -> list[str]:
-    """What the desk's process says, that comes up, takes one turn, and ends as if told to."""
-    told: list[str] = []
-    turns = iter([False, False, True, True])
-    attend(stage.desk, lambda: next(turns), told.append)
-    return told

@@ -6,7 +6,8 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
-from tests.faults.restored import attended, backup, before_its_orders
+from tests.faults.restored import backup, before_its_orders
+from tests.service.booting import booted
 from tests.service.minutes import decided, intended
 from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
@@ -149,7 +150,7 @@ def test_an_exit_of_which_the_broker_had_a_later_slice_is_not_sent_again(tmp_pat
     stage.broker.cancel(first)
 
     older = stage.restarted(ledger=earlier).go(at(10, 31, 5))
-    attended(older)
+    booted(older)
     emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
     before = older.broker.positions()
     older.go(at(10, 31, 10)).release()
@@ -190,7 +191,7 @@ def test_a_desk_that_comes_up_takes_over_what_its_ledger_has_only_meant_before_i
     stage.release()
     entry = stage.row("orders", part="entry")
     assert entry["state"] == "accepted"
-    attended(older.go(at(10, 0, 3)))
+    booted(older.go(at(10, 0, 3)))
     assert (older.row("orders", part="entry")["state"], older.events(E.ORDER_SUBMITTED)) == ("accepted", [])
     assert older.row("latches")["state"] == "latched"
     assert len(named(older, entry["client_id"])) == 1

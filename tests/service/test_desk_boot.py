@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import OPEN, PERSON, Floor, bars, floor, market, strategy
+from tests.service.booting import booted
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.errors import LedgerCorrupt
 from trading_pipeline.ports import Stop
-from trading_pipeline.service.desk_process import attend
 from trading_pipeline.service.handover import answer
 
 
@@ -22,14 +22,6 @@ def stage(tmp_path) -> Floor:
     stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=sizing))
     stage.cycle()
     return stage
-
-
-def booted(stage: Floor) -> list[str]:
-    """Come up, take one turn, and end as if told to."""
-    told: list[str] = []
-    turns = iter([False, False, True, True])
-    attend(stage.desk, lambda: next(turns), told.append)
-    return told
 
 
 def test_it_does_not_begin_on_a_record_that_was_altered(stage, monkeypatch):

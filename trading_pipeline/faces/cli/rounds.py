@@ -5,7 +5,6 @@ does it. The length is real time, also of a replay. Ctrl-C ends it after the rou
 """
 
 import re
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from rich.text import Text
 from trading_pipeline.errors import InputError, LedgerError, SettingsError, StorageError, TradingError
 from trading_pipeline.faces.cli.invocation import Invocation
 from trading_pipeline.faces.cli.output import Column, counted, duration, gain, in_new_york, money, new_york
+from trading_pipeline.faces.cli.signals import on_ending
 from trading_pipeline.faces.cli.status import told_workflow
 
 if TYPE_CHECKING:
@@ -203,17 +203,13 @@ def _asked_to_end() -> Iterator[threading.Event]:
     """Set by the first signal to end; the second one interrupts what runs."""
     asked = threading.Event()
 
-    def ask(*_: object) -> None:
+    def ask() -> None:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with on_ending(ask):
         yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # What is said

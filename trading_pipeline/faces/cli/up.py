@@ -7,7 +7,6 @@ for the last process of a killed one.
 
 import contextlib
 import os
-import signal
 import socket
 import sys
 import time
@@ -15,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from trading_pipeline.adapters.dagster_home import DATABASE_VARIABLE, DagsterHome, render
 from trading_pipeline.adapters.dagster_page import DagsterPage, PageStatus
@@ -23,6 +21,7 @@ from trading_pipeline.adapters.home_lock import HomeLock
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.processes import Command, Say, Supervisor, require_free_port
 from trading_pipeline.errors import ServiceError, StorageError
+from trading_pipeline.faces.cli.signals import on_ending
 from trading_pipeline.ports import Home
 
 MODULE = "trading_pipeline.definitions"
@@ -208,15 +207,11 @@ def _database(home: Path, say: Say) -> Iterator[Callable[[], None]]:
 def _signals() -> Iterator[_Stop]:
     stop = _Stop()
 
-    def ask(_number: int, _frame: FrameType | None) -> None:
+    def ask() -> None:
         stop.asked += 1
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with on_ending(ask):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _make_room(path: Path) -> None:
