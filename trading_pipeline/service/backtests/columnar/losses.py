@@ -24,6 +24,25 @@ NEVER_REACHED = 100
 """A limit of so many times the account's cash is none."""
 
 
+_Mark = Callable[[Prices], Floats]
+
+
+def _next_open(prices: Prices) -> Floats:
+    return np.append(prices.open[1:], prices.close[-1:])
+
+
+def _own_close(prices: Prices) -> Floats:
+    return prices.close
+
+
+def _close_before(prices: Prices) -> Floats:
+    return np.append(prices.close[:1], prices.close[:-1])
+
+
+_MARKS: tuple[_Mark, ...] = _next_open, _own_close, _close_before
+"""The prices at which a close may be looked at: the next open; where there is none, the newest close that was received."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Scope:
     """What loses together, and whom a loss beyond the limit stops. Money in steps."""
@@ -96,14 +115,6 @@ def _check_gaps(simulation: Simulation, scopes: Sequence[_Scope], found: Collect
             raise Unfit("bars are missing, and a loss might be seen between them")
 
 
-_MARKS: tuple[Callable[[Prices], Floats], ...] = (
-    lambda prices: np.append(prices.open[1:], prices.close[-1:]),
-    lambda prices: prices.close,
-    lambda prices: np.append(prices.close[:1], prices.close[:-1]),
-)
-"""At which a close may be looked at: the next open; where there is none, the newest close that was received."""
-
-
 def _scopes(simulation: Simulation, running: Sequence[str]) -> list[_Scope]:
     """The account, and each strategy that runs; none when none does."""
     plan, lanes = simulation.plan, simulation.lanes
@@ -141,9 +152,7 @@ def _learnt_early(simulation: Simulation, waits: Mapping[str, Flags]) -> Flags |
 _BRACKETS = (ExitReason.STOP, ExitReason.TARGET)
 
 
-def _lost(
-    simulation: Simulation, scope: _Scope, early: Flags | None = None, mark: Callable[[Prices], Floats] | None = None,
-) -> Numbers:
+def _lost(simulation: Simulation, scope: _Scope, early: Flags | None = None, mark: _Mark = _next_open) -> Numbers:
     """The day's loss as each close was looked at, in steps.
 
     At the next open's prices, with what was booked at the closes before, against the closing figure of the session before, to the cent.
@@ -159,9 +168,8 @@ def _lost(
         paid = np.array([fill.shares * fill.price + fill.commission for fill in fills], np.int64)
         shares = np.array([fill.shares for fill in fills], np.int64)
         prices = simulation.lanes[number].prices
-        opens = (mark or _MARKS[0])(prices)
         for places, price, worth in (
-            (np.array([_first_look_after(grid, fill, early) for fill in fills], np.int64), opens, looked),
+            (np.array([_first_look_after(grid, fill, early) for fill in fills], np.int64), mark(prices), looked),
             # Closed with all that the session's bars have filled.
             (np.array([fill.bar for fill in fills], np.int64), prices.close, closed),
         ):
