@@ -9,6 +9,7 @@ from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.faults.restored import backup, before_its_orders
 from tests.service.booting import booted
 from tests.service.minutes import decided, intended
+from tests.service.replaying import replayed
 from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, NotReady, ShowLate
@@ -123,6 +124,32 @@ def test_an_action_that_is_ready_in_an_older_ledger_and_whose_order_filled_is_no
     assert (older.row("actions")["state"], older.events(E.ORDER_SUBMITTED)) == ("voided", [])
     assert (len(named(older, NAME)), older.broker.positions()) == (1, {"AAPL": 50})
     assert older.verifies()
+
+
+def test_a_name_whose_order_ended_unfilled_in_a_lost_stretch_is_not_sent_again(tmp_path):
+    """C14, 14, fault 35: the broker shows nothing open, executed nothing, and would take the name twice."""
+    stage = resting(tmp_path)
+    older = stage.restarted(ledger=before_its_orders(stage, Interval.MIN1)).go(at(10, 0, 3))
+    entry = stage.row("orders", part="entry")["client_id"]
+    stage.broker.cancel(entry)
+    for second in (3, 8):
+        older.go(at(10, 0, second)).release()
+    assert (older.row("latches")["state"], older.events(E.ORDER_SUBMITTED), len(named(older, entry))) == ("latched", [], 1)
+    assert [row["state"] for row in older.rows("orders", order_by="intent_seq")] == ["canceled", "canceled"], "the entry and its stop"
+    assert older.verifies()
+    assert replayed(older).difference is None
+
+
+@pytest.mark.parametrize("blind", [1, 2, 3, 4])
+def test_nothing_is_lost_when_a_broker_that_takes_a_name_twice_cannot_be_asked_for_one(tmp_path, blind):
+    """14, fault 10: whichever of the looks before the first order fails, it goes out once, in this turn or in a later one."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(), settings=PaperSettings(deduplicates=False))
+    stage.faults.on_call(Call.ORDERS, *[None] * (blind - 1), NotReady())
+    stage.cycle()
+    stage.go(OPEN + timedelta(seconds=5)).release()
+    assert len(named(stage, NAME)) == 1
+    assert [row["state"] for row in stage.rows("orders")] == ["filled"]
+    assert stage.verifies()
 
 
 @pytest.mark.parametrize("volume", [0.0, 50_000_000.0])

@@ -8,10 +8,11 @@ import pytest
 from tests.desks import ALWAYS, DAY, NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from tests.faults.restored import backup
 from tests.service.replaying import replayed
+from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
-from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.service import controls, emergency
 
@@ -83,6 +84,27 @@ def test_a_position_whose_stop_was_taken_over_and_ended_is_protected_under_the_n
     assert stops(older) == [("stop-1", "canceled", 50), ("adopted", "canceled", 50), ("stop-1.3", "accepted", 50)]
     working = [order.ticket.stop_price for order in older.broker.orders() if order.ticket.symbol == "AAPL" and order.ticket.stop_price]
     assert working == [Decimal(95)]
+    assert older.verifies()
+    assert replayed(older).difference is None
+
+
+def test_a_stop_that_ended_unfilled_in_a_lost_stretch_is_not_sent_again_under_its_name(tmp_path):
+    """C14, 14, 26, fault 35: the broker would take the name twice; the position is protected under the one after it."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=STOPPED), settings=PaperSettings(deduplicates=False))
+    stage.cycle()
+    released(stage, 3)
+    earlier = backup(stage)
+    stage.broker.cancel(STOP)
+    released(stage, 5, 6)
+    assert stage.row("orders", client_id=AGAIN)["state"] == "accepted"
+    stage.broker.cancel(AGAIN)
+    older = stage.restarted(ledger=earlier)
+    released(older, 20, 30)
+    assert (older.row("latches")["state"], len(older.broker.orders([AGAIN]))) == ("latched", 1)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    released(older, 60, 70)
+    found = [(part, state) for part, state, _ in stops(older)]
+    assert found == [("stop-1", "canceled"), ("stop-1.2", "canceled"), ("stop-1.3", "accepted")]
     assert older.verifies()
     assert replayed(older).difference is None
 
@@ -164,4 +186,40 @@ def test_a_pair_that_was_taken_over_sells_its_shares_once(tmp_path):
         ("stop-1", "canceled"), ("stop-1.2", "accepted"),
     ]
     assert [told[1] for told in unprotected(older)] == [50], "the one that the taken-over pair protects"
+    assert older.verifies()
+
+
+@pytest.mark.parametrize("sizing", [STOPPED, PAIRED])
+def test_of_a_stop_that_was_taken_over_and_is_too_large_after_a_sale_by_hand_a_person_is_told(tmp_path, sizing):
+    """C14, 26, 28, fault 22, fault 35: whose shares are gone nobody can tell, and it could sell more than are left."""
+    older = replaced_in_a_lost_stretch(tmp_path, sizing)
+    released(older, 20)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    older.go(OPEN + timedelta(seconds=60)).broker.trade_by_hand("AAPL", Side.SELL, 30, Decimal(100))
+    released(older, 70, 80, 90)
+    [told] = [event.payload for event in older.events(E.PROTECTION_OVERSIZED)]
+    assert (told["symbol"], told["selling"], told["held"]) == ("AAPL", 50, 20)
+    assert older.verifies()
+    assert replayed(older).difference is None
+
+
+def test_of_a_sale_that_was_taken_over_and_sells_more_than_is_left_a_person_is_told(tmp_path):
+    """C14, 26, 28, fault 22, fault 35: what it was meant for nobody knows; it is no stop's target."""
+    table = bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(10, minute): 0.0 for minute in range(2, 30)})
+    stage = floor(tmp_path, market(table), at(10, 0, 1), strategy(interval=Interval.MIN1))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    earlier = backup(stage)
+    controls.revise(stage.desk, strategy(interval=Interval.MIN1, agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    stage.go(at(10, 3, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", part="exit")["state"] == "accepted"
+
+    older = stage.restarted(ledger=earlier).go(at(10, 3, 10))
+    older.release()
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    older.broker.trade_by_hand("AAPL", Side.SELL, 30, Decimal(100))
+    for second in (20, 30, 40):
+        older.go(at(10, 3, second)).release()
+    [told] = [event.payload for event in older.events(E.PROTECTION_OVERSIZED)]
+    assert (told["symbol"], told["selling"], told["held"]) == ("AAPL", 50, 20)
     assert older.verifies()

@@ -35,11 +35,17 @@ def resting(stage):
     return sorted((order.ticket.order_type.value, order.ticket.quantity) for order in stage.broker.orders())
 
 
+def told(stage):
+    """(shares that could be sold, shares left) of what a person has been told."""
+    return [(event.payload["selling"], event.payload["held"]) for event in stage.events(EventType.PROTECTION_OVERSIZED)]
+
+
 def test_they_are_placed_again_for_what_is_left(stage):
     sell(stage, 20)
+    assert told(stage) == []
     assert resting(stage) == [("limit", 30), ("stop", 30)]
     assert stage.events(EventType.POSITION_UNPROTECTED) == []
-    assert oversized(stage.desk.ledger) == {}
+    assert oversized(stage.desk) == []
     sent = stage.rows("orders")
     stage.release()
     assert stage.rows("orders") == sent
@@ -63,11 +69,14 @@ def test_under_a_stop_nothing_is_called_back(stage):
     emergency.stop(kept.desk, reason="enough", actor=PERSON)
     sell(kept, 20)
     assert ("stop", 50) in resting(kept)
+    assert told(kept) == [(50, 30)]
+    sell(kept, 10, at(10, 2, 0))
+    assert told(kept) == [(50, 30), (50, 20)]
 
 
-@pytest.mark.parametrize(("sold", "left"), [(20, [30, 50]), (60, [50]), (100, [])])
-def test_whose_shares_are_gone_nobody_can_tell_and_what_is_left_stays_covered(tmp_path, sold, left):
-    """Of two strategies' 50 each: the newest bracket gives way, and none whose shares could not be covered again."""
+@pytest.mark.parametrize(("sold", "left", "said"), [(20, [30, 50], []), (60, [50], [(50, 40)]), (100, [], [])])
+def test_whose_shares_are_gone_nobody_can_tell_and_what_is_left_stays_covered(tmp_path, sold, left, said):
+    """Of two strategies' 50 each: the newest bracket gives way, and none whose shares could not be covered again. A person knows."""
     stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(), bracketed(name="other"))
     stage.cycle(Interval.MIN1)
     for second in (20, 40):
@@ -75,6 +84,10 @@ def test_whose_shares_are_gone_nobody_can_tell_and_what_is_left_stays_covered(tm
     assert resting(stage) == [("limit", 50), ("limit", 50), ("stop", 50), ("stop", 50)]
     sell(stage, sold, at(10, 2, 30))
     assert [many for kind, many in resting(stage) if kind == "stop"] == left
+    for second in (40, 50):
+        stage.go(at(10, 2, second)).release()
+    assert told(stage) == said, "once"
+    assert stage.verifies()
 
 
 def test_what_is_left_of_two_strategies_shares_is_told_for_the_account_when_its_stop_is_gone(tmp_path):

@@ -244,6 +244,37 @@ def test_what_cannot_be_protected_is_a_fact_once(tmp_path):
     assert [part for part, *_ in stops(stage)] == ["stop-1", "stop-1.2", "stop-1.3"], "asked again after half a minute, not at once"
 
 
+def test_another_reason_why_it_cannot_be_protected_is_told_and_the_same_one_after_a_stop_stood_again(tmp_path):
+    """C12: a person who knows of the first reason, and has mended it, does not know of the second."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+
+    def dropped():
+        stage.broker.cancel(stage.rows("orders", order_type="stop", order_by="intent_seq")[-1]["client_id"])
+
+    def reasons():
+        return [event.payload["reason"] for event in stage.events(E.POSITION_UNPROTECTED)]
+
+    dropped()
+    for second in (10, 15):
+        protected_blindly(stage, at(10, 0, second))
+    assert reasons() == ["The source gives no quotes."]
+    stage.faults.on_every_submit(Refuse("no stops today"))
+    for second in (20, 25, 55):
+        stage.go(at(10, 0, second)).release()
+    taken = "the broker or the gate did not take the stop"
+    assert reasons() == ["The source gives no quotes.", taken]
+    stage.faults.on_every_submit()
+    stage.go(at(10, 2, 0)).release()
+    assert stops(stage)[-1][1] == "accepted"
+    dropped()
+    for minute in (3, 4):
+        protected_blindly(stage, at(10, minute, 0))
+    assert reasons() == ["The source gives no quotes.", taken, "The source gives no quotes."]
+    assert stage.verifies()
+
+
 def test_an_exit_that_expires_in_part_with_nobody_at_the_desk_is_told_at_the_close(tmp_path):
     """C12: its stop was cancelled for it, and nothing is placed before the next session: a person must know, all night."""
     thin = {at(15, minute): 60.0 for minute in range(54, 60)}

@@ -100,6 +100,7 @@ class EventType(StrEnum):
     FILL_CORRECTED = "fill.corrected"
     EXTERNAL_FILLED = "external.filled"
     POSITION_UNPROTECTED = "position.unprotected"
+    PROTECTION_OVERSIZED = "protection.oversized"
 
     PORTFOLIO_SNAPSHOTTED = "portfolio.snapshotted"
     RECONCILED = "reconciliation.completed"

@@ -162,6 +162,24 @@ def adopt_orders(desk: Desk, tally: Tally) -> None:
                 adopt(desk, tx, order.client_id, rest, tally)
 
 
+def known_to_broker(desk: Desk, client_ids: Sequence[str], tally: Tally) -> str:
+    """A name among those that are about to be sent which the broker has had, ended unfilled perhaps; empty where it has none.
+
+    It is taken over, and the account latched. A broker that takes a name once is not asked: it would refuse the second.
+
+    Raises:
+        BrokerNotReady: Nobody can look, so nothing is to be sent.
+    """
+    if desk.broker.capabilities.deduplicates:
+        return ""
+    known = desk.broker.orders(client_ids)
+    for order in known:
+        rest = since_the_book_began(desk, order)
+        with desk.ledger.transaction() as tx:
+            adopt(desk, tx, order.client_id, rest, tally)
+    return known[0].client_id if known else ""
+
+
 def since_the_book_began(desk: Desk, order: BrokerOrder) -> BrokerOrder:
     """An order without what it filled before: that is in the opening balance."""
     if not order.filled_quantity:

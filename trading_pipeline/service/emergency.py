@@ -152,6 +152,7 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
             f"{typed!r} is not the name of this account, {account}." if is_person(actor) else f"{actor!r} may not clear a latch.",
             value=typed, rule="a person clears the latch by typing the account's name (D9, invariant 49)", remedy="type it, at a terminal",
         )
+    looked_at = desk.ledger.get("latches", f"account:{account}")
     latch = recorded(desk, desk.ledger, None) or next((each for each in desk.latch.stops() if each.strategy is None), None)
     if latch is None:
         raise Conflict(
@@ -167,7 +168,7 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
     with desk.ledger.transaction() as tx:
         row = tx.get("latches", f"account:{account}")
         if row is not None and row["state"] == LATCHED:
-            if (row["actor"], row["reason"]) != (latch.actor, latch.reason):
+            if row != looked_at:
                 raise Conflict(
                     f"Another stop came meanwhile, by {row['actor']}: {row['reason']}.", value=account,
                     rule="what is cleared is the latch that was looked at", remedy="look again with `trading stop review`",
@@ -178,6 +179,8 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
     if anchoring.restored(desk):
         anchoring.begin_anew(desk)
     desk.latch.clear()
+    # Whoever pressed in this very moment found the file there that has just gone.
+    mirror(desk)
 
 
 def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
@@ -257,7 +260,7 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> No
     facts = []
     latch = tx.get("latches", f"account:{desk.broker.account_id}")
     standing = latch is not None and latch["state"] == LATCHED and (latch["actor"] != RECOVERY or stop.actor == RECOVERY)
-    if stop.strategy is None and not standing:
+    if stop.strategy is None and (latch is None or not standing or _is_anothers(tx, latch, stop)):
         turn = 0 if latch is None else latch["last_seq"]
         facts.append(_fact(desk, EventType.ACCOUNT_LATCHED, stop, str(turn), turn or None))
     # A strategy that was made after the account was latched has begun nothing: a resumed stop leaves it alone.
@@ -268,6 +271,15 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> No
         for row in ending
     ]
     tx.append(*facts)
+
+
+def _is_anothers(tx: Transaction, latch: Row, stop: Stop) -> bool:
+    """Whether another person has pressed it after the latch that stands: clearing that one does not lift this one."""
+    if stop.actor in (RECOVERY, latch["actor"]):
+        return False
+    [fact] = tx.events(after=latch["last_seq"] - 1, limit=1)
+    pressed_at = instant_of_file(fact.payload.get("pressed_at", instant_text(latch["at"])))
+    return bool(stop.at > max(pressed_at, latch["at"]))
 
 
 def _known(tx: Transaction, name: str) -> Row:

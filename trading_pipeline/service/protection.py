@@ -6,6 +6,7 @@ lease then places what the entry's record says, as protective orders of their ow
 strategy asked for no stop is nobody's business here.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -35,6 +36,7 @@ _PROTECTED_BY = tuple(state.value for state in PROTECTIVE_STATES)
 _FOUND_LATE = timedelta(days=5)
 """An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
 _LOST = (OrderState.CANCELED.value, OrderState.REJECTED.value, OrderState.EXPIRED.value)
+_NEVER_STOOD = (OrderState.REJECTED.value, OrderState.NOT_PLACED.value)
 _PATIENCE = timedelta(seconds=30)
 """A broker that has just rejected a stop is not asked again at once."""
 
@@ -54,6 +56,8 @@ class Gap:
     """The last fact about the position or these orders."""
     position_seq: int
     """The last fact about the position."""
+    stood: str
+    """The newest stop that the broker has taken: a position that loses another one is naked anew."""
     alone: tuple[Row, ...] = ()
     """Targets at work whose stops are not."""
 
@@ -161,8 +165,9 @@ def _gaps_of(reader: Reader, position: Row, entries: Sequence[Row], exits: Seque
             targets = [row for row in rows if row["order_type"] == OrderType.LIMIT.value]
             last = max(position["last_seq"], *(row["last_seq"] for row in rows))
             target = targets[-1] if targets else None
+            newest = next((row["part"] for row in reversed(sent) if row["state"] not in _NEVER_STOOD), "")
             place = position["strategy"], position["symbol"], quantity
-            found.append(Gap(*place, sent[-1], target, len(stops), last, position["last_seq"], alone))
+            found.append(Gap(*place, sent[-1], target, len(stops), last, position["last_seq"], newest, alone))
     return found
 
 
@@ -190,7 +195,7 @@ def _brackets(entries: Sequence[Row], stood: Sequence[Row]) -> list[list[Row]]:
 def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
     untold = (each for each in shortages(desk.ledger) if desk.ledger.event_by_key(_shortage_key(each)) is None)
-    return bool(gaps(desk.ledger) or oversized(desk.ledger) or _broken(desk.ledger) or _exits_in_its_place(desk) or next(untold, None))
+    return bool(gaps(desk.ledger) or oversized(desk) or _broken(desk.ledger) or _exits_in_its_place(desk) or next(untold, None))
 
 
 def _exits_in_its_place(desk: Desk) -> list[Row]:
@@ -224,7 +229,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     idle = [row for row in _exits_in_its_place(desk) if _is_left_behind(desk, row)]
     if idle:
         cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
-    if not (gaps(desk.ledger) or oversized(desk.ledger)):
+    if not (gaps(desk.ledger) or oversized(desk)):
         _tell_shortages(desk, tally)
         return
     # Whatever has filled or ended since is booked before anything is worked out of it.
@@ -241,7 +246,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
 def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
     """Say of everything that has no stop now that it has none, once each; places nothing and needs no lease."""
     for gap in gaps(desk.ledger):
-        _alarm(desk, gap, why, tally)
+        _alarm(desk, gap, "closed", why, tally)
     _tell_shortages(desk, tally)
 
 
@@ -254,14 +259,14 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         return
     orders, skipped = _placing(desk, desk.ledger, gap)
     if working := skipped and desk.ledger.find("orders", client_id=skipped, state=_WORKS, limit=1):
-        _alarm(desk, gap, f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
+        _alarm(desk, gap, "taken over", f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
         return
     try:
-        denied = denial_ahead(desk, orders[0], mismatched)
+        denied = why = denial_ahead(desk, orders[0], mismatched)
     except MarketDataError as unpriced:
-        denied = unpriced.message
+        denied, why = "unpriced", unpriced.message
     if denied:
-        _alarm(desk, gap, denied, tally)
+        _alarm(desk, gap, denied, why, tally)
         return
     # Both in one commit: a crash in between leaves an intent, which whoever comes next gates.
     with desk.ledger.transaction() as tx:
@@ -271,7 +276,7 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         sent = gate_and_submit(desk, fence, order, tally)
         row = desk.ledger.get("orders", order.client_id)
         if order is orders[0] and (not sent or row is None or row["state"] == OrderState.REJECTED.value):
-            _alarm(desk, gap, "the broker or the gate did not take the stop", tally)
+            _alarm(desk, gap, "refused", "the broker or the gate did not take the stop", tally)
         elif sent:
             tally.count("protected")
 
@@ -321,11 +326,17 @@ def _orders_of(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
     return [stop, pair]
 
 
-def _alarm(desk: Desk, gap: Gap, reason: str, tally: Tally) -> None:
+def _alarm(desk: Desk, gap: Gap, kind: str, reason: str, tally: Tally) -> None:
+    """Say it once for each kind of reason: another one asks something else of a person.
+
+    Args:
+        kind: The rules that deny a stop, or what else keeps it from standing; without figures that change.
+    """
     payload = {
         "strategy": gap.strategy, "symbol": gap.symbol, "quantity": gap.quantity, "stop_price": gap.stop["stop_price"], "reason": reason,
     }
-    key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}"
+    which = hashlib.sha256(f"{gap.stood} {kind}".encode()).hexdigest()[:12]
+    key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}:{which}"
     stream = f"strategy:{gap.strategy}"
     _tell(desk, NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq), tally)
 

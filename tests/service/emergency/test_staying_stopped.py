@@ -3,7 +3,7 @@
 import tempfile
 import threading
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -182,3 +182,51 @@ def test_a_stop_that_comes_while_a_restored_ledgers_latch_is_cleared_stays(stage
     recovery.resume_stop(stage.restarted().desk)
     assert (states(stage), stage.broker.orders()) == ({"canceled"}, [])
     assert stage.verifies()
+
+
+def test_a_stop_that_another_person_presses_while_ones_own_is_cleared_stays(stage, monkeypatch):
+    """49, 51, fault 62: the latch that was looked at is clean and stands; of the other's press only the ledger can tell."""
+    assert stop(stage, actor=PERSON).clean
+    asked = emergency.last_report
+
+    def meanwhile(desk, scope):
+        monkeypatch.setattr(emergency, "last_report", asked)
+        stop(stage, actor="user:bob", reason="something is wrong")
+        return asked(desk, scope)
+
+    before = asked(stage.desk, None)
+    monkeypatch.setattr(emergency, "last_report", meanwhile)
+    with pytest.raises(Conflict, match="Another stop came meanwhile, by user:bob: something is wrong"):
+        emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert before["clean"]
+    assert emergency.in_force(stage.desk, stage.desk.ledger, "fresh") is not None
+    assert (stage.row("latches")["state"], stage.row("latches")["actor"]) == ("latched", "user:bob")
+    stop(stage, actor=PERSON)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert stage.row("latches")["state"] == "cleared"
+    assert stage.verifies()
+
+
+def test_rounds_of_two_persons_stops_tell_each_of_them_once(stage):
+    """62: whose round comes last is no new press."""
+    presses = [Stop(None, "enough", actor, datetime.now(UTC)) for actor in (PERSON, "user:bob")]
+    for each in (*presses, *presses):
+        emergency.carry_out(stage.desk, each)
+    assert [event.actor for event in stage.events(E.ACCOUNT_LATCHED)] == [PERSON, "user:bob"]
+    assert stage.verifies()
+
+
+def test_a_stop_that_is_pressed_while_the_file_of_a_cleared_one_goes_has_a_file(stage, monkeypatch):
+    """51, 52: what is sent is held against the files."""
+    stop(stage)
+    cleared = type(stage.desk.latch).clear
+
+    def meanwhile(latch):
+        monkeypatch.setattr(type(stage.desk.latch), "clear", cleared)
+        stop(stage, actor="user:bob")
+        cleared(latch)
+
+    monkeypatch.setattr(type(stage.desk.latch), "clear", meanwhile)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert stage.desk.latch.standing("fresh").actor == "user:bob"
+    assert stage.row("latches")["state"] == "latched"

@@ -1,5 +1,7 @@
 """Leases in PostgreSQL: a lock that ends with its connection, and a token that every new holder raises.
 
+A token is at least the time in milliseconds: a table that was put back from a backup gives none again that it gave before (C14).
+
 The lock makes a holder's death known at once; the token fences one that only slept. Who waits for a holder that has not renewed
 its lease in time ends that holder's connection, takes the lock and raises the token: whatever the sleeper still means to submit
 fails in the transaction of its submission, which reads the token under a row lock.
@@ -22,15 +24,16 @@ from trading_pipeline.ports import Fence
 _LOCK = sa.text("SELECT pg_advisory_lock(:number)")
 _UNLOCK = sa.text("SELECT pg_advisory_unlock(:number)")
 _SET = sa.text("SELECT set_config(:name, :value, false)")
-_TAKE = sa.text("""
-    INSERT INTO leases (name, token, holder, backend, renewed_at) VALUES (:name, 1, :holder, pg_backend_pid(), clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET token = leases.token + 1, holder = excluded.holder, backend = excluded.backend,
-        renewed_at = excluded.renewed_at
+_NOW = "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"
+_TAKE = sa.text(f"""
+    INSERT INTO leases (name, token, holder, backend, renewed_at) VALUES (:name, {_NOW}, :holder, pg_backend_pid(), clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET token = greatest(leases.token + 1, excluded.token), holder = excluded.holder,
+        backend = excluded.backend, renewed_at = excluded.renewed_at
     RETURNING token
 """)
-_REVOKE = sa.text("""
-    INSERT INTO leases (name, token, holder, backend, renewed_at) VALUES (:name, 1, 'revoked', 0, clock_timestamp())
-    ON CONFLICT (name) DO UPDATE SET token = leases.token + 1, holder = 'revoked'
+_REVOKE = sa.text(f"""
+    INSERT INTO leases (name, token, holder, backend, renewed_at) VALUES (:name, {_NOW}, 'revoked', 0, clock_timestamp())
+    ON CONFLICT (name) DO UPDATE SET token = greatest(leases.token + 1, excluded.token), holder = 'revoked'
 """)
 _RENEW = sa.text("UPDATE leases SET renewed_at = clock_timestamp() WHERE name = :name AND token = :token")
 _REQUIRE = sa.select(LEASES.c.token).where(LEASES.c.name == sa.bindparam("name")).with_for_update(read=True)
