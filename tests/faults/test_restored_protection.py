@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, DAY, NEVER, OPEN, PERSON, Floor, at, bars, floor, market, strategy
-from tests.faults.restored import backup
+from tests.faults.restored import backup, before_its_orders
 from tests.service.replaying import replayed
 from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.domain.bars import Interval
@@ -104,7 +104,7 @@ def test_a_stop_that_ended_unfilled_in_a_lost_stretch_is_not_sent_again_under_it
     emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
     released(older, 60, 70)
     found = [(part, state) for part, state, _ in stops(older)]
-    assert found == [("stop-1", "canceled"), ("stop-1.2", "canceled"), ("stop-1.3", "accepted")]
+    assert found == [("stop-1", "canceled"), ("adopted", "canceled"), ("stop-1.3", "accepted")]
     assert older.verifies()
     assert replayed(older).difference is None
 
@@ -223,3 +223,53 @@ def test_of_a_sale_that_was_taken_over_and_sells_more_than_is_left_a_person_is_t
     [told] = [event.payload for event in older.events(E.PROTECTION_OVERSIZED)]
     assert (told["symbol"], told["selling"], told["held"]) == ("AAPL", 50, 20)
     assert older.verifies()
+
+
+@pytest.mark.parametrize("sold", [30, 50])
+def test_of_an_entry_that_was_taken_over_with_its_stop_and_sold_by_hand_a_person_is_told(tmp_path, sold):
+    """C14, 26, 28, fault 22, fault 35: its shares are nobody's, and its stop rests on more than are left."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=STOPPED))
+    older = stage.restarted(ledger=before_its_orders(stage)).go(OPEN + timedelta(seconds=20))
+    older.release()
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    released(older, 40, 50)
+    assert older.events(E.PROTECTION_OVERSIZED) == []
+    older.go(OPEN + timedelta(seconds=60)).broker.trade_by_hand("AAPL", Side.SELL, sold, Decimal(100))
+    released(older, 70, 80, 90)
+    [told] = [event.payload for event in older.events(E.PROTECTION_OVERSIZED)]
+    assert (told["symbol"], told["selling"], told["held"]) == ("AAPL", 50, 50 - sold)
+    assert older.verifies()
+
+
+def test_an_entry_that_was_taken_over_while_it_rests_is_no_excess(tmp_path):
+    """C14, 26: its stop waits for what it buys."""
+    idle = {at(9, 59): 0.0} | {at(10, minute): 0.0 for minute in range(10)}
+    table = bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes=idle)
+    stage = floor(tmp_path, market(table), at(10, 0, 1), strategy(interval=Interval.MIN1, sizing=STOPPED))
+    older = stage.restarted(ledger=before_its_orders(stage, Interval.MIN1)).go(at(10, 0, 3))
+    for second in (3, 10, 20):
+        older.go(at(10, 0, second)).release()
+    assert {(row["part"], row["state"]) for row in older.rows("orders")} == {("adopted", "accepted")}
+    assert older.events(E.PROTECTION_OVERSIZED) == []
+
+
+def test_stops_of_a_lost_stretch_that_all_ended_ask_for_one_look(tmp_path):
+    """C14, 14, fault 35: of four names nothing is left at a broker that takes one twice."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy(sizing=STOPPED), settings=PaperSettings(deduplicates=False))
+    stage.cycle()
+    released(stage, 3)
+    earlier = backup(stage)
+    for turn in range(4):
+        [stop] = stage.broker.orders()
+        stage.broker.cancel(stop.client_id)
+        released(stage, 10 * turn + 5, 10 * turn + 6)
+    [last] = stage.broker.orders()
+    stage.broker.cancel(last.client_id)
+    older = stage.restarted(ledger=earlier)
+    released(older, 100, 110)
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    released(older, 120, 130)
+    assert [order.ticket.stop_price for order in older.broker.orders()] == [Decimal(95)]
+    assert (stops(older)[-1][:2], len(older.events(E.ACCOUNT_LATCHED))) == (("stop-1.6", "accepted"), 1)
+    assert older.verifies()
+    assert replayed(older).difference is None

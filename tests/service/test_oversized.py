@@ -1,19 +1,22 @@
 """26, 28, fault 22: what somebody else sells of a position, its stops and targets no longer sell."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
 
-from tests.desks import PERSON, Asked, at, floor
+from tests.desks import ALWAYS, NEVER, PERSON, Asked, at, floor
 from tests.service.minutes import bracketed, minute_bars
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
-from trading_pipeline.domain.strategies import FractionSizing
-from trading_pipeline.service import emergency
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
+from trading_pipeline.service import controls, emergency
+from trading_pipeline.service.handover import lease_name
 from trading_pipeline.service.oversized import oversized
+from trading_pipeline.service.protection import is_exposed, protect
+from trading_pipeline.service.steps import Tally
 
 
 @pytest.fixture
@@ -105,6 +108,51 @@ def test_what_is_left_of_two_strategies_shares_is_told_for_the_account_when_its_
     [told] = stage.events(EventType.POSITION_UNPROTECTED)
     assert (told.stream, told.payload["strategy"], told.payload["symbol"], told.payload["quantity"]) == ("account", "EXTERNAL", "AAPL", 40)
     assert "nobody can tell" in told.payload["reason"]
+    assert stage.verifies()
+
+
+def test_what_is_called_back_at_the_next_open_is_nobodys_business_in_the_evening_and_the_rest_is_told_once(tmp_path):
+    """26, fault 22: the desk looks twice a second, all night."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(), bracketed(name="other"))
+    stage.cycle(Interval.MIN1)
+    for second in (20, 40):
+        stage.go(at(10, 0, second)).release()
+    sell(stage, 20, at(16, 30))
+    notes = [looked_after(stage, at(16, 31, second)) for second in (0, 5, 10)]
+    assert (told(stage), notes) == ([], [[], [], []])
+    sell(stage, 40, at(16, 40))
+    notes = [looked_after(stage, at(16, 41, second)) for second in (0, 5, 10)]
+    assert (told(stage), notes) == ([(50, 40)], [[], [], []])
+    assert resting(stage) == [("limit", 50), ("limit", 50), ("stop", 50), ("stop", 50)]
+    for second in (5, 10):
+        stage.go(at(9, 30, second, day=date(2024, 8, 29))).release()
+    assert [many for kind, many in resting(stage) if kind == "stop"] == [50]
+    assert len(told(stage)) == 1
+    assert stage.verifies()
+
+
+def looked_after(stage, instant):
+    """What the desk's process says when it looks after what is held."""
+    tally = Tally("desk", stage.go(instant).due(Interval.MIN1))
+    if is_exposed(stage.desk):
+        with stage.desk.ledger.lease(lease_name(stage.desk)) as fence:
+            protect(stage.desk, fence, tally)
+    return tally.notes
+
+
+def test_an_excess_that_stays_as_large_while_its_exit_fills_is_told_once(tmp_path):
+    """26: the owner sells 5 of 40 shares, and the exit of all of them fills minute by minute."""
+    source = minute_bars(volumes={at(10, minute): 100.0 for minute in range(2, 30)})
+    stage = floor(tmp_path, source, at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    controls.revise(stage.desk, bracketed(agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    stage.go(at(10, 3, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", part="exit")["state"] == "partial"
+    stage.broker.trade_by_hand("AAPL", Side.SELL, 5, Decimal(100))
+    for minute in range(3, 10):
+        stage.go(at(10, minute, 30)).release()
+    assert [selling - held for selling, held in told(stage)] == [5]
     assert stage.verifies()
 
 

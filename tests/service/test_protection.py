@@ -1,6 +1,5 @@
 """Stops, targets and exits: what protects a position, and what takes its place."""
 
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -16,14 +15,10 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
-from trading_pipeline.errors import MarketDataError
 from trading_pipeline.service import approvals
 from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_follow_up
-from trading_pipeline.service.handover import lease_name
-from trading_pipeline.service.protection import protect
-from trading_pipeline.service.settlement import news, settle
-from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.settlement import news
 
 E = EventType
 
@@ -244,37 +239,6 @@ def test_what_cannot_be_protected_is_a_fact_once(tmp_path):
     assert [part for part, *_ in stops(stage)] == ["stop-1", "stop-1.2", "stop-1.3"], "asked again after half a minute, not at once"
 
 
-def test_another_reason_why_it_cannot_be_protected_is_told_and_the_same_one_after_a_stop_stood_again(tmp_path):
-    """C12: a person who knows of the first reason, and has mended it, does not know of the second."""
-    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
-    stage.cycle(Interval.MIN1)
-    stage.go(at(10, 0, 5)).release()
-
-    def dropped():
-        stage.broker.cancel(stage.rows("orders", order_type="stop", order_by="intent_seq")[-1]["client_id"])
-
-    def reasons():
-        return [event.payload["reason"] for event in stage.events(E.POSITION_UNPROTECTED)]
-
-    dropped()
-    for second in (10, 15):
-        protected_blindly(stage, at(10, 0, second))
-    assert reasons() == ["The source gives no quotes."]
-    stage.faults.on_every_submit(Refuse("no stops today"))
-    for second in (20, 25, 55):
-        stage.go(at(10, 0, second)).release()
-    taken = "the broker or the gate did not take the stop"
-    assert reasons() == ["The source gives no quotes.", taken]
-    stage.faults.on_every_submit()
-    stage.go(at(10, 2, 0)).release()
-    assert stops(stage)[-1][1] == "accepted"
-    dropped()
-    for minute in (3, 4):
-        protected_blindly(stage, at(10, minute, 0))
-    assert reasons() == ["The source gives no quotes.", taken, "The source gives no quotes."]
-    assert stage.verifies()
-
-
 def test_an_exit_that_expires_in_part_with_nobody_at_the_desk_is_told_at_the_close(tmp_path):
     """C12: its stop was cancelled for it, and nothing is placed before the next session: a person must know, all night."""
     thin = {at(15, minute): 60.0 for minute in range(54, 60)}
@@ -326,61 +290,3 @@ def test_an_exit_that_the_market_has_left_behind_gives_the_stops_place_back(tmp_
     exits = {row["part"]: row["state"] for row in stage.rows("orders", side="sell") if row["submitted_at"]}
     assert exits["exit"] == "canceled"
     assert exits["stop-1.2"] in ("accepted", "partial", "filled")
-
-
-class Unpriced:
-    """A source whose quotes are down: bars go on."""
-
-    def __init__(self, source):
-        self._source = source
-
-    def __getattr__(self, name):
-        return getattr(self._source, name)
-
-    def quotes(self, symbols, now):
-        if symbols:
-            raise MarketDataError("The source gives no quotes.")
-        return {}
-
-
-def protected_blindly(stage, instant):
-    """As the desk's process looks after what is held, while its source gives no quotes."""
-    blind = replace(stage.desk, market=Unpriced(stage.desk.market))
-    settling = Tally("test", stage.go(instant).due(Interval.MIN1))
-    settle(blind, settling)
-    with blind.ledger.lease(lease_name(blind)) as fence:
-        protect(blind, fence, settling)
-
-
-def test_a_position_that_has_lost_its_stop_while_there_are_no_quotes_is_told_once_and_protected_with_the_first(tmp_path):
-    """21, 33, C12: nothing can be judged without a price, and the person who could act has to know."""
-    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
-    stage.cycle(Interval.MIN1)
-    stage.go(at(10, 0, 5)).release()
-    stage.broker.cancel(stage.row("orders", order_type="stop")["client_id"])
-    for seconds in (10, 15, 20, 50):
-        protected_blindly(stage, at(10, 0, seconds))
-    [told] = stage.events(E.POSITION_UNPROTECTED)
-    assert (told.payload["symbol"], told.payload["quantity"], told.payload["reason"]) == ("AAPL", 50, "The source gives no quotes.")
-    for seconds in (62, 67):
-        stage.go(at(10, 0, seconds)).release()
-    assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
-    assert len(stage.events(E.POSITION_UNPROTECTED)) == 1
-    assert stage.verifies()
-
-
-def test_an_exit_that_nobody_can_price_keeps_no_other_position_from_being_told(tmp_path):
-    """21, 33, C12: of AAPL an exit works in the place of its stop; whether the market has left it behind nobody can say just now."""
-    source = minute_bars("AAPL", "MSFT", volumes={at(10, minute): 60.0 for minute in range(1, 30)})
-    stage = floor(tmp_path, source, at(9, 58, 1), bracketed(name="other", symbols=("MSFT",)))
-    stage.cycle(Interval.MIN1)
-    stage.go(at(10, 0, 1)).run(bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
-    stage.cycle(Interval.MIN1)
-    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
-    assert stage.row("orders", part="exit")["state"] == "partial"
-    stage.broker.cancel(stage.row("orders", symbol="MSFT", order_type="stop")["client_id"])
-    for seconds in (10, 40):
-        protected_blindly(stage, at(10, 3, seconds))
-    assert [event.payload["symbol"] for event in stage.events(E.POSITION_UNPROTECTED)] == ["MSFT"]
-    assert stage.row("orders", part="exit")["state"] == "partial", "it is left at work"
-    assert stage.verifies()

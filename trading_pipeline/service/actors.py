@@ -3,6 +3,9 @@
 import os
 import pwd
 
+RECOVERY = "recovery"
+"""What is found after a crash or a restore. A latch by it stops no strategy and cancels nothing."""
+
 
 def is_person(actor: str) -> bool:
     """Whether an actor of the record names a person."""

@@ -19,7 +19,8 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import OrderClass, OrderState, Side
 from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.ports import BrokerOrder, Reader, Stop, Transaction
+from trading_pipeline.ports import BrokerOrder, Fence, Reader, Stop, Transaction
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
 
@@ -162,13 +163,14 @@ def adopt_orders(desk: Desk, tally: Tally) -> None:
                 adopt(desk, tx, order.client_id, rest, tally)
 
 
-def known_to_broker(desk: Desk, client_ids: Sequence[str], tally: Tally) -> str:
-    """A name among those that are about to be sent which the broker has had, ended unfilled perhaps; empty where it has none.
+def known_to_broker(desk: Desk, fence: Fence, client_ids: Sequence[str], tally: Tally) -> str:
+    """A name among those that are about to be meant for the first time which the broker has had, ended unfilled perhaps; else empty.
 
-    It is taken over, and the account latched. A broker that takes a name once is not asked: it would refuse the second.
+    What it has is taken over, and the account latched. A broker that takes a name once is not asked: it would refuse the second.
 
     Raises:
         BrokerNotReady: Nobody can look, so nothing is to be sent.
+        Fenced: The submitter's lease has passed on: whoever has it may have sent these.
     """
     if desk.broker.capabilities.deduplicates:
         return ""
@@ -176,6 +178,7 @@ def known_to_broker(desk: Desk, client_ids: Sequence[str], tally: Tally) -> str:
     for order in known:
         rest = since_the_book_began(desk, order)
         with desk.ledger.transaction() as tx:
+            tx.require(fence)
             adopt(desk, tx, order.client_id, rest, tally)
     return known[0].client_id if known else ""
 
@@ -211,13 +214,13 @@ def adopt(desk: Desk, tx: Transaction, client_id: str, order: BrokerOrder | None
 
 def latch(desk: Desk, tx: Transaction, reason: str, tally: Tally) -> None:
     """Stop the account until a person has looked: the file first, then the fact."""
-    desk.latch.stop(Stop(None, reason, "recovery", desk.now()))
+    desk.latch.stop(Stop(None, reason, RECOVERY, desk.now()))
     account = desk.broker.account_id
     row = tx.get("latches", f"account:{account}")
     if row is None or row["state"] != "latched":
         key = f"account.latched:{account}:{tx.head()[0]}"
         payload = {"account": account, "reason": reason}
-        tally.saw(tx.append(NewEvent(EventType.ACCOUNT_LATCHED, "account", key, payload, desk.now(), "recovery")))
+        tally.saw(tx.append(NewEvent(EventType.ACCOUNT_LATCHED, "account", key, payload, desk.now(), RECOVERY)))
     tally.notes.append(f"the account is latched: {reason}")
 
 

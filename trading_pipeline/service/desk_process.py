@@ -196,6 +196,7 @@ class _Attendance:
             settle(self.desk, tally)
         if self.desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value), limit=1):
             # Left behind by an error on the way: nobody else is on the way while this process holds the lease.
+            adopt_orders(self.desk, tally)
             recover(self.desk, self.fence, tally)
         withdrawn(self.desk, tally)
         if is_exposed(self.desk):

@@ -19,6 +19,7 @@ from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
 from trading_pipeline.errors import Conflict, LedgerUnavailable, PermissionRequired, StorageError, TradingError, UnknownName
 from trading_pipeline.ports import Reader, Stop, Transaction
 from trading_pipeline.service import anchoring, stop_orders
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk, is_person
 from trading_pipeline.service.order_facts import doubt, order_event
 from trading_pipeline.service.patience import within
@@ -27,8 +28,6 @@ from trading_pipeline.service.voiding import void_open
 
 LATCHED = "latched"
 """The state of a row of `latches` in force."""
-RECOVERY = "recovery"
-"""The actor of a latch that a restored ledger has caused: it stops no strategy and cancels nothing."""
 
 
 def in_force(desk: Desk, reader: Reader, strategy: str) -> Stop | None:
@@ -107,15 +106,18 @@ def carry_out(
         pause = min(2.0, pause * 2)
 
 
-def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
+def write_down(desk: Desk, stop: Stop, *, resumed: bool, pressed: bool = False) -> None:
     """All that the ledger must know before a cancel is sent, in one transaction; a second time adds what is missing.
 
     The account's fence is raised after it: what a submitter has judged and not committed yet it can no longer commit. Once: whoever
     takes the lease after it has seen the latch.
+
+    Args:
+        pressed: By a person, though it is resumed: it came by the journal.
     """
     with desk.ledger.transaction() as tx:
         known = recorded(desk, tx, None)
-        _stop_facts(desk, tx, stop, resumed=resumed)
+        _stop_facts(desk, tx, stop, resumed=resumed, pressed=pressed or not resumed)
         if stop.actor != RECOVERY:
             void_open(tx, f"emergency stop: {stop.reason}", desk.now(), stop.actor, strategy=stop.strategy)
             _withdraw_facts(desk, tx, stop)
@@ -179,8 +181,12 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
     if anchoring.restored(desk):
         anchoring.begin_anew(desk)
     desk.latch.clear()
-    # Whoever pressed in this very moment found the file there that has just gone.
-    mirror(desk)
+    # Whoever pressed in this very moment found the file there that has just gone. What fails here the next boot makes good.
+    with suppress(TradingError):
+        mirror(desk)
+        for fact in desk.journal.waiting()[0]:
+            if fact.type is EventType.ACCOUNT_LATCHED:
+                desk.latch.stop(journal_stop(fact))
 
 
 def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
@@ -254,13 +260,13 @@ def _journal(desk: Desk, fact: NewEvent, otherwise: str) -> str:
     return IN_JOURNAL
 
 
-def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> None:
-    """The latch and the strategies' ends."""
+def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool, pressed: bool) -> None:
+    """The latch and the strategies' ends. Every press of the account's stop is a fact: clearing one lifts no other."""
     rows = tx.find("strategies") if stop.strategy is None else [_known(tx, stop.strategy)]
     facts = []
     latch = tx.get("latches", f"account:{desk.broker.account_id}")
     standing = latch is not None and latch["state"] == LATCHED and (latch["actor"] != RECOVERY or stop.actor == RECOVERY)
-    if stop.strategy is None and (latch is None or not standing or _is_anothers(tx, latch, stop)):
+    if stop.strategy is None and (not standing or (pressed and stop.actor != RECOVERY and not _is_known(tx, stop))):
         turn = 0 if latch is None else latch["last_seq"]
         facts.append(_fact(desk, EventType.ACCOUNT_LATCHED, stop, str(turn), turn or None))
     # A strategy that was made after the account was latched has begun nothing: a resumed stop leaves it alone.
@@ -273,13 +279,10 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> No
     tx.append(*facts)
 
 
-def _is_anothers(tx: Transaction, latch: Row, stop: Stop) -> bool:
-    """Whether another person has pressed it after the latch that stands: clearing that one does not lift this one."""
-    if stop.actor in (RECOVERY, latch["actor"]):
-        return False
-    [fact] = tx.events(after=latch["last_seq"] - 1, limit=1)
-    pressed_at = instant_of_file(fact.payload.get("pressed_at", instant_text(latch["at"])))
-    return bool(stop.at > max(pressed_at, latch["at"]))
+def _is_known(tx: Transaction, stop: Stop) -> bool:
+    """Whether this very press is in the ledger, which no clock can tell: clocks are set."""
+    identity = stop.actor, instant_text(stop.at)
+    return any((fact.actor, fact.payload.get("pressed_at")) == identity for fact in tx.events(types=(EventType.ACCOUNT_LATCHED,)))
 
 
 def _known(tx: Transaction, name: str) -> Row:

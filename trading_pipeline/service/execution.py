@@ -4,6 +4,7 @@ All of it under the submitter's lease, by whoever holds it: the desk's process, 
 """
 
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -13,20 +14,22 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.adoption import adopt_orders
+from trading_pipeline.service.adoption import adopt_orders, known_to_broker
 from trading_pipeline.service.book import Book, held_for, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, stored_intent, ticket_of
+from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, names_of, stored_intent
 from trading_pipeline.service.handover import answer, lease_name
 from trading_pipeline.service.late_orders import cancel_what_is_over
 from trading_pipeline.service.order_facts import doubt, taken
 from trading_pipeline.service.protection import protect
+from trading_pipeline.service.real_time import pause
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
 from trading_pipeline.service.voiding import void
@@ -39,6 +42,8 @@ _WITHDRAWN = tuple(
 _LIVE = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value)
 LEASE_WAIT_SECONDS = 45
 """Longer than a lease outlives its holder: a desk that is frozen loses it meanwhile."""
+_LOOKS = 20
+"""How often an order that was cancelled is looked for before an exit is sent in its place."""
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
 
@@ -94,8 +99,12 @@ def place(desk: Desk, fence: Fence, cycle: Cycle) -> StepResult:
                 return tally.complete(tx, desk.now())
     recover(desk, fence, tally)
     protect(desk, fence, tally)
-    for row in _released(desk, cycle):
-        _release(desk, fence, cycle, row, tally)
+    try:
+        for row in _released(desk, cycle):
+            _release(desk, fence, cycle, row, tally)
+    except BrokerNotReady as unready:
+        tally.count("broker_not_ready")
+        tally.notes.append(unready.message)
     protect(desk, fence, tally)
     with desk.ledger.transaction() as tx:
         return tally.complete(tx, desk.now())
@@ -155,21 +164,29 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
         return
     intent = intent_of(row)
     # Every name that it can have had: of an exit more was held then, perhaps.
-    tickets = [ticket_of(part) for part in (_slices(intent, intent.quantity) if intent.order_class is OrderClass.EXIT else [intent])]
-    if names := taken(desk.ledger, [each.client_id for ticket in tickets for each in (ticket, *ticket.children)]):
+    meant = _slices(intent, intent.quantity) if intent.order_class is OrderClass.EXIT else [intent]
+    names = [name for part in meant for name in names_of(part)]
+    if there := taken(desk.ledger, names):
         # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
-        _void(desk, row, f"the order {names[0]} of its name is there already", tally)
+        _void(desk, row, f"the order {there[0]} of its name is there already", tally)
         return
     if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
         tally.count("paced")
         return
     if _outside_band(desk, row, intent, tally):
         return
+    if intent.order_class is OrderClass.EXIT and _exit_denied(desk, row, intent, tally):
+        return
+    if name := known_to_broker(desk, fence, names, tally):
+        _void(desk, row, f"the broker has had an order {name}", tally)
+        return
     if intent.order_class is OrderClass.EXIT:
-        if _exit_denied(desk, row, intent, tally):
-            return
         working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
         cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
+        if not _are_over(desk, working, tally):
+            # Sent beside them it could sell twice. It stays ready, and they are cancelled again in the next turn.
+            tally.count("waiting")
+            return
     parts = parts_of(desk.ledger, intent)
     if not parts:
         _void(desk, row, f"nothing is held of {intent.symbol} any more: what protected the position has closed it", tally)
@@ -183,6 +200,18 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
             tally.saw(tx.append(*intents_of(part, cycle.cycle_id, cycle.session, desk.now(), row["last_seq"])))
         if not gate_and_submit(desk, fence, part, tally):
             return
+
+
+def _are_over(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
+    """Whether the ends of these orders are confirmed, which takes a broker a moment after a cancel."""
+    names = [row["client_id"] for row in rows]
+    for _ in range(_LOOKS):
+        if not desk.ledger.find("orders", client_id=names, state=OPEN_AT_BROKER, limit=1):
+            return True
+        if desk.world is World.LIVE:
+            pause()
+        settle(desk, tally)
+    return False
 
 
 def _expired(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> bool:

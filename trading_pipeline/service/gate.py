@@ -24,7 +24,7 @@ from trading_pipeline.domain.strategies import Mode, StrategySpec
 from trading_pipeline.errors import BrokerError, BrokerNotReady, BrokerRefused, OrderExists
 from trading_pipeline.ports import Fence, Permit, Reader, Ticket, Transaction, lapses_in, ticket_digest
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.adoption import known_to_broker, latch
+from trading_pipeline.service.adoption import latch
 from trading_pipeline.service.book import Book, intent_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.late_orders import GIVEN_UP, found_late
@@ -46,13 +46,6 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
     ticket = ticket_of(intent)
     name = intent.client_id
     mismatched = settled_mismatches(desk, tally)
-    try:
-        if known_to_broker(desk, [each.client_id for each in (ticket, *ticket.children)], tally):
-            return False
-    except BrokerNotReady as unready:
-        # It stays an intent, which the next turn gates.
-        tally.notes.append(unready.message)
-        return False
     with desk.ledger.transaction() as tx:
         tx.require(fence)
         row, strategy = tx.get("orders", name), tx.get("strategies", intent.strategy)
@@ -188,6 +181,12 @@ def denial_ahead(desk: Desk, intent: OrderIntent, mismatched: Mapping[str, str],
     spec = spec_of(strategy)
     outside = look(desk, desk.ledger, [intent.symbol], spec.interval, mismatched=mismatched)
     return judge(intent, Book.read(desk, desk.ledger, outside).context(spec, intent, release=release)).reason
+
+
+def names_of(intent: OrderIntent) -> list[str]:
+    """Of the order and of its stops and targets."""
+    ticket = ticket_of(intent)
+    return [each.client_id for each in (ticket, *ticket.children)]
 
 
 def ticket_of(intent: OrderIntent) -> Ticket:

@@ -4,6 +4,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import BrokerStatus, Transaction
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.adoption import is_ours
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.order_facts import again, order_event
@@ -18,7 +19,7 @@ def found_late(desk: Desk, tx: Transaction, row: Row, broker_order_id: str, tall
     """An order that was given up works at the broker after all: it is to be cancelled, and what it fills is booked."""
     actor, found = f"broker:{desk.broker.name}", {"reason": f"it appeared while it was {row['state']}", "broker_order_id": broker_order_id}
     tally.saw(tx.append(again(tx, order_event(EventType.ORDER_LATE_FOUND, row, found, desk.now(), actor))))
-    request = order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), "recovery")
+    request = order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": "found late"}, desk.now(), RECOVERY)
     tally.saw(tx.append(again(tx, request)))
     tally.count("late_found")
     tally.notes.append(f"the order {row['client_id']} of {row['symbol']} appeared late and is cancelled")

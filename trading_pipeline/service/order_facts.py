@@ -8,6 +8,7 @@ from typing import Any
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Reader, Ticket, Transaction
+from trading_pipeline.service.actors import RECOVERY
 
 _ECHOED = ("symbol", "side", "quantity", "order_type", "limit_price", "stop_price", "time_in_force")
 
@@ -32,7 +33,7 @@ def again(tx: Transaction, event: NewEvent) -> NewEvent:
 def doubt(row: Row, at: datetime) -> NewEvent:
     """A submission without an answer is UNKNOWN; appended with the submitter's lease only."""
     reason = "no answer was recorded: found after a restart"
-    return order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, at, "recovery")
+    return order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, at, RECOVERY)
 
 
 def misheard(row: Row, echoed: Ticket) -> str:

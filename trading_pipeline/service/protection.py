@@ -20,8 +20,9 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.rules.standing import PROTECTIVE_STATES
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.split_holdings import restated_price
-from trading_pipeline.errors import MarketDataError
+from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Fence, Reader
+from trading_pipeline.service.adoption import known_to_broker
 from trading_pipeline.service.book import held_for
 from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
@@ -56,8 +57,8 @@ class Gap:
     """The last fact about the position or these orders."""
     position_seq: int
     """The last fact about the position."""
-    stood: str
-    """The newest stop that the broker has taken: a position that loses another one is naked anew."""
+    lost: str
+    """Part of the newest stop that the broker has taken: a position that loses another one is naked anew."""
     alone: tuple[Row, ...] = ()
     """Targets at work whose stops are not."""
 
@@ -246,7 +247,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
 def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
     """Say of everything that has no stop now that it has none, once each; places nothing and needs no lease."""
     for gap in gaps(desk.ledger):
-        _alarm(desk, gap, "closed", why, tally)
+        _alarm(desk, gap, ["closed"], why, tally)
     _tell_shortages(desk, tally)
 
 
@@ -259,14 +260,20 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         return
     orders, skipped = _placing(desk, desk.ledger, gap)
     if working := skipped and desk.ledger.find("orders", client_id=skipped, state=_WORKS, limit=1):
-        _alarm(desk, gap, "taken over", f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
+        _alarm(desk, gap, ["taken over"], f"the order {working[0]['client_id']} of its name was taken over from the broker", tally)
         return
     try:
         denied = why = denial_ahead(desk, orders[0], mismatched)
     except MarketDataError as unpriced:
         denied, why = "unpriced", unpriced.message
     if denied:
-        _alarm(desk, gap, denied, why, tally)
+        _alarm(desk, gap, denied.split(", "), why, tally)
+        return
+    try:
+        if _had_before(desk, fence, gap, tally):
+            return
+    except BrokerNotReady as unready:
+        _alarm(desk, gap, ["unasked"], unready.message, tally)
         return
     # Both in one commit: a crash in between leaves an intent, which whoever comes next gates.
     with desk.ledger.transaction() as tx:
@@ -276,9 +283,23 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         sent = gate_and_submit(desk, fence, order, tally)
         row = desk.ledger.get("orders", order.client_id)
         if order is orders[0] and (not sent or row is None or row["state"] == OrderState.REJECTED.value):
-            _alarm(desk, gap, "refused", "the broker or the gate did not take the stop", tally)
+            said = "" if row is None else row["reason"]
+            _alarm(desk, gap, [_wording(said)], f"the broker or the gate did not take the stop: {said}", tally)
         elif sent:
             tally.count("protected")
+
+
+def _had_before(desk: Desk, fence: Fence, gap: Gap, tally: Tally) -> bool:
+    """Whether the broker has had an order of the next name: then all of this name's kind that it has had are taken over (C14)."""
+    had = False
+    while known_to_broker(desk, fence, [order.client_id for order in orders_for(desk, desk.ledger, gap)], tally):
+        had = True
+    return had
+
+
+def _wording(text: str) -> str:
+    """What a broker's words say without the numbers and ids in them, which differ each time."""
+    return " ".join(word for word in text.split() if not any(letter.isdigit() for letter in word))
 
 
 def _broken(reader: Reader) -> list[Row]:
@@ -326,18 +347,20 @@ def _orders_of(desk: Desk, reader: Reader, gap: Gap) -> list[OrderIntent]:
     return [stop, pair]
 
 
-def _alarm(desk: Desk, gap: Gap, kind: str, reason: str, tally: Tally) -> None:
-    """Say it once for each kind of reason: another one asks something else of a person.
+def _alarm(desk: Desk, gap: Gap, causes: Sequence[str], reason: str, tally: Tally) -> None:
+    """Say it, unless every cause was told already since the last stop stood: another one asks something else of a person.
 
     Args:
-        kind: The rules that deny a stop, or what else keeps it from standing; without figures that change.
+        causes: The rules that deny a stop, or what else keeps it from standing; without figures that change.
     """
-    payload = {
-        "strategy": gap.strategy, "symbol": gap.symbol, "quantity": gap.quantity, "stop_price": gap.stop["stop_price"], "reason": reason,
-    }
-    which = hashlib.sha256(f"{gap.stood} {kind}".encode()).hexdigest()[:12]
+    stream, place = f"strategy:{gap.strategy}", {"symbol": gap.symbol, "quantity": gap.quantity, "lost": gap.lost}
+    before = desk.ledger.events(after=gap.position_seq, types=(EventType.POSITION_UNPROTECTED,), stream=stream)
+    here = [event.payload for event in before if place.items() <= event.payload.items()]
+    if here and {*causes} <= {cause for payload in here for cause in payload["causes"]}:
+        return
+    payload = {"strategy": gap.strategy, **place, "stop_price": gap.stop["stop_price"], "causes": causes, "reason": reason}
+    which = hashlib.sha256(f"{gap.lost} {sorted(causes)}".encode()).hexdigest()[:12]
     key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}:{which}"
-    stream = f"strategy:{gap.strategy}"
     _tell(desk, NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq), tally)
 
 

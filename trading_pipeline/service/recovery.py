@@ -13,8 +13,9 @@ from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
 from trading_pipeline.errors import InputError, UnknownName
 from trading_pipeline.ports import Stop
 from trading_pipeline.service import anchoring
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.emergency import RECOVERY, carry_out, journal_stop, last_report, mirror, recorded, write_down
+from trading_pipeline.service.emergency import carry_out, journal_stop, last_report, mirror, recorded, write_down
 from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
 
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
@@ -69,7 +70,7 @@ def _merge_stop(desk: Desk, fact: NewEvent) -> None:
     stop = journal_stop(fact)
     with suppress(UnknownName):
         desk.latch.stop(stop)
-        write_down(desk, stop, resumed=True)
+        write_down(desk, stop, resumed=True, pressed=True)
 
 
 def _hold_if_restored(desk: Desk) -> None:

@@ -18,6 +18,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service import corporate_actions, overfills
 from trading_pipeline.service.accounting import mismatches
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.adoption import (
     adopt,
     adopt_fill,
@@ -352,7 +353,7 @@ def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], aske
     if tx.event_by_key(_absence_key(row)) is None:
         again = EventType.ORDER_UNKNOWN if unknown else EventType.ORDER_CANCEL_REQUESTED
         reason = f"absent {window} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
-        event = replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=_absence_key(row))
+        event = replace(order_event(again, row, {"reason": reason}, desk.now(), RECOVERY), key=_absence_key(row))
         tally.saw(tx.append(event))
         return
     type_, heard = (EventType.ORDER_CANCELED, "canceled")
@@ -370,5 +371,5 @@ def _give_to_a_person(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> No
         return
     reason = f"not resolved within {UNRESOLVED.seconds // 60} minutes: compare the account with the ledger by hand"
     again = EventType.ORDER_UNKNOWN if row["state"] == OrderState.UNKNOWN.value else EventType.ORDER_CANCEL_REQUESTED
-    tally.saw(tx.append(replace(order_event(again, row, {"reason": reason}, desk.now(), "recovery"), key=key)))
+    tally.saw(tx.append(replace(order_event(again, row, {"reason": reason}, desk.now(), RECOVERY), key=key)))
     tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")

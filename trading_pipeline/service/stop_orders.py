@@ -17,6 +17,7 @@ from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable, TradingError
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Stop
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.adoption import is_ours
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.patience import together, within
@@ -169,10 +170,20 @@ class _Asking:
 
     def _requested(self) -> set[str]:
         ledger, strategy = self.desk.ledger, self.stop.strategy
-        row = ledger.get("strategies", strategy) if strategy else ledger.get("latches", f"account:{self.desk.broker.account_id}")
-        since = row["last_seq"] if row is not None else 0
+        row = ledger.get("strategies", strategy) if strategy else None
+        since = row["last_seq"] if row is not None else self._first_press()
         requests = ledger.events(after=since, types=(EventType.ORDER_CANCEL_REQUESTED,))
         return {fact.payload["client_id"] for fact in requests if strategy in (None, fact.payload["strategy"])}
+
+    def _first_press(self) -> int:
+        """Of the account's stop that stands, however often it was pressed since."""
+        since = 0
+        for fact in self.desk.ledger.events(types=(EventType.ACCOUNT_LATCHED, EventType.ACCOUNT_LATCH_CLEARED)):
+            if fact.type is EventType.ACCOUNT_LATCH_CLEARED:
+                since = 0
+            elif not since and fact.actor != RECOVERY:
+                since = fact.seq
+        return since
 
     def kept(self, seen: _Seen) -> set[str]:
         """What the settings keep."""

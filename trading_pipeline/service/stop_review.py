@@ -8,19 +8,20 @@ from trading_pipeline.domain.lineage import sentence
 from trading_pipeline.errors import BrokerError, TradingError
 from trading_pipeline.ports import Stop
 from trading_pipeline.service.accounting import compare_with_broker
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.anchoring import restored
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.emergency import RECOVERY, last_report, recorded
+from trading_pipeline.service.emergency import last_report, recorded
 
 LAST_FACTS = 20
 
 
 def stops(desk: Desk) -> list[Stop]:
-    """Every stop in force, by its file or by the ledger, the account's first."""
+    """Every stop in force, by its file or by the ledger, the account's first: as it was pressed last, which the ledger knows."""
     found = {stop.strategy: stop for stop in desk.latch.stops()}
     latched = recorded(desk, desk.ledger, None)
-    if latched is not None:
-        found.setdefault(None, latched)
+    if latched is not None and (latched.actor != RECOVERY or None not in found):
+        found[None] = latched
     for row in desk.ledger.find("strategies", state="emergency_stopped"):
         found.setdefault(row["name"], Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
     return [found[scope] for scope in sorted(found, key=lambda scope: (scope is not None, scope or ""))]

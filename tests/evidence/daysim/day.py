@@ -15,7 +15,8 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import BrokerNotReady
-from trading_pipeline.service import approvals, emergency, settlement
+from trading_pipeline.service import approvals, settlement
+from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.anchoring import restored
 from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
@@ -147,7 +148,7 @@ class Day(Stage):
         if restored(self.desk):
             self.watch.say(f"an anchor differs: {restored(self.desk)}", "the day's end")
         for event in self.ledger.events():
-            if event.type.value == "account.latched" and event.actor == emergency.RECOVERY:
+            if event.type.value == "account.latched" and event.actor == RECOVERY:
                 self.watch.say(f"latched by itself: {event.payload['reason']}", "the day's end")
         alarms = [event.payload for event in self.ledger.events(types=(EventType.POSITION_UNPROTECTED,))]
         told = {(alarm["strategy"], alarm["symbol"], alarm["quantity"]) for alarm in alarms}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, Killed, crashing, strategy
-from tests.service.emergency.stopping import states, stop
+from tests.service.emergency.stopping import Gone, states, stop
 from tests.service.settlement.scripted import tally
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.adapters.latch_files import LatchFiles
@@ -18,7 +18,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import Conflict, PermissionRequired
 from trading_pipeline.ports import Stop
-from trading_pipeline.service import controls, emergency, recovery
+from trading_pipeline.service import controls, emergency, recovery, stop_review
 from trading_pipeline.service.adoption import latch
 from trading_pipeline.service.anchoring import anchor, restored
 
@@ -45,14 +45,14 @@ def test_a_crash_within_the_cancels_is_gone_on_with(stage):
     assert (report.clean, states(stage)) == (True, {"canceled"})
 
 
-def test_pressing_twice_at_once_stops_once(stage):
+def test_pressing_at_once_stops_once_and_every_press_is_on_record(stage):
     """fault 62."""
     threads = [threading.Thread(target=stop, args=(stage,)) for _ in range(4)]
     for each in threads:
         each.start()
     for each in threads:
         each.join()
-    assert [stage.types().count(name) for name in ("account.latched", "strategy.emergency_stopped")] == [1, 1]
+    assert [stage.types().count(name) for name in ("account.latched", "strategy.emergency_stopped")] == [4, 1]
     assert (states(stage), stage.verifies()) == ({"canceled"}, True)
 
 
@@ -65,7 +65,7 @@ def test_what_the_desk_was_quicker_to_cancel_is_told_by_the_stop_all_the_same(st
     assert report.clean
     assert {line.client_id: line.state for line in report.ended} == {line.client_id: line.state for line in first.ended}
     assert len(report.ended) == 2
-    assert len(stage.events(E.STOP_REPORTED)) == 1, "nothing differs from the round before"
+    assert len(stage.events(E.STOP_REPORTED)) == (1 if name else 2), "each press of the account's stop has a report of its own"
 
 
 def test_a_stop_after_a_cleared_one_tells_only_of_its_own_orders(stage):
@@ -184,24 +184,30 @@ def test_a_stop_that_comes_while_a_restored_ledgers_latch_is_cleared_stays(stage
     assert stage.verifies()
 
 
-def test_a_stop_that_another_person_presses_while_ones_own_is_cleared_stays(stage, monkeypatch):
-    """49, 51, fault 62: the latch that was looked at is clean and stands; of the other's press only the ledger can tell."""
-    assert stop(stage, actor=PERSON).clean
+def pressed_meanwhile(stage, monkeypatch, press):
+    """Somebody presses while a person who clears looks at the newest report."""
     asked = emergency.last_report
 
     def meanwhile(desk, scope):
         monkeypatch.setattr(emergency, "last_report", asked)
-        stop(stage, actor="user:bob", reason="something is wrong")
+        desk.latch.stop(press)
+        emergency.carry_out(desk, press)
         return asked(desk, scope)
 
-    before = asked(stage.desk, None)
     monkeypatch.setattr(emergency, "last_report", meanwhile)
-    with pytest.raises(Conflict, match="Another stop came meanwhile, by user:bob: something is wrong"):
+
+
+@pytest.mark.parametrize(("actor", "hours"), [("user:bob", 0), ("user:bob", -1), ("user:bob", 1), (PERSON, 0)])
+def test_a_stop_that_is_pressed_while_another_one_is_cleared_stays(stage, monkeypatch, actor, hours):
+    """49, 51, fault 62: the latch that was looked at is clean and stands. No clock tells the presses apart: one was set meanwhile."""
+    assert stop(stage, actor=PERSON).clean
+    pressed_meanwhile(stage, monkeypatch, Stop(None, "something is wrong", actor, datetime.now(UTC) + timedelta(hours=hours)))
+    with pytest.raises(Conflict, match=f"Another stop came meanwhile, by {actor}: something is wrong"):
         emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
-    assert before["clean"]
     assert emergency.in_force(stage.desk, stage.desk.ledger, "fresh") is not None
-    assert (stage.row("latches")["state"], stage.row("latches")["actor"]) == ("latched", "user:bob")
-    stop(stage, actor=PERSON)
+    assert (stage.row("latches")["state"], stage.row("latches")["actor"]) == ("latched", actor)
+    shown = stop_review.review(stage.desk)["stops"]
+    assert [(each["by"], each["reason"]) for each in shown if each["strategy"] is None] == [(actor, "something is wrong")]
     emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
     assert stage.row("latches")["state"] == "cleared"
     assert stage.verifies()
@@ -210,8 +216,11 @@ def test_a_stop_that_another_person_presses_while_ones_own_is_cleared_stays(stag
 def test_rounds_of_two_persons_stops_tell_each_of_them_once(stage):
     """62: whose round comes last is no new press."""
     presses = [Stop(None, "enough", actor, datetime.now(UTC)) for actor in (PERSON, "user:bob")]
+    stage.desk.latch.stop(presses[0])
+    stage.faults.on_call(Call.CANCEL, *[NotReady()] * 500)
     for each in (*presses, *presses):
-        emergency.carry_out(stage.desk, each)
+        assert not emergency.carry_out(stage.desk, each).clean
+        recovery.resume_stop(stage.restarted().desk)
     assert [event.actor for event in stage.events(E.ACCOUNT_LATCHED)] == [PERSON, "user:bob"]
     assert stage.verifies()
 
@@ -230,3 +239,31 @@ def test_a_stop_that_is_pressed_while_the_file_of_a_cleared_one_goes_has_a_file(
     emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
     assert stage.desk.latch.standing("fresh").actor == "user:bob"
     assert stage.row("latches")["state"] == "latched"
+
+
+def test_a_stop_that_is_pressed_while_the_file_of_a_cleared_one_goes_and_the_ledger_is_silent_has_a_file(stage, monkeypatch):
+    """51, 52, 7: only the journal has it."""
+    stop(stage)
+    cleared = type(stage.desk.latch).clear
+    silent = replace(stage.desk, ledger=Gone())
+
+    def meanwhile(latch):
+        monkeypatch.setattr(type(stage.desk.latch), "clear", cleared)
+        emergency.stop(silent, reason="something is wrong", actor="user:bob")
+        cleared(latch)
+
+    monkeypatch.setattr(type(stage.desk.latch), "clear", meanwhile)
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert stage.desk.latch.standing("fresh").actor == "user:bob"
+    recovery.resume_stop(stage.restarted().desk)
+    assert (stage.row("latches")["state"], stage.row("latches")["actor"]) == ("latched", "user:bob")
+
+
+def test_a_stop_that_the_journal_kept_while_another_one_stood_is_on_record_once(stage):
+    """7, 51: whoever clears the other one has seen it."""
+    stop(stage)
+    emergency.stop(replace(stage.desk, ledger=Gone()), reason="something is wrong", actor="user:bob")
+    for _ in range(2):
+        recovery.resume_stop(stage.restarted().desk)
+    assert [event.actor for event in stage.events(E.ACCOUNT_LATCHED)] == [PERSON, "user:bob"]
+    assert stage.verifies()

@@ -1,0 +1,132 @@
+"""C12: that a position has no stop is told to a person, once for each reason."""
+
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+from tests.desks import ALWAYS, at, floor
+from tests.service.minutes import bracketed, minute_bars
+from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady, Refuse
+from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.strategies import ExpressionAgent
+from trading_pipeline.errors import MarketDataError
+from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.protection import protect
+from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.steps import Tally
+
+E = EventType
+
+
+def stops(stage):
+    """(part, state, shares, price) of every stop, as they were meant."""
+    rows = stage.rows("orders", order_type="stop", order_by="intent_seq")
+    return [(row["part"], row["state"], row["quantity"], row["stop_price"]) for row in rows]
+
+
+class Unpriced:
+    """A source whose quotes are down: bars go on."""
+
+    def __init__(self, source):
+        self._source = source
+
+    def __getattr__(self, name):
+        return getattr(self._source, name)
+
+    def quotes(self, symbols, now):
+        if symbols:
+            raise MarketDataError("The source gives no quotes.")
+        return {}
+
+
+def protected_blindly(stage, instant):
+    """As the desk's process looks after what is held, while its source gives no quotes."""
+    blind = replace(stage.desk, market=Unpriced(stage.desk.market))
+    settling = Tally("test", stage.go(instant).due(Interval.MIN1))
+    settle(blind, settling)
+    with blind.ledger.lease(lease_name(blind)) as fence:
+        protect(blind, fence, settling)
+
+
+def test_a_position_that_has_lost_its_stop_while_there_are_no_quotes_is_told_once_and_protected_with_the_first(tmp_path):
+    """21, 33, C12: nothing can be judged without a price, and the person who could act has to know."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    stage.broker.cancel(stage.row("orders", order_type="stop")["client_id"])
+    for seconds in (10, 15, 20, 50):
+        protected_blindly(stage, at(10, 0, seconds))
+    [told] = stage.events(E.POSITION_UNPROTECTED)
+    assert (told.payload["symbol"], told.payload["quantity"], told.payload["reason"]) == ("AAPL", 50, "The source gives no quotes.")
+    for seconds in (62, 67):
+        stage.go(at(10, 0, seconds)).release()
+    assert stops(stage)[-1] == ("stop-1.2", "accepted", 50, Decimal(95))
+    assert len(stage.events(E.POSITION_UNPROTECTED)) == 1
+    assert stage.verifies()
+
+
+def test_an_exit_that_nobody_can_price_keeps_no_other_position_from_being_told(tmp_path):
+    """21, 33, C12: of AAPL an exit works in the place of its stop; whether the market has left it behind nobody can say just now."""
+    source = minute_bars("AAPL", "MSFT", volumes={at(10, minute): 60.0 for minute in range(1, 30)})
+    stage = floor(tmp_path, source, at(9, 58, 1), bracketed(name="other", symbols=("MSFT",)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 1)).run(bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", part="exit")["state"] == "partial"
+    stage.broker.cancel(stage.row("orders", symbol="MSFT", order_type="stop")["client_id"])
+    for seconds in (10, 40):
+        protected_blindly(stage, at(10, 3, seconds))
+    assert [event.payload["symbol"] for event in stage.events(E.POSITION_UNPROTECTED)] == ["MSFT"]
+    assert stage.row("orders", part="exit")["state"] == "partial", "it is left at work"
+    assert stage.verifies()
+
+
+def test_another_reason_why_it_cannot_be_protected_is_told_and_the_same_one_after_a_stop_stood_again(tmp_path):
+    """C12: a person who knows of the first reason, and has mended it, does not know of the second."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+
+    def dropped():
+        stage.broker.cancel(stage.rows("orders", order_type="stop", order_by="intent_seq")[-1]["client_id"])
+
+    def reasons():
+        return [event.payload["reason"] for event in stage.events(E.POSITION_UNPROTECTED)]
+
+    dropped()
+    for second in (10, 15):
+        protected_blindly(stage, at(10, 0, second))
+    assert reasons() == ["The source gives no quotes."]
+    stage.faults.on_every_submit(Refuse("no stops today"))
+    for second in (20, 25, 55):
+        stage.go(at(10, 0, second)).release()
+    taken = "the broker or the gate did not take the stop: The order was refused: no stops today."
+    assert reasons() == ["The source gives no quotes.", taken]
+    for minute, why in ((1, "order 17 of account 3 is restricted"), (2, "order 18 of account 3 is restricted")):
+        stage.faults.on_every_submit(Refuse(why))
+        stage.go(at(10, minute, 30)).release()
+    assert [each for each in reasons() if "restricted" in each] == [taken.replace("no stops today", "order 17 of account 3 is restricted")]
+    stage.faults.on_every_submit()
+    stage.go(at(10, 3, 30)).release()
+    assert stops(stage)[-1][1] == "accepted"
+    dropped()
+    for minute in (4, 5):
+        protected_blindly(stage, at(10, minute, 0))
+    assert (reasons()[0], reasons()[-1], len(reasons())) == (reasons()[0], reasons()[0], 4)
+    assert stage.verifies()
+
+
+def test_one_of_two_reasons_that_goes_is_no_news(tmp_path):
+    """C12: after the close, while the broker's positions cannot be compared, and with the market open before they can."""
+    stage = floor(tmp_path, minute_bars(), at(15, 50, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(15, 50, 5)).release()
+    stage.go(at(16, 5)).broker.cancel(stage.row("orders", order_type="stop")["client_id"])
+    stage.faults.on_call(Call.POSITIONS, *[NotReady()] * 400)
+    for minute in (6, 7):
+        stage.go(at(16, minute)).release()
+    stage.go(at(9, 30, 5, day=date(2024, 8, 29))).release()
+    [told] = [event.payload for event in stage.events(E.POSITION_UNPROTECTED)]
+    assert len(told["causes"]) > 1
