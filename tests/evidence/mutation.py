@@ -171,6 +171,7 @@ def survivors(outcomes: Sequence[Outcome]) -> str:
 def main() -> int:
     """Mutate, and report."""
     modules, seed, again = (os.environ.get("MODULES") or "").split(), size(1, "SEED"), os.environ.get("AGAIN") == "1"
+    command = "make mutation" + (f' MODULES="{" ".join(modules)}"' if modules else "")
     SCRATCH.mkdir(exist_ok=True)
     outcomes: list[Outcome] = []
     for group, files in asked(GROUPS, modules):
@@ -206,7 +207,7 @@ def main() -> int:
             + (" Mutants that a test had failed for in an earlier run of the same code were not tried again." if again else ""),
             table(outcomes), survivors(outcomes),
         ),
-        command="make mutation" + (f' MODULES="{" ".join(modules)}"' if modules else "") + (" AGAIN=1" if again else ""),
+        command=f"{command}, then {command} AGAIN=1" if again else command,
     )
     return 0
 

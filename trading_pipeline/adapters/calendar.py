@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from functools import cache as memoised
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -43,9 +44,9 @@ def load_calendar(cache: Path | None = None, today: date | None = None) -> Tradi
         return _build(end)
     file = cache / _FILE
     header = f"xnys {_FORMAT} {version('exchange_calendars')} {FIRST_DAY} {end}"
-    sessions = _read(file, header)
-    if sessions is not None:
-        return TradingCalendar(sessions)
+    known = _read(file, header)
+    if known is not None:
+        return known
     calendar = _build(end)
     try:
         _write(file, header, calendar.between(calendar.first.day, calendar.horizon.day))
@@ -92,21 +93,26 @@ def _build(end: date) -> TradingCalendar:
         )
 
 
-def _read(file: Path, header: str) -> list[Session] | None:
-    """The cached sessions, or None when the file is absent, of another version or horizon, or damaged."""
+def _read(file: Path, header: str) -> TradingCalendar | None:
+    """The cached calendar, or None when the file is absent, of another version or horizon, or damaged."""
     try:
         head, digest, body = file.read_text("ascii").split("\n", 2)
     except (OSError, ValueError):
         return None
     if head != header or digest != _digest(body):
         return None
+    return _parsed(body)
+
+
+@lru_cache(maxsize=2)
+def _parsed(body: str) -> TradingCalendar:
     sessions = []
     for line in body.splitlines():
         day, opened, closed = line.split()
         sessions.append(
             Session(date.fromisoformat(day), datetime.fromtimestamp(int(opened), UTC), datetime.fromtimestamp(int(closed), UTC))
         )
-    return sessions
+    return TradingCalendar(sessions)
 
 
 def _write(file: Path, header: str, sessions: Iterable[Session]) -> None:

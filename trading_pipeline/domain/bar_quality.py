@@ -12,7 +12,7 @@ from decimal import Decimal
 import numpy as np
 import numpy.typing as npt
 
-from trading_pipeline.domain.bars import BarTable, Floats, Instants, Interval, instant_ns, instant_of
+from trading_pipeline.domain.bars import BarTable, Floats, Instants, Interval, instant_of
 from trading_pipeline.domain.sessions import TradingCalendar
 
 SPIKE = 10.0
@@ -176,11 +176,11 @@ def missing(table: BarTable, calendar: TradingCalendar, first: date, last: date)
 def grid(calendar: TradingCalendar, interval: Interval, first: date, last: date) -> tuple[Instants, Instants]:
     """Starts and ends of every bar of the calendar from session `first` to `last`, cut to what the calendar knows."""
     first, last = max(first, calendar.first.day), min(last, calendar.horizon.day)
-    sessions = calendar.between(first, last) if first <= last else ()
-    opens = np.array([instant_ns(session.open) for session in sessions], np.int64)
-    closes = np.array([instant_ns(session.close) for session in sessions], np.int64)
+    if first > last:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    opens, closes = calendar.hours(first, last)
     if interval.daily or not len(opens):
-        return opens, closes
+        return opens.copy(), closes.copy()
     step = interval.minutes * 60_000_000_000
     counts = -((opens - closes) // step)
     starts = np.repeat(opens - step * (np.cumsum(counts) - counts), counts)

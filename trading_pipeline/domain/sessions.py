@@ -8,10 +8,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from zoneinfo import ZoneInfo
 
-from trading_pipeline.domain.bars import Interval
+import numpy as np
+
+from trading_pipeline.domain.bars import Instants, Interval, instant_ns
 from trading_pipeline.errors import CalendarError
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -123,6 +125,19 @@ class TradingCalendar:
         if index == 0:
             raise self._outside(day)
         return self._sessions[index - 1]
+
+    def hours(self, first: date, last: date) -> tuple[Instants, Instants]:
+        """Opens and closes of the sessions that `between` gives, nanoseconds since the epoch."""
+        self._check(first)
+        self._check(last)
+        which = slice(bisect_left(self._days, first), bisect_right(self._days, last))
+        opens, closes = self._hours
+        return opens[which], closes[which]
+
+    @cached_property
+    def _hours(self) -> tuple[Instants, Instants]:
+        opens = np.array([instant_ns(session.open) for session in self._sessions], np.int64)
+        return opens, np.array([instant_ns(session.close) for session in self._sessions], np.int64)
 
     def between(self, first: date, last: date) -> tuple[Session, ...]:
         """Sessions from `first` to `last`, both included."""

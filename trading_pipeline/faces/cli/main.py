@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import cache
 from typing import Annotated, Any
 
 import typer
@@ -91,9 +92,8 @@ def run() -> None:
 
 def main(arguments: list[str]) -> int:
     """Run one command line; returns the exit code."""
-    program = typer.main.get_command(app)
     try:
-        code = program.main(args=arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
+        code = _program().main(args=arguments or ["--help"], prog_name=PROGRAM, standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not try to flush it again.
@@ -107,6 +107,12 @@ def main(arguments: list[str]) -> int:
         Output(as_json="--json" in arguments).error(_usage(error, arguments))
         return InputError.exit_code
     return code if isinstance(code, int) else 0
+
+
+@cache
+def _program() -> Any:
+    """The tree of commands, which takes a while to build."""
+    return typer.main.get_command(app)
 
 
 def _usage(error: Any, arguments: Sequence[str]) -> InputError:
