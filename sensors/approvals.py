@@ -10,7 +10,7 @@ import dagster as dg
 
 from assets.partitions import tags_of
 from sensors import bar_close
-from sensors.attempts import REASON_TAG, next_attempt
+from sensors.attempts import MOST_RELEASES, REASON_TAG, next_attempt
 from sensors.jobs import follow_up
 from trading_pipeline.domain.cycles import follow_up as follow_up_cycle
 from trading_pipeline.service import approvals as service
@@ -32,7 +32,7 @@ def approvals(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk])
         return dg.SensorResult(skip_reason=f"{waiting} wait for a person, {expired} expired")
     turn = follow_up_cycle(released, desk.today(), desk.now(), "approval")
     what = "approval:" + "+".join(released)
-    attempt = next_attempt(context.instance, REASON_TAG, what)
+    attempt = next_attempt(context.instance, REASON_TAG, what, most=MOST_RELEASES)
     if attempt is None:
         return dg.SensorResult(skip_reason=f"a run of {what} is under way, or enough have failed")
     tags = tags_of(desk, turn) | {REASON_TAG: what}

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from assets.partitions import tags_of
-from sensors.attempts import REASON_TAG, next_attempt
+from sensors.attempts import MOST_ATTEMPTS, MOST_RELEASES, REASON_TAG, next_attempt
 from sensors.jobs import follow_up
 from trading_pipeline.domain.cycles import follow_up as follow_up_cycle
 from trading_pipeline.service import approvals as service
@@ -21,7 +21,7 @@ def orders(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk]) ->
         return dg.SensorResult(skip_reason="no action is released and no open order has news")
     turn = follow_up_cycle(released, desk.today(), desk.now(), "release" if released else "orders")
     what = "release:" + "+".join(released) if released else "orders:" + heard
-    attempt = next_attempt(context.instance, REASON_TAG, what)
+    attempt = next_attempt(context.instance, REASON_TAG, what, most=MOST_RELEASES if released else MOST_ATTEMPTS)
     if attempt is None:
         return dg.SensorResult(skip_reason=f"a run of {what} is under way, or enough have failed")
     tags = tags_of(desk, turn) | {REASON_TAG: what}

@@ -11,7 +11,7 @@ from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent
-from trading_pipeline.service import controls
+from trading_pipeline.service import controls, execution
 
 
 def leaving(tmp_path, *, deduplicates=True):
@@ -43,6 +43,22 @@ def test_an_exit_goes_out_whichever_look_at_the_brokers_orders_fails(tmp_path, b
     sold_once(stage)
 
 
+@pytest.mark.parametrize("call", [Call.POSITIONS, Call.EXECUTIONS, Call.CANCEL])
+@pytest.mark.parametrize("blind", range(3, 10))
+def test_an_exit_in_slices_goes_out_whole_whichever_call_fails(tmp_path, monkeypatch, call, blind):
+    """C12, 27, fault 10: that nobody can compare for a moment is no reason to keep what was to be sold."""
+    monkeypatch.setattr(execution, "split_exit", lambda quantity, reference: [20] * (quantity // 20) + [10] * (quantity % 20 // 10))
+    stage = leaving(tmp_path, deduplicates=blind % 2 == 0)
+    stage.faults.on_call(call, *[None] * (blind - 1), NotReady())
+    stage.cycle(Interval.MIN1)
+    for minute in (3, 4):
+        for second in (5, 10, 40, 50):
+            stage.go(at(10, minute, second)).release()
+    assert (stage.broker.positions(), stage.broker.orders()) == ({}, [])
+    assert sum(row["filled_quantity"] for row in stage.rows("orders", order_class="X")) == 50
+    assert stage.verifies()
+
+
 class Tardy:
     """A broker that takes a while to cancel: as many looks at its orders."""
 
@@ -62,7 +78,7 @@ class Tardy:
         return self._broker.orders(client_ids)
 
 
-@pytest.mark.parametrize("looks", [1, 5, 12])
+@pytest.mark.parametrize("looks", [1, 12, 40])
 def test_an_exit_waits_for_a_broker_that_takes_a_while_to_cancel(tmp_path, looks):
     """C12, 26: sent beside its stop it could sell twice; the gate would deny it, and the signal would be lost."""
     stage = leaving(tmp_path)

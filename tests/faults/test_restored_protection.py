@@ -273,3 +273,31 @@ def test_stops_of_a_lost_stretch_that_all_ended_ask_for_one_look(tmp_path):
     assert (stops(older)[-1][:2], len(older.events(E.ACCOUNT_LATCHED))) == (("stop-1.6", "accepted"), 1)
     assert older.verifies()
     assert replayed(older).difference is None
+
+
+@pytest.mark.parametrize("sold", [30, 50])
+def test_a_stop_of_ours_stays_beside_a_sale_that_was_taken_over_and_whose_shares_are_gone(tmp_path, sold):
+    """C14, 26, 28, fault 22: nothing is won by calling it back, for it could not be placed again."""
+    table = bars(interval=Interval.MIN1, first=date(2024, 8, 27), last=DAY, volumes={at(10, minute): 0.0 for minute in range(3, 40)})
+    stage = floor(tmp_path, market(table), at(10, 0, 1), strategy(interval=Interval.MIN1, sizing=PAIRED))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    earlier = backup(stage)
+    other = strategy("other", interval=Interval.MIN1, sizing=PAIRED)
+    stage.go(at(10, 2, 1)).run(other)
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 3, 1)).release()
+    controls.revise(stage.desk, strategy("other", interval=Interval.MIN1, agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    stage.go(at(10, 4, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", part="exit")["state"] == "accepted"
+
+    older = stage.restarted(ledger=earlier).go(at(10, 4, 10))
+    for second in (10, 12):
+        older.go(at(10, 4, second)).release()
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    older.broker.trade_by_hand("AAPL", Side.SELL, sold, Decimal(100))
+    for minute in (5, 6, 7):
+        older.go(at(10, minute, 0)).release()
+    assert stops(older) == [("stop-1", "accepted", 50)]
+    assert (len(older.events(E.PROTECTION_OVERSIZED)), older.events(E.POSITION_UNPROTECTED)) == (1, [])
+    assert older.verifies()

@@ -8,7 +8,7 @@ import pytest
 from tests.desks import ALWAYS, OPEN, PERSON, Killed, at, bars, calendar, crashing, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
-from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, NotReady, Refuse
+from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, Empty, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType
@@ -123,8 +123,11 @@ def test_a_large_exit_is_sent_in_slices_of_one_hundred_thousand_dollars(tmp_path
     assert all(row["quantity"] * row["reference"] <= 100_000 for row in exits)
 
 
-def test_an_exit_that_would_be_denied_leaves_the_position_protected(tmp_path):
-    """C12 cannot come from us: what protects a position is cancelled only for an exit that may go."""
+@pytest.mark.parametrize(("fault", "state", "reason"), [
+    (Empty(), "voided", "denied before its protection was touched: unknown_order"), (NotReady(), "approved", ""),
+])
+def test_an_exit_that_may_not_go_leaves_the_position_protected(tmp_path, fault, state, reason):
+    """C12 cannot come from us: what protects a position is cancelled only for an exit that may go. One that nobody can judge waits."""
     sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.03"))
     spec = strategy(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL, sizing=sizing, **MINUTES)
     stage = floor(tmp_path, minute_bars(), at(10, 0, 1), spec)
@@ -135,10 +138,10 @@ def test_an_exit_that_would_be_denied_leaves_the_position_protected(tmp_path):
     stage.cycle(Interval.MIN1)
     [leaving] = stage.rows("actions", side="sell")
     approvals.approve(stage.desk, leaving["action_id"], actor=PERSON)
-    stage.faults.on_call(Call.POSITIONS, NotReady(), NotReady())
+    stage.faults.on_call(Call.POSITIONS, fault, fault)
     stage.release()
     left = stage.row("actions", side="sell")
-    assert (left["state"], left["reason"]) == ("voided", "denied before its protection was touched: unknown_order")
+    assert (left["state"], left["reason"]) == (state, reason)
     assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
 
 

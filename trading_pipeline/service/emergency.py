@@ -185,8 +185,8 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
     with suppress(TradingError):
         mirror(desk)
         for fact in desk.journal.waiting()[0]:
-            if fact.type is EventType.ACCOUNT_LATCHED:
-                desk.latch.stop(journal_stop(fact))
+            if fact.type is EventType.ACCOUNT_LATCHED and not is_on_record(desk.ledger, pressed := journal_stop(fact)):
+                desk.latch.stop(pressed)
 
 
 def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
@@ -266,7 +266,7 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool, press
     facts = []
     latch = tx.get("latches", f"account:{desk.broker.account_id}")
     standing = latch is not None and latch["state"] == LATCHED and (latch["actor"] != RECOVERY or stop.actor == RECOVERY)
-    if stop.strategy is None and (not standing or (pressed and stop.actor != RECOVERY and not _is_known(tx, stop))):
+    if stop.strategy is None and (not standing or (pressed and stop.actor != RECOVERY and not is_on_record(tx, stop))):
         turn = 0 if latch is None else latch["last_seq"]
         facts.append(_fact(desk, EventType.ACCOUNT_LATCHED, stop, str(turn), turn or None))
     # A strategy that was made after the account was latched has begun nothing: a resumed stop leaves it alone.
@@ -279,10 +279,10 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool, press
     tx.append(*facts)
 
 
-def _is_known(tx: Transaction, stop: Stop) -> bool:
+def is_on_record(reader: Reader, stop: Stop) -> bool:
     """Whether this very press is in the ledger, which no clock can tell: clocks are set."""
     identity = stop.actor, instant_text(stop.at)
-    return any((fact.actor, fact.payload.get("pressed_at")) == identity for fact in tx.events(types=(EventType.ACCOUNT_LATCHED,)))
+    return any((fact.actor, fact.payload.get("pressed_at")) == identity for fact in reader.events(types=(EventType.ACCOUNT_LATCHED,)))
 
 
 def _known(tx: Transaction, name: str) -> Row:

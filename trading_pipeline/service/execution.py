@@ -4,7 +4,7 @@ All of it under the submitter's lease, by whoever holds it: the desk's process, 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
@@ -175,7 +175,12 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
         return
     if _outside_band(desk, row, intent, tally):
         return
-    if intent.order_class is OrderClass.EXIT and _exit_denied(desk, row, intent, tally):
+    mismatched = settled_mismatches(desk, tally) if intent.order_class is OrderClass.EXIT else {}
+    if "*" in mismatched:
+        # Nobody can compare just now, which is no reason to keep what was to be sold.
+        tally.count("waiting")
+        return
+    if intent.order_class is OrderClass.EXIT and _exit_denied(desk, row, intent, mismatched, tally):
         return
     if name := known_to_broker(desk, fence, names, tally):
         _void(desk, row, f"the broker has had an order {name}", tally)
@@ -198,8 +203,14 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
             if action is None or (first and action["state"] not in RELEASABLE):
                 return
             tally.saw(tx.append(*intents_of(part, cycle.cycle_id, cycle.session, desk.now(), row["last_seq"])))
-        if not gate_and_submit(desk, fence, part, tally):
+        if not gate_and_submit(desk, fence, part, tally) and not _waits(desk, part):
             return
+
+
+def _waits(desk: Desk, intent: OrderIntent) -> bool:
+    """Whether the gate has left it for the next turn: then so it does the slices after it."""
+    row = desk.ledger.get("orders", intent.client_id)
+    return row is not None and bool(row["state"] == OrderState.INTENT.value)
 
 
 def _are_over(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
@@ -254,9 +265,8 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
     return True
 
 
-def _exit_denied(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bool:
+def _exit_denied(desk: Desk, row: Row, intent: OrderIntent, mismatched: Mapping[str, str], tally: Tally) -> bool:
     """Void an exit that the gate would deny before anything that protects the position is cancelled for it."""
-    mismatched = settled_mismatches(desk, tally)
     parts = parts_of(desk.ledger, intent)
     denied = denial_ahead(desk, parts[0], mismatched, release=desk.now()) if parts else ""
     if denied:

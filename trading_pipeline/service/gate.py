@@ -46,6 +46,10 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
     ticket = ticket_of(intent)
     name = intent.client_id
     mismatched = settled_mismatches(desk, tally)
+    if intent.order_class is OrderClass.EXIT and not mismatched.keys().isdisjoint(("*", intent.symbol)):
+        # Nobody can compare just now, and what protects the position is cancelled for it: the next turn gates it.
+        tally.notes.append(mismatched.get(intent.symbol) or mismatched["*"])
+        return False
     with desk.ledger.transaction() as tx:
         tx.require(fence)
         row, strategy = tx.get("orders", name), tx.get("strategies", intent.strategy)

@@ -40,3 +40,8 @@ def misheard(row: Row, echoed: Ticket) -> str:
     """Where what the broker has is another order than was sent (invariant 24), in words; empty when it is the same."""
     told = {name: (row[name], getattr(echoed, name)) for name in _ECHOED}
     return "; ".join(f"{name} {sent} was sent, {heard} was heard" for name, (sent, heard) in told.items() if sent != heard)
+
+
+def wording(text: str) -> str:
+    """What a broker's words say without the numbers and ids in them, which differ each time."""
+    return " ".join(word for word in text.split() if not any(letter.isdigit() for letter in word))

@@ -5,7 +5,7 @@ brackets are called back, the newest first, as it takes, and `protection` places
 for that is told to a person: under a stop, where nobody's shares would be covered for it, or an order that was taken over.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -121,13 +121,29 @@ def _beyond(reader: Reader, symbol: str, held: int, is_free: Callable[[Row], boo
     taken = (row for row in protective if row["strategy"] == EXTERNAL and row["client_id"] not in resting)
     leaving = [row for row in exits if row not in protective] + [row for row in taken if row["oco"] not in pairs]
     selling = sum(resting.values()) + sum(row["quantity"] - row["filled_quantity"] for row in leaving)
+    found, most = _called_back(reader, symbol, held, selling, protective, dict(resting), is_free, in_part=True)
+    if most > held and found:
+        # What is left of one could not be placed again beside the others.
+        found, most = _called_back(reader, symbol, held, selling, protective, resting, is_free, in_part=False)
+    return found, most
+
+
+def _called_back(
+    reader: Reader, symbol: str, held: int, selling: int, protective: Sequence[Row], resting: dict[str, int],
+    is_free: Callable[[Row], bool], *, in_part: bool,
+) -> tuple[list[Row], int]:
+    """Stops to cancel with their targets, the newest first, and the shares that could be sold after that.
+
+    Args:
+        in_part: Also where some of its shares would be placed again.
+    """
     found: list[Row] = []
-    for stop in (row for row in protective if resting.get(row["client_id"]) and selling > held and is_free(row)):
+    for stop in (row for row in protective if resting.get(row["client_id"]) and is_free(row)):
         many = resting[stop["client_id"]]
         own = sum(resting[row["client_id"]] for row in protective if row["client_id"] in resting and row["strategy"] == stop["strategy"])
         again = min(many, max(0, held_for(reader, stop["strategy"], symbol) - (own - many)))
         # Better too much than nothing: where another strategy's shares may be those that are gone, it could not be placed again.
-        if selling > held and selling - many + again >= held:
+        if selling > held and again < many and (in_part or not again) and selling - many + again >= held:
             selling += again - many
             found += [stop, *(row for row in protective if row["oco"] is not None and row["oco"] == stop["oco"] and row is not stop)]
             resting[stop["client_id"]] = again

@@ -12,7 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from decimal import Decimal
 from math import prod
+from typing import Any
 
+from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, OrderType, Side
 from trading_pipeline.domain.portfolio import EXTERNAL
@@ -27,7 +29,7 @@ from trading_pipeline.service.book import held_for
 from trading_pipeline.service.coverage import Coverage, booked_splits, bracket_of, scale_of
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
-from trading_pipeline.service.order_facts import taken
+from trading_pipeline.service.order_facts import taken, wording
 from trading_pipeline.service.oversized import call_back, oversized
 from trading_pipeline.service.settlement import cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import Tally
@@ -254,6 +256,8 @@ def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
 def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], tally: Tally) -> None:
     if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
         return
+    if _gives_way(desk, gap):
+        return
     if gap.alone:
         # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
         cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
@@ -284,7 +288,7 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         row = desk.ledger.get("orders", order.client_id)
         if order is orders[0] and (not sent or row is None or row["state"] == OrderState.REJECTED.value):
             said = "" if row is None else row["reason"]
-            _alarm(desk, gap, [_wording(said)], f"the broker or the gate did not take the stop: {said}", tally)
+            _alarm(desk, gap, [wording(said)], f"the broker or the gate did not take the stop: {said}", tally)
         elif sent:
             tally.count("protected")
 
@@ -297,9 +301,14 @@ def _had_before(desk: Desk, fence: Fence, gap: Gap, tally: Tally) -> bool:
     return had
 
 
-def _wording(text: str) -> str:
-    """What a broker's words say without the numbers and ids in them, which differ each time."""
-    return " ".join(word for word in text.split() if not any(letter.isdigit() for letter in word))
+def _gives_way(desk: Desk, gap: Gap) -> bool:
+    """Whether it was cancelled a moment ago for an exit that is still to go: a stop in its place would keep the exit waiting."""
+    if gap.stop["before_cancel"] is None or desk.now() >= gap.stop["updated_at"] + _PATIENCE:
+        return False
+    sale: dict[str, Any] = {"strategy": gap.strategy, "symbol": gap.symbol, "side": Side.SELL.value}
+    ready = desk.ledger.find("actions", state=(ActionState.READY.value, ActionState.APPROVED.value), **sale)
+    meant = desk.ledger.find("orders", state=OrderState.INTENT.value, order_class=OrderClass.EXIT.value, limit=1, **sale)
+    return bool(meant) or any(row["not_before"] is not None and row["not_before"] <= desk.now() for row in ready)
 
 
 def _broken(reader: Reader) -> list[Row]:

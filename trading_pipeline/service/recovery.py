@@ -15,7 +15,7 @@ from trading_pipeline.ports import Stop
 from trading_pipeline.service import anchoring
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.emergency import carry_out, journal_stop, last_report, mirror, recorded, write_down
+from trading_pipeline.service.emergency import carry_out, is_on_record, journal_stop, last_report, mirror, recorded, write_down
 from trading_pipeline.service.stop_orders import OPEN_ORDERS, Report
 
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
@@ -68,6 +68,9 @@ def merge_journal(desk: Desk) -> int:
 
 def _merge_stop(desk: Desk, fact: NewEvent) -> None:
     stop = journal_stop(fact)
+    if stop.strategy is None and is_on_record(desk.ledger, stop):
+        # A later round of it reached the ledger, and somebody may have cleared it since.
+        return
     with suppress(UnknownName):
         desk.latch.stop(stop)
         write_down(desk, stop, resumed=True, pressed=True)

@@ -267,3 +267,16 @@ def test_a_stop_that_the_journal_kept_while_another_one_stood_is_on_record_once(
         recovery.resume_stop(stage.restarted().desk)
     assert [event.actor for event in stage.events(E.ACCOUNT_LATCHED)] == [PERSON, "user:bob"]
     assert stage.verifies()
+
+
+def test_a_press_that_journal_and_ledger_have_is_cleared_once(stage):
+    """7, 51: the ledger was silent in its first round only."""
+    press = Stop(None, "enough", PERSON, datetime.now(UTC))
+    stage.desk.latch.stop(press)
+    emergency.carry_out(replace(stage.desk, ledger=Gone()), press)
+    assert emergency.carry_out(stage.desk, press).clean
+    emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
+    assert recovery.resume_stop(stage.restarted().desk) == []
+    assert stage.desk.latch.standing("fresh") is None
+    assert stage.row("latches")["state"] == "cleared"
+    assert stage.verifies()
