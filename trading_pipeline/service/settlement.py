@@ -339,14 +339,16 @@ def _asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:
 def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], asked_at: datetime, tally: Tally) -> None:
     """An order of ours that the broker does not know: in doubt until two looks after the visibility window found nothing.
 
-    Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt.
+    Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt. So it does
+    where its stops and targets have sold more than it has bought by the book: they were born of fills that are not told yet.
     """
+    sold = sum(each["filled_quantity"] for each in tx.find("orders", parent=row["client_id"]))
     booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
     window = desk.broker.capabilities.visibility.seconds
     # Not when it is written down: an answer may have been long on its way.
     if row["state"] not in _UNPROVEN or asked_at < _asked_again_at(desk, tx, row):
         return
-    if held.get(row["symbol"], 0) != booked:
+    if held.get(row["symbol"], 0) != booked or sold > row["filled_quantity"]:
         _give_to_a_person(desk, tx, row, tally)
         return
     unknown = row["state"] == OrderState.UNKNOWN.value

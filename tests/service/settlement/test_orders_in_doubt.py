@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
-from tests.service.minutes import MINUTES, minute_bars
+from tests.service.minutes import MINUTES, bracketed, minute_bars
 from tests.service.settlement.scripted import MINUTE, NAME, scripted, settled, tally, told
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate, Withhold
 from trading_pipeline.domain.bars import Interval
@@ -90,6 +90,34 @@ def test_an_order_in_doubt_that_has_filled_in_part_and_is_absent_is_canceled_not
         settled(stage, at(10, 0, 1 + seconds))
     assert stage.row("orders", part="entry")["state"] == "canceled"
     assert {row["state"] for row in stage.rows("orders", parent=entry["client_id"])} == {"not_placed"}
+
+
+def test_an_order_whose_stop_has_sold_was_there_though_the_broker_shows_nothing_of_it(tmp_path):
+    """15, 17, 19: of an entry everything comes late, of its stop the sale is told at once; nothing is given up and nothing set aside."""
+    fallen = {at(10, minute): (90.0,) * 4 for minute in range(1, 20)}
+    stage = floor(tmp_path, minute_bars(at=fallen), at(10, 0, 1), bracketed())
+    stage.faults.on_submit(MINUTE, DropReply())
+    stage, broker = scripted(stage)
+    said = broker.executions
+    broker.restate = lambda order: None if order.client_id == MINUTE else order
+    broker.executions = lambda since: [each for each in said(since) if each[0] != MINUTE]
+    broker.holds = {}
+    stage.cycle(Interval.MIN1)
+    broker.holds = {"AAPL": -50}
+    cancel(stage.desk, stage.rows("orders", part="entry"), "test", PERSON, tally(stage))
+    for seconds in (60, 65, 70, 75):
+        settled(stage, at(10, 1, 1 + seconds - 60))
+    assert {row["part"]: row["state"] for row in stage.rows("orders")} | {"target-1": ""} == {
+        "entry": "cancel_pending", "stop-1": "filled", "target-1": "",
+    }
+    del broker.executions
+    broker.restate, broker.holds = (lambda order: order), None
+    for seconds in (90, 95):
+        settled(stage, at(10, 1, 1 + seconds - 60))
+    assert {row["state"] for row in stage.rows("orders", order_type="stop")} == {"filled"}
+    assert stage.row("orders", part="entry")["filled_quantity"] == stage.row("orders", part="stop-1")["filled_quantity"] == 50
+    assert (stage.row("positions")["quantity"], stage.events(E.ORDER_QUARANTINED)) == (0, [])
+    assert stage.verifies()
 
 
 def test_an_order_in_doubt_that_the_broker_has_as_another_is_set_aside(tmp_path):
