@@ -1,5 +1,6 @@
 """An exit goes out once what it takes the place of is confirmed to be over, and none is lost because a broker was silent for a moment."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,11 @@ from trading_pipeline.adapters.brokers.paper_book import PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.service import controls, execution
+from trading_pipeline.service.settlement import cancel
+from trading_pipeline.service.steps import Tally
 
 
 def leaving(tmp_path, *, deduplicates=True):
@@ -99,3 +103,17 @@ def test_an_exit_whose_stop_cannot_be_cancelled_is_not_sent_beside_it(tmp_path):
     assert stage.rows("orders", order_class="X") == []
     assert {order.ticket.order_type.value for order in stage.broker.orders()} == {"stop", "limit"}
     assert stage.verifies()
+
+
+@pytest.mark.parametrize(("looks", "over"), [(3, True), (10_000, False)])
+def test_where_time_goes_on_by_itself_a_broker_is_given_a_moment_and_no_more(tmp_path, monkeypatch, looks, over):
+    """C12: whoever looks holds the lease meanwhile."""
+    monkeypatch.setattr(execution, "_MOST_SECONDS", 0.5)
+    stage = leaving(tmp_path)
+    live = replace(stage.desk, world=World.LIVE, broker=Tardy(stage.desk.broker, looks))
+    tally = Tally("test", stage.due(Interval.MIN1))
+    stops = live.ledger.find("orders", order_class="P", state="accepted")
+    cancel(live, stops, "test", PERSON, tally)
+    began = time.monotonic()
+    assert execution._are_over(live, stops, tally) is over
+    assert time.monotonic() - began >= 0.1, "it has paused"

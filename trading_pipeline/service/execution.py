@@ -42,8 +42,8 @@ _WITHDRAWN = tuple(
 _LIVE = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value)
 LEASE_WAIT_SECONDS = 45
 """Longer than a lease outlives its holder: a desk that is frozen loses it meanwhile."""
-_LOOKS = 20
-"""How often an order that was cancelled is looked for before an exit is sent in its place."""
+_LOOKS, _MOST_SECONDS = 20, 4
+"""How often, and for how long, an order that was cancelled is looked for before an exit is sent in its place."""
 RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
 
@@ -215,11 +215,13 @@ def _waits(desk: Desk, intent: OrderIntent) -> bool:
 
 def _are_over(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
     """Whether the ends of these orders are confirmed, which takes a broker a moment after a cancel."""
-    names = [row["client_id"] for row in rows]
+    names, until = [row["client_id"] for row in rows], time.monotonic() + _MOST_SECONDS
     for _ in range(_LOOKS):
         if not desk.ledger.find("orders", client_id=names, state=OPEN_AT_BROKER, limit=1):
             return True
         if desk.world is World.LIVE:
+            if time.monotonic() >= until:
+                return False
             pause()
         settle(desk, tally)
     return False
