@@ -20,14 +20,18 @@ def waiting(tmp_path):
     return stage
 
 
+def requests(house, stage):
+    """What the sensor asks for, tick by tick."""
+    for second in range(5, 60, 5):
+        yield from house.tick("orders", stage.go(at(10, 3, second)))
+
+
 def test_an_exit_that_waits_goes_out_once_the_broker_is_ready(house, waiting):
     """C12, 26: the runs in which it waited have not failed."""
     keys = []
-    for second in range(5, 60, 5):
-        waiting.go(at(10, 3, second))
-        for request in house.tick("orders", waiting):
-            keys.append(request.run_key)
-            assert house.launch(request, "follow_up", waiting).success
+    for request in requests(house, waiting):
+        keys.append(request.run_key)
+        assert house.launch(request, "follow_up", waiting).success
     assert len(keys) > 3
     assert len({*keys}) == len(keys), "a run key is used once"
     assert waiting.broker.positions() == {}
@@ -37,9 +41,7 @@ def test_an_exit_that_waits_goes_out_once_the_broker_is_ready(house, waiting):
 def test_a_release_whose_runs_fail_is_left_to_a_person_after_three(house, waiting):
     """As any other run that fails."""
     keys = []
-    for second in range(5, 60, 5):
-        waiting.go(at(10, 3, second))
-        for request in house.tick("orders", waiting):
-            keys.append(request.run_key)
-            leave_run(house, request, "follow_up", dg.DagsterRunStatus.FAILURE)
+    for request in requests(house, waiting):
+        keys.append(request.run_key)
+        leave_run(house, request, "follow_up", dg.DagsterRunStatus.FAILURE)
     assert [key.rpartition("#")[2] for key in keys] == ["1", "2", "3"]

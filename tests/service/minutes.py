@@ -48,3 +48,9 @@ def intended(stage: Floor, cycle: Cycle) -> None:
     row = stage.row("actions")
     with stage.desk.ledger.transaction() as tx:
         tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))
+
+
+def stops(stage: Floor) -> list[tuple[str, str, int, Decimal]]:
+    """(part, state, shares, stop price) of every stop, as they were meant."""
+    rows = stage.rows("orders", order_type="stop", order_by="intent_seq")
+    return [(row["part"], row["state"], row["quantity"], row["stop_price"]) for row in rows]

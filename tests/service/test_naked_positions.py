@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 
 from tests.desks import ALWAYS, at, floor
-from tests.service.minutes import bracketed, minute_bars
+from tests.service.minutes import bracketed, minute_bars, stops
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -17,12 +17,6 @@ from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import Tally
 
 E = EventType
-
-
-def stops(stage):
-    """(part, state, shares, price) of every stop, as they were meant."""
-    rows = stage.rows("orders", order_type="stop", order_by="intent_seq")
-    return [(row["part"], row["state"], row["quantity"], row["stop_price"]) for row in rows]
 
 
 class Unpriced:

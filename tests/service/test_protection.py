@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, OPEN, PERSON, Killed, at, bars, calendar, crashing, floor, market, strategy
-from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
+from tests.service.minutes import MINUTES, approved, bracketed, minute_bars, stops
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
 from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, Empty, NotReady, Refuse
 from trading_pipeline.domain.bars import Interval
@@ -143,12 +143,6 @@ def test_an_exit_that_may_not_go_leaves_the_position_protected(tmp_path, fault, 
     left = stage.row("actions", side="sell")
     assert (left["state"], left["reason"]) == (state, reason)
     assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
-
-
-def stops(stage):
-    """(part, state, shares, stop price) of every stop."""
-    rows = stage.rows("orders", order_type="stop", order_by="intent_seq")
-    return [(row["part"], row["state"], row["quantity"], row["stop_price"]) for row in rows]
 
 
 def leaving(tmp_path, **changes):

@@ -21,6 +21,8 @@ class ActionState(StrEnum):
 
 
 _S = ActionState
+RELEASABLE = (_S.READY.value, _S.APPROVED.value)
+"""It goes out when its time has come."""
 TRANSITIONS: dict[ActionState, frozenset[ActionState]] = {
     _S.PROPOSED: frozenset({_S.DENIED, _S.READY, _S.PENDING}),
     _S.PENDING: frozenset({_S.APPROVED, _S.REJECTED, _S.EXPIRED, _S.VOIDED}),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
@@ -141,7 +141,7 @@ def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:
                 continue
             if row["state"] == ActionState.PENDING.value:
                 type_, reason = EventType.APPROVAL_EXPIRED, "nobody decided in time, which counts as a rejection"
-            elif row["state"] in (ActionState.READY.value, ActionState.APPROVED.value):
+            elif row["state"] in RELEASABLE:
                 type_, reason = EventType.ACTION_EXPIRED, "it was not sent in time"
             else:
                 continue

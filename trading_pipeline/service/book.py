@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.codec import decode
 from trading_pipeline.domain.day_risk import at_stake_in, risk_left
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
@@ -32,8 +32,7 @@ from trading_pipeline.service.outside import Outside, look
 from trading_pipeline.service.track_record import TrackRecord, track_record
 
 _WORKING = tuple(state.value for state in WORKING)
-_ADMITTED = (ActionState.READY.value, ActionState.APPROVED.value)
-_OPEN = (*_ADMITTED, ActionState.PENDING.value)
+_OPEN = (*RELEASABLE, ActionState.PENDING.value)
 _UNRESOLVED = (OrderState.UNKNOWN.value, OrderState.LATE_FOUND.value, OrderState.QUARANTINED.value)
 
 
@@ -139,7 +138,7 @@ class Book:
         Args:
             queued: Behind the actions that are admitted already; False: as if this one were the next.
         """
-        admitted = [row for row in self.actions if queued and row["state"] in _ADMITTED and row["not_before"] is not None]
+        admitted = [row for row in self.actions if queued and row["state"] in RELEASABLE and row["not_before"] is not None]
         own = [row["not_before"] for row in admitted if row["strategy"] == strategy]
         trades = [at for at in (self.last_trade(strategy), *own) if at is not None]
         gap = self.limits.min_order_gap
@@ -229,7 +228,7 @@ class Book:
             return None
         admitted = (
             (row["strategy"], at_stake_in(intent_of(row))) for row in self.actions
-            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != action_id
+            if row["state"] in RELEASABLE and row["side"] == Side.BUY.value and row["action_id"] != action_id
         )
         under_way = (*working_risk(self.orders, self.coverage, action_id), *admitted)
         return held + sum((usd for name, usd in under_way if strategy in (None, name)), ZERO)
@@ -253,7 +252,7 @@ class Book:
             if row["side"] == Side.BUY.value and row["action_id"] != other_than
         ]
         for row in self.actions:
-            if row["state"] in _ADMITTED and row["side"] == Side.BUY.value and row["action_id"] != other_than:
+            if row["state"] in RELEASABLE and row["side"] == Side.BUY.value and row["action_id"] != other_than:
                 admitted = intent_of(row)
                 found.append((row["strategy"], row["symbol"], admitted.value))
         return found

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 
-from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.cycles import Cycle, CycleKind
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
@@ -44,7 +44,6 @@ LEASE_WAIT_SECONDS = 45
 """Longer than a lease outlives its holder: a desk that is frozen loses it meanwhile."""
 _LOOKS, _MOST_SECONDS = 20, 4
 """How often, and for how long, an order that was cancelled is looked for before an exit is sent in its place."""
-RELEASABLE = (ActionState.READY.value, ActionState.APPROVED.value)
 
 
 def place_orders(desk: Desk, cycle: Cycle) -> StepResult:

@@ -14,7 +14,7 @@ from decimal import Decimal
 from math import prod
 from typing import Any
 
-from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.approvals import RELEASABLE
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, OrderType, Side
 from trading_pipeline.domain.portfolio import EXTERNAL
@@ -306,7 +306,7 @@ def _gives_way(desk: Desk, gap: Gap) -> bool:
     if gap.stop["before_cancel"] is None or desk.now() >= gap.stop["updated_at"] + _PATIENCE:
         return False
     sale: dict[str, Any] = {"strategy": gap.strategy, "symbol": gap.symbol, "side": Side.SELL.value}
-    ready = desk.ledger.find("actions", state=(ActionState.READY.value, ActionState.APPROVED.value), **sale)
+    ready = desk.ledger.find("actions", state=RELEASABLE, **sale)
     meant = desk.ledger.find("orders", state=OrderState.INTENT.value, order_class=OrderClass.EXIT.value, limit=1, **sale)
     return bool(meant) or any(row["not_before"] is not None and row["not_before"] <= desk.now() for row in ready)
 

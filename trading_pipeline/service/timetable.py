@@ -7,7 +7,7 @@ due until its last step is a fact.
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from trading_pipeline.domain.approvals import ActionState
+from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import Cycle, bar_cycle
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -69,7 +69,7 @@ class Unfinished:
 def unfinished(desk: Desk) -> Unfinished:
     """What is lost if the market leaps to the close now."""
     now = desk.now()
-    admitted = desk.ledger.find("actions", state=(ActionState.READY.value, ActionState.APPROVED.value))
+    admitted = desk.ledger.find("actions", state=RELEASABLE)
     on_their_way = desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value))
     return Unfinished(
         cycles=len(due_cycles(desk)),
