@@ -6,12 +6,15 @@ Everything here works on a connection given by the caller; transactions are `pos
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from io import StringIO
 from itertools import islice
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert, psycopg2
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from trading_pipeline.adapters.ledger.selection import Selection
 from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
@@ -34,9 +37,10 @@ _BEAT = sa.text("""
 """)
 _HEALTH = sa.text("SELECT extract(epoch FROM clock_timestamp() - at)::float, content FROM health WHERE name = :name")
 STAMP = sa.update(HEAD).values(environment=sa.bindparam("stamped"))
-_BY_SEQ = sa.select(EVENTS).where(EVENTS.c.seq == sa.bindparam("wanted"))
-_BY_KEY = sa.select(EVENTS).where(EVENTS.c.event_key == sa.bindparam("wanted"))
-_PAGE = f"SELECT {', '.join(EVENTS.c.keys())} FROM events WHERE seq >= %s AND seq <= %s ORDER BY seq LIMIT %s"
+_EVENTS = f"SELECT {', '.join(EVENTS.c.keys())} FROM events"
+_BY_SEQ = f"{_EVENTS} WHERE seq = %s"
+_BY_KEY = f"{_EVENTS} WHERE event_key = %s"
+_PAGE = f"{_EVENTS} WHERE seq >= %s AND seq <= %s ORDER BY seq LIMIT %s"
 _STREAM_HEADS = sa.text("""
     SELECT s.stream,
            (SELECT max(e.stream_seq) FROM events e WHERE e.stream = s.stream COLLATE "C"),
@@ -45,7 +49,7 @@ _STREAM_HEADS = sa.text("""
 """)
 
 
-_DIALECT = psycopg2.dialect()  # type: ignore[no-untyped-call]
+_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
 """An append is a few statements that never change: they go to the driver as text, compiled once."""
 
 
@@ -76,12 +80,33 @@ def _by_keys(name: str) -> str:
 
 _INSERT_EVENTS = _inserting(sa.insert(EVENTS))
 _UPSERT: Mapping[str, tuple[str, str, str]] = {name: _upsert(name) for name in PROJECTIONS}
-_EVENTS_BY_KEYS = f"{_text(sa.select(EVENTS))} WHERE event_key = ANY(%s)"
+_EVENTS_BY_KEYS = f"{_EVENTS} WHERE event_key = ANY(%s)"
 _ROWS_BY_KEYS: Mapping[str, str] = {name: _by_keys(name) for name in PROJECTIONS}
 
 
 def _driver(connection: sa.Connection) -> Any:
     return connection.connection.dbapi_connection
+
+
+def _fetched(connection: sa.Connection, text: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    """A query's rows by the driver's own cursor: SQLAlchemy's would cost as much as the query itself.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: As SQLAlchemy's would; a connection that turns out dead is not used again.
+    """
+    driver = _driver(connection)
+    try:
+        with driver.cursor() as cursor:
+            cursor.execute(text, values)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+    except psycopg2.Error as error:
+        lost = bool(driver.closed)
+        if lost:
+            connection.invalidate(error)
+        raise sa.exc.DBAPIError.instance(
+            text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost, dialect=_DIALECT,
+        ) from error
 
 
 # Events
@@ -161,34 +186,38 @@ def _read(result: Callable[[], Sequence[Sequence[Any]]]) -> list[Event]:
 
 def event_by_seq(connection: sa.Connection, seq: int) -> Event | None:
     """The event, or None."""
-    found = _read(lambda: connection.execute(_BY_SEQ, {"wanted": seq}).all())
+    found = _read(lambda: _fetched(connection, _BY_SEQ, (seq,)))
     return found[0] if found else None
 
 
 def event_by_key(connection: sa.Connection, key: str) -> Event | None:
     """The event, or None."""
-    found = _read(lambda: connection.execute(_BY_KEY, {"wanted": key}).all())
+    found = _read(lambda: _fetched(connection, _BY_KEY, (key,)))
     return found[0] if found else None
 
 
 def events_by_keys(connection: sa.Connection, keys: Sequence[str]) -> list[Event]:
     """Those that exist, in no order."""
-    return _read(lambda: connection.exec_driver_sql(_EVENTS_BY_KEYS, (list(keys),)).all())
+    return _read(lambda: _fetched(connection, _EVENTS_BY_KEYS, (list(keys),)))
 
 
 def events(connection: sa.Connection, after: int, types: Collection[EventType], stream: str | None, limit: int | None) -> list[Event]:
     """Events in order of seq, after a seq."""
-    statement = sa.select(EVENTS).where(EVENTS.c.seq > after).order_by(EVENTS.c.seq).limit(limit)
+    conditions = ["seq > %s"]
+    values: list[Any] = [after]
     if types:
-        statement = statement.where(EVENTS.c.type.in_([type_.value for type_ in types]))
+        conditions.append("type = ANY(%s)")
+        values.append([type_.value for type_ in types])
     if stream is not None:
-        statement = statement.where(EVENTS.c.stream == stream)
-    return _read(lambda: connection.execute(statement).all())
+        conditions.append("stream = %s")
+        values.append(stream)
+    text = f"{_EVENTS} WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT %s"
+    return _read(lambda: _fetched(connection, text, (*values, limit)))
 
 
 def page(connection: sa.Connection, first: int, last: int) -> list[Event]:
     """At most PAGE events from `first` to `last`, by the driver's own cursor: a ledger is read whole for every verification."""
-    return _read(lambda: connection.exec_driver_sql(_PAGE, (first, last, PAGE)).all())
+    return _read(lambda: _fetched(connection, _PAGE, (first, last, PAGE)))
 
 
 def stream_heads(connection: sa.Connection, streams: Collection[str], head: int) -> tuple[dict[str, int], bytes | None]:
@@ -204,22 +233,42 @@ def stream_heads(connection: sa.Connection, streams: Collection[str], head: int)
 def rows_by_keys(connection: sa.Connection, name: str, keys: Collection[Key]) -> list[Row]:
     """Those that exist, in no order."""
     wanted = tuple(key[0] for key in keys) if len(TABLES[name].key) == 1 else tuple(keys)
-    return as_rows(name, connection.exec_driver_sql(_ROWS_BY_KEYS[name], (wanted,)))
+    return as_rows(name, _fetched(connection, _ROWS_BY_KEYS[name], (wanted,)))
 
 
 def find(connection: sa.Connection, wanted: Selection) -> list[Row]:
     """The rows that a selection means, in its order."""
-    table = PROJECTIONS[wanted.table.name]
-    statement = sa.select(table).limit(wanted.limit)
-    for column, values in wanted.conditions:
-        some = [value for value in values if value is not None]
-        condition = table.c[column].in_(some)
-        statement = statement.where(sa.or_(condition, table.c[column].is_(None)) if None in values else condition)
-    if wanted.since is not None:
-        statement = statement.where(table.c[wanted.since[0]] >= wanted.since[1])
-    order = (table.c[column] for column in wanted.order)
-    statement = statement.order_by(*(column.desc() if wanted.descending else column for column in order))
-    return as_rows(wanted.table.name, connection.execute(statement))
+    since, after = wanted.since or (None, None)
+    values: dict[str, Any] = {"since": after, "limit": wanted.limit}
+    conditions = []
+    for column, allowed in wanted.conditions:
+        some = [value for value in allowed if value is not None]
+        single, null = len(some) == 1, len(some) < len(allowed)
+        conditions.append((column, single, null))
+        values[f"of_{column}"] = some[0] if single else some
+    text = _finding(wanted.table.name, tuple(conditions), since, wanted.order, wanted.descending)
+    return as_rows(wanted.table.name, _fetched(connection, text, values))
+
+
+@lru_cache(maxsize=1024)
+def _finding(
+    name: str, conditions: tuple[tuple[str, bool, bool], ...], since: str | None, order: tuple[str, ...], descending: bool,
+) -> str:
+    """A search as text: the program asks for the same few again and again, and to build one costs more than its answer.
+
+    Args:
+        conditions: Of each, the column, whether it allows one value or a list of them, and whether NULL.
+    """
+    table = PROJECTIONS[name]
+    statement = sa.select(table).limit(sa.bindparam("limit", type_=sa.Integer))
+    for column, single, null in conditions:
+        place = table.c[column]
+        value: sa.ColumnElement[Any] = sa.bindparam(f"of_{column}")
+        condition = place == (value if single else sa.any_(value))
+        statement = statement.where(sa.or_(condition, place.is_(None)) if null else condition)
+    if since is not None:
+        statement = statement.where(table.c[since] >= sa.bindparam("since"))
+    return _text(statement.order_by(*(table.c[column].desc() if descending else table.c[column] for column in order)))
 
 
 def all_rows(connection: sa.Connection, name: str) -> Iterator[Row]:
