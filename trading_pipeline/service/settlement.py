@@ -79,14 +79,18 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
     splits = corporate_actions.possible(desk, desk.ledger, (fill for _, fill in executions))
     symbols = {split.symbol for split in splits}
     restated = _restated(desk, desk.ledger.find("orders", state=OPEN_AT_BROKER, symbol=symbols), executions) if symbols else {}
-    strangers = {name for name, fill in executions if is_ours(name) and _is_news(desk, fill) and desk.ledger.get("orders", name) is None}
+    strangers = _strangers(desk, executions)
     found = [order for order in desk.broker.orders(strangers) if order.status in _WORKS] if strangers else []
     working = {order.client_id: since_the_book_began(desk, order) for order in found}
     with desk.ledger.transaction() as tx:
+        booked = _booked(tx, executions)
         for name, fill in executions:
             while splits and splits[0].at <= fill.at:
                 _split(desk, tx, splits.pop(0), restated, tally)
-            _book(desk, tx, name, fill, working.get(name), tally)
+            # A busy day's executions are told again by each answer, and nearly all of them say nothing new.
+            row = booked.get(fill.execution_id)
+            if row is None or is_restated(tx, row, fill):
+                _book(desk, tx, name, fill, working.get(name), tally)
         for split in splits:
             _split(desk, tx, split, restated, tally)
     # A cancel that did not get through is sent again: it is idempotent, and an order that was to go must go.
@@ -96,6 +100,18 @@ def _settle(desk: Desk, tally: Tally, overlap: timedelta) -> None:
     if stuck:
         _learn(desk, tally)
     overfills.set_aside(desk, tally)
+
+
+def _booked(reader: Reader, executions: Sequence[tuple[str, Fill]]) -> dict[str, Row]:
+    """Those that are in the book already, by id."""
+    return {row["execution_id"]: row for row in reader.find("fills", execution_id=[fill.execution_id for _, fill in executions])}
+
+
+def _strangers(desk: Desk, executions: Sequence[tuple[str, Fill]]) -> set[str]:
+    """Orders under names of ours that this ledger never wrote, of which executions are told."""
+    booked = _booked(desk.ledger, executions)
+    told = {name for name, fill in executions if fill.execution_id not in booked and is_ours(name) and _is_news(desk, fill)}
+    return told - {row["client_id"] for row in desk.ledger.find("orders", client_id=told)} if told else told
 
 
 def _is_news(desk: Desk, fill: Fill) -> bool:
