@@ -6,8 +6,8 @@ costs a second. A child never returns into the parent's code.
 
 import json
 import os
+import select
 import signal
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -77,11 +77,12 @@ class Child:
 
     def wait(self) -> Ended:
         """Until it has ended, or hangs."""
-        deadline = time.monotonic() + HUNG_SECONDS
-        while time.monotonic() < deadline:
-            if (ended := self.ended()) is not None:
-                return ended
-            time.sleep(0.002)
+        watch = os.pidfd_open(self.pid)
+        try:
+            if any(select.select([watch], [], [], HUNG_SECONDS)):
+                return self._ended(os.waitpid(self.pid, 0)[1])
+        finally:
+            os.close(watch)
         self.kill()
         _, status = os.waitpid(self.pid, 0)
         self._ended(status)

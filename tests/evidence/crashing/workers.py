@@ -5,6 +5,7 @@ so that its forks have neither a thread nor a connection of anybody else. Enough
 a round that takes long because it goes wrong is counted like the others.
 """
 
+import gc
 import signal
 import sys
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
@@ -55,6 +56,9 @@ def ground() -> Iterator[tuple[EmbeddedPostgres, Path]]:
     """A server to play on. Who leaves in the middle of a round leaves no process behind."""
     calendar()
     with server() as (running, folder):
+        # What a fork shares with this process it would copy, page by page, where its collector looks at it.
+        gc.collect()
+        gc.freeze()
         try:
             yield running, folder
         finally:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperOrder, Progress
-from trading_pipeline.adapters.ledger.connecting import engine_for
+from trading_pipeline.adapters.ledger.connecting import engine_for, fetched, text_of
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
 from trading_pipeline.domain.orders import Side
@@ -64,6 +64,12 @@ _executions = sa.Table(
     sa.Column("visible_at", _instant),
     sa.Index("executions_by_time", "account", "at", "number"),
 )
+
+_LOCK = f"{text_of(sa.select(_accounts))} WHERE account = %s FOR UPDATE"
+_OPEN = f"SELECT content FROM {SCHEMA}.orders WHERE account = %(account)s AND (open OR client_id = ANY(%(named)s)) ORDER BY number"
+_NEWEST = f"SELECT max(number) FROM {SCHEMA}.executions WHERE account = %(account)s AND symbol = ANY(%(traded)s) GROUP BY symbol"
+_EXECUTIONS = text_of(sa.select(_executions))
+_OF_EXECUTIONS = {"since": "at >= %(since)s", "hidden": "visible_at IS NOT NULL", "traded": f"number IN ({_NEWEST})"}
 
 _PREPARED = (
     f"SELECT to_regclass('{SCHEMA}.executions') IS NOT NULL"
@@ -143,18 +149,19 @@ class PostgresBook:
         finally:
             connection.close()
 
-    def _locked(self, connection: sa.Connection) -> sa.Row[Any]:
-        query = sa.select(_accounts).where(_accounts.c.account == self.account).with_for_update()
-        found = connection.execute(query).one_or_none()
-        if found is None:
+    def _locked(self, connection: sa.Connection) -> dict[str, Any]:
+        connection.begin()
+        found = fetched(connection, _LOCK, (self.account,))
+        if not found:
             empty = dict.fromkeys(("positions", "progress", "scales", "splits"), "{}")
             opening = {"account": self.account, "cash": self._cash, "placed": 0, "executed": 0, **empty}
             connection.execute(insert(_accounts).values(opening).on_conflict_do_nothing())
             connection.commit()
-            found = connection.execute(query).one()
-        return found
+            connection.begin()
+            found = fetched(connection, _LOCK, (self.account,))
+        return dict(zip(_accounts.c.keys(), found[0], strict=True))
 
-    def _store(self, connection: sa.Connection, account: sa.Row[Any], book: Book, before: dict[int, PaperOrder], executed: int) -> bool:
+    def _store(self, connection: sa.Connection, account: dict[str, Any], book: Book, before: dict[int, PaperOrder], executed: int) -> bool:
         orders = [
             {
                 "account": book.account, "number": order.number, "client_id": order.ticket.client_id, "open": order.open,
@@ -178,46 +185,34 @@ class PostgresBook:
                 {symbol: {instant_text(at): encode(split) for at, split in known.items()} for symbol, known in book.splits.items()}
             ),
         }
-        touched = any(getattr(account, name) != value for name, value in row.items())
+        touched = any(account[name] != value for name, value in row.items())
         if touched:
             connection.execute(sa.update(_accounts).where(_accounts.c.account == book.account).values(row))
         return bool(orders or fills or touched)
 
 
 def _load(
-    connection: sa.Connection, account: sa.Row[Any], named: Collection[str], since: datetime | None, hidden: bool, traded: Collection[str],
+    connection: sa.Connection, account: dict[str, Any], named: Collection[str], since: datetime | None, hidden: bool,
+    traded: Collection[str],
 ) -> Book:
-    progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account.progress).items()}
-    scales = {symbol: instant_from(text) for symbol, text in json.loads(account.scales).items()}
+    progress = {symbol: decode(Progress, text) for symbol, text in json.loads(account["progress"]).items()}
+    scales = {symbol: instant_from(text) for symbol, text in json.loads(account["scales"]).items()}
     splits = {
         symbol: {instant_from(at): decode(KnownSplit, split) for at, split in known.items()}
-        for symbol, known in json.loads(account.splits).items()
+        for symbol, known in json.loads(account["splits"]).items()
     }
-    positions = json.loads(account.positions)
     book = Book(
-        account.account, account.cash, account.placed, account.executed, positions=positions, progress=progress, scales=scales,
-        splits=splits,
+        account["account"], account["cash"], account["placed"], account["executed"], positions=json.loads(account["positions"]),
+        progress=progress, scales=scales, splits=splits,
     )
-    wanted = sa.or_(_orders.c.open, _orders.c.client_id.in_(list(named))) if named else _orders.c.open
-    query = sa.select(_orders.c.content).where(_orders.c.account == account.account, wanted).order_by(_orders.c.number)
-    for (content,) in connection.execute(query):
+    asked = {"account": book.account, "named": list(named), "since": since, "traded": list(traded)}
+    for (content,) in fetched(connection, _OPEN, asked):
         book.add(copy(_decoded(content)))
-    wanted_executions = []
-    if since is not None:
-        wanted_executions.append(_executions.c.at >= since)
-    if hidden:
-        wanted_executions.append(_executions.c.visible_at.is_not(None))
-    if traded:
-        of_them = _executions.c.account == account.account, _executions.c.symbol.in_(list(traded))
-        newest = sa.select(sa.func.max(_executions.c.number)).where(*of_them).group_by(_executions.c.symbol)
-        wanted_executions.append(_executions.c.number.in_(newest))
-    if wanted_executions:
-        rows = connection.execute(
-            sa.select(_executions)
-            .where(_executions.c.account == account.account, sa.or_(*wanted_executions))
-            .order_by(_executions.c.at, _executions.c.number)
-        )
-        book.executions = [_execution(row) for row in rows]
+    wanted = {"since": since is not None, "hidden": hidden, "traded": bool(traded)}
+    if any(wanted.values()):
+        either = " OR ".join(condition for name, condition in _OF_EXECUTIONS.items() if wanted[name])
+        rows = fetched(connection, f"{_EXECUTIONS} WHERE account = %(account)s AND ({either}) ORDER BY at, number", asked)
+        book.executions = [_execution(dict(zip(_executions.c.keys(), row, strict=True))) for row in rows]
     return book
 
 
@@ -245,9 +240,9 @@ def _row(account: str, execution: Execution) -> dict[str, Any]:
     }
 
 
-def _execution(row: sa.Row[Any]) -> Execution:
-    fill = Fill(row.execution_id, row.client_id, row.symbol, Side(row.side), row.quantity, row.price, row.commission, row.at)
-    return Execution(row.number, fill, row.visible_at)
+def _execution(row: dict[str, Any]) -> Execution:
+    named = {name: row[name] for name in ("execution_id", "client_id", "symbol", "quantity", "price", "commission", "at")}
+    return Execution(row["number"], Fill(**named, side=Side(row["side"])), row["visible_at"])
 
 
 @contextmanager

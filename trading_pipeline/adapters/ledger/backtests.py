@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from trading_pipeline.adapters.code_version import code_version
 from trading_pipeline.adapters.ledger import queries
-from trading_pipeline.adapters.ledger.connecting import engine_for
+from trading_pipeline.adapters.ledger.connecting import engine_for, fetched
 from trading_pipeline.adapters.ledger.database_errors import translating
 from trading_pipeline.adapters.ledger.migrations import REVISION
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
@@ -261,7 +261,7 @@ class Writer:
                 connection = raw.execution_options(isolation_level="READ COMMITTED")
                 with connection.begin():
                     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-                    connection.execute(queries.LOCK_HEAD)
+                    fetched(connection, queries.LOCK_HEAD)
                     queries.copy_events(connection, ledger.scan(stored[0] + 1))
                     for table in TABLES:
                         queries.replace_all(connection, table, ledger.dump(table))
@@ -284,8 +284,8 @@ class Writer:
         if self._head is None:
             self._databases._create(self.name)
             with self._databases._on(self._databases._url(self._databases._app, self.name)) as connection:
-                row = connection.execute(queries.READ_HEAD).one()
-            self._head = row[0], bytes(row[1])
+                [(seq, hash_)] = fetched(connection, queries.READ_HEAD)
+            self._head = seq, bytes(hash_)
         return self._head
 
 

@@ -1,10 +1,11 @@
 """Engines and sessions: pooled, UTC, synchronous_commit on, every wait bounded, whatever the server's defaults are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from trading_pipeline.errors import SettingsError
 
@@ -72,3 +73,39 @@ def _refused(value: str) -> SettingsError:
         f"The database URL ({value}) cannot be used.", value=value, rule="postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         remedy="correct the database URL in the settings, or leave it out for the embedded server",
     )
+
+
+# Statements that never change go to the driver as text, compiled once: what SQLAlchemy does for each costs more than their answer.
+
+_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
+
+
+def text_of(statement: sa.ClauseElement) -> str:
+    """A statement as the driver takes it."""
+    return str(statement.compile(dialect=_DIALECT))
+
+
+def driver_of(connection: sa.Connection) -> Any:
+    """The driver's own connection."""
+    return connection.connection.dbapi_connection
+
+
+def fetched(connection: sa.Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
+    """A query's rows, by the driver's own cursor.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: As SQLAlchemy's would; a connection that turns out dead is not used again.
+    """
+    driver = driver_of(connection)
+    try:
+        with driver.cursor() as cursor:
+            cursor.execute(text, values)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
+    except psycopg2.Error as error:
+        lost = bool(driver.closed)
+        if lost:
+            connection.invalidate(error)
+        raise sa.exc.DBAPIError.instance(
+            text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost, dialect=_DIALECT,
+        ) from error

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from trading_pipeline.adapters.ledger import leases, queries
-from trading_pipeline.adapters.ledger.connecting import engine_for
+from trading_pipeline.adapters.ledger.connecting import engine_for, fetched
 from trading_pipeline.adapters.ledger.database_errors import translated, translating
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
@@ -139,12 +139,12 @@ class PostgresLedger:
         for last in (False, True):
             connection = self._engine.connect()
             try:
-                row = connection.execute(queries.LOCK_HEAD).first()
-                if row is None:
-                    raise LedgerCorrupt(
-                        "The ledger has no head.", rule="ledger_head has one row", remedy="restore a backup, or prepare the database anew"
-                    )
-                return connection, (row[0], row[1], row[2])
+                connection.begin()
+                if head := fetched(connection, queries.LOCK_HEAD):
+                    return connection, (head[0][0], bytes(head[0][1]), head[0][2])
+                raise LedgerCorrupt(
+                    "The ledger has no head.", rule="ledger_head has one row", remedy="restore a backup, or prepare the database anew"
+                )
             except BaseException as error:
                 connection.close()
                 if last or not _is_disconnect(error):
@@ -266,8 +266,8 @@ class PostgresLedger:
 
     def head(self) -> tuple[int, bytes]:
         """The newest seq and its hash."""
-        row = self._read(lambda connection: connection.execute(queries.READ_HEAD).one())
-        return row[0], row[1]
+        [(seq, hash_)] = self._read(lambda connection: fetched(connection, queries.READ_HEAD))
+        return seq, bytes(hash_)
 
     def count(self) -> int:
         """How many facts there are."""
@@ -294,7 +294,8 @@ class PostgresLedger:
         for last in (False, True):
             connection = self._engine.connect()
             try:
-                connection.execute(queries.READ_HEAD)
+                connection.begin()
+                fetched(connection, queries.READ_HEAD)
                 connection.rollback()
                 return connection
             except BaseException as error:

@@ -11,11 +11,10 @@ from io import StringIO
 from itertools import islice
 from typing import Any
 
-import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
+from trading_pipeline.adapters.ledger.connecting import driver_of, fetched, text_of
 from trading_pipeline.adapters.ledger.selection import Selection
 from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
 from trading_pipeline.domain.events import Event, EventType
@@ -29,8 +28,8 @@ _TYPES = {type_.value: type_ for type_ in EventType}
 _DECODE = json.JSONDecoder().raw_decode
 _COLUMNS = {name: tuple(table.columns) for name, table in TABLES.items()}
 
-LOCK_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash, HEAD.c.environment).with_for_update()
-READ_HEAD = sa.select(HEAD.c.seq, HEAD.c.hash)
+LOCK_HEAD = text_of(sa.select(HEAD.c.seq, HEAD.c.hash, HEAD.c.environment).with_for_update())
+READ_HEAD = text_of(sa.select(HEAD.c.seq, HEAD.c.hash))
 _BEAT = sa.text("""
     INSERT INTO health (name, at, content) VALUES (:name, clock_timestamp(), :content)
     ON CONFLICT (name) DO UPDATE SET at = excluded.at, content = excluded.content
@@ -49,17 +48,9 @@ _STREAM_HEADS = sa.text("""
 """)
 
 
-_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-"""An append is a few statements that never change: they go to the driver as text, compiled once."""
-
-
-def _text(statement: sa.ClauseElement) -> str:
-    return str(statement.compile(dialect=_DIALECT))
-
-
 def _inserting(statement: sa.ClauseElement) -> tuple[str, str, str]:
     """An insert of one row as text: before its values, the values, and after them."""
-    head, _, rest = _text(statement).partition(" VALUES ")
+    head, _, rest = text_of(statement).partition(" VALUES ")
     values, conflict, action = rest.partition(" ON CONFLICT ")
     return f"{head} VALUES ", values, conflict + action
 
@@ -75,38 +66,13 @@ def _upsert(name: str) -> tuple[str, str, str]:
 def _by_keys(name: str) -> str:
     table, key = PROJECTIONS[name], TABLES[name].key
     place = table.c[key[0]] if len(key) == 1 else sa.tuple_(*(table.c[column] for column in key))
-    return f"{_text(sa.select(table))} WHERE {_text(place)} IN %s"
+    return f"{text_of(sa.select(table))} WHERE {text_of(place)} IN %s"
 
 
 _INSERT_EVENTS = _inserting(sa.insert(EVENTS))
 _UPSERT: Mapping[str, tuple[str, str, str]] = {name: _upsert(name) for name in PROJECTIONS}
 _EVENTS_BY_KEYS = f"{_EVENTS} WHERE event_key = ANY(%s)"
 _ROWS_BY_KEYS: Mapping[str, str] = {name: _by_keys(name) for name in PROJECTIONS}
-
-
-def _driver(connection: sa.Connection) -> Any:
-    return connection.connection.dbapi_connection
-
-
-def _fetched(connection: sa.Connection, text: str, values: Sequence[Any] | Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """A query's rows by the driver's own cursor: SQLAlchemy's would cost as much as the query itself.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: As SQLAlchemy's would; a connection that turns out dead is not used again.
-    """
-    driver = _driver(connection)
-    try:
-        with driver.cursor() as cursor:
-            cursor.execute(text, values)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
-    except psycopg2.Error as error:
-        lost = bool(driver.closed)
-        if lost:
-            connection.invalidate(error)
-        raise sa.exc.DBAPIError.instance(
-            text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost, dialect=_DIALECT,
-        ) from error
 
 
 # Events
@@ -133,7 +99,7 @@ def event_from(row: Sequence[Any]) -> Event:
 def write(connection: sa.Connection, new: Sequence[Event], changed: Mapping[str, Collection[Row]]) -> None:
     """Insert events and insert or replace rows of tables, all in one round trip."""
     parts = [(_INSERT_EVENTS, [_row_of(event) for event in new]), *((_UPSERT[name], rows) for name, rows in changed.items())]
-    with _driver(connection).cursor() as cursor:
+    with driver_of(connection).cursor() as cursor:
         text = ";".join([_with_values(cursor, insertion, rows) for insertion, rows in parts if rows])
     if text:
         connection.exec_driver_sql(text, execution_options={"no_parameters": True})
@@ -186,19 +152,19 @@ def _read(result: Callable[[], Sequence[Sequence[Any]]]) -> list[Event]:
 
 def event_by_seq(connection: sa.Connection, seq: int) -> Event | None:
     """The event, or None."""
-    found = _read(lambda: _fetched(connection, _BY_SEQ, (seq,)))
+    found = _read(lambda: fetched(connection, _BY_SEQ, (seq,)))
     return found[0] if found else None
 
 
 def event_by_key(connection: sa.Connection, key: str) -> Event | None:
     """The event, or None."""
-    found = _read(lambda: _fetched(connection, _BY_KEY, (key,)))
+    found = _read(lambda: fetched(connection, _BY_KEY, (key,)))
     return found[0] if found else None
 
 
 def events_by_keys(connection: sa.Connection, keys: Sequence[str]) -> list[Event]:
     """Those that exist, in no order."""
-    return _read(lambda: _fetched(connection, _EVENTS_BY_KEYS, (list(keys),)))
+    return _read(lambda: fetched(connection, _EVENTS_BY_KEYS, (list(keys),)))
 
 
 def events(connection: sa.Connection, after: int, types: Collection[EventType], stream: str | None, limit: int | None) -> list[Event]:
@@ -212,12 +178,12 @@ def events(connection: sa.Connection, after: int, types: Collection[EventType], 
         conditions.append("stream = %s")
         values.append(stream)
     text = f"{_EVENTS} WHERE {' AND '.join(conditions)} ORDER BY seq LIMIT %s"
-    return _read(lambda: _fetched(connection, text, (*values, limit)))
+    return _read(lambda: fetched(connection, text, (*values, limit)))
 
 
 def page(connection: sa.Connection, first: int, last: int) -> list[Event]:
     """At most PAGE events from `first` to `last`, by the driver's own cursor: a ledger is read whole for every verification."""
-    return _read(lambda: _fetched(connection, _PAGE, (first, last, PAGE)))
+    return _read(lambda: fetched(connection, _PAGE, (first, last, PAGE)))
 
 
 def stream_heads(connection: sa.Connection, streams: Collection[str], head: int) -> tuple[dict[str, int], bytes | None]:
@@ -233,7 +199,7 @@ def stream_heads(connection: sa.Connection, streams: Collection[str], head: int)
 def rows_by_keys(connection: sa.Connection, name: str, keys: Collection[Key]) -> list[Row]:
     """Those that exist, in no order."""
     wanted = tuple(key[0] for key in keys) if len(TABLES[name].key) == 1 else tuple(keys)
-    return as_rows(name, _fetched(connection, _ROWS_BY_KEYS[name], (wanted,)))
+    return as_rows(name, fetched(connection, _ROWS_BY_KEYS[name], (wanted,)))
 
 
 def find(connection: sa.Connection, wanted: Selection) -> list[Row]:
@@ -247,7 +213,7 @@ def find(connection: sa.Connection, wanted: Selection) -> list[Row]:
         conditions.append((column, single, null))
         values[f"of_{column}"] = some[0] if single else some
     text = _finding(wanted.table.name, tuple(conditions), since, wanted.order, wanted.descending)
-    return as_rows(wanted.table.name, _fetched(connection, text, values))
+    return as_rows(wanted.table.name, fetched(connection, text, values))
 
 
 @lru_cache(maxsize=1024)
@@ -268,7 +234,7 @@ def _finding(
         statement = statement.where(sa.or_(condition, place.is_(None)) if null else condition)
     if since is not None:
         statement = statement.where(table.c[since] >= sa.bindparam("since"))
-    return _text(statement.order_by(*(table.c[column].desc() if descending else table.c[column] for column in order)))
+    return text_of(statement.order_by(*(table.c[column].desc() if descending else table.c[column] for column in order)))
 
 
 def all_rows(connection: sa.Connection, name: str) -> Iterator[Row]:
@@ -299,7 +265,7 @@ def _copy(connection: sa.Connection, name: str, columns: Iterable[str], lines: I
     text.writelines(lines)
     text.seek(0)
     names = ", ".join(f'"{column}"' for column in columns)
-    with _driver(connection).cursor() as cursor:
+    with driver_of(connection).cursor() as cursor:
         cursor.copy_expert(f'COPY "{name}" ({names}) FROM STDIN', text)
 
 
