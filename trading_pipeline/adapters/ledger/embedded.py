@@ -55,6 +55,8 @@ SETTINGS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "password_encryption": "scram-sha-256",
+    # Many rounds are for passwords that people choose. Ours are 256 random bits, and 4,096 rounds were two thirds of a connection's time.
+    "scram_iterations": "1",
     "max_connections": "200",
     "timezone": "UTC",
     "log_timezone": "UTC",
