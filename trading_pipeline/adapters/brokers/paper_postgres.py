@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperOrder, Progress
-from trading_pipeline.adapters.ledger.connecting import engine_for, fetched, text_of
+from trading_pipeline.adapters.ledger.connecting import engine_for
+from trading_pipeline.adapters.ledger.statements import fetched, text_of
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
 from trading_pipeline.domain.orders import Side

@@ -19,11 +19,12 @@ import sqlalchemy as sa
 
 from trading_pipeline.adapters.code_version import code_version
 from trading_pipeline.adapters.ledger import queries
-from trading_pipeline.adapters.ledger.connecting import engine_for, fetched
+from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translating
 from trading_pipeline.adapters.ledger.migrations import REVISION
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepared, prepare_database
 from trading_pipeline.adapters.ledger.sealed import SealedLedger
+from trading_pipeline.adapters.ledger.statements import fetched
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import instant_from, instant_text

@@ -1,11 +1,10 @@
 """Engines and sessions: pooled, UTC, synchronous_commit on, every wait bounded, whatever the server's defaults are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from trading_pipeline.errors import SettingsError
 
@@ -30,7 +29,8 @@ def engine_for(
 
     Args:
         pooled: False makes a new connection each time, in autocommit, and closes it after use.
-        reading: Pooled and in autocommit from the start: switching it on and off costs a read as much as its query.
+        reading: Pooled and in autocommit from the start, and given back as it is: what a read would spend on a transaction is as much
+            as its query.
         revive: Called once when the server does not answer, before trying again.
 
     Raises:
@@ -45,7 +45,10 @@ def engine_for(
     if parsed.drivername != DRIVER:
         raise _refused(parsed.drivername)
     pool: dict[str, Any] = (
-        {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "AUTOCOMMIT" if reading else "READ COMMITTED"}
+        {
+            "pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "AUTOCOMMIT" if reading else "READ COMMITTED",
+            "pool_reset_on_return": None if reading else "rollback",
+        }
         if pooled else {"poolclass": sa.NullPool, "isolation_level": "AUTOCOMMIT"}
     )
     engine = sa.create_engine(
@@ -73,39 +76,3 @@ def _refused(value: str) -> SettingsError:
         f"The database URL ({value}) cannot be used.", value=value, rule="postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
         remedy="correct the database URL in the settings, or leave it out for the embedded server",
     )
-
-
-# Statements that never change go to the driver as text, compiled once: what SQLAlchemy does for each costs more than their answer.
-
-_DIALECT = PGDialect_psycopg2()  # type: ignore[no-untyped-call]
-
-
-def text_of(statement: sa.ClauseElement) -> str:
-    """A statement as the driver takes it."""
-    return str(statement.compile(dialect=_DIALECT))
-
-
-def driver_of(connection: sa.Connection) -> Any:
-    """The driver's own connection."""
-    return connection.connection.dbapi_connection
-
-
-def fetched(connection: sa.Connection, text: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-    """A query's rows, by the driver's own cursor.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: As SQLAlchemy's would; a connection that turns out dead is not used again.
-    """
-    driver = driver_of(connection)
-    try:
-        with driver.cursor() as cursor:
-            cursor.execute(text, values)
-            rows: list[tuple[Any, ...]] = cursor.fetchall()
-            return rows
-    except psycopg2.Error as error:
-        lost = bool(driver.closed)
-        if lost:
-            connection.invalidate(error)
-        raise sa.exc.DBAPIError.instance(
-            text, None, error, psycopg2.Error, hide_parameters=True, connection_invalidated=lost, dialect=_DIALECT,
-        ) from error

@@ -15,13 +15,14 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from trading_pipeline.adapters.ledger import leases, queries
-from trading_pipeline.adapters.ledger.connecting import engine_for, fetched
+from trading_pipeline.adapters.ledger.connecting import engine_for
 from trading_pipeline.adapters.ledger.database_errors import translated, translating
 from trading_pipeline.adapters.ledger.draft import Draft, WallClock, wall_now
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.migrations import REVISION, migrate, revision_of
 from trading_pipeline.adapters.ledger.opening import check_environment, opened_event
 from trading_pipeline.adapters.ledger.selection import plain, selection, table_named
+from trading_pipeline.adapters.ledger.statements import fetched
 from trading_pipeline.adapters.ledger.transaction import Known, PostgresTransaction, headless
 from trading_pipeline.domain.derivation import Derivation, collector_paused
 from trading_pipeline.domain.events import Event, EventType

@@ -14,8 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 
-from trading_pipeline.adapters.ledger.connecting import driver_of, fetched, text_of
 from trading_pipeline.adapters.ledger.selection import Selection
+from trading_pipeline.adapters.ledger.statements import driver_of, fetched, text_of
 from trading_pipeline.adapters.ledger.tables import EVENTS, HEAD, PROJECTIONS
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.projections import TABLES, Key, Kind, Row
@@ -64,9 +64,7 @@ def _upsert(name: str) -> tuple[str, str, str]:
 
 
 def _by_keys(name: str) -> str:
-    table, key = PROJECTIONS[name], TABLES[name].key
-    place = table.c[key[0]] if len(key) == 1 else sa.tuple_(*(table.c[column] for column in key))
-    return f"{text_of(sa.select(table))} WHERE {text_of(place)} IN %s"
+    return f"{text_of(sa.select(PROJECTIONS[name]))} WHERE ({', '.join(TABLES[name].key)}) IN %s"
 
 
 _INSERT_EVENTS = _inserting(sa.insert(EVENTS))
