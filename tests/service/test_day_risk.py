@@ -19,6 +19,7 @@ from trading_pipeline.service import controls
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.book import Book
 from trading_pipeline.service.grants import grant_loss
+from trading_pipeline.service.outside import look
 from trading_pipeline.service.settlement import settle
 from trading_pipeline.service.steps import Tally
 
@@ -106,7 +107,7 @@ def heard(stage) -> Floor:
 
 
 def left(stage, spec=None):
-    return Book.at_hand(stage.desk, stage.desk.ledger).day_risk_left(spec or bracketed(), "")
+    return Book.read(stage.desk, stage.desk.ledger, look(stage.desk, stage.desk.ledger, ())).day_risk_left(spec or bracketed(), "")
 
 
 def test_a_stop_that_the_broker_has_dropped_protects_nothing(tmp_path):

@@ -21,8 +21,9 @@ from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
 from trading_pipeline.service import emergency
 from trading_pipeline.service.account_limits import in_force, standing
-from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk, is_person
+from trading_pipeline.service.outside import look
+from trading_pipeline.service.pacing import Pacing
 
 DEMO_PERSON = "demo:person"
 BACKTEST_PERSON = "backtest:person"
@@ -81,11 +82,11 @@ def approve(desk: Desk, action_id: str, *, actor: str, shown_hash: str | None = 
                 f"The proposal {name} is not the one that was shown.", value=shown_hash,
                 rule="an approval is bound to exactly what was shown", remedy="look at it again",
             )
-        book = Book.at_hand(desk, tx)
-        release = book.next_release(row["strategy"])
+        outside = look(desk, tx, ())
+        release = Pacing.at_hand(desk, tx, outside.now).next_release(row["strategy"])
         payload = {
             "action_id": name, "strategy": row["strategy"], "symbol": row["symbol"], "hash": row["hash"], "nonce": row["nonce"],
-            "not_before": release, "expires_at": release + APPROVED_TTL, "outside": encode(book.outside),
+            "not_before": release, "expires_at": release + APPROVED_TTL, "outside": encode(outside),
         }
         key = f"approval.approved:{name}"
         stream = f"strategy:{row['strategy']}"
@@ -124,10 +125,10 @@ def due(desk: Desk) -> Due:
 def _release_at(desk: Desk, row: Row) -> datetime:
     """When an admitted action may go out by the cooldowns as they stand: a fill since its pacing may have moved it."""
     paced: datetime = row["not_before"]
-    book = Book.at_hand(desk, desk.ledger)
-    release = book.next_release(row["strategy"], queued=False)
-    # The book's own now is the answer when nothing holds the action back: the clock has moved on since, and must not.
-    return paced if release <= book.now else max(paced, release)
+    now = desk.now()
+    release = Pacing.at_hand(desk, desk.ledger, now).next_release(row["strategy"], queued=False)
+    # The same now is the answer when nothing holds the action back: the clock has moved on since, and must not.
+    return paced if release <= now else max(paced, release)
 
 
 def expire(desk: Desk, action_ids: tuple[str, ...]) -> int:

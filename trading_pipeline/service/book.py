@@ -12,10 +12,9 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-from trading_pipeline.domain.approvals import RELEASABLE, ActionState
+from trading_pipeline.domain.approvals import RELEASABLE
 from trading_pipeline.domain.codec import decode
 from trading_pipeline.domain.day_risk import at_stake_in, risk_left
-from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
 from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
@@ -28,16 +27,16 @@ from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, str
 from trading_pipeline.service.coverage import Coverage
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.open_risk import held_risk, working_risk
-from trading_pipeline.service.outside import Outside, look
+from trading_pipeline.service.outside import Outside
+from trading_pipeline.service.pacing import OPEN, Pacing, recent_actions, recent_orders
 from trading_pipeline.service.track_record import TrackRecord, track_record
 
 _WORKING = tuple(state.value for state in WORKING)
-_OPEN = (*RELEASABLE, ActionState.PENDING.value)
 _UNRESOLVED = (OrderState.UNKNOWN.value, OrderState.LATE_FOUND.value, OrderState.QUARANTINED.value)
 
 
-@dataclass(slots=True)
-class Book:
+@dataclass(slots=True, kw_only=True)
+class Book(Pacing):
     """The account at one instant, as the ledger has it."""
 
     desk: Desk
@@ -46,13 +45,7 @@ class Book:
     portfolio: Portfolio
     orders: list[Row]
     """Working and unresolved orders of the account."""
-    recent: list[Row]
-    """Orders submitted in the last day, all states."""
-    actions: list[Row]
-    """Open actions, and those generated in the last minutes."""
     strategies: Mapping[str, Row]
-    limits: AccountLimits
-    """Those in force for the account."""
     account_limits_version: int | None
     """None before any limits were written down: nothing has been judged yet."""
     day_pnl: Decimal | None
@@ -66,35 +59,23 @@ class Book:
     coverage: Coverage
 
     @classmethod
-    def at_hand(cls, desk: Desk, reader: Reader) -> "Book":
-        """What pacing needs: no bar and no quote is looked at."""
-        return cls.read(desk, reader, look(desk, reader, ()))
-
-    @classmethod
     def read(cls, desk: Desk, reader: Reader, outside: Outside) -> "Book":
         """Read everything that judging needs; `outside` is what was looked at, now or when it was recorded."""
         now, portfolio = outside.now, portfolio_of(desk, reader, outside.marks)
         today, limits = desk.today().isoformat(), standing(desk, reader)
         opened = reader.event_by_key(f"session.opened:{today}")
         latch = reader.get("latches", f"account:{desk.broker.account_id}")
-        actions = {row["action_id"]: row for row in reader.find("actions", state=_OPEN)}
-        actions.update((row["action_id"], row) for row in reader.find("actions", since=("generated_at", now - timedelta(minutes=2))))
-        recent = reader.find("orders", since=("submitted_at", now - timedelta(days=1)))
+        recent, actions = recent_orders(reader, now), recent_actions(reader, now)
         orders = reader.find("orders", state=(*_WORKING, *_UNRESOLVED))
         return cls(
-            desk=desk, outside=outside, portfolio=portfolio, orders=orders,
-            recent=recent, actions=list(actions.values()), strategies={row["name"]: row for row in reader.find("strategies")},
-            limits=limits.effective, account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
+            desk=desk, now=now, outside=outside, portfolio=portfolio, orders=orders, recent=recent, actions=actions,
+            strategies={row["name"]: row for row in reader.find("strategies")}, limits=limits.effective,
+            account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
             granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
             track=track_record(desk, reader, recent, portfolio.positions),
             coverage=Coverage(reader, (row for row in orders if row["side"] == Side.SELL.value)),
         )
-
-    @property
-    def now(self) -> datetime:
-        """The instant of the look outside."""
-        return self.outside.now
 
     def limits_versions(self, strategy: str) -> dict[str, int | None]:
         """Under which limits of the account and of the strategy a verdict is given."""
@@ -131,42 +112,6 @@ class Book:
                 groups.add(row["oco"])
             total += self.coverage.left(row)
         return total
-
-    def next_release(self, strategy: str, *, queued: bool = True) -> datetime:
-        """The first instant at which an action of the strategy may go out (D3): after the strategy's cooldown and the account's gap.
-
-        Args:
-            queued: Behind the actions that are admitted already; False: as if this one were the next.
-        """
-        admitted = [row for row in self.actions if queued and row["state"] in RELEASABLE and row["not_before"] is not None]
-        own = [row["not_before"] for row in admitted if row["strategy"] == strategy]
-        trades = [at for at in (self.last_trade(strategy), *own) if at is not None]
-        gap = self.limits.min_order_gap
-        placed = self.last_account_order()
-        release: datetime = max([self.now, *(at + COOLDOWN for at in trades), *([placed + gap] if placed else [])])
-        for other in sorted(row["not_before"] for row in admitted):
-            if abs(other - release) < gap:
-                release = other + gap
-        return release
-
-    def last_account_order(self, other_than: str = "") -> datetime | None:
-        """When the account's newest order was submitted, one action's aside; brackets go with their entries."""
-        times: list[datetime] = [
-            order["submitted_at"] for order in self.recent if order["parent"] is None and order["action_id"] != other_than
-        ]
-        return max(times, default=None)
-
-    def last_trade(self, strategy: str, other_than: str = "") -> datetime | None:
-        """The strategy's last submission or entry fill (D3): protective orders aside, and slices of one action."""
-        own = [row for row in self.recent if row["strategy"] == strategy and row["action_id"] != other_than]
-        times = [row["submitted_at"] for row in own if row["order_class"] != OrderClass.PROTECTIVE.value]
-        # Whatever has become of the rest of it since: its last fact is no earlier than its last fill.
-        times += [row["updated_at"] for row in own if row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0]
-        return max(times, default=None)
-
-    def admit(self, row: Row) -> None:
-        """Count an action that this transaction has just admitted or changed."""
-        self.actions = [other for other in self.actions if other["action_id"] != row["action_id"]] + [row]
 
     def context(self, spec: StrategySpec, intent: OrderIntent, *, release: datetime | None) -> RiskContext:
         """Everything the rulebook may look at for one intent.
@@ -273,7 +218,7 @@ class Book:
     def _open_action(self, intent: OrderIntent) -> str | None:
         place = (intent.strategy, intent.symbol, intent.side.value)
         for row in self.actions:
-            if row["state"] in _OPEN and row["action_id"] != intent.action_id and (row["strategy"], row["symbol"], row["side"]) == place:
+            if row["state"] in OPEN and row["action_id"] != intent.action_id and (row["strategy"], row["symbol"], row["side"]) == place:
                 return f"action {row['action_id']} is {row['state']}"
         for row in self.orders:
             if row["order_class"] == OrderClass.PROTECTIVE.value or row["action_id"] == intent.action_id:

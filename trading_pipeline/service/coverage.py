@@ -26,15 +26,15 @@ def bracket_of(row: Row) -> str:
 class Coverage:
     """Of some exits, with their parents, siblings and pairs at hand."""
 
-    def __init__(self, reader: Reader, exits: Iterable[Row]) -> None:
-        """Read the families of these exits."""
+    def __init__(self, reader: Reader, exits: Iterable[Row], splits: "Sequence[BookedSplit] | None" = None) -> None:
+        """Read the families of these exits, and the splits that are booked unless they are given."""
         exits = list(exits)
         parents = {row["parent"] for row in exits if row["parent"] is not None}
         groups = {row["oco"] for row in exits if row["oco"] is not None}
         self._parents = {row["client_id"]: row for row in reader.find("orders", client_id=parents)} if parents else {}
         self._children = reader.find("orders", parent=parents, order_by="intent_seq") if parents else []
         self._pairs = reader.find("orders", oco=groups) if groups else []
-        self._splits = booked_splits(reader) if parents else []
+        self._splits = (booked_splits(reader) if splits is None else splits) if parents else []
 
     def left(self, row: Row) -> int:
         """Shares it can still sell."""

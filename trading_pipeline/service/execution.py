@@ -21,13 +21,14 @@ from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.adoption import adopt_orders, known_to_broker
-from trading_pipeline.service.book import Book, held_for, intent_of
+from trading_pipeline.service.book import held_for, intent_of
 from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, names_of, stored_intent
 from trading_pipeline.service.handover import answer, lease_name
 from trading_pipeline.service.late_orders import cancel_what_is_over
 from trading_pipeline.service.order_facts import doubt, taken
+from trading_pipeline.service.pacing import Pacing
 from trading_pipeline.service.protection import protect
 from trading_pipeline.service.real_time import pause
 from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
@@ -169,7 +170,7 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
         # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
         _void(desk, row, f"the order {there[0]} of its name is there already", tally)
         return
-    if Book.at_hand(desk, desk.ledger).next_release(intent.strategy, queued=False) > desk.now():
+    if Pacing.at_hand(desk, desk.ledger, desk.now()).next_release(intent.strategy, queued=False) > desk.now():
         tally.count("paced")
         return
     if _outside_band(desk, row, intent, tally):

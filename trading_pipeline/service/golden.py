@@ -189,7 +189,8 @@ def _book(desk: Desk, now: datetime, strategy: str, case: GoldenCase, close: Dec
         "quantity": 10, "filled_quantity": 0, "limit_price": close, "stop_price": None, "reference": close,
     }
     return Book(
-        desk=desk, outside=Outside(now, {SYMBOL: quote}, {SYMBOL: close}), orders=[lost] if case.unknown else [], recent=[], actions=[],
+        desk=desk, now=now, outside=Outside(now, {SYMBOL: quote}, {SYMBOL: close}), orders=[lost] if case.unknown else [], recent=[],
+        actions=[],
         portfolio=Portfolio("golden", now, _CASH, (position,) if case.shares else (), {SYMBOL: close}), strategies={},
         limits=AccountLimits(), account_limits_version=None, day_pnl=ZERO, opening_pnl={}, latched=False, granted={}, track=TrackRecord(),
         coverage=Coverage(desk.ledger, ()),

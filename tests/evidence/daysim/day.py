@@ -20,7 +20,7 @@ from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.anchoring import restored
 from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
-from trading_pipeline.service.protection import gaps, shortages
+from trading_pipeline.service.gaps import gaps, shortages
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.timetable import due_cycles, record_missed
 

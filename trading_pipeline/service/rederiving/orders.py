@@ -13,9 +13,10 @@ from trading_pipeline.ports import ticket_digest
 from trading_pipeline.service.accounting import portfolio_of, snapshot_payload
 from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.execution import parts_of
+from trading_pipeline.service.gaps import gaps
 from trading_pipeline.service.gate import intents_of, judged, stored_intent, ticket_of
 from trading_pipeline.service.outside import Outside
-from trading_pipeline.service.protection import gaps, orders_for
+from trading_pipeline.service.protection import orders_for
 from trading_pipeline.service.rederiving.then import RULE, UNRECORDED, Finding, Then, compared
 from trading_pipeline.service.steps import spec_of
 
