@@ -92,7 +92,7 @@ tamper: setup ## single mutations of a real record, each to be found by verifica
 approval-races: setup ## approve, reject, expire, void and stop at once on the same proposal: N=10000
 	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.approval_races
 
-crash-sweep: setup ## kill -9 at every step of an order, against three brokers: N=1000 kills, JOBS=1, KEEP=FILE to go on after an interruption, FIRST=1000 for other seeds; or SEED=17 for one round
+crash-sweep: setup ## kill -9 at every step of an order, against three brokers: N=1000 kills, JOBS workers, KEEP=FILE to go on after an interruption, FIRST=1000 for other seeds; or SEED=17 for one round
 	@N=$(or $(N),1000) $(PYTHON) -m tests.evidence.crash_sweep
 
 .PHONY: replay-sessions

@@ -2,7 +2,7 @@
 
     make crash-sweep N=1000          so many kills; the last line is RESULT {json}
     SEED=17 make crash-sweep         one round again, by the seed that a failing one printed
-    JOBS=2 make crash-sweep          two workers, each with a PostgreSQL of its own
+    JOBS=1 make crash-sweep          one worker; without it one for each core, each with a PostgreSQL of its own
     KEEP=FILE make crash-sweep       goes on where it was interrupted; what was played stands in the file
     FIRST=1000 make crash-sweep      other seeds: from that one on
 
@@ -100,9 +100,9 @@ def main() -> int:
     """Play and tell; 0 when nothing was found and every control failed."""
     # Whoever ends the sweep does not leave its server behind.
     workers.leave_on_sigterm()
-    kills, jobs, seed, keep = report.size(1_000), max(1, report.size(1, "JOBS")), os.environ.get("SEED"), os.environ.get("KEEP")
+    kills, jobs, first = report.size(1_000), max(1, report.size(os.cpu_count() or 1, "JOBS")), report.size(0, "FIRST")
+    seed, keep = os.environ.get("SEED"), os.environ.get("KEEP")
     controls: dict[str, bool] = {}
-    first = report.size(0, "FIRST")
     try:
         with kept(Path(keep) if keep and not seed else None, report.commit()) as rounds:
             if seed:
