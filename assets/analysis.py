@@ -8,7 +8,7 @@ from assets.by_session import by_session
 from assets.market import bars
 from assets.materialize import materialize
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.versions import Kind
+from trading_pipeline.service.record.versions import Kind
 
 
 @dg.asset(deps=[bars, Kind.INDICATORS.value], group_name="analysis", kinds={"talib"}, **by_session("indicators"))

@@ -21,8 +21,8 @@ from trading_pipeline.errors import StorageError
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import events_of
+from trading_pipeline.service.record.verification import verify_newest
 from trading_pipeline.service.steps import completed, due_strategies
-from trading_pipeline.service.verification import verify_newest
 
 LOOKED_AT = 500
 """Newest bars of each symbol that are checked in every cycle."""

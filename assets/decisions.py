@@ -8,7 +8,7 @@ from assets.analysis import charts
 from assets.by_session import by_session
 from assets.materialize import materialize
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.versions import Kind
+from trading_pipeline.service.record.versions import Kind
 
 
 @dg.asset(deps=[charts, Kind.DECISIONS.value], group_name="decisions", kinds={"llm"}, **by_session("signals"))

@@ -11,9 +11,9 @@ from resources.run_process import mark
 from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.faces.evidence import data_uri, page, pictures
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.model_report import model_report as report_of
-from trading_pipeline.service.outcomes import measure
-from trading_pipeline.service.report_tables import ReportTable, approvals_sentence, report_tables
+from trading_pipeline.service.reports.model_report import model_report as report_of
+from trading_pipeline.service.reports.outcomes import measure
+from trading_pipeline.service.reports.report_tables import ReportTable, approvals_sentence, report_tables
 
 MOST_ROWS = 200
 MOST_PICTURES = 8

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from trading_pipeline.service.versions import Kind
+from trading_pipeline.service.record.versions import Kind
 
 _WORDS = {
     Kind.INDICATORS: "The indicators that live strategies ask for, with their parameters.",

@@ -20,7 +20,7 @@ import psutil
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 START = datetime(2024, 8, 28, 13, 30, tzinfo=UTC)
 SYMBOLS = ("AAPL", "FB", "GOOG", "IBM", "MSFT")

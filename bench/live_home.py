@@ -31,7 +31,7 @@ from trading_pipeline.bootstrap import open_desk
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.ports import Home
-from trading_pipeline.service import handover
+from trading_pipeline.service.submitter import handover
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 from trading_pipeline.settings import Settings
 

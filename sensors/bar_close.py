@@ -15,8 +15,8 @@ from sensors.attempts import REASON_TAG, given_up, next_attempt
 from sensors.jobs import cycle
 from sensors.session_close import reason
 from trading_pipeline.domain.cycles import Cycle
-from trading_pipeline.service.closing import overdue_closes
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.submitter.closing import overdue_closes
 from trading_pipeline.service.timetable import due_cycles, record_missed
 
 SCHEDULE_SECONDS = 5.0

@@ -8,7 +8,7 @@ import dagster as dg
 from sensors.attempts import REASON_TAG, next_attempt
 from sensors.jobs import evidence as evidence_job
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.outcomes import session_to_measure
+from trading_pipeline.service.reports.outcomes import session_to_measure
 
 
 @dg.sensor(name="evidence", job=evidence_job, minimum_interval_seconds=10, default_status=dg.DefaultSensorStatus.RUNNING)

@@ -10,8 +10,8 @@ from assets.evidence import model_report, outcomes
 from assets.market import bars
 from assets.trading import fills, orders, portfolio_snapshots, verdicts
 from resources.run_process import mark_run
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.submitter.closing import close_session
 
 NO_RETRIES = {"dagster/max_retries": "0"}
 

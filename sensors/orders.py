@@ -8,7 +8,7 @@ from sensors.jobs import follow_up
 from trading_pipeline.domain.cycles import follow_up as follow_up_cycle
 from trading_pipeline.service import approvals as service
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.orders.settlement import news
 
 
 @dg.sensor(job=follow_up, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)

@@ -4,8 +4,8 @@ import dagster as dg
 
 from sensors.attempts import REASON_TAG, next_attempt
 from sensors.jobs import session_close as session_close_job
-from trading_pipeline.service.closing import sessions_to_close
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.submitter.closing import sessions_to_close
 
 
 def reason(day: str) -> str:

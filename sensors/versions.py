@@ -8,7 +8,7 @@ import json
 import dagster as dg
 
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.versions import versions as versions_of
+from trading_pipeline.service.record.versions import versions as versions_of
 
 
 @dg.sensor(minimum_interval_seconds=15, default_status=dg.DefaultSensorStatus.RUNNING)

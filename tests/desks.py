@@ -46,9 +46,9 @@ from trading_pipeline.ports import Answer, MarketData, Question
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import StepResult
 from trading_pipeline.service.timetable import newest_cycle
-from trading_pipeline.service.verification import verify
 
 PERSON = "user:anna"
 DAY = date(2024, 8, 28)

@@ -40,8 +40,8 @@ from trading_pipeline.errors import CalendarError, LedgerUnavailable, SettingsEr
 from trading_pipeline.home_market import kept_splits, open_market, paper_costs
 from trading_pipeline.ports import Clock, Home, Ledger
 from trading_pipeline.service.desk import Desk, Models
-from trading_pipeline.service.past_desk import Record
-from trading_pipeline.service.recovery import resume_stop
+from trading_pipeline.service.record.past_desk import Record
+from trading_pipeline.service.submitter.recovery import resume_stop
 from trading_pipeline.settings import Environment, Market, Settings
 
 

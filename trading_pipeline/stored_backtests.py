@@ -40,7 +40,7 @@ from trading_pipeline.service.backtests.results import marks_of
 from trading_pipeline.service.backtests.stepping import Progress
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.market import LONE_RULE
-from trading_pipeline.service.past_desk import Nobody, Record
+from trading_pipeline.service.record.past_desk import Nobody, Record
 from trading_pipeline.settings import Settings
 
 STORED_EVERY_SECONDS = 10.0

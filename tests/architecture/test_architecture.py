@@ -16,7 +16,8 @@ MOST_LINES = 400
 DECISION_PATH = [
     *sorted((ROOT / "trading_pipeline/domain/rules").glob("*.py")),
     *(ROOT / f"trading_pipeline/domain/{name}.py" for name in ("risk", "rulebook", "sizing", "orders", "portfolio", "limits", "approvals")),
-    *(ROOT / f"trading_pipeline/service/{name}.py" for name in ("execution", "settlement", "book", "trading", "accounting")),
+    *(ROOT / f"trading_pipeline/service/{name}.py" for name in ("execution", "trading", "accounting")),
+    *(ROOT / f"trading_pipeline/service/{name}.py" for name in ("judging/book", "judging/pacing", "orders/settlement")),
 ]
 FLOATS_AT_THE_DOOR = {
     "_newest": "an indicator's float64 column becomes Decimal here",
@@ -83,7 +84,7 @@ def test_there_is_exactly_one_call_of_the_brokers_submit():
         and "broker" in ast.unparse(node.func.value)
     ]
     assert len(found) == 1
-    assert found[0].startswith("trading_pipeline/service/gate.py")
+    assert found[0].startswith("trading_pipeline/service/orders/gate.py")
 
 
 def test_a_permit_is_made_at_the_gate_alone():
@@ -92,7 +93,7 @@ def test_a_permit_is_made_at_the_gate_alone():
         named(path) for path in MODULES for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Permit"
     ]
-    assert found == ["trading_pipeline/service/gate.py"]
+    assert found == ["trading_pipeline/service/orders/gate.py"]
 
 
 def test_money_is_decimal_on_the_decision_path():
@@ -160,7 +161,7 @@ def test_nothing_on_the_path_asks_which_mode_it_is_in():
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Compare) and "environment" in ast.unparse(node)
     ]
-    assert set(found) <= {"trading_pipeline/service/approvals.py", "trading_pipeline/service/verification.py"}
+    assert set(found) <= {"trading_pipeline/service/approvals.py", "trading_pipeline/service/record/verification.py"}
 
 
 def test_a_file_is_one_subject():

@@ -12,7 +12,7 @@ from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.domain.events import GENESIS, EventType, NewEvent, canonical_payload, event_hash
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 
 class LedgerContract:

@@ -36,14 +36,15 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent, instant_text
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import Conflict, StrategyError
-from trading_pipeline.service import approvals, controls, emergency
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.orders.voiding import void
+from trading_pipeline.service.record.verification import verify
+from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.timetable import newest_cycle
-from trading_pipeline.service.verification import verify
-from trading_pipeline.service.voiding import void
 
 E = EventType
 THREADS = 4

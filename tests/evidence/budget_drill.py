@@ -42,14 +42,14 @@ from trading_pipeline.domain.projections.models import CALLS, SPEND, CallState
 from trading_pipeline.domain.replies import reply_schema
 from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.ports import Question, Rendered
-from trading_pipeline.service import asking, conversations
-from trading_pipeline.service.briefing import Briefing, disguise
-from trading_pipeline.service.decision_facts import place
 from trading_pipeline.service.desk import Desk, Models
-from trading_pipeline.service.inquiries import Inquiry
-from trading_pipeline.service.purse import budget_day
+from trading_pipeline.service.models import asking, conversations
+from trading_pipeline.service.models.briefing import Briefing, disguise
+from trading_pipeline.service.models.decision_facts import place
+from trading_pipeline.service.models.inquiries import Inquiry
+from trading_pipeline.service.models.purse import budget_day
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import Tally as StepTally
-from trading_pipeline.service.verification import verify
 
 E, ZERO = EventType, Decimal(0)
 CYCLES, SYMBOLS, TALKING = 5, 5, 10

@@ -47,9 +47,9 @@ from trading_pipeline.errors import TradingError
 from trading_pipeline.ports import Answer, Question
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.accounting import compare_with_broker
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
+from trading_pipeline.service.submitter.closing import close_session
 
 D = Decimal
 DAY = date(2024, 8, 28)

@@ -43,8 +43,8 @@ from trading_pipeline.oracle import check
 from trading_pipeline.ports import LLM, ObjectStore
 from trading_pipeline.service import approvals
 from trading_pipeline.service.accounting import compare_with_broker
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import StepResult
-from trading_pipeline.service.verification import verify
 
 INTERVAL, CYCLES = Interval.HOUR1, 2
 UNTIL_NEXT = timedelta(minutes=20)

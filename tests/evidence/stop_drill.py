@@ -32,7 +32,7 @@ from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.ports import Stop
-from trading_pipeline.service import emergency
+from trading_pipeline.service.stopping import emergency
 
 LATCHES = 200
 BLOCKED_ROUNDS = 5

@@ -32,11 +32,11 @@ from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.homes import packaged_strategies
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.record.verification import Anchored, verify
+from trading_pipeline.service.submitter.closing import close_session
 from trading_pipeline.service.timetable import newest_cycle
-from trading_pipeline.service.verification import Anchored, verify
 from trading_pipeline.settings import Settings
 
 FIRST = datetime(2012, 10, 15, 13, 30, tzinfo=UTC)

@@ -16,8 +16,8 @@ from trading_pipeline.adapters.prices import OVERHEAD
 from trading_pipeline.domain.events import Event, NewEvent
 from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.replies import Flaw
-from trading_pipeline.service.asking import REPAIR
-from trading_pipeline.service.purse import Purse
+from trading_pipeline.service.models.asking import REPAIR
+from trading_pipeline.service.models.purse import Purse
 
 WALL = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 

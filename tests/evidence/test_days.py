@@ -10,7 +10,7 @@ from tests.evidence.daysim.day import Day
 from tests.evidence.daysim.plan import planned
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.risk import Judgement
-from trading_pipeline.service import gate, settlement
+from trading_pipeline.service.orders import gate, settlement
 
 
 @pytest.mark.timeout(600)

@@ -12,7 +12,9 @@ from trading_pipeline.domain.risk import Judgement
 from trading_pipeline.domain.rules import size
 from trading_pipeline.domain.rules.readings import off
 from trading_pipeline.domain.strategies import FractionSizing
-from trading_pipeline.service import book, controls, gate, trading
+from trading_pipeline.service import controls, trading
+from trading_pipeline.service.judging import book
+from trading_pipeline.service.orders import gate
 
 
 def test_a_policy_that_always_asks_for_the_worst_stays_within_every_limit():

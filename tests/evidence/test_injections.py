@@ -29,7 +29,8 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.outside_text import fenced
 from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.faces.cli import output
-from trading_pipeline.service import approvals, asking, briefing
+from trading_pipeline.service import approvals
+from trading_pipeline.service.models import asking, briefing
 
 SMALL = 56
 BY_NAME = {family.name: family for family in FAMILIES}

@@ -7,7 +7,7 @@ import pytest
 from tests.faces.conftest import Shell
 from tests.model_facts import answered, asked, skipped
 from trading_pipeline.faces.cli.costs import fine
-from trading_pipeline.service.purse import budget_day
+from trading_pipeline.service.models.purse import budget_day
 
 
 def write(trading: Shell) -> str:

@@ -12,9 +12,9 @@ from trading_pipeline.domain.bars import Interval, instant_ns
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.judgement import reliability_curve
 from trading_pipeline.faces.evidence import page, pictures
-from trading_pipeline.service.figures import TooFew, figures_of
-from trading_pipeline.service.judged import Judged, Version
-from trading_pipeline.service.model_report import Assessment, ModelReport, Period, Verdict
+from trading_pipeline.service.reports.figures import TooFew, figures_of
+from trading_pipeline.service.reports.judged import Judged, Version
+from trading_pipeline.service.reports.model_report import Assessment, ModelReport, Period, Verdict
 
 HOSTILE = '<script>alert("$x$")</script>\u202e数'
 

@@ -15,7 +15,7 @@ from trading_pipeline.errors import LedgerUnavailable
 from trading_pipeline.faces.cli.keeping import WORK_SECONDS, Keeper, speed_warning, time_to_decide
 from trading_pipeline.faces.cli.replay import RUN_SECONDS
 from trading_pipeline.service import approvals
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.submitter.closing import close_session
 from trading_pipeline.settings import Launcher
 
 SLOT = 30.0

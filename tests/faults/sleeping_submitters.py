@@ -20,7 +20,7 @@ from tests.evidence.crashing.points import Trap
 from tests.evidence.crashing.processes import Child, run
 from tests.evidence.crashing.rounds import Sweep, begun, compared, server
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-from trading_pipeline.service import gate
+from trading_pipeline.service.orders import gate
 
 LEASE_SECONDS = PERMIT_SECONDS = 0.6
 """Real seconds, instead of 30 and 5."""

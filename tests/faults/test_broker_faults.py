@@ -29,10 +29,10 @@ from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import FractionSizing, PauseReason, StrategyState
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import controls
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import STEPS, run_cycle
-from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.orders.settlement import news, settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.closing import close_session
 
 E = EventType
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")

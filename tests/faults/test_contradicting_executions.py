@@ -21,12 +21,12 @@ from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.strategies import FractionSizing
-from trading_pipeline.service import emergency
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.closing import close_session
-from trading_pipeline.service.desk_process import attend
-from trading_pipeline.service.settlement import news
-from trading_pipeline.service.verification import judge
+from trading_pipeline.service.orders.settlement import news
+from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.closing import close_session
+from trading_pipeline.service.submitter.desk_process import attend
 
 D = Decimal
 STOPPED = FractionSizing(fraction=D("0.05"), stop=D("0.05"))

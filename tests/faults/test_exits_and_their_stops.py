@@ -14,7 +14,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.service import controls, execution
-from trading_pipeline.service.settlement import cancel
+from trading_pipeline.service.orders.settlement import cancel
 from trading_pipeline.service.steps import Tally
 
 

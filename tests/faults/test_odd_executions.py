@@ -18,12 +18,13 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.projections import orders as projection
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import BrokerNotReady, Conflict, PermissionRequired
-from trading_pipeline.service import approvals, emergency
+from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
-from trading_pipeline.service.releasing import release
-from trading_pipeline.service.settlement import news, settle
+from trading_pipeline.service.orders.releasing import release
+from trading_pipeline.service.orders.settlement import news, settle
+from trading_pipeline.service.record.verification import judge
 from trading_pipeline.service.steps import Tally
-from trading_pipeline.service.verification import judge
+from trading_pipeline.service.stopping import emergency
 
 D = Decimal
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")

@@ -20,10 +20,11 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
-from trading_pipeline.service import approvals, emergency
+from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.stopping import emergency
 
 E = EventType
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")

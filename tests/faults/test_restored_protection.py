@@ -14,7 +14,8 @@ from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
-from trading_pipeline.service import controls, emergency
+from trading_pipeline.service import controls
+from trading_pipeline.service.stopping import emergency
 
 ACTION = action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL")
 STOP, AGAIN = client_id(ACTION, "stop-1"), client_id(ACTION, "stop-1.2")

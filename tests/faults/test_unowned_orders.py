@@ -6,7 +6,7 @@ from tests.desks import DAY, PERSON, at, bars, floor, market, strategy
 from tests.faults.restored import before_its_orders
 from tests.faults.test_restored_ledger import STOPPED
 from trading_pipeline.domain.bars import Interval
-from trading_pipeline.service import emergency
+from trading_pipeline.service.stopping import emergency
 
 
 def test_a_strategys_stop_is_not_clean_while_an_order_works_of_which_nobody_knows_whose_it_is(tmp_path):

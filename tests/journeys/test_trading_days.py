@@ -20,8 +20,8 @@ from trading_pipeline.domain.limits import MAX_ORDER_VALUE, AccountLimits
 from trading_pipeline.domain.strategies import AnalyzerAgent, ExpressionAgent, FractionSizing, Lifetime, Mode
 from trading_pipeline.service import approvals, queries
 from trading_pipeline.service.accounting import compare_with_broker
-from trading_pipeline.service.closing import close_session, sessions_to_close
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
+from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
 
 E = EventType
 MINUTE_BARS = Path(__file__).parents[2].parent / "shared" / "data" / "bars" / "1min"

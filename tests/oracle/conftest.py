@@ -13,7 +13,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, Mode
 from trading_pipeline.service import controls
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.submitter.closing import close_session
 
 NEXT = date(2024, 8, 29)
 

@@ -13,7 +13,7 @@ from tests.desks import CLOSE, DAY, OPEN, PERSON, bars, calendar, floor, market,
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import FractionSizing, Mode
 from trading_pipeline.service import approvals
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.submitter.closing import close_session
 
 E = EventType
 SIZED = FractionSizing(Decimal("0.05"), stop=Decimal("0.05"), target=Decimal("0.04"))

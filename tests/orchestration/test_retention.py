@@ -13,8 +13,8 @@ from sqlalchemy import text
 from resources.retention import purge
 from tests.desks import OPEN, bars, floor, market, strategy
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
-from trading_pipeline.service import tracing
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record import tracing
+from trading_pipeline.service.record.verification import verify
 
 STATUS = dg.DagsterRunStatus
 TOMORROW = datetime.now(UTC) + timedelta(days=1)

@@ -1,7 +1,7 @@
 """The desk's process, for as long as it takes to come up."""
 
 from tests.desks import Floor
-from trading_pipeline.service.desk_process import attend
+from trading_pipeline.service.submitter.desk_process import attend
 
 
 def booted(stage: Floor) -> list[str]:

@@ -9,9 +9,9 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.strategies import FractionSizing, StrategySpec
 from trading_pipeline.service import approvals
-from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.cycle import STEPS
-from trading_pipeline.service.gate import intents_of
+from trading_pipeline.service.judging.book import intent_of
+from trading_pipeline.service.orders.gate import intents_of
 
 MINUTES = {"interval": Interval.MIN1}
 

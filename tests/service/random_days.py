@@ -14,8 +14,9 @@ from trading_pipeline.adapters.brokers.paper_faults import Call, CancelAfter, Dr
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode, RiskSizing
 from trading_pipeline.errors import BrokerNotReady, Conflict, PermissionRequired, StrategyError
-from trading_pipeline.service import approvals, controls, emergency
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.steps import spec_of
+from trading_pipeline.service.stopping import emergency
 
 SYMBOLS = ("AAPL", "MSFT", "GOOG")
 

@@ -10,8 +10,8 @@ from trading_pipeline.adapters.ledger.past import PastLedger
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.events import Event, NewEvent
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service.past_desk import Record
-from trading_pipeline.service.rederivation import Rederivation, rederive
+from trading_pipeline.service.record.past_desk import Record
+from trading_pipeline.service.record.rederivation import Rederivation, rederive
 
 Payload = dict[str, Any]
 

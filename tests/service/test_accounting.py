@@ -17,7 +17,7 @@ from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionS
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
-from trading_pipeline.service.closing import close_session, sessions_to_close
+from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
 
 E = EventType
 THURSDAY = date(2024, 8, 29)

@@ -19,7 +19,7 @@ from trading_pipeline.ports import Stop
 from trading_pipeline.service import approvals, controls, queries
 from trading_pipeline.service.approvals import DEMO_PERSON, approve, reject
 from trading_pipeline.service.cycle import run_follow_up
-from trading_pipeline.service.voiding import void, void_open
+from trading_pipeline.service.orders.voiding import void, void_open
 
 E = EventType
 

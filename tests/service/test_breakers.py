@@ -18,8 +18,8 @@ from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, PauseReason
 from trading_pipeline.errors import StrategyError
 from trading_pipeline.service import controls
-from trading_pipeline.service.breakers import review
-from trading_pipeline.service.causes import book_of
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.judging.causes import book_of
 from trading_pipeline.service.timetable import due_cycles
 
 E, D = EventType, Decimal

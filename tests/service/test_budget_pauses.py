@@ -14,9 +14,9 @@ from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.strategies import ModelAgent, PauseReason
 from trading_pipeline.service import controls
-from trading_pipeline.service.breakers import review
 from trading_pipeline.service.desk import Models
-from trading_pipeline.service.purse import budget_day
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.models.purse import budget_day
 
 E, D = EventType, Decimal
 ANALYST = ModelAgent(Provider.ANTHROPIC, "claude-haiku-4-5", "analyst/v1")

@@ -9,9 +9,9 @@ import pytest
 from tests.desks import OPEN, bars, floor, market
 from tests.model_facts import answered, asked, lost, skipped
 from trading_pipeline.domain.models import CostsBy, ModelBudget, Provider
-from trading_pipeline.service.costs import costs, today
 from trading_pipeline.service.desk import Models
-from trading_pipeline.service.purse import budget_day
+from trading_pipeline.service.models.costs import costs, today
+from trading_pipeline.service.models.purse import budget_day
 
 TODAY, YESTERDAY = (budget_day() - timedelta(days=back) for back in (0, 1))
 

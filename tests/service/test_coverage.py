@@ -18,7 +18,7 @@ from trading_pipeline.errors import MarketDataError
 from trading_pipeline.oracle import check
 from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_follow_up
-from trading_pipeline.service.gaps import gaps
+from trading_pipeline.service.orders.gaps import gaps
 
 
 def dropped(stage, *parts):

@@ -14,10 +14,10 @@ from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import Conflict, InputError, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.service import controls
-from trading_pipeline.service.breakers import review
-from trading_pipeline.service.causes import book_of
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.grants import grant_loss
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.judging.causes import book_of
+from trading_pipeline.service.submitter.closing import close_session
 
 E, D = EventType, Decimal
 

@@ -17,10 +17,10 @@ from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionS
 from trading_pipeline.errors import PermissionRequired
 from trading_pipeline.service import controls
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.book import Book
 from trading_pipeline.service.grants import grant_loss
-from trading_pipeline.service.outside import look
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.judging.book import Book
+from trading_pipeline.service.judging.outside import look
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
 
 E = EventType

@@ -12,7 +12,7 @@ from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.errors import LedgerCorrupt
 from trading_pipeline.ports import Stop
-from trading_pipeline.service.handover import answer
+from trading_pipeline.service.submitter.handover import answer
 
 
 @pytest.fixture

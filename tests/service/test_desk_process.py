@@ -19,10 +19,10 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import MarketDataError, ServiceError
-from trading_pipeline.service import handover
 from trading_pipeline.service.cycle import STEPS
-from trading_pipeline.service.desk_process import attend
 from trading_pipeline.service.execution import place_orders
+from trading_pipeline.service.submitter import handover
+from trading_pipeline.service.submitter.desk_process import attend
 
 E = EventType
 
@@ -95,7 +95,7 @@ def test_after_a_jump_of_the_machines_clock_no_approval_lives_longer_than_it_was
         if jump > 0:
             stage.go(OPEN + timedelta(seconds=jump))
         wall = time.time
-        monkeypatch.setattr("trading_pipeline.service.desk_process.time.time", lambda: wall() + jump)
+        monkeypatch.setattr("trading_pipeline.service.submitter.desk_process.time.time", lambda: wall() + jump)
         if abs(jump) > 5:
             until(lambda: any(f"jumped by {jump:+}" in each for each in said), "the jump is noticed")
         until(lambda: stage.row("approvals")["state"] == state, "its deadline is looked at anew")

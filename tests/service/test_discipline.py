@@ -16,8 +16,8 @@ from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode
 from trading_pipeline.errors import Conflict, UnknownName
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.book import Book
-from trading_pipeline.service.outside import look
+from trading_pipeline.service.judging.book import Book
+from trading_pipeline.service.judging.outside import look
 
 E, D = EventType, Decimal
 FLIPS = ExpressionAgent(ALWAYS, ALWAYS)

@@ -19,11 +19,11 @@ from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import LedgerUnavailable
 from trading_pipeline.service import controls, execution
-from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.execution import collect_fills, parts_of, place, place_orders, withdrawn
-from trading_pipeline.service.gate import intents_of
-from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.judging.book import intent_of
+from trading_pipeline.service.orders.gate import intents_of
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.handover import lease_name
 
 # Who does it
 

@@ -15,13 +15,13 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import OrderClass, OrderType, Side, TimeInForce
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.ports import BrokerOrder, Permit, Stop, Ticket
-from trading_pipeline.service import emergency
-from trading_pipeline.service.book import Book, intent_of
-from trading_pipeline.service.gate import gate_and_submit, judged, stored_intent
-from trading_pipeline.service.handover import lease_name
-from trading_pipeline.service.outside import look
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.judging.book import Book, intent_of
+from trading_pipeline.service.judging.outside import look
+from trading_pipeline.service.orders.gate import gate_and_submit, judged, stored_intent
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally, spec_of
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.handover import lease_name
 
 E = EventType
 PROTECTIVE = OrderClass.PROTECTIVE

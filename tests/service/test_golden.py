@@ -27,8 +27,9 @@ from trading_pipeline.domain.models import Mask, Provider, Sight
 from trading_pipeline.domain.signals import Abstain, Action, Figure, Signal
 from trading_pipeline.errors import InputError, StrategyError
 from trading_pipeline.oracle import check
-from trading_pipeline.service import controls, golden
-from trading_pipeline.service.prompts import examined
+from trading_pipeline.service import controls
+from trading_pipeline.service.models import golden
+from trading_pipeline.service.models.prompts import examined
 
 E = EventType
 CASES = GoldenFiles().read().cases

@@ -13,11 +13,11 @@ from trading_pipeline.domain.models import Mask, Sight
 from trading_pipeline.domain.strategies import AnalyzerAgent, Mode
 from trading_pipeline.service import approvals
 from trading_pipeline.service.desk import Models
-from trading_pipeline.service.figures import TooFew
-from trading_pipeline.service.judged import Selection, judged
-from trading_pipeline.service.model_report import Period, Verdict, model_report
-from trading_pipeline.service.outcomes import measure
-from trading_pipeline.service.report_tables import as_json, report_tables
+from trading_pipeline.service.reports.figures import TooFew
+from trading_pipeline.service.reports.judged import Selection, judged
+from trading_pipeline.service.reports.model_report import Period, Verdict, model_report
+from trading_pipeline.service.reports.outcomes import measure
+from trading_pipeline.service.reports.report_tables import as_json, report_tables
 
 FIRST, LAST = date(2023, 6, 1), date(2023, 12, 29)
 DAYS = [session.day for session in calendar().between(date(2023, 7, 3), date(2023, 12, 1))]

@@ -11,10 +11,10 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import MarketDataError
-from trading_pipeline.service.handover import lease_name
-from trading_pipeline.service.protection import protect
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.orders.protection import protect
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.handover import lease_name
 
 E = EventType
 

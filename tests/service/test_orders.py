@@ -19,11 +19,11 @@ from trading_pipeline.domain.signals import Action, Signal
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.ports import Answer
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.cycle import STEPS, run_cycle, run_follow_up
 from trading_pipeline.service.execution import collect_fills, place_orders
-from trading_pipeline.service.gate import intents_of
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.judging.book import intent_of
+from trading_pipeline.service.orders.gate import intents_of
+from trading_pipeline.service.orders.settlement import news
 
 E = EventType
 

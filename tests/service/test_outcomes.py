@@ -13,8 +13,8 @@ from trading_pipeline.domain.shadow import FillCosts
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.oracle import check
 from trading_pipeline.service import approvals
-from trading_pipeline.service.closing import close_session
-from trading_pipeline.service.outcomes import horizon_end, marker, measure, session_to_measure
+from trading_pipeline.service.reports.outcomes import horizon_end, marker, measure, session_to_measure
+from trading_pipeline.service.submitter.closing import close_session
 
 E = EventType
 

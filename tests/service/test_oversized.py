@@ -12,11 +12,12 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
-from trading_pipeline.service import controls, emergency
-from trading_pipeline.service.handover import lease_name
-from trading_pipeline.service.oversized import oversized
-from trading_pipeline.service.protection import is_exposed, protect
+from trading_pipeline.service import controls
+from trading_pipeline.service.orders.oversized import oversized
+from trading_pipeline.service.orders.protection import is_exposed, protect
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.handover import lease_name
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import approvals
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.cycle import run_follow_up
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.orders.settlement import news
+from trading_pipeline.service.submitter.closing import close_session
 
 E = EventType
 

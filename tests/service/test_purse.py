@@ -11,7 +11,7 @@ from tests.model_facts import answered, asked, lost
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.models import ModelBudget, Provider
-from trading_pipeline.service.purse import Purse, budget_day
+from trading_pipeline.service.models.purse import Purse, budget_day
 
 NOON = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 """12:00 in New York."""

@@ -10,8 +10,9 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.ports import Stop
-from trading_pipeline.service import approvals, controls, queries, tracing
+from trading_pipeline.service import approvals, controls, queries
 from trading_pipeline.service.cycle import STEPS
+from trading_pipeline.service.record import tracing
 from trading_pipeline.service.timetable import due_cycles, record_missed
 
 

@@ -23,8 +23,8 @@ from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.rules import hard
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import CalendarError, InputError, UnknownName
-from trading_pipeline.service.past_desk import desk_at
-from trading_pipeline.service.rederivation import rederive
+from trading_pipeline.service.record.past_desk import desk_at
+from trading_pipeline.service.record.rederivation import rederive
 
 
 def changed(type_: EventType, edit: Callable[[Payload], Any], on: int = 1) -> Callable[[Event, Payload], Payload]:

@@ -16,10 +16,11 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import BrokerNotReady, StrategyError
-from trading_pipeline.service import approvals, controls, settlement
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.orders import settlement
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.closing import close_session
 
 E = EventType
 BEFORE = DAY - timedelta(days=1)

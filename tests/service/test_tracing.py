@@ -12,7 +12,7 @@ from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.lineage import happened_at, sentence
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.errors import UnknownName
-from trading_pipeline.service import tracing
+from trading_pipeline.service.record import tracing
 
 CHAIN = [
     "bar.received", "indicators.computed", "chart.rendered", "llm.requested", "llm.responded", "llm.action_generated", "risk.evaluated",

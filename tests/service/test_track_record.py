@@ -14,7 +14,7 @@ from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Position
 from trading_pipeline.domain.projections import TABLES, Row
 from trading_pipeline.domain.round_trips import fold
-from trading_pipeline.service.track_record import fill_of_row, track_record
+from trading_pipeline.service.judging.track_record import fill_of_row, track_record
 
 OPENED = at(9, 30)
 

@@ -9,10 +9,10 @@ from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.closing import close_session
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.orders.settlement import settle
+from trading_pipeline.service.record.verification import judge
 from trading_pipeline.service.steps import Tally
-from trading_pipeline.service.verification import judge
+from trading_pipeline.service.submitter.closing import close_session
 
 LATE = client_id(action_id("other", "1d@2024-08-26T20:00Z", "AAPL"), "entry")
 

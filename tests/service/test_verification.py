@@ -18,7 +18,7 @@ from trading_pipeline.domain.derivation import Difference
 from trading_pipeline.domain.events import Event, EventType, NewEvent, canonical_payload
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt
-from trading_pipeline.service.verification import (
+from trading_pipeline.service.record.verification import (
     ANCHOR_RULE,
     TABLE_RULE,
     compare_rows,

@@ -15,7 +15,8 @@ from trading_pipeline.domain.events import Event, instant_from
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode
 from trading_pipeline.errors import Conflict, PermissionRequired, TradingError
-from trading_pipeline.service import approvals, controls, emergency
+from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.stopping import emergency
 
 FIVE = Interval.MIN5
 NAMES = ("keen", "calm")

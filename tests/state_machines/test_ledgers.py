@@ -17,7 +17,7 @@ from trading_pipeline.domain.events import Event, NewEvent
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import IllegalTransition
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 TRADES = {number: list(trade(number)) for number in range(3)}
 FACTS = [

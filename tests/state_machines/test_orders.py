@@ -11,7 +11,7 @@ from tests.state_machines.walking import walk
 from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.errors import IllegalTransition
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 D = Decimal
 QUANTITY = 10

@@ -18,8 +18,9 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.errors import TradingError
-from trading_pipeline.service import controls, emergency
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service import controls
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.closing import close_session
 
 ACTS = {
     "create": 6, "start": 12, "pause": 8, "resume": 8, "finish": 2, "tighten": 3, "pause_by_itself": 6, "lose_the_broker": 6, "stop": 2,

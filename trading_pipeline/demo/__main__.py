@@ -124,7 +124,7 @@ def _trade(home: Path, play: "Play", most_closes: int, console: Console, began: 
     from trading_pipeline.demo import summary
     from trading_pipeline.demo.floor import Floor
     from trading_pipeline.service import approvals, controls
-    from trading_pipeline.service.verification import verify
+    from trading_pipeline.service.record.verification import verify
     from trading_pipeline.settings import Settings
 
     clock = SteppedClock(play.sessions[0].open - timedelta(minutes=1))

@@ -25,11 +25,12 @@ from trading_pipeline.domain.money import ZERO, to_cents, usd
 from trading_pipeline.domain.portfolio import Portfolio
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import NEW_YORK, Session
-from trading_pipeline.service import queries, tracing
+from trading_pipeline.service import queries
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.record import tracing
+from trading_pipeline.service.record.verification import VerificationReport
 from trading_pipeline.service.steps import spec_of
-from trading_pipeline.service.verification import VerificationReport
 
 
 def figures_of(desk: Desk, played: Played, sessions: tuple[Session, ...], report: VerificationReport, seconds: float) -> dict[str, Any]:

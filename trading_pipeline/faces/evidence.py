@@ -10,8 +10,8 @@ from trading_pipeline.adapters.chart_png import thumbnail
 from trading_pipeline.adapters.evidence_png import horizons_png, reliability_png, timeline_png
 from trading_pipeline.domain.judgement import Estimate
 from trading_pipeline.domain.sessions import NEW_YORK
-from trading_pipeline.service.model_report import Assessment, ModelReport
-from trading_pipeline.service.report_tables import ReportTable, report_tables
+from trading_pipeline.service.reports.model_report import Assessment, ModelReport
+from trading_pipeline.service.reports.report_tables import ReportTable, report_tables
 
 PICTURE_WIDTH, PICTURE_BYTES = 800, 40_000
 _STYLE = """

@@ -18,7 +18,7 @@ from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.errors import Conflict, PermissionRequired
 from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service.desk import Desk, is_person
-from trading_pipeline.service.voiding import void_open
+from trading_pipeline.service.orders.voiding import void_open
 
 SETTINGS = "settings"
 """Who tightens: nobody is asked."""

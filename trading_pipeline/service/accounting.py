@@ -18,10 +18,10 @@ from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
 from trading_pipeline.domain.projections import position_of
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Reader, Transaction
-from trading_pipeline.service import corporate_actions
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.anchoring import anchor_if_due
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.orders import corporate_actions
+from trading_pipeline.service.record.anchoring import anchor_if_due
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
 CASH = "cash"

@@ -19,11 +19,11 @@ from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import Reader
-from trading_pipeline.service import emergency
 from trading_pipeline.service.account_limits import in_force, standing
 from trading_pipeline.service.desk import Desk, is_person
-from trading_pipeline.service.outside import look
-from trading_pipeline.service.pacing import Pacing
+from trading_pipeline.service.judging.outside import look
+from trading_pipeline.service.judging.pacing import Pacing
+from trading_pipeline.service.stopping import emergency
 
 DEMO_PERSON = "demo:person"
 BACKTEST_PERSON = "backtest:person"

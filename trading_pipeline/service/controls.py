@@ -17,14 +17,15 @@ from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, S
 from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service import emergency, settlement
-from trading_pipeline.service.askable import require_askable
-from trading_pipeline.service.causes import cause_of, whole_book
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.handover import lease_name
-from trading_pipeline.service.model_changes import going_on
+from trading_pipeline.service.judging.causes import cause_of, whole_book
+from trading_pipeline.service.models.askable import require_askable
+from trading_pipeline.service.models.model_changes import going_on
+from trading_pipeline.service.orders import settlement
+from trading_pipeline.service.orders.voiding import void_open
 from trading_pipeline.service.steps import Tally, due_strategies, spec_of
-from trading_pipeline.service.voiding import void_open
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.handover import lease_name
 
 
 def create(desk: Desk, spec: StrategySpec, *, actor: str) -> Event:

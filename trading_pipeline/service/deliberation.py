@@ -21,17 +21,19 @@ from trading_pipeline.domain.risk import Quote
 from trading_pipeline.domain.signals import Abstain
 from trading_pipeline.domain.strategies import ModelAgent, PauseReason, StrategySpec
 from trading_pipeline.ports import Answer, Question, Reader
-from trading_pipeline.service import controls, conversations, emergency, market
+from trading_pipeline.service import controls, market
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.asking import IMPLAUSIBLE, OTHER_MODEL
-from trading_pipeline.service.breakers import review
-from trading_pipeline.service.conversations import held_back
-from trading_pipeline.service.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.judging.track_record import fill_of_row
 from trading_pipeline.service.market import View
-from trading_pipeline.service.settlement import OPEN_AT_BROKER, settle
+from trading_pipeline.service.models import conversations
+from trading_pipeline.service.models.asking import IMPLAUSIBLE, OTHER_MODEL
+from trading_pipeline.service.models.conversations import held_back
+from trading_pipeline.service.models.decision_facts import Reply, decisions, discarded, place, requests, responded, stopped_meanwhile
+from trading_pipeline.service.orders.settlement import OPEN_AT_BROKER, settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
-from trading_pipeline.service.track_record import fill_of_row
+from trading_pipeline.service.stopping import emergency
 
 
 def form_signals(desk: Desk, cycle: Cycle) -> StepResult:

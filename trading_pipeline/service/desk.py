@@ -30,8 +30,8 @@ from trading_pipeline.ports import (
 )
 from trading_pipeline.service.actors import is_person as is_person
 from trading_pipeline.service.actors import user_actor as user_actor
-from trading_pipeline.service.journal import Journal, NoJournal
 from trading_pipeline.service.real_time import wall_now
+from trading_pipeline.service.record.journal import Journal, NoJournal
 
 
 def random_nonce() -> str:

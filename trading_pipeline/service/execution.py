@@ -20,20 +20,20 @@ from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.adoption import adopt_orders, known_to_broker
-from trading_pipeline.service.book import held_for, intent_of
-from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.gate import denial_ahead, denials, gate_and_submit, intents_of, names_of, stored_intent
-from trading_pipeline.service.handover import answer, lease_name
-from trading_pipeline.service.late_orders import cancel_what_is_over
-from trading_pipeline.service.order_facts import doubt, taken
-from trading_pipeline.service.pacing import Pacing
-from trading_pipeline.service.protection import protect
+from trading_pipeline.service.judging.book import held_for, intent_of
+from trading_pipeline.service.judging.pacing import Pacing
+from trading_pipeline.service.orders.adoption import adopt_orders, known_to_broker
+from trading_pipeline.service.orders.corporate_actions import pending
+from trading_pipeline.service.orders.gate import denial_ahead, denials, gate_and_submit, intents_of, names_of, stored_intent
+from trading_pipeline.service.orders.late_orders import cancel_what_is_over
+from trading_pipeline.service.orders.order_facts import doubt, taken
+from trading_pipeline.service.orders.protection import protect
+from trading_pipeline.service.orders.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
+from trading_pipeline.service.orders.voiding import void
 from trading_pipeline.service.real_time import pause
-from trading_pipeline.service.settlement import OPEN_AT_BROKER, cancel, settle, settled_mismatches
 from trading_pipeline.service.steps import StepResult, Tally, completed, nothing_to_do, spec_of
-from trading_pipeline.service.voiding import void
+from trading_pipeline.service.submitter.handover import answer, lease_name
 
 _WITHDRAWN = tuple(
     state.value for state in (

@@ -25,10 +25,10 @@ from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import open_session
-from trading_pipeline.service.breakers import review
-from trading_pipeline.service.corporate_actions import pending
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.orders.corporate_actions import pending
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do
 
 HISTORY = 600

@@ -18,11 +18,13 @@ from trading_pipeline.domain.money import ZERO, to_cents
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import NEW_YORK, Session
 from trading_pipeline.ports import Reader
-from trading_pipeline.service import costs, handover, workflow
+from trading_pipeline.service import workflow
 from trading_pipeline.service.accounting import day_pnl, portfolio_of
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.settlement import OPEN_AT_BROKER
+from trading_pipeline.service.models import costs
+from trading_pipeline.service.orders.settlement import OPEN_AT_BROKER
 from trading_pipeline.service.steps import spec_of
+from trading_pipeline.service.submitter import handover
 from trading_pipeline.service.timetable import due_cycles, newest_cycle
 
 SHORTEST_ID = 6

@@ -14,8 +14,8 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.missed_work import WhenMissed, treated
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.sessions import BarSlot
-from trading_pipeline.service.causes import clears_by_itself
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.judging.causes import clears_by_itself
 from trading_pipeline.service.steps import LIVE_STATES, RUNNING, spec_of, step_key
 
 LOOK_BACK = timedelta(days=5)

@@ -26,13 +26,13 @@ from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service import market
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.book import Book
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.judging.book import Book
+from trading_pipeline.service.judging.outside import look
 from trading_pipeline.service.market import View
-from trading_pipeline.service.outside import look
-from trading_pipeline.service.settlement import settled_mismatches
+from trading_pipeline.service.orders.settlement import settled_mismatches
+from trading_pipeline.service.orders.voiding import void
 from trading_pipeline.service.steps import StepResult, Tally, completed, due_strategies, nothing_to_do, spec_of
-from trading_pipeline.service.voiding import void
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Any
 from trading_pipeline.service.cycle import STEPS
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import completed
-from trading_pipeline.service.stop_review import stops
+from trading_pipeline.service.stopping.stop_review import stops
 from trading_pipeline.service.timetable import due_cycles, running_intervals, unfinished
 
 

@@ -22,7 +22,7 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import Conflict, InputError, PermissionRequired, SettingsError, UnknownName
 from trading_pipeline.service.backtests.engines import Engine
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.stored_backtests import is_done, run_stored
 
 PLAN = plan()

@@ -21,7 +21,7 @@ from tests.histories import funded, step
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger
 from trading_pipeline.errors import LedgerUnavailable, StorageError, TradingError
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from trading_pipeline.adapters.ledger.memory import MemoryLedger
 from trading_pipeline.domain.events import text_of
 from trading_pipeline.domain.projections import TABLES
 from trading_pipeline.errors import LedgerCorrupt, LedgerUnavailable, SettingsError
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from trading_pipeline.adapters.ledger.postgres import PostgresLedger, is_prepare
 from trading_pipeline.domain.events import NewEvent
 from trading_pipeline.domain.models import ModelBudget, Provider
 from trading_pipeline.domain.projections.models import CALLS, SPEND
-from trading_pipeline.service.purse import Purse
+from trading_pipeline.service.models.purse import Purse
 
 WALL = datetime(2026, 11, 20, 15, 0, tzinfo=UTC)
 

@@ -19,7 +19,7 @@ from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_da
 from trading_pipeline.adapters.ledger.tables import METADATA
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import EnvironmentMismatch, Fenced, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 SUMMARY = "SELECT count(*), max(seq), count(DISTINCT event_key) FROM events"
 

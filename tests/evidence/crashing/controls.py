@@ -17,10 +17,10 @@ from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.errors import BrokerRefused, OutcomeUnknown
 from trading_pipeline.ports import Broker, BrokerOrder, Permit, Ticket, lapses_in, ticket_digest
 from trading_pipeline.service import approvals
-from trading_pipeline.service.book import intent_of
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.gate import PERMIT_SECONDS, ticket_of
-from trading_pipeline.service.order_facts import order_event
+from trading_pipeline.service.judging.book import intent_of
+from trading_pipeline.service.orders.gate import PERMIT_SECONDS, ticket_of
+from trading_pipeline.service.orders.order_facts import order_event
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
 SEQUENCE = "control_orders"

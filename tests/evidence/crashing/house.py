@@ -48,14 +48,15 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.oracle import check
 from trading_pipeline.ports import LEASE_SECONDS, Broker
-from trading_pipeline.service import approvals, controls, desk_process, handover, pulse
+from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import FOLLOW_UP_STEPS, STEPS
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.protection import is_exposed
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.orders.protection import is_exposed
+from trading_pipeline.service.orders.settlement import news
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import Step
+from trading_pipeline.service.submitter import desk_process, handover, pulse
 from trading_pipeline.service.timetable import due_cycles
-from trading_pipeline.service.verification import verify
 
 ACCOUNT, ENVIRONMENT = "PAPER-1", "paper"
 CASH = Decimal(100_000)

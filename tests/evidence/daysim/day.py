@@ -15,13 +15,14 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import BrokerNotReady
-from trading_pipeline.service import approvals, settlement
+from trading_pipeline.service import approvals
 from trading_pipeline.service.actors import RECOVERY
-from trading_pipeline.service.anchoring import restored
-from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
-from trading_pipeline.service.gaps import gaps, shortages
+from trading_pipeline.service.orders import settlement
+from trading_pipeline.service.orders.gaps import gaps, shortages
+from trading_pipeline.service.record.anchoring import restored
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
 from trading_pipeline.service.timetable import due_cycles, record_missed
 
 AFTERWARDS = tuple(timedelta(minutes=each) for each in (2, 4, 7, 12, 20))

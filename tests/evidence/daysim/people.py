@@ -5,8 +5,9 @@ from decimal import Decimal
 
 from tests.desks import PERSON
 from tests.evidence.daysim.stage import Stage
-from trading_pipeline.service import account_limits, approvals, controls, emergency, grants
+from trading_pipeline.service import account_limits, approvals, controls, grants
 from trading_pipeline.service.steps import spec_of
+from trading_pipeline.service.stopping import emergency
 
 D = Decimal
 

@@ -33,11 +33,13 @@ from trading_pipeline.errors import (
     StrategyError,
     TradingError,
 )
-from trading_pipeline.service import controls, emergency, handover, stop_orders
+from trading_pipeline.service import controls
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.desk_process import _Attendance
-from trading_pipeline.service.pulse import Pulse
-from trading_pipeline.service.recovery import resume_stop
+from trading_pipeline.service.stopping import emergency, stop_orders
+from trading_pipeline.service.submitter import handover
+from trading_pipeline.service.submitter.desk_process import _Attendance
+from trading_pipeline.service.submitter.pulse import Pulse
+from trading_pipeline.service.submitter.recovery import resume_stop
 
 A_RUN_MAY_SAY = (BrokerNotReady, MarketDataError, ServiceError)
 """What a run may fail by while the line is down, a held symbol has no price or a model does not answer."""

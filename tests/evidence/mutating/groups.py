@@ -76,9 +76,9 @@ GROUPS = (
         ("domain/test_state_machines.py", "service/test_approvals.py", "service/test_orders.py"),
         wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/emergency", "service/test_rederivation.py"),
     ),
-    Group("gate", ("service/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
+    Group("gate", ("service/orders/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
     Group(
-        "execution", ("service/execution.py", "service/settlement.py"),
+        "execution", ("service/execution.py", "service/orders/settlement.py"),
         ("service/test_execution.py", "service/settlement", "service/test_orders.py", "service/test_protection.py", *_FAULTS),
         wider=(
             "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/emergency",
@@ -99,7 +99,7 @@ GROUPS = (
     ),
     Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
     Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
-    Group("verification", ("service/verification.py",), ("service/test_verification.py", "service/test_tampering.py")),
+    Group("verification", ("service/record/verification.py",), ("service/test_verification.py", "service/test_tampering.py")),
     Group(
         "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),

@@ -29,11 +29,11 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     # What is neither number nor time keeps the word on the field before it, which was sane, else it had been refused.
     ("equivalent", "domain/limits.py", r"^check_positive: case _: sane = True => $"),
     # One name more than there are brackets is looked up by nobody.
-    ("equivalent", "service/gate.py", r"^intents_of: .*len\(intent.brackets\) \+ 2\)"),
+    ("equivalent", "service/orders/gate.py", r"^intents_of: .*len\(intent.brackets\) \+ 2\)"),
     # No row of strategies is ever deleted.
     ("equivalent", "service/approvals.py", r"^_check_running: .*strategy is None and"),
     # What was shown always has a quantity.
-    ("equivalent", "service/gate.py", r'^_other_than_shown: .*get\("quantity", None\)'),
+    ("equivalent", "service/orders/gate.py", r'^_other_than_shown: .*get\("quantity", None\)'),
     # Of two equal prices either is the worst; no share is worth nothing, or at a price that is none is denied either way.
     ("equivalent", "domain/orders.py", r"^OrderIntent.worst_price: .*(limit_price >= worst|stop_price < worst)"),
     ("equivalent", "domain/orders.py", r"^OrderIntent.value: .*quantity >= 0"),
@@ -44,7 +44,7 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     # Every dataclass has a name.
     ("equivalent", "domain/codec.py", r"^_decode_union: .*getattr\(kind, \"__name__\", None\)"),
     # Rows of one key were compared column by column before.
-    ("equivalent", "service/verification.py", r"^compare_rows: .*have_key <= want_key"),
+    ("equivalent", "service/record/verification.py", r"^compare_rows: .*have_key <= want_key"),
     # Asked for no keys it answers with no events.
     ("speed", "adapters/ledger/draft.py", r"^Draft._append: found = .*\(unknown\) or True"),
     # What was not fetched ahead is fetched when the fold asks for it.
@@ -61,11 +61,11 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     # What was voided is not released, whatever is said of it.
     ("equivalent", "service/execution.py", r"^_outside_band: return True => return False"),
     # Nothing is traded on the calendar's first day, in 1990.
-    ("equivalent", "service/settlement.py", r"^_given_up: .*day >= desk.calendar.first.day"),
+    ("equivalent", "service/orders/settlement.py", r"^_given_up: .*day >= desk.calendar.first.day"),
     # Every fill instead of the newest: each is looked up by its id.
-    ("speed", "service/settlement.py", r"^news: booked = .*since=None"),
+    ("speed", "service/orders/settlement.py", r"^news: booked = .*since=None"),
     # A snapshot's key is its seq.
-    ("equivalent", "service/settlement.py", r"^_unsnapshotted: snapshots = .*order_by=None"),
+    ("equivalent", "service/orders/settlement.py", r"^_unsnapshotted: snapshots = .*order_by=None"),
     # Nothing was written before the first write.
     ("equivalent", "adapters/ledger/transaction.py", r"^PostgresTransaction.__init__: self._written = 0 => self._written = None"),
     # What is not known of the streams is asked of the database.

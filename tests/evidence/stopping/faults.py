@@ -23,9 +23,9 @@ from trading_pipeline.adapters.brokers.paper_faults import Call, FaultPlan, NotR
 from trading_pipeline.adapters.ledger.embedded_passwords import APP
 from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.errors import TradingError
-from trading_pipeline.service import emergency
-from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.stop_orders import Report
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.stopping.stop_orders import Report
+from trading_pipeline.service.submitter.recovery import resume_stop
 
 Scenario = Callable[[World], list[str]]
 NOT_PASSED = "before commit order.unknown"

@@ -37,13 +37,13 @@ from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.risk import World as MarketWorld
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, StrategySpec
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.adoption import is_ours
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.recovery import resume_stop
-from trading_pipeline.service.stop_orders import OPEN_ORDERS
+from trading_pipeline.service.orders.adoption import is_ours
+from trading_pipeline.service.record.verification import judge, verify
+from trading_pipeline.service.stopping.stop_orders import OPEN_ORDERS
+from trading_pipeline.service.submitter.recovery import resume_stop
 from trading_pipeline.service.timetable import newest_cycle
-from trading_pipeline.service.verification import judge, verify
 
 ACCOUNT, ENVIRONMENT = "PAPER-1", "paper"
 CASH = Decimal(10_000_000)

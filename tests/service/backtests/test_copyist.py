@@ -19,7 +19,7 @@ from trading_pipeline.service.backtests import columnar
 from trading_pipeline.service.backtests.columnar.writing.forms import Blanks, Form, Misfit
 from trading_pipeline.service.backtests.columnar.writing.letters import Letters, Use
 from trading_pipeline.service.backtests.engines import Engine, run
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 SEEDS = range(int(os.environ["BACKTEST_SEEDS"])) if "BACKTEST_SEEDS" in os.environ else (2, 7, 12, 15, 25, 29)
 MUCH = 25

@@ -12,7 +12,7 @@ from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.backtests import Replies
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.service.backtests.engines import Engine, run
-from trading_pipeline.service.verification import judge, verify
+from trading_pipeline.service.record.verification import judge, verify
 
 E = EventType
 SYMBOLS = ("AAPL", "MSFT")

@@ -33,7 +33,7 @@ from trading_pipeline.service.backtests.columnar.writing.register import Registe
 from trading_pipeline.service.backtests.columnar.writing.registrar import Registrar
 from trading_pipeline.service.backtests.engines import Engine, run
 from trading_pipeline.service.backtests.results import marks_of, result_of
-from trading_pipeline.service.verification import verify
+from trading_pipeline.service.record.verification import verify
 
 D = Decimal
 SEEDS = range(int(os.environ["BACKTEST_SEEDS"])) if "BACKTEST_SEEDS" in os.environ else (0, 1, 3, 13, 14, 15, 29, 34)

@@ -16,7 +16,7 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.errors import InputError
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.backtests.results import result_of
-from trading_pipeline.service.closing import close_session
+from trading_pipeline.service.submitter.closing import close_session
 
 D = Decimal
 NEXT = DAY + timedelta(days=1)

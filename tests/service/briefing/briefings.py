@@ -12,8 +12,8 @@ from trading_pipeline.domain.models import Mask, Provider
 from trading_pipeline.domain.strategies import ModelAgent
 from trading_pipeline.ports import Question
 from trading_pipeline.service import market as market_step
-from trading_pipeline.service.briefing import brief
 from trading_pipeline.service.desk import Models
+from trading_pipeline.service.models.briefing import brief
 from trading_pipeline.service.steps import spec_of
 
 ALL = frozenset(Mask)

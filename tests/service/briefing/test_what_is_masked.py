@@ -14,7 +14,7 @@ from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import Mask, Sight
 from trading_pipeline.domain.replies import parse_reply
 from trading_pipeline.domain.strategies import ExpressionAgent
-from trading_pipeline.service.briefing import BARS, brief, disguise
+from trading_pipeline.service.models.briefing import BARS, brief, disguise
 
 
 def test_nothing_of_symbol_dates_or_prices_is_told_behind_all_masks(stage, tmp_path):

@@ -19,7 +19,7 @@ from trading_pipeline.domain.prompts import SIGNAL_VARIABLES
 from trading_pipeline.domain.replies import parse_reply
 from trading_pipeline.domain.signals import Signal
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Mode, ModelAgent
-from trading_pipeline.service.briefing import BARS, brief, shown_indicators, surroundings
+from trading_pipeline.service.models.briefing import BARS, brief, shown_indicators, surroundings
 from trading_pipeline.service.steps import spec_of
 
 

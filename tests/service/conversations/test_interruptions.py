@@ -17,7 +17,9 @@ from tests.service.conversations.exchanges import ran, reply
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.oracle import check
-from trading_pipeline.service import conversations, deliberation, emergency
+from trading_pipeline.service import deliberation
+from trading_pipeline.service.models import conversations
+from trading_pipeline.service.stopping import emergency
 
 E = EventType
 
@@ -164,7 +166,7 @@ from tests.model_desks import GENEROUS, KEY, asking, models
 from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Provider
-from trading_pipeline.service import emergency
+from trading_pipeline.service.stopping import emergency
 
 folder, base_url = Path(sys.argv[1]), sys.argv[2]
 llm = AnthropicLLM(KEY, base_url)

@@ -13,7 +13,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Provider
 from trading_pipeline.oracle import check
 from trading_pipeline.service import controls
-from trading_pipeline.service.asking import another_model
+from trading_pipeline.service.models.asking import another_model
 
 E = EventType
 

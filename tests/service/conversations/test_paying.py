@@ -9,7 +9,8 @@ from tests.model_desks import GENEROUS, asking
 from tests.model_servers.plumbing import Behaviour, Tokens
 from tests.service.conversations.exchanges import ran, reply
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.service import controls, conversations, purse
+from trading_pipeline.service import controls
+from trading_pipeline.service.models import conversations, purse
 
 E = EventType
 

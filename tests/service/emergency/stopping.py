@@ -5,7 +5,7 @@ from decimal import Decimal
 from tests.desks import PERSON, Floor
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.errors import LedgerUnavailable
-from trading_pipeline.service import emergency
+from trading_pipeline.service.stopping import emergency
 
 PROTECTED = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.02"), target=Decimal("0.03"))
 

@@ -18,9 +18,11 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import Conflict, PermissionRequired
 from trading_pipeline.ports import Stop
-from trading_pipeline.service import controls, emergency, recovery, stop_review
-from trading_pipeline.service.adoption import latch
-from trading_pipeline.service.anchoring import anchor, restored
+from trading_pipeline.service import controls
+from trading_pipeline.service.orders.adoption import latch
+from trading_pipeline.service.record.anchoring import anchor, restored
+from trading_pipeline.service.stopping import emergency, stop_review
+from trading_pipeline.service.submitter import recovery
 
 E = EventType
 

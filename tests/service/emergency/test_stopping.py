@@ -14,7 +14,9 @@ from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import Conflict, StorageError, TradingError
 from trading_pipeline.ports import Stop
-from trading_pipeline.service import approvals, controls, emergency, recovery
+from trading_pipeline.service import approvals, controls
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter import recovery
 
 E = EventType
 

@@ -9,7 +9,8 @@ import pytest
 from tests.desks import PERSON
 from tests.service.emergency.stopping import Gone, states, stop
 from trading_pipeline.errors import InputError
-from trading_pipeline.service import emergency, recovery
+from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter import recovery
 
 
 def test_without_a_ledger_the_broker_is_told_directly_and_the_journal_keeps_the_stop(stage):

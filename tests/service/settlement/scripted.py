@@ -9,7 +9,7 @@ from trading_pipeline.domain.cycles import action_id, follow_up
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.ports import BrokerOrder
-from trading_pipeline.service.settlement import settle
+from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
 
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")

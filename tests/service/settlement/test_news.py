@@ -12,7 +12,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.orders.settlement import news
 
 D = Decimal
 

@@ -11,7 +11,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.events import NewEvent
 from trading_pipeline.ports import BrokerStatus
-from trading_pipeline.service.settlement import UNRESOLVED, cancel
+from trading_pipeline.service.orders.settlement import UNRESOLVED, cancel
 
 
 def test_absence_is_looked_for_a_minute_after_the_submission_and_again_five_seconds_later(lost):

@@ -16,7 +16,7 @@ from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus
-from trading_pipeline.service.settlement import cancel, news, settled_mismatches
+from trading_pipeline.service.orders.settlement import cancel, news, settled_mismatches
 
 D = Decimal
 

@@ -134,7 +134,7 @@ def _show(call: Invocation, found: "Comparison", tables: "Sequence[ReportTable]"
 
 
 def _as_json(found: "Comparison") -> dict[str, Any]:
-    from trading_pipeline.service.report_tables import as_json
+    from trading_pipeline.service.reports.report_tables import as_json
 
     return {
         "figures": as_json(found.figures), "note": found.note,

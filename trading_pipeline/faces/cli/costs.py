@@ -24,7 +24,7 @@ def register(app: typer.Typer, panel: str) -> None:
 
 def costs(call: Invocation, days: DaysOption = None, by: ByOption = CostsBy.STRATEGY) -> None:
     """What models cost: today's budget, and the last days by strategy, provider, model or prompt."""
-    from trading_pipeline.service import costs as service
+    from trading_pipeline.service.models import costs as service
 
     with call.desk() as desk:
         data = service.costs(desk, days if days is not None or call.backtest is not None else 1, by)

@@ -197,7 +197,7 @@ def _ledger(home: Path, settings: "Settings") -> Iterator[Finding]:
         return
     from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.service.account_limits import standing
-    from trading_pipeline.service.verification import verify
+    from trading_pipeline.service.record.verification import verify
 
     try:
         with open_desk(settings) as desk:

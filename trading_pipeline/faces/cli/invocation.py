@@ -23,7 +23,7 @@ from trading_pipeline.faces.cli.output import NEW_YORK, Output, plain
 
 if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
-    from trading_pipeline.service.past_desk import Record
+    from trading_pipeline.service.record.past_desk import Record
     from trading_pipeline.settings import Settings
 
 P = ParamSpec("P")

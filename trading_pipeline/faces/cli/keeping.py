@@ -17,8 +17,8 @@ from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import StorageError, TradingError
 from trading_pipeline.faces.cli.output import counted, duration, money, new_york
-from trading_pipeline.service.closing import sessions_to_close
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.submitter.closing import sessions_to_close
 from trading_pipeline.service.timetable import unfinished
 
 Say = Callable[[str], None]

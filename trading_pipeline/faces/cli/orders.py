@@ -30,7 +30,7 @@ def orders(call: Invocation, act: ActArgument = Act.SHOW, name: IdArgument = "",
     """Orders under way, in doubt and set aside; `release` frees the symbol of one that is over."""
     from trading_pipeline.domain.orders import WORKING, OrderState
     from trading_pipeline.service.desk import user_actor
-    from trading_pipeline.service.releasing import find, release
+    from trading_pipeline.service.orders.releasing import find, release
 
     if act is Act.RELEASE:
         call.refuse_backtest("trading orders release")

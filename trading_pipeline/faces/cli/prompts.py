@@ -15,8 +15,8 @@ from trading_pipeline.faces.cli.output import Column, new_york, word
 
 if TYPE_CHECKING:
     from trading_pipeline.adapters.prompt_files import PromptFiles
-    from trading_pipeline.service.golden import Examination, Marked
-    from trading_pipeline.service.prompts import Use
+    from trading_pipeline.service.models.golden import Examination, Marked
+    from trading_pipeline.service.models.prompts import Use
 
 app = typer.Typer(help="See the prompts that models are asked with, try and check them, write new versions.", no_args_is_help=True)
 
@@ -82,7 +82,7 @@ def render(
 ) -> None:
     """What a model would be told about a symbol's newest bar; nobody is asked."""
     from trading_pipeline.adapters.text_files import TextFiles
-    from trading_pipeline.service.prompts import preview
+    from trading_pipeline.service.models.prompts import preview
 
     texts = TextFiles(call.home / "texts")
     with call.desk() as desk:
@@ -116,9 +116,9 @@ def check(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
 ) -> None:
     """Put the golden set to the model: is every answer one of those that are sane?"""
-    from trading_pipeline.service import golden
     from trading_pipeline.service.desk import user_actor
-    from trading_pipeline.service.prompts import examined
+    from trading_pipeline.service.models import golden
+    from trading_pipeline.service.models.prompts import examined
 
     with call.desk() as desk:
         examination = golden.prepare(desk, examined(desk, prompt, strategy, model, provider))
@@ -215,7 +215,7 @@ def _prompts(call: Invocation) -> "PromptFiles":
 
 def _uses(call: Invocation, names: list[str]) -> "dict[str, Use]":
     """When each was used; nothing where there is no home yet."""
-    from trading_pipeline.service.prompts import last_uses
+    from trading_pipeline.service.models.prompts import last_uses
 
     if call.settings().database_url is None and made_at(call.home) is None:
         return {}

@@ -14,7 +14,7 @@ from trading_pipeline.faces.cli.output import Journal
 if TYPE_CHECKING:
     from trading_pipeline.domain.events import Event, EventType
     from trading_pipeline.ports import Reader
-    from trading_pipeline.service.tracing import Cause
+    from trading_pipeline.service.record.tracing import Cause
 
 POLL_SECONDS = 0.5
 
@@ -62,7 +62,7 @@ def why(
     ident: Annotated[str, typer.Argument(metavar="ORDER|FILL|ACTION|SEQ", help="Its id, or a beginning that only it has.")],
 ) -> None:
     """The walk from the bar to a fill, an order or a proposal, and on to what became of it."""
-    from trading_pipeline.service import tracing
+    from trading_pipeline.service.record import tracing
 
     with call.desk() as desk:
         causes = tracing.why(desk, ident)
@@ -94,7 +94,7 @@ def verify(
             "The whole chain is verified, or nothing is.", value=first or last, rule="--from and --to choose what --invariants judges",
             remedy="add --invariants, or leave them out",
         )
-    from trading_pipeline.service.verification import verify as check
+    from trading_pipeline.service.record.verification import verify as check
 
     with call.desk() as desk, call.output.working("Verifying the ledger"):
         anchors = [(anchor.seq, anchor.hash) for anchor in desk.anchors.all()]
@@ -115,7 +115,7 @@ def verify(
 
 
 def _judge(call: Invocation, first: int, last: int | None) -> None:
-    from trading_pipeline.service.verification import judge
+    from trading_pipeline.service.record.verification import judge
 
     with call.desk() as desk, call.output.working("Judging the events"):
         newest = desk.ledger.head()[0]
@@ -179,7 +179,7 @@ def _types(names: list[str]) -> tuple["EventType", ...]:
 
 def _write(call: Invocation, journal: Journal, event: "Event") -> None:
     if call.output.as_json:
-        from trading_pipeline.service.verification import exported
+        from trading_pipeline.service.record.verification import exported
 
         call.output.json(exported(event), compact=True)
         return

@@ -13,7 +13,7 @@ from trading_pipeline.faces.cli.invocation import Invocation, command
 from trading_pipeline.faces.cli.output import counted
 
 if TYPE_CHECKING:
-    from trading_pipeline.service.rederivation import Rederivation
+    from trading_pipeline.service.record.rederivation import Rederivation
 
 
 def register(app: typer.Typer, panel: str) -> None:
@@ -27,7 +27,7 @@ def replay(
     strategy: Annotated[str | None, typer.Option("--strategy", metavar="NAME", help="Only what this strategy decided.")] = None,
 ) -> None:
     """Derive every verdict, order and state of a session again from the ledger, without a network, and name the first difference."""
-    from trading_pipeline.service.rederivation import rederive
+    from trading_pipeline.service.record.rederivation import rederive
 
     day = _day(session)
     with call.record() as record, call.output.working("Deriving the session again"):

@@ -17,9 +17,9 @@ from trading_pipeline.faces.cli.output import Column, counted
 
 if TYPE_CHECKING:
     from trading_pipeline.service.desk import Desk
-    from trading_pipeline.service.judged import Selection
-    from trading_pipeline.service.model_report import ModelReport
-    from trading_pipeline.service.report_tables import ReportTable
+    from trading_pipeline.service.reports.judged import Selection
+    from trading_pipeline.service.reports.model_report import ModelReport
+    from trading_pipeline.service.reports.report_tables import ReportTable
 
 app = typer.Typer(name="report", help="What decisions have been worth.", no_args_is_help=True)
 
@@ -47,8 +47,8 @@ def model(
     since: SinceOption = None, html: HtmlOption = None,
 ) -> None:
     """Hit rate, confidence, result and cost of each model, prompt and symbol, with a verdict where there is evidence for one."""
-    from trading_pipeline.service.judged import Selection
-    from trading_pipeline.service.report_tables import as_json, report_tables
+    from trading_pipeline.service.reports.judged import Selection
+    from trading_pipeline.service.reports.report_tables import as_json, report_tables
 
     selection = Selection(provider, model, prompt, symbol.upper() if symbol else None, _date(since))
     if html is not None and not html.absolute().parent.is_dir():
@@ -67,8 +67,8 @@ def model(
 @command(app, "approvals", reads=True)
 def approvals(call: Invocation, symbol: SymbolOption = None, since: SinceOption = None) -> None:
     """What proposals that were rejected, expired, denied or voided would have made, by the paper broker's rules."""
-    from trading_pipeline.service.judged import Selection
-    from trading_pipeline.service.report_tables import approvals_sentence, as_json, unsent_table
+    from trading_pipeline.service.reports.judged import Selection
+    from trading_pipeline.service.reports.report_tables import approvals_sentence, as_json, unsent_table
 
     with call.desk() as desk:
         report = _report(call, desk, Selection(symbol=symbol.upper() if symbol else None, since=_date(since)))
@@ -77,8 +77,8 @@ def approvals(call: Invocation, symbol: SymbolOption = None, since: SinceOption 
 
 
 def _report(call: Invocation, desk: "Desk", selection: "Selection") -> "ModelReport":
-    from trading_pipeline.service.model_report import model_report
-    from trading_pipeline.service.outcomes import measure
+    from trading_pipeline.service.reports.model_report import model_report
+    from trading_pipeline.service.reports.outcomes import measure
 
     # A backtest has measured what it could, and is read.
     found = None

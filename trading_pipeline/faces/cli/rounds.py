@@ -106,7 +106,7 @@ class _Done:
 
 def _round(desk: "Desk", done: _Done, tell: _Tell) -> None:
     """Everything that is due at this instant; each is told when it is done."""
-    from trading_pipeline.service.closing import close_session, overdue_closes, sessions_to_close
+    from trading_pipeline.service.submitter.closing import close_session, overdue_closes, sessions_to_close
 
     def close(sessions: "list[Session]") -> None:
         for session in sessions:
@@ -125,7 +125,7 @@ def _due(desk: "Desk") -> "Iterator[tuple[str, int, list[StepResult]]]":
     from trading_pipeline.domain.cycles import follow_up
     from trading_pipeline.service import approvals
     from trading_pipeline.service.cycle import run_cycle, run_follow_up
-    from trading_pipeline.service.settlement import news
+    from trading_pipeline.service.orders.settlement import news
     from trading_pipeline.service.timetable import due_cycles, record_missed
 
     due = approvals.due(desk)

@@ -68,7 +68,7 @@ def up(
 
 def desk(call: Invocation) -> None:
     """Hold the account until Ctrl-C: orders, fills, stops and reconciliation. `trading up` runs one; a second one waits for it."""
-    from trading_pipeline.service.desk_process import attend
+    from trading_pipeline.service.submitter.desk_process import attend
 
     asked = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

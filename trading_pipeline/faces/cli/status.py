@@ -22,7 +22,7 @@ def status(call: Invocation) -> None:
     """Market, account, strategies, positions, and what waits for you."""
     from trading_pipeline.service import queries
     from trading_pipeline.service.account_limits import standing
-    from trading_pipeline.service.stop_review import stops
+    from trading_pipeline.service.stopping.stop_review import stops
     from trading_pipeline.service.watchdog import open_alarms
 
     with call.desk() as desk:

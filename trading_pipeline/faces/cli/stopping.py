@@ -22,7 +22,7 @@ from trading_pipeline.service.actors import user_actor
 
 if TYPE_CHECKING:
     from trading_pipeline.ports import Stop
-    from trading_pipeline.service.stop_orders import Line, Report
+    from trading_pipeline.service.stopping.stop_orders import Line, Report
 
 NOT_CONFIRMED = 1
 """Exit code while an order is open or unknown."""
@@ -114,7 +114,7 @@ def _carry_out(
     from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.emergency_settings import settings_at_hand
     from trading_pipeline.ports import Stop
-    from trading_pipeline.service.emergency import carry_out
+    from trading_pipeline.service.stopping.emergency import carry_out
 
     settings, doubts = settings_at_hand(call.home)
     rounds: list[Report] = []
@@ -197,9 +197,9 @@ def _status(call: Invocation) -> None:
     from trading_pipeline.adapters.latch_files import LatchFiles
     from trading_pipeline.bootstrap import open_desk
     from trading_pipeline.emergency_settings import settings_at_hand
-    from trading_pipeline.service.emergency import last_report
-    from trading_pipeline.service.patience import within
-    from trading_pipeline.service.stop_review import stops
+    from trading_pipeline.service.models.patience import within
+    from trading_pipeline.service.stopping.emergency import last_report
+    from trading_pipeline.service.stopping.stop_review import stops
 
     found, reports, trouble, doubts = LatchFiles(call.home / "stops").stops(), {}, "", list[str]()
     try:
@@ -246,7 +246,7 @@ def _orders_word(report: dict[str, Any] | None) -> str:
 
 
 def _review(call: Invocation) -> None:
-    from trading_pipeline.service.stop_review import review
+    from trading_pipeline.service.stopping.stop_review import review
 
     with call.desk() as desk, call.output.working("Looking at ledger and broker"):
         data = review(desk)
@@ -284,7 +284,7 @@ def _show_review(call: Invocation, data: dict[str, Any]) -> None:
 
 
 def _clear(call: Invocation) -> None:
-    from trading_pipeline.service.emergency import clear
+    from trading_pipeline.service.stopping.emergency import clear
 
     if not call.output.interactive:
         raise PermissionRequired(

@@ -141,7 +141,7 @@ def _trial(llm: "LLM", model: str, prices: "Prices") -> _Trial:
     from trading_pipeline.domain.events import canonical_payload
     from trading_pipeline.domain.models import ModelRequest
     from trading_pipeline.domain.replies import reply_schema
-    from trading_pipeline.service.purse import budget_day
+    from trading_pipeline.service.models.purse import budget_day
 
     request = ModelRequest(llm.provider, model, _SYSTEM, _TEXT, canonical_payload(reply_schema(SYMBOL)))
     worst = prices.worst(request, budget_day())
@@ -158,7 +158,7 @@ def _row(trial: _Trial, outcome: "ModelReply | ModelFailure", prices: "Prices") 
     from trading_pipeline.domain.outside_text import one_line
     from trading_pipeline.domain.replies import parse_reply
     from trading_pipeline.domain.signals import Abstain
-    from trading_pipeline.service.purse import budget_day
+    from trading_pipeline.service.models.purse import budget_day
 
     request = trial.request
     row: dict[str, Any] = {"provider": request.provider.value, "asked": request.model, "seconds": round(outcome.seconds, 2)}

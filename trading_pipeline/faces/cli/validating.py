@@ -115,7 +115,7 @@ def _show(call: Invocation, found: "Validated", assumptions: Sequence[str]) -> N
 
 
 def _as_json(found: "Validated", assumptions: Sequence[str]) -> dict[str, Any]:
-    from trading_pipeline.service.report_tables import as_json
+    from trading_pipeline.service.reports.report_tables import as_json
 
     report: dict[str, Any] = as_json(found.report)
     tables = {

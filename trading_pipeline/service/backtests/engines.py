@@ -19,7 +19,7 @@ from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Ledger, Reader
 from trading_pipeline.service.backtests.bench import Bench, Stepped
 from trading_pipeline.service.backtests.stepping import Progress, step
-from trading_pipeline.service.outcomes import measure
+from trading_pipeline.service.reports.outcomes import measure
 from trading_pipeline.service.steps import RUNNING
 
 

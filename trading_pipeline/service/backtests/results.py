@@ -29,7 +29,7 @@ from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.backtests.bench import Bench
 from trading_pipeline.service.backtests.engines import Backtest
-from trading_pipeline.service.track_record import fill_of_row, held_splits
+from trading_pipeline.service.judging.track_record import fill_of_row, held_splits
 
 _STOPPED = (Outcome.DENY.value, Outcome.HALT.value)
 _VERDICTS, _SIGNALS = 100, 5_000

@@ -18,10 +18,10 @@ from trading_pipeline.errors import Conflict, ServiceError
 from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.backtests.bench import Stepped, sessions_of
-from trading_pipeline.service.closing import close_session, sessions_to_close
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.settlement import news
+from trading_pipeline.service.orders.settlement import news
+from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
 from trading_pipeline.service.timetable import due_cycles, running_intervals
 
 ROUNDS = 20

@@ -25,7 +25,7 @@ from trading_pipeline.domain.sessions import TradingCalendar
 from trading_pipeline.domain.volatility import BARS_NEEDED, HALF_STEP, Volatility, breaker, calm, folded, ratios_at
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
 from trading_pipeline.service.backtests.columnar.units import Flags, Numbers, blocks, peek, steps_of
-from trading_pipeline.service.causes import MOST_BEHIND
+from trading_pipeline.service.judging.causes import MOST_BEHIND
 from trading_pipeline.service.market import HISTORY
 
 _VOLUME_SESSIONS = 26

@@ -25,7 +25,6 @@ from trading_pipeline.errors import ServiceError
 from trading_pipeline.ports import Transaction, ticket_digest
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.accounting import open_session
-from trading_pipeline.service.adoption import fill_payload
 from trading_pipeline.service.backtests.bench import Stepped
 from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.incidents import Filled
@@ -37,14 +36,15 @@ from trading_pipeline.service.backtests.columnar.units import usd
 from trading_pipeline.service.backtests.columnar.writing.booked_account import BookedAccount
 from trading_pipeline.service.backtests.columnar.writing.tellings import Teller
 from trading_pipeline.service.backtests.stepping import Progress, begin
-from trading_pipeline.service.causes import cause_of, whole_book
-from trading_pipeline.service.closing import close_session
 from trading_pipeline.service.controls import pause_by_itself
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.gate import denials, family_of, intents_of, ticket_of
-from trading_pipeline.service.handover import lease_name
+from trading_pipeline.service.judging.causes import cause_of, whole_book
 from trading_pipeline.service.market import HISTORY, needed_indicators
-from trading_pipeline.service.order_facts import order_event
+from trading_pipeline.service.orders.adoption import fill_payload
+from trading_pipeline.service.orders.gate import denials, family_of, intents_of, ticket_of
+from trading_pipeline.service.orders.order_facts import order_event
+from trading_pipeline.service.submitter.closing import close_session
+from trading_pipeline.service.submitter.handover import lease_name
 from trading_pipeline.service.trading import Measured
 
 _NEVER = 1 << 62

@@ -22,7 +22,7 @@ from trading_pipeline.service.backtests.columnar.judging import Waiting, agree, 
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.sizes import Entry, newest
 from trading_pipeline.service.backtests.columnar.units import priced
-from trading_pipeline.service.outside import Outside
+from trading_pipeline.service.judging.outside import Outside
 from trading_pipeline.service.trading import Measured
 
 Payload = dict[str, Any]

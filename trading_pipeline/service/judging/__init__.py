@@ -1,0 +1,1 @@
+"""What the rulebook is told of the account, and why a strategy may not go on."""

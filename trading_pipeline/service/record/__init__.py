@@ -1,0 +1,1 @@
+"""The record read back: anchored, verified, walked through, and derived again."""

@@ -1,0 +1,236 @@
+"""The desk's process: holds the account's lease and does everything that talks to the broker's order entry (HOUSE section 4).
+
+It comes up as INVARIANTS 3.4 says: verify the log, look for stops, connect, reconcile, ready. Then, turn by turn: answer requests of
+runs, settle what the broker has done, protect what is naked, reconcile, and say that it is well. A lease that is lost ends the
+turn where it stands; the process begins again from the start. Nothing here imports Dagster, matplotlib or pandas.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from trading_pipeline.domain.cycles import follow_up
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.risk import World
+from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
+from trading_pipeline.ports import Fence
+from trading_pipeline.service import approvals
+from trading_pipeline.service.accounting import reconciled
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.execution import place, recover, withdrawn
+from trading_pipeline.service.judging import breakers
+from trading_pipeline.service.orders.adoption import adopt_orders
+from trading_pipeline.service.orders.late_orders import cancel_what_is_over
+from trading_pipeline.service.orders.protection import is_exposed, protect
+from trading_pipeline.service.orders.settlement import OPEN_AT_BROKER, news, settle, settled_mismatches
+from trading_pipeline.service.orders.voiding import void_open
+from trading_pipeline.service.record.anchoring import anchor
+from trading_pipeline.service.record.verification import verify_newest
+from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter import handover
+from trading_pipeline.service.submitter.pulse import BEAT_SECONDS, Pulse
+from trading_pipeline.service.submitter.recovery import resume_stop
+
+TURN_SECONDS = 0.04
+SETTLE_SECONDS = 0.5
+IDLE_SECONDS = 2.0
+"""The same while no order is open at the broker: what others do in the account, and what it restates, is in no hurry."""
+REVIEW_SECONDS = 2.0
+RECONCILE_SECONDS = 60.0
+"""Also how often the chain's head is anchored (invariant 4)."""
+JUMP_SECONDS = 5.0
+"""Between wall clock and monotonic clock, within one turn: the machine slept, or somebody set its clock (invariant 72)."""
+WAIT_SECONDS = 3600.0
+"""How long it waits for a lease that another desk holds."""
+AGAIN_SECONDS = 2.0
+VERIFIED = 2_000
+"""Newest facts whose chain is recomputed before it trades; `trading verify` recomputes all."""
+
+Say = Callable[[str], None]
+
+
+def attend(desk: Desk, stopped: Callable[[], bool], say: Say) -> None:
+    """Hold the desk until told to stop; what loses the lease, the ledger or the broker makes it begin again."""
+    while not stopped():
+        try:
+            say(f"Waiting for the lease of {desk.broker.account_id}.")
+            with desk.ledger.lease(handover.lease_name(desk), WAIT_SECONDS) as fence:
+                pulse = Pulse(desk.ledger, fence, handover.health_name(desk), "starting")
+                _Attendance(desk, fence, say, pulse).run(stopped)
+        except TradingError as lost:
+            say(f"Begins again: {lost.message}")
+            time.sleep(AGAIN_SECONDS)
+
+
+@dataclass(slots=True)
+class _Attendance:
+    """One holding of the lease."""
+
+    desk: Desk
+    fence: Fence
+    say: Say
+    pulse: Pulse
+    seen: int | None = None
+    """The last fact looked at for requests."""
+    due: dict[str, float] = field(default_factory=dict)
+    """When what is done now and then comes next, monotonic seconds."""
+    trouble: dict[str, str] = field(default_factory=dict)
+    """What last kept it from doing so."""
+    differences: list[str] | None = None
+    ahead: float | None = None
+    """How far the wall clock is ahead of the monotonic one, seconds."""
+
+    def run(self, stopped: Callable[[], bool]) -> None:
+        desk = self.desk
+        self._tell("starting")
+        with self.pulse.beating() as turned:
+            try:
+                self._boot()
+            except LedgerCorrupt as fault:
+                self._read_only(fault, stopped)
+                return
+            self._write(EventType.DESK_STARTED)
+            self._tell(handover.READY)
+            self.say(f"Ready: account {desk.broker.account_id}, lease {self.fence.token}.")
+            try:
+                while not stopped():
+                    self.turn()
+                    turned()
+                    time.sleep(TURN_SECONDS)
+                self._write(EventType.DESK_STOPPED)
+                anchor(self.desk)
+            finally:
+                self._tell(handover.STOPPED)
+
+    def _read_only(self, fault: LedgerCorrupt, stopped: Callable[[], bool]) -> None:
+        """Nothing is sent on a record that cannot be trusted, by nobody: the lease stays here. Stops go on."""
+        self.say(f"READ ONLY: {fault}")
+        self.trouble["ledger"] = fault.message
+        while not stopped():
+            self._tell(handover.READ_ONLY)
+            with suppress(TradingError):
+                self._stops()
+            self.pulse.check()
+            time.sleep(BEAT_SECONDS)
+
+    def _boot(self) -> None:
+        """VERIFY_LOG, LATCH_CHECK, CONNECT, RECONCILE: nothing is taken from anybody before."""
+        fault = verify_newest(self.desk.ledger, VERIFIED)
+        if fault:
+            raise LedgerCorrupt(
+                f"The ledger does not verify: {fault}.", value=fault, rule="nothing is sent on a record that cannot be trusted",
+                remedy="run `trading verify`, and restore a backup; `trading stop` works meanwhile",
+            )
+        self._stops()
+        adopt_orders(self.desk, self._tally())
+        self._settled(always=True)
+        self._reconcile()
+
+    def turn(self) -> None:
+        """Requests at once, the rest when its time has come."""
+        self._check_clock()
+        head = self.desk.ledger.head()[0]
+        if head != self.seen:
+            for request in handover.requests(self.desk.ledger, self.seen):
+                self.due.pop("settle", None)
+                try:
+                    place(self.desk, self.fence, request.cycle)
+                except (Fenced, LedgerError):
+                    raise
+                except TradingError as error:
+                    handover.refuse(self.desk, request, error)
+            self.seen = head
+        self._now_and_then("settle", SETTLE_SECONDS, self._settled)
+        self._now_and_then("review", REVIEW_SECONDS, self._review)
+        self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
+
+    def _check_clock(self) -> None:
+        """After a jump of the clock every deadline is looked at anew, before anything is sent.
+
+        Where live time went back, nobody can tell how long what waits has waited, and no jump lengthens it (D11): it is void.
+        """
+        ahead = time.time() - time.monotonic()
+        jump, self.ahead = ahead - (ahead if self.ahead is None else self.ahead), ahead
+        if abs(jump) <= JUMP_SECONDS:
+            return
+        self.say(f"The clock jumped by {jump:+.0f} s: every deadline is looked at anew.")
+        if jump < 0 and self.desk.world is World.LIVE:
+            with self.desk.ledger.transaction() as tx:
+                void_open(tx, f"the machine's clock went back by {-jump:.0f} s", self.desk.now(), "desk")
+        approvals.expire(self.desk, approvals.due(self.desk).overdue)
+        self.due.clear()
+
+    def _now_and_then(self, what: str, every: float, work: Callable[[], None]) -> None:
+        """Do it when it is due. What fails is said once and done again at its next time: the desk goes on with everything else."""
+        now = time.monotonic()
+        if now < self.due.get(what, 0.0):
+            return
+        self.due[what] = now + every
+        trouble = ""
+        try:
+            work()
+        except (Fenced, LedgerError):
+            raise
+        except TradingError as error:
+            trouble = error.message
+        if trouble != self.trouble.get(what, ""):
+            self.trouble[what] = trouble
+            self.say(f"{what.capitalize()} failed, and is tried again: {trouble}" if trouble else f"{what.capitalize()} works again.")
+            self._tell(handover.READY)
+
+    def _review(self) -> None:
+        for note in breakers.review(self.desk):
+            self.say(note)
+        self._stops()
+
+    def _stops(self) -> None:
+        """Go on with what a stop has to cancel still."""
+        for report in resume_stop(self.desk):
+            whose = report.stop.strategy or f"account {self.desk.broker.account_id}"
+            self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
+
+    def _settled(self, always: bool = False) -> None:
+        """Book what the broker knows and the ledger does not, and protect what is naked."""
+        tally = self._tally()
+        if always or news(self.desk):
+            settle(self.desk, tally)
+        if self.desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value), limit=1):
+            # Left behind by an error on the way: nobody else is on the way while this process holds the lease.
+            adopt_orders(self.desk, tally)
+            recover(self.desk, self.fence, tally)
+        withdrawn(self.desk, tally)
+        if is_exposed(self.desk):
+            protect(self.desk, self.fence, tally)
+        if not self.desk.ledger.find("orders", state=OPEN_AT_BROKER, limit=1):
+            self.due["settle"] = time.monotonic() + IDLE_SECONDS
+        for note in tally.notes:
+            self.say(note)
+
+    def _reconcile(self) -> None:
+        """Compare the account with the book; a result is a fact when it is another one than before."""
+        tally = self._tally()
+        adopt_orders(self.desk, tally)
+        cancel_what_is_over(self.desk, tally)
+        found = list(settled_mismatches(self.desk, tally).values())
+        if found != self.differences:
+            key = f"reconciled:desk:{self.fence.token}:{self.desk.ledger.head()[0]}"
+            with self.desk.ledger.transaction() as tx:
+                tx.append(reconciled(self.desk, key, found))
+            self.differences = found
+        anchor(self.desk)
+        for note in [*tally.notes, *found]:
+            self.say(note)
+
+    def _tally(self) -> Tally:
+        return Tally("desk", follow_up((), self.desk.today(), self.desk.now(), "desk"))
+
+    def _tell(self, state: str) -> None:
+        self.pulse.tell(state, differences=self.differences or [], trouble=[text for text in self.trouble.values() if text])
+
+    def _write(self, type_: EventType) -> None:
+        payload = {"account": self.desk.broker.account_id, "token": self.fence.token}
+        key = f"{type_.value}:{self.desk.broker.account_id}:{self.fence.token}"
+        with self.desk.ledger.transaction() as tx:
+            tx.append(NewEvent(type_, "system", key, payload, self.desk.now(), "desk"))

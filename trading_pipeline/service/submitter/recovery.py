@@ -1,0 +1,106 @@
+"""What a boot does before anything else: the journal into the ledger, a restored ledger latched, stops made whole and gone on with.
+
+Read LATCH_CHECK of INVARIANTS 3.4. All of it may be done again by the next process, and is cheap where nothing has happened: a
+folder, two files and four small queries. Nothing here lifts a stop.
+"""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
+from trading_pipeline.errors import InputError, UnknownName
+from trading_pipeline.ports import Stop
+from trading_pipeline.service.actors import RECOVERY
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.record import anchoring
+from trading_pipeline.service.stopping.emergency import carry_out, is_on_record, journal_stop, last_report, mirror, recorded, write_down
+from trading_pipeline.service.stopping.stop_orders import OPEN_ORDERS, Report
+
+_STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
+_REPORTED = {"account", "strategy", "clean", "ended", "open", "unknown", "kept", "external", "unprotected", "trouble"}
+"""Of `Report.payload`: without one of them a line is no report."""
+
+
+def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
+    """Take up whatever stop is in force and not done; the rounds it has gone.
+
+    Args:
+        wait_seconds: How long to ask again; 0 is one round.
+
+    Raises:
+        LedgerError, StorageError: Ledger, journal or latch files cannot be read or written.
+    """
+    merge_journal(desk)
+    _hold_if_restored(desk)
+    mirror(desk)
+    reports: list[Report] = []
+    for stop in desk.latch.stops():
+        # What the account's own stop has just asked for needs no second asking for each strategy.
+        if _unfinished(desk, stop, covered=bool(reports) and reports[0].stop.strategy is None):
+            try:
+                reports.append(carry_out(desk, stop, wait_seconds=wait_seconds, resumed=True))
+            except UnknownName:
+                # A file for a name that the ledger does not have: there is nothing to stop, and the name stays barred.
+                continue
+    return reports
+
+
+def merge_journal(desk: Desk) -> int:
+    """Write down what the journal kept while the ledger took nothing (invariant 7); how many facts it had.
+
+    Stops and their reports alone: whatever else a line says was not written by us, and is passed over as one that was cut off.
+    """
+    waiting, lines = desk.journal.waiting()
+    if not waiting:
+        return 0
+    for fact in waiting:
+        if fact.type in _STOPS:
+            _merge_stop(desk, fact)
+        elif fact.type is EventType.STOP_REPORTED and fact.payload.keys() >= _REPORTED:
+            with suppress(InputError), desk.ledger.transaction() as tx:
+                payload = {**fact.payload, "journalled_at": fact.at}
+                tx.append(NewEvent(fact.type, fact.stream, fact.key, payload, desk.now(), fact.actor))
+    desk.journal.merged(lines)
+    return len(waiting)
+
+
+def _merge_stop(desk: Desk, fact: NewEvent) -> None:
+    stop = journal_stop(fact)
+    if stop.strategy is None and is_on_record(desk.ledger, stop):
+        # A later round of it reached the ledger, and somebody may have cleared it since.
+        return
+    with suppress(UnknownName):
+        desk.latch.stop(stop)
+        write_down(desk, stop, resumed=True, pressed=True)
+
+
+def _hold_if_restored(desk: Desk) -> None:
+    """Latch the account when the ledger is not the one that its anchors have seen (C14); a person looks and clears it."""
+    if recorded(desk, desk.ledger, None) is not None:
+        return
+    why = anchoring.restored(desk)
+    if why:
+        desk.latch.stop(Stop(None, why, RECOVERY, datetime.now(UTC)))
+
+
+def _unfinished(desk: Desk, stop: Stop, *, covered: bool) -> bool:
+    """Whether the ledger lacks the stop, or an order in its scope is not over; a latch after a restore is only written down."""
+    known = recorded(desk, desk.ledger, None)
+    scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
+    if stop.actor == RECOVERY and stop.strategy is None:
+        if known is None:
+            write_down(desk, stop, resumed=True)
+        return False
+    if stop.strategy is None:
+        report = last_report(desk, None)
+        if known is None or known.actor == RECOVERY or report is None or not report["clean"]:
+            return True
+    else:
+        row = desk.ledger.get("strategies", stop.strategy)
+        if row is None:
+            return False
+        if TRANSITIONS[StrategyState(row["state"])]:
+            return True
+    return not covered and bool(desk.ledger.find("orders", state=OPEN_ORDERS, limit=1, **scope))
