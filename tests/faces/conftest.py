@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -124,12 +124,10 @@ class Shell:
             return ledger.events()
 
     def at_a_terminal(self, arguments: list[str], answers: dict[str, str], columns: int = 100) -> Said:
-        """Run `trading` in a process of its own on a pseudo-terminal, answering each question when it has appeared."""
-        command = [sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()", *arguments]
+        """Run `trading` in a forked process on a pseudo-terminal, answering each question when it has appeared."""
         pid, terminal = pty.fork()
         if pid == 0:
-            os.chdir(self.project)
-            os.execve(command[0], command, {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)})
+            _at_the_terminal(self.project, arguments, columns)
         shown, waiting, end = b"", dict(answers), time.monotonic() + 60
         while time.monotonic() < end:
             if select.select([terminal], [], [], 0.2)[0]:
@@ -149,6 +147,21 @@ class Shell:
         """Start `trading` as a process of its own."""
         command = [sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()", *arguments]
         return subprocess.Popen(command, cwd=self.project, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+
+
+def _at_the_terminal(project: Path, arguments: list[str], columns: int) -> NoReturn:
+    """The life of the forked process, which ends without a word to the test run that it is a copy of."""
+    code = 70
+    try:
+        os.chdir(project)
+        os.environ |= {"TERM": "xterm-256color", "COLUMNS": str(columns)}
+        streams = [open(number, mode, encoding="utf-8", closefd=False) for number, mode in ((0, "r"), (1, "w"), (2, "w"))]  # noqa: SIM115
+        sys.stdin, sys.stdout, sys.stderr = streams
+        code = main(arguments)
+        for stream in streams[1:]:
+            stream.flush()
+    finally:
+        os._exit(code)
 
 
 def environment_of(postgres: EmbeddedPostgres, database: str, account: str) -> dict[str, str]:
