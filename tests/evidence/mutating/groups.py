@@ -38,8 +38,8 @@ CALLED_AT_IMPORT = frozenset({"_order_moves", "_key_reader", "_text", "_insertin
 """Functions whose result is made when their module is imported: a mutant of one must be there before that."""
 
 _PATH = (
-    "service/test_approvals.py", "service/test_orders.py", "service/test_verdicts.py", "service/emergency",
-    "service/test_protection.py",
+    "service/test_approvals.py", "service/test_orders.py", "service/test_verdicts.py", "service/stopping",
+    "service/orders/test_protection.py",
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
 _CONTRACT = ("contracts/test_ledger.py", "contracts/test_ledger_refusals.py", "contracts/test_ledger_leases.py")
@@ -56,7 +56,8 @@ GROUPS = (
         wider=("domain/test_rulebook_properties.py", "service/test_account_limits.py", "service/test_controls.py"),
     ),
     Group(
-        "sizing", ("domain/sizing.py",), ("domain/test_sizing.py",), wider=("service/test_oversized.py", "service/test_discipline.py"),
+        "sizing", ("domain/sizing.py",), ("domain/test_sizing.py",),
+        wider=("service/orders/test_oversized.py", "service/judging/test_discipline.py"),
         sample=None,
     ),
     Group(
@@ -74,15 +75,18 @@ GROUPS = (
     Group(
         "approvals", ("domain/approvals.py", "service/approvals.py"),
         ("domain/test_state_machines.py", "service/test_approvals.py", "service/test_orders.py"),
-        wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/emergency", "service/test_rederivation.py"),
+        wider=("state_machines/test_approvals.py", "service/test_queries.py", "service/stopping", "service/record/test_rederivation.py"),
     ),
-    Group("gate", ("service/orders/gate.py",), ("service/test_gate.py", *_PATH), wider=(*_FAULTS, "service/test_rederivation.py")),
+    Group(
+        "gate", ("service/orders/gate.py",), ("service/orders/test_gate.py", *_PATH),
+        wider=(*_FAULTS, "service/record/test_rederivation.py"),
+    ),
     Group(
         "execution", ("service/execution.py", "service/orders/settlement.py"),
-        ("service/test_execution.py", "service/settlement", "service/test_orders.py", "service/test_protection.py", *_FAULTS),
+        ("service/test_execution.py", "service/orders/settlement", "service/test_orders.py", "service/orders/test_protection.py", *_FAULTS),
         wider=(
-            "service/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/emergency",
-            "service/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/test_discipline.py",
+            "service/orders/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/stopping",
+            "service/orders/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/judging/test_discipline.py",
         ),
         sample=60,
     ),
@@ -95,11 +99,11 @@ GROUPS = (
             *_LEDGER, "adapters/ledger/test_indexed.py", "adapters/ledger/test_memory.py", "adapters/ledger/test_selection.py",
             "domain/test_derivation.py",
         ),
-        wider=("service/test_verification.py", "service/test_tampering.py", "service/test_orders.py"),
+        wider=("service/record/test_verification.py", "service/record/test_tampering.py", "service/test_orders.py"),
     ),
     Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
     Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
-    Group("verification", ("service/record/verification.py",), ("service/test_verification.py", "service/test_tampering.py")),
+    Group("verification", ("service/record/verification.py",), ("service/record/test_verification.py", "service/record/test_tampering.py")),
     Group(
         "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),

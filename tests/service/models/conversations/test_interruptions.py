@@ -13,7 +13,7 @@ from tests.desks import DAY, PERSON, at, bars, crashing, market
 from tests.model_desks import GENEROUS, asking
 from tests.model_servers.plumbing import Behaviour, rate_limited
 from tests.oracle.forging import record
-from tests.service.conversations.exchanges import ran, reply
+from tests.service.models.conversations.exchanges import ran, reply
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.oracle import check

@@ -7,7 +7,7 @@ from decimal import Decimal
 from tests.desks import PERSON
 from tests.model_desks import GENEROUS, asking
 from tests.model_servers.plumbing import Behaviour, Tokens
-from tests.service.conversations.exchanges import ran, reply
+from tests.service.models.conversations.exchanges import ran, reply
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.service import controls
 from trading_pipeline.service.models import conversations, purse

@@ -4,7 +4,7 @@ import pytest
 
 from tests.desks import OPEN, Floor, at, bars, floor, market, strategy
 from tests.service.minutes import bracketed, minute_bars
-from tests.service.settlement.scripted import NAME
+from tests.service.orders.settlement.scripted import NAME
 from trading_pipeline.adapters.brokers.paper_faults import LoseRequest
 from trading_pipeline.domain.bars import Interval
 

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from tests.desks import at, calendar, floor, strategy
-from tests.service.test_splits import AT_OPEN, BEFORE, PROTECTED, agrees, resting, stepping
+from tests.service.orders.test_splits import AT_OPEN, BEFORE, PROTECTED, agrees, resting, stepping
 from trading_pipeline.adapters.brokers.paper_faults import Withhold
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType as E

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.service.briefing.briefings import BEGAN, stage_of
+from tests.service.models.briefing.briefings import BEGAN, stage_of
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import OPEN, at, bars, market, samples, strategy
-from tests.service.briefing.briefings import BEGAN, asked, briefed, stage_of, told, write
+from tests.service.models.briefing.briefings import BEGAN, asked, briefed, stage_of, told, write
 from trading_pipeline.adapters.brokers.paper_faults import LoseRequest
 from trading_pipeline.adapters.prompt_files import PromptFiles
 from trading_pipeline.domain.bars import Interval

@@ -6,7 +6,7 @@ from tests.desks import DAY, PERSON, at, bars, market
 from tests.model_desks import CLAUDE, asking
 from tests.model_servers.plumbing import Behaviour
 from tests.oracle.forging import record
-from tests.service.conversations.exchanges import ran, reply
+from tests.service.models.conversations.exchanges import ran, reply
 from trading_pipeline.adapters.prompt_files import SHIPPED
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType

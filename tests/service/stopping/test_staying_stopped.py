@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, Killed, crashing, strategy
-from tests.service.emergency.stopping import Gone, states, stop
-from tests.service.settlement.scripted import tally
+from tests.service.orders.settlement.scripted import tally
+from tests.service.stopping.stopping import Gone, states, stop
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.adapters.ledger.memory import MemoryLedger

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.desks import PERSON
-from tests.service.emergency.stopping import Gone, states, stop
+from tests.service.stopping.stopping import Gone, states, stop
 from trading_pipeline.errors import InputError
 from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter import recovery

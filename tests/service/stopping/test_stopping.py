@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import OPEN, PERSON, Killed, bars, crashing, floor, market, strategy
-from tests.service.emergency.stopping import PROTECTED, Gone, states, stop
+from tests.service.stopping.stopping import PROTECTED, Gone, states, stop
 from trading_pipeline.adapters.brokers.paper_faults import Call, DropReply, Empty, LoseRequest, NotReady
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side

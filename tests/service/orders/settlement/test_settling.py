@@ -8,7 +8,7 @@ import pytest
 
 from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
-from tests.service.settlement.scripted import MINUTE, scripted, settled, tally, told
+from tests.service.orders.settlement.scripted import MINUTE, scripted, settled, tally, told
 from trading_pipeline.adapters.brokers.paper_faults import Call, LoseRequest, NotReady, RejectLater
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E

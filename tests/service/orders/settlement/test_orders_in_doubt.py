@@ -5,7 +5,7 @@ from datetime import date, timedelta
 
 from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
-from tests.service.settlement.scripted import MINUTE, NAME, scripted, settled, tally, told
+from tests.service.orders.settlement.scripted import MINUTE, NAME, scripted, settled, tally, told
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E

@@ -9,8 +9,8 @@ import pytest
 from tests.desks import at, floor, strategy
 from tests.oracle.forging import record
 from tests.service.minutes import bracketed, minute_bars
-from tests.service.test_protection import leaving
-from tests.service.test_splits import BEFORE, PROTECTED, holding, stepping
+from tests.service.orders.test_protection import leaving
+from tests.service.orders.test_splits import BEFORE, PROTECTED, holding, stepping
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.strategies import RiskSizing

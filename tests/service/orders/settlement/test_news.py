@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from tests.desks import OPEN, at, floor, strategy
 from tests.service.minutes import MINUTES, bracketed, decided, intended, minute_bars
-from tests.service.settlement.scripted import MINUTE, NAME, scripted, settled
+from tests.service.orders.settlement.scripted import MINUTE, NAME, scripted, settled
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E

@@ -20,7 +20,7 @@ from trading_pipeline.service.accounting import portfolio_of
 E = EventType
 YESTERDAY = OPEN - timedelta(days=1)
 AT_OPEN = OPEN + timedelta(seconds=5)
-CORPUS = Path(__file__).parents[2].parent / "shared" / "data"
+CORPUS = Path(__file__).parents[3].parent / "shared" / "data"
 real = pytest.mark.skipif(not CORPUS.is_dir(), reason="the corpus of real bars is not beside this checkout")
 
 

@@ -8,7 +8,7 @@ import pytest
 from tests.desks import DAY, at, bars, market, strategy
 from tests.model_desks import CLAUDE, asking
 from tests.model_servers.plumbing import Behaviour
-from tests.service.conversations.exchanges import ran, reply
+from tests.service.models.conversations.exchanges import ran, reply
 from trading_pipeline.adapters.prompt_files import SHIPPED
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec

@@ -6,7 +6,7 @@ import pytest
 
 from tests.model_desks import asking
 from tests.model_servers.plumbing import Behaviour, End, Tokens, rate_limited
-from tests.service.conversations.exchanges import ran, reply
+from tests.service.models.conversations.exchanges import ran, reply
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.models import Provider
 from trading_pipeline.domain.strategies import Mode

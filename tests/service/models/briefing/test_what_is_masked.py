@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.desks import OPEN, at, bars, calendar, market, samples
-from tests.service.briefing.briefings import ALL, BEGAN, CHART, asked, briefed, stage_of, told, write
+from tests.service.models.briefing.briefings import ALL, BEGAN, CHART, asked, briefed, stage_of, told, write
 from trading_pipeline.adapters.chart_sheet import Sheet
 from trading_pipeline.domain.bars import BarTable, Interval
 from trading_pipeline.domain.models import Mask, Sight

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.desks import OPEN, Floor, bars, floor, market, strategy
-from tests.service.emergency.stopping import PROTECTED
+from tests.service.stopping.stopping import PROTECTED
 from trading_pipeline.adapters.journal_file import JournalFile
 
 
