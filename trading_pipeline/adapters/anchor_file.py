@@ -54,8 +54,9 @@ class AnchorFile:
                 file.seek(max(0, size - _TAIL))
                 lines = file.read().splitlines()
         # The first line of a tail may have lost its beginning.
-        found = [anchor for anchor, _ in _parsed(lines if size <= _TAIL else lines[1:])]
-        return found[-1] if found else next(reversed(self.all()), None)
+        whole = lines if size <= _TAIL else lines[1:]
+        last = next(iter(_parsed(reversed(whole))), None)
+        return last[0] if last is not None else next(reversed(self.all()), None)
 
     def _append(self, anchor: Anchor, **more: bool) -> None:
         text = {"seq": anchor.seq, "hash": anchor.hash.hex(), "at": instant_text(anchor.at)} | more

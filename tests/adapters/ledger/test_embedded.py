@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -76,6 +76,14 @@ def test_a_password_is_asked_for_from_the_first_start(home: Path) -> None:
             connect(url.set(password="guess"))
     rules = [line for line in (home / "postgres" / "pg_hba.conf").read_text().splitlines() if line and not line.startswith("#")]
     assert {line.split()[-1] for line in rules} == {"scram-sha-256"}
+
+
+def test_keys_are_derived_once_from_passwords_that_nobody_guesses(home: Path) -> None:
+    server = EmbeddedPostgres.start(home / "postgres")
+    assert {len(password) for password in json.loads((home / "postgres.passwords").read_text()).values()} == {43}, "256 bits in base64"
+    with closing(connect(server.superuser_url())) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT split_part(rolpassword, ':', 1) FROM pg_authid WHERE rolcanlogin")
+        assert cursor.fetchall() == [("SCRAM-SHA-256$1",)] * 4
 
 
 def test_files_and_socket_are_private_and_no_port_is_open(home: Path) -> None:

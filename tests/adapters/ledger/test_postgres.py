@@ -1,7 +1,6 @@
 """What only the ledger in PostgreSQL promises: many writers, roles and triggers, lost connections, the schema."""
 
 import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from trading_pipeline.adapters.ledger.migrations import REVISION
 from trading_pipeline.adapters.ledger.postgres import PostgresLedger, prepare_database
 from trading_pipeline.adapters.ledger.tables import METADATA
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.errors import EnvironmentMismatch, Fenced, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
+from trading_pipeline.errors import EnvironmentMismatch, LedgerCorrupt, LedgerUnavailable, SettingsError, StorageError
 from trading_pipeline.service.record.verification import verify
 
 SUMMARY = "SELECT count(*), max(seq), count(DISTINCT event_key) FROM events"
@@ -239,94 +238,6 @@ def test_a_database_of_another_encoding_is_refused(postgres: EmbeddedPostgres) -
             PostgresLedger.open(postgres.app_url("latin"), "demo")
     finally:
         execute(postgres.superuser_url(), "DROP DATABASE latin WITH (FORCE)")
-
-
-# Lost connections
-
-
-def cut(postgres: EmbeddedPostgres, database: str) -> None:
-    execute(
-        postgres.superuser_url(),
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()", database,
-    )
-
-
-def test_connections_that_died_while_idle_are_replaced(
-    postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
-) -> None:
-    cut(postgres, ledger_database)
-    assert postgres_ledger.head()[0] == 1
-    cut(postgres, ledger_database)
-    with postgres_ledger.transaction() as transaction:
-        transaction.append(step(1))
-    assert postgres_ledger.head()[0] == 2
-
-
-def test_a_connection_lost_within_a_transaction_loses_it_even_when_swallowed(
-    postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
-) -> None:
-    with pytest.raises(LedgerUnavailable), postgres_ledger.transaction() as transaction:
-        transaction.append(step(1))
-        cut(postgres, ledger_database)
-        with pytest.raises(LedgerUnavailable):
-            transaction.find("cash")
-    assert postgres_ledger.head()[0] == 1
-
-
-@pytest.mark.parametrize("committed", [True, False])
-def test_the_outcome_of_a_commit_without_an_answer_is_read_back(
-    postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger, committed: bool
-) -> None:
-    """fault 28: the connection breaks at COMMIT, before or after the server has done it."""
-    once = iter([True])
-
-    @sa.event.listens_for(postgres_ledger._engine, "commit")
-    def break_at_commit(connection: sa.Connection) -> None:
-        if next(once, False):
-            if committed:
-                connection.connection.dbapi_connection.commit()  # type: ignore[union-attr]
-                connection.execute(sa.text("SELECT 1"))
-            cut(postgres, ledger_database)
-
-    def write() -> None:
-        with postgres_ledger.transaction() as transaction:
-            transaction.append(funded())
-
-    if committed:
-        write()
-    else:
-        with pytest.raises(LedgerUnavailable):
-            write()
-    assert postgres_ledger.head()[0] == (2 if committed else 1)
-    assert verify(postgres_ledger).ok
-
-
-def test_a_lease_that_was_lost_says_so(postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger) -> None:
-    """22."""
-    with pytest.raises(LedgerUnavailable), postgres_ledger.lease("broker"):
-        cut(postgres, ledger_database)
-
-
-def test_a_lease_of_a_killed_holder_is_free_again(
-    postgres: EmbeddedPostgres, ledger_database: str, postgres_ledger: PostgresLedger
-) -> None:
-    holding, go = threading.Event(), threading.Event()
-    other = PostgresLedger.open(postgres.app_url(ledger_database), "demo")
-
-    def hold() -> None:
-        with pytest.raises(Fenced), other.lease("broker"):
-            holding.set()
-            go.wait(10)
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    holding.wait(10)
-    cut(postgres, ledger_database)
-    with postgres_ledger.lease("broker", wait_seconds=5):
-        pass
-    go.set()
-    thread.join()
-    other.close()
 
 
 # A truncated ledger, and the database's own errors

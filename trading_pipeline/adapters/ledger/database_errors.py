@@ -56,7 +56,9 @@ def translated(error: BaseException) -> TradingError:
     """The error of ours that a database exception means."""
     original = getattr(error, "orig", None) or error
     state = getattr(original, "pgcode", None) or ""
-    text = " ".join(str(original).split()) or type(original).__name__
+    # Without the excerpt of the statement, in which its values stand.
+    said = getattr(getattr(original, "diag", None), "message_primary", None) or str(original)
+    text = " ".join(said.split()) or type(original).__name__
     sort = next((sort for prefix, sort in BY_STATE if state.startswith(prefix)), None) if state else None
     if sort is None:
         if "No space left" in text:
