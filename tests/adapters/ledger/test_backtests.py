@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -144,6 +144,16 @@ def test_a_deleted_one_is_gone(databases, bench):
 def test_only_one_process_writes_at_a_time(databases):
     with databases.writing("bt-one"), pytest.raises(Conflict, match="Another process"), databases.writing("bt-one"):
         pass
+
+
+def test_who_writes_next_need_not_wait_until_the_server_has_seen_the_last_one_leave(databases, monkeypatch):
+    """A server under load notices a closed connection late: here it never does."""
+    with ExitStack() as late:
+        connect = BacktestDatabases._on
+        monkeypatch.setattr(BacktestDatabases, "_on", lambda self, url: nullcontext(late.enter_context(connect(self, url))))
+        for _ in range(2):
+            with databases.writing("one-after-the-other"):
+                pass
 
 
 def test_a_run_again_is_held_against_what_is_stored_and_changes_nothing(databases, bench):

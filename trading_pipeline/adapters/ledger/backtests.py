@@ -9,7 +9,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -165,7 +165,12 @@ class BacktestDatabases:
                     f"Another process runs the backtest {name}.", value=name, rule="one writes a ledger at a time",
                     remedy="wait for it, or store this one under another name with --name",
                 )
-            yield Writer(self, name)
+            try:
+                yield Writer(self, name)
+            finally:
+                # The server gives back what a closed connection held in its own time: the next writer may be there first.
+                with suppress(sa.exc.SQLAlchemyError):
+                    connection.execute(sa.text("SELECT pg_advisory_unlock(hashtextextended(:name, 0))"), lock)
 
     def remove(self, name: str) -> None:
         """Drop a stored backtest; Conflict while it runs."""
