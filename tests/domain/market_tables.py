@@ -25,9 +25,10 @@ def table(close, high=None, low=None, open_=None, volume=None, symbol="TEST") ->
 
 def off_the_calendar(table: BarTable, calendar: TradingCalendar) -> list[datetime]:
     """Starts of the bars that are not exactly a bar of the calendar."""
-    days = [day.astype(object) for day in table.session_days[[0, -1]]] if len(table) else []
-    sessions = calendar.between(*days) if days else ()
-    known = {(instant_ns(slot.start), instant_ns(slot.end)) for each in sessions for slot in calendar.slots(each, table.interval)}
+    days = {day.astype(object) for day in np.unique(table.session_days)}
+    sessions = calendar.between(min(days), max(days)) if days else ()
+    slots = (slot for each in sessions if each.day in days for slot in calendar.slots(each, table.interval))
+    known = {(instant_ns(slot.start), instant_ns(slot.end)) for slot in slots}
     return [instant_of(start) for start, end in zip(table.start, table.end, strict=True) if (int(start), int(end)) not in known]
 
 
