@@ -29,8 +29,7 @@ def engine_for(
 
     Args:
         pooled: False makes a new connection each time, in autocommit, and closes it after use.
-        reading: Pooled and in autocommit from the start, and given back as it is: what a read would spend on a transaction is as much
-            as its query.
+        reading: Pooled and in autocommit from the start: switching it on and off costs a read as much as its query.
         revive: Called once when the server does not answer, before trying again.
 
     Raises:
@@ -45,10 +44,7 @@ def engine_for(
     if parsed.drivername != DRIVER:
         raise _refused(parsed.drivername)
     pool: dict[str, Any] = (
-        {
-            "pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "AUTOCOMMIT" if reading else "READ COMMITTED",
-            "pool_reset_on_return": None if reading else "rollback",
-        }
+        {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "isolation_level": "AUTOCOMMIT" if reading else "READ COMMITTED"}
         if pooled else {"poolclass": sa.NullPool, "isolation_level": "AUTOCOMMIT"}
     )
     engine = sa.create_engine(
