@@ -77,12 +77,9 @@ class Child:
 
     def wait(self) -> Ended:
         """Until it has ended, or hangs."""
-        watch = os.pidfd_open(self.pid)
-        try:
-            if any(select.select([watch], [], [], HUNG_SECONDS)):
-                return self._ended(os.waitpid(self.pid, 0)[1])
-        finally:
-            os.close(watch)
+        # It has written what came of it and is about to end, or has ended without a word.
+        if any(select.select([self._reading], [], [], HUNG_SECONDS)):
+            return self._ended(os.waitpid(self.pid, 0)[1])
         self.kill()
         _, status = os.waitpid(self.pid, 0)
         self._ended(status)
