@@ -16,8 +16,6 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import Fenced, LedgerUnavailable
 from trading_pipeline.service.record.verification import verify
 
-SUMMARY = "SELECT count(*), max(seq), count(DISTINCT event_key) FROM events"
-
 
 def cut(postgres: EmbeddedPostgres, database: str) -> None:
     execute(
