@@ -57,6 +57,14 @@ class TestAnchorFile(AnchorsContract):
             anchors.record(anchor(seq))
         assert (anchors.newest(), len(anchors.all())) == (anchor(199), 199)
 
+    def test_lines_that_two_processes_wrote_the_other_way_round_weaken_nothing(self, anchors, path):
+        anchors.record(anchor(8))
+        later = path.read_text()
+        path.unlink()
+        anchors.record(anchor(7))
+        path.write_text(later + path.read_text())
+        assert anchors.newest() == anchor(8)
+
     def test_after_a_restart_only_what_follows_holds_and_nothing_is_deleted(self, anchors, path):
         for seq in (1, 900):
             anchors.record(anchor(seq))

@@ -23,8 +23,10 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.orders.settlement import settle
+from trading_pipeline.service.record.anchoring import anchor
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.submitter.recovery import resume_stop
 
 E = EventType
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
@@ -54,6 +56,30 @@ def test_a_name_that_the_broker_has_already_puts_the_order_in_doubt_and_the_acco
     older.go(at(9, 30, day=date(2024, 8, 29))).cycle()
     assert len(older.events(E.ORDER_SUBMITTED)) == len(stage.events(E.ORDER_SUBMITTED)), "nothing else is sent before a person has looked"
     assert older.verifies()
+
+
+def test_an_order_of_a_lost_stretch_that_nobody_shows_is_known_before_anything_is_sent(tmp_path):
+    """C14, fault 35: nothing is to be seen at the broker yet, but the order was anchored before it went out."""
+    stage = trading(tmp_path)
+    anchor(stage.desk)
+    stage.faults.on_submit(NAME, ShowLate(timedelta(seconds=90)))
+    older = stage.restarted(ledger=before_its_orders(stage)).go(OPEN + timedelta(seconds=2))
+    assert older.broker.orders() == []
+    resume_stop(older.desk)
+    assert (older.row("latches")["state"], "was restored" in older.row("latches")["reason"]) == ("latched", True)
+    older.release()
+    assert older.events(E.ORDER_SUBMITTED) == []
+    assert older.verifies()
+
+
+def test_an_order_goes_out_where_no_anchor_can_be_kept_and_the_step_says_so(tmp_path):
+    """C14: what a broker shows of a lost stretch is still found; a full disk beside the ledger keeps no stop from going out."""
+    stage = trading(tmp_path)
+    stage.desk.anchors._path.mkdir()
+    stage.cycle()
+    assert stage.row("orders", part="entry")["state"] == "filled"
+    [note] = [note for fact in stage.events(E.STEP_COMPLETED) for note in fact.payload["notes"] if "submission" in note]
+    assert NAME in note and "could not be kept" in note
 
 
 def test_an_action_whose_order_the_broker_has_is_not_sent_again_by_an_older_ledger(tmp_path):

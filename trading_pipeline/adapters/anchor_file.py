@@ -7,6 +7,7 @@ before it stands. The newest one is read from the file's end: it is asked for at
 import json
 import os
 from collections.abc import Iterable
+from operator import attrgetter
 from pathlib import Path
 
 from trading_pipeline.adapters.durable_files import append_line, json_object, storage_errors
@@ -37,15 +38,10 @@ class AnchorFile:
         """All that hold, oldest first: since the newest restart."""
         with storage_errors("The anchor", self._path):
             lines = self._path.read_bytes().splitlines() if self._path.exists() else []
-        found: list[Anchor] = []
-        for anchor, restart in _parsed(lines):
-            if restart:
-                found.clear()
-            found.append(anchor)
-        return found
+        return _since_restart(lines)
 
     def newest(self) -> Anchor | None:
-        """The last one."""
+        """The one that has seen most, among the last: two processes may have written theirs the other way round."""
         with storage_errors("The anchor", self._path):
             if not self._path.exists():
                 return None
@@ -55,13 +51,22 @@ class AnchorFile:
                 lines = file.read().splitlines()
         # The first line of a tail may have lost its beginning.
         whole = lines if size <= _TAIL else lines[1:]
-        last = next(iter(_parsed(reversed(whole))), None)
-        return last[0] if last is not None else next(reversed(self.all()), None)
+        held = _since_restart(whole) or self.all()
+        return max(held, key=attrgetter("seq"), default=None)
 
     def _append(self, anchor: Anchor, **more: bool) -> None:
         text = {"seq": anchor.seq, "hash": anchor.hash.hex(), "at": instant_text(anchor.at)} | more
         with storage_errors("The anchor", self._path):
             append_line(self._path, json.dumps(text))
+
+
+def _since_restart(lines: Iterable[bytes]) -> list[Anchor]:
+    found: list[Anchor] = []
+    for anchor, restart in _parsed(lines):
+        if restart:
+            found.clear()
+        found.append(anchor)
+    return found
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterable[tuple[Anchor, bool]]:

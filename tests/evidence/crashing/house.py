@@ -56,6 +56,7 @@ from trading_pipeline.service.orders.settlement import news
 from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import Step
 from trading_pipeline.service.submitter import desk_process, handover, pulse
+from trading_pipeline.service.submitter.recovery import resume_stop
 from trading_pipeline.service.timetable import due_cycles
 
 ACCOUNT, ENVIRONMENT = "PAPER-1", "paper"
@@ -220,6 +221,8 @@ def play(house: House, trap: Trap, life: int, turns: int) -> None:
     _quick()
     chance = random.Random(f"{house.seed}/{life}")
     with house.desk(trap) as desk:
+        # As every process does that opens a home.
+        resume_stop(desk)
         follow(house, desk, "start")
         for _ in range(turns):
             minute(house, desk, chance)

@@ -21,8 +21,8 @@ from tests.evidence.crashing.processes import end_all
 from tests.evidence.crashing.rounds import Sweep, play_restored_round, play_round, server
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 
-RESTORED_EVERY = 15
-"""Every so many rounds the ledger is put back to an older copy while the broker goes on (C14)."""
+RESTORED_EVERY = 16
+"""Every so many rounds the ledger is put back to an older copy while the broker goes on (C14): with each kind of broker in turn."""
 SHOWN = 5
 """Sentences of each box that a failing round is remembered by."""
 

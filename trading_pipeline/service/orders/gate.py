@@ -31,6 +31,7 @@ from trading_pipeline.service.orders.adoption import latch
 from trading_pipeline.service.orders.late_orders import GIVEN_UP, found_late
 from trading_pipeline.service.orders.order_facts import misheard, order_event
 from trading_pipeline.service.orders.settlement import settled_mismatches
+from trading_pipeline.service.record.anchoring import anchor_at
 from trading_pipeline.service.steps import Tally, spec_of
 
 PERMIT_SECONDS = 5.0
@@ -81,6 +82,10 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         )
         permit = Permit(name, digest, submitted[0].seq, intent.strategy, *lapses_in(PERMIT_SECONDS))
     tally.count("submitted")
+    # A ledger that is put back to before this is found when it is opened, whatever the broker shows by then (C14).
+    unanchored = anchor_at(desk, submitted[-1])
+    if unanchored:
+        tally.notes.append(f"the submission of {name} could not be kept outside the ledger: {unanchored}")
     _send(desk, ticket, permit, tally)
     return True
 

@@ -1,11 +1,13 @@
-"""Anchors: the chain's head, kept outside the database at least every minute and at each session's end (invariant 4).
+"""Anchors: facts of the chain kept outside the database, at least every minute and at each session's end (invariant 4).
 
-Whoever keeps the pipeline going calls `anchor` each minute; a cycle calls `anchor_if_due`, so that it holds where nobody does.
-At an opening a ledger that is older than its newest anchor, or says otherwise there, was restored or rewritten.
+Whoever keeps the pipeline going calls `anchor` each minute; a cycle calls `anchor_if_due`, so that it holds where nobody does; and
+the gate calls `anchor_at` before it sends, so that no order is at the broker of which no anchor knows (C14). At an opening a ledger
+that is older than its newest anchor, or says otherwise there, was restored or rewritten.
 """
 
 from datetime import UTC, datetime, timedelta
 
+from trading_pipeline.domain.events import Event
 from trading_pipeline.errors import StorageError
 from trading_pipeline.ports import Anchor
 from trading_pipeline.service.desk import Desk
@@ -30,6 +32,15 @@ def anchor_if_due(desk: Desk) -> str:
         old = newest is None or datetime.now(UTC) - newest.at >= EVERY
         if old or (newest is not None and desk.ledger.head()[0] - newest.seq >= EVENTS):
             anchor(desk)
+    except StorageError as error:
+        return error.message
+    return ""
+
+
+def anchor_at(desk: Desk, fact: Event) -> str:
+    """Keep a fact from which something outside is about to follow; why it could not be kept, empty when all is well."""
+    try:
+        desk.anchors.record(Anchor(fact.seq, fact.hash, datetime.now(UTC)))
     except StorageError as error:
         return error.message
     return ""
