@@ -75,7 +75,7 @@ def test_an_order_of_a_lost_stretch_that_nobody_shows_is_known_before_anything_i
 def test_an_order_goes_out_where_no_anchor_can_be_kept_and_the_step_says_so(tmp_path):
     """C14: what a broker shows of a lost stretch is still found; a full disk beside the ledger keeps no stop from going out."""
     stage = trading(tmp_path)
-    stage.desk.anchors._path.mkdir()
+    (tmp_path / "anchors.jsonl").mkdir()
     stage.cycle()
     assert stage.row("orders", part="entry")["state"] == "filled"
     [note] = [note for fact in stage.events(E.STEP_COMPLETED) for note in fact.payload["notes"] if "submission" in note]

@@ -1,8 +1,9 @@
 """The gate: the only way to a broker's order entry (invariants 22, 23, 32, 52).
 
 An intent is judged once more on fresh inputs in the transaction that commits its submission; that transaction also makes sure that
-the submitter's lease is still its own and that no stop stands. Only then is the broker called, once, at the one place there is.
-A crash in between leaves a question that `settlement` asks the broker; nothing is ever sent a second time.
+the submitter's lease is still its own and that no stop stands. Then the submission is anchored outside the ledger, and only then is
+the broker called, once, at the one place there is. A crash in between leaves a question that `settlement` asks the broker; nothing is
+ever sent a second time.
 """
 
 import json
