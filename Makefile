@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := trading_pipeline assets resources sensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
+.PHONY: help setup demo up test test-slow lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,11 +38,14 @@ demo: setup ## real history from bars to portfolio snapshots, through Dagster, i
 up: setup ## Dagster's UI, schedules and sensors on the newest home, until Ctrl-C
 	@$(VENV)/bin/trading up $(ARGS)
 
-test: setup ## all tests, types and import rules
+test: setup ## types, import rules, and all tests but the slow ones
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(PYTHON) -m pytest --numprocesses auto --dist worksteal $(ARGS)
+	$(PYTHON) -m pytest --numprocesses auto --dist worksteal -m "not slow" $(ARGS)
+
+test-slow: setup ## whole systems that are started and killed, and long plays
+	$(PYTHON) -m pytest --numprocesses auto --dist worksteal -m slow $(ARGS)
 
 kill-everything: setup ## kill -9 of everything in the middle of a cycle, ROUNDS=7 times
 	KILL_ROUNDS=$(or $(ROUNDS),7) $(PYTHON) -m pytest tests/journeys/test_killing_everything.py

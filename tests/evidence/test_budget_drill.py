@@ -28,6 +28,7 @@ def port() -> Iterator[int]:
         yield found
 
 
+@pytest.mark.slow
 def test_a_few_runs_spend_no_more_than_there_is(postgres, port):
     """63, fault 44: threads, kills, restarts, an unknown price; by the ledger and by the provider's own count."""
     tally = run_all(postgres, TEMPLATE, port, 7, seed=1)

@@ -23,7 +23,6 @@ FIRST = Played(0, Sweep(kills=6, rounds=1, points=Counter(C1=1, C2=1), profiles=
 SECOND = Played(1, Sweep(kills=8, desks=2, rounds=1, points=Counter(C1=2), found=Counter(lost=1)), ["lost: an order"])
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_kills_lose_and_double_nothing_and_every_wrong_order_path_is_seen_to_fail(tmp_path: Path) -> None:
     """11, 12, 15, 18, 20, 22, fault 1, C1-C8, C10-C14, T20: three brokers, three controls. Two workers go on where one round was played."""

@@ -32,6 +32,7 @@ from trading_pipeline.faces.cli import output
 from trading_pipeline.service import approvals
 from trading_pipeline.service.models import asking, briefing
 
+pytestmark = pytest.mark.slow
 SMALL = 56
 BY_NAME = {family.name: family for family in FAMILIES}
 

@@ -8,7 +8,7 @@ from tests.evidence.stop_drill import blocked_times, cancel_times, home, latch_t
 from tests.evidence.stopping.faults import FAULTS, SKIPPED
 from tests.evidence.stopping.world import hurried
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(600)
 CHOSEN = (
     "60 raced at before commit order.submitted", "60 raced at submit: before the call",
     "60 submitter killed at after commit order.submitted",

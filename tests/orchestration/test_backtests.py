@@ -256,6 +256,7 @@ with dg.DagsterInstance.ephemeral() as instance:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_backfill_goes_on_where_it_was_and_ends_the_same(offered, backtests, urls):
     """kill -9 of a real process in its fifth session."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TRADING_HOME": str(backtests.settings.home)}

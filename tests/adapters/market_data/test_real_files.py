@@ -52,7 +52,7 @@ def test_a_vendors_file_gives_what_its_readme_counts(calendar, file, missing, dr
     assert off_the_calendar(table, calendar) == []
 
 
-@pytest.mark.parametrize("folder", ["1d", "1d_adjusted", "1d_iex", "1d_long", "1min", "5min"])
+@pytest.mark.parametrize("folder", ["1d", "1d_adjusted", "1d_iex", "1d_long", "1min", pytest.param("5min", marks=pytest.mark.slow)])
 def test_every_folder_makes_a_market(calendar, folder):
     imported = import_files(CORPUS / "bars" / folder, calendar, ImportOptions())
     assert [report.file for report in imported.refused] == (["SPY_2020-12.csv.gz"] if folder == "1min" else [])

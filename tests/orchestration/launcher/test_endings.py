@@ -7,6 +7,7 @@ import socket
 from concurrent.futures import ThreadPoolExecutor
 
 import dagster as dg
+import pytest
 import yaml
 from dagster._core.launcher.base import WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
@@ -19,6 +20,7 @@ from trading_pipeline.adapters.dagster_home import instance_text
 from trading_pipeline.adapters.ledger.embedded import EmbeddedPostgres
 from trading_pipeline.ports import Home
 
+pytestmark = pytest.mark.slow
 STATUS = dg.DagsterRunStatus
 
 

@@ -23,6 +23,7 @@ from resources.run_process import process_of
 from tests.orchestration.launcher.house import CANARY, LauncherHouse, kill, stopped
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
 STATUS = dg.DagsterRunStatus
 MEGABYTE = 1 << 20
 

@@ -69,6 +69,7 @@ GAPS = ((lone, 24), (scenario, 66), (busy, 3))
 """One symbol and several; stops, targets and sales; orders by the hour."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "seed"), GAPS if "BACKTEST_SEEDS" not in os.environ else product((lone, scenario, busy), SEEDS))
 def test_columns_leave_out_what_no_symbol_has_a_bar_of(tmp_path, kind, seed):
     """Nobody is asked without a bar, or without the price that follows one."""
