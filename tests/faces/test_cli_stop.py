@@ -222,6 +222,18 @@ def test_the_latch_is_cleared_by_typing_the_accounts_name_at_a_terminal(holding:
     assert holding("stop", "clear", "--json").code != 0
 
 
+def test_who_clears_the_latch_of_a_ledger_that_was_put_back_is_told_so_first(holding: Shell) -> None:
+    """4, 49, C14: whatever the latch was set for."""
+    assert holding("stop", "--yes").code == 0
+    with (holding.home / "anchors.jsonl").open("a") as file:
+        file.write(json.dumps({"seq": 10_000, "hash": "00" * 32, "at": "2024-08-28T13:30:00.000000Z"}) + "\n")
+    said = holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"})
+    told = " ".join(said.out.split())
+    assert said.code == 0
+    assert told.index("it was restored from before") < told.index("accepts this ledger") < told.index("PAPER-1 is cleared")
+    assert holding("verify").code == 0
+
+
 def test_at_a_terminal_it_asks_first(asked: Shell) -> None:
     said = asked.at_a_terminal(["stop"], {"[y/N]": "n"})
     assert (said.code, (asked.home / "stops" / "ACCOUNT.json").exists()) == (1, False)

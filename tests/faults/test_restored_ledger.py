@@ -23,9 +23,10 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.orders.settlement import settle
-from trading_pipeline.service.record.anchoring import anchor
+from trading_pipeline.service.record.anchoring import anchor, restored
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.steps import Tally
-from trading_pipeline.service.stopping import emergency
+from trading_pipeline.service.stopping import emergency, stop_review
 from trading_pipeline.service.submitter.recovery import resume_stop
 
 E = EventType
@@ -70,6 +71,21 @@ def test_an_order_of_a_lost_stretch_that_nobody_shows_is_known_before_anything_i
     older.release()
     assert older.events(E.ORDER_SUBMITTED) == []
     assert older.verifies()
+
+
+def test_a_desk_that_runs_on_an_older_ledger_does_not_hide_that_it_was_restored(tmp_path):
+    """4, C14: its own facts go past the newest anchor, start by start; the person who looks next is told, and begins the anchors anew."""
+    stage = trading(tmp_path)
+    anchor(stage.desk)
+    older = stage.restarted(ledger=before_its_orders(stage)).go(OPEN + timedelta(seconds=2))
+    lost = older.desk.anchors.newest()
+    while older.desk.ledger.head()[0] <= lost.seq:
+        booted(older)
+    assert older.desk.anchors.newest() == lost
+    assert any("was restored" in step for step in stop_review.review(older.desk)["next"])
+    emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
+    assert restored(older.desk) == ""
+    assert verify(older.desk.ledger, [(each.seq, each.hash) for each in older.desk.anchors.all()]).ok
 
 
 def test_an_order_goes_out_where_no_anchor_can_be_kept_and_the_step_says_so(tmp_path):

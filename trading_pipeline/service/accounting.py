@@ -21,7 +21,7 @@ from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders import corporate_actions
-from trading_pipeline.service.record.anchoring import anchor_if_due
+from trading_pipeline.service.record.anchoring import anchor_head
 from trading_pipeline.service.steps import StepResult, Tally, completed
 
 CASH = "cash"
@@ -37,7 +37,7 @@ def snapshot_portfolio(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     tally = Tally("portfolio_snapshots", cycle)
     differences = compare_with_broker(desk)
-    unanchored = anchor_if_due(desk)
+    unanchored = anchor_head(desk)
     if unanchored:
         tally.notes.append(f"the chain's head could not be kept outside the ledger: {unanchored}")
     with desk.ledger.transaction() as tx:

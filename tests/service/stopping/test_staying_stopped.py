@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.desks import NEVER, OPEN, PERSON, Floor, Killed, crashing, strategy
+from tests.service.booting import booted
 from tests.service.orders.settlement.scripted import tally
 from tests.service.stopping.stopping import Gone, states, stop
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
@@ -111,6 +112,18 @@ def test_a_ledger_older_than_its_anchor_is_latched_until_a_person_accepts_it(sta
     assert restored(older.desk) == ""
     recovery.resume_stop(older.desk)
     assert (older.desk.latch.stops(), older.row("latches")["state"]) == ([], "cleared")
+
+
+def test_anchors_that_cannot_be_read_keep_no_order_of_a_stop_working(stage, tmp_path):
+    """51, 53, C14: only the latch was written when the process died; whether the ledger was restored nobody can tell."""
+    anchors = tmp_path / "anchors.jsonl"
+    anchors.unlink()
+    anchors.mkdir()
+    stage.desk.latch.stop(Stop("buyer", "enough", PERSON, OPEN))
+    assert any("anchor" in line for line in booted(stage)), "it does not trade, and says why"
+    assert (stage.row("strategies")["state"], stage.broker.orders()) == ("emergency_stopped", [])
+    anchors.rmdir()
+    assert any(line.startswith("Ready") for line in booted(stage))
 
 
 def test_a_person_who_stops_an_account_that_is_only_held_stops_its_strategies_too(stage):

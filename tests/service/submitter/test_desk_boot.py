@@ -8,9 +8,10 @@ import pytest
 
 from tests.desks import OPEN, PERSON, Floor, bars, floor, market, strategy
 from tests.service.booting import booted
+from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import FractionSizing
-from trading_pipeline.errors import LedgerCorrupt
+from trading_pipeline.errors import LedgerCorrupt, StorageError
 from trading_pipeline.ports import Stop
 from trading_pipeline.service.submitter.handover import answer
 
@@ -62,3 +63,20 @@ def test_it_fetches_what_was_executed_meanwhile_before_it_is_ready(tmp_path):
     assert (held, stage.row("positions")["quantity"], stage.broker.positions()) == (50, 0, {})
     assert filled.seq < began.seq
     assert stage.verifies()
+
+
+def test_it_comes_up_where_no_anchor_can_be_written_and_says_so(stage, monkeypatch):
+    """4: the gate sends there too; what has no stop is protected, and requests are answered."""
+    def full(self, anchor, **more):
+        raise StorageError("The anchor failed: no space.", value="anchors.jsonl", rule="the disk has room", remedy="free some")
+
+    monkeypatch.setattr(AnchorFile, "_append", full)
+    said = booted(stage)
+    assert any(line.startswith("Ready") for line in said)
+    assert sum("no space" in line for line in said) == 2, "once while it runs, and at its end"
+
+
+def test_what_a_cycle_has_filled_is_anchored_with_it_though_no_desk_runs(stage):
+    """4: the fills come after the submission, which is anchored before it is sent."""
+    newest = stage.desk.anchors.newest()
+    assert newest.seq >= stage.events(E.ORDER_FILLED)[-1].seq

@@ -284,6 +284,7 @@ def _show_review(call: Invocation, data: dict[str, Any]) -> None:
 
 
 def _clear(call: Invocation) -> None:
+    from trading_pipeline.service.record.anchoring import restored
     from trading_pipeline.service.stopping.emergency import clear
 
     if not call.output.interactive:
@@ -293,6 +294,9 @@ def _clear(call: Invocation) -> None:
         )
     with call.desk() as desk:
         call.output.note("Nothing resumes by this: stopped strategies stay stopped, and cancelled orders cancelled.")
+        if contradiction := restored(desk):
+            call.output.note(f"Beware: {contradiction}. Orders may be out that it does not know: look at the account with the broker.")
+            call.output.note("Clearing the latch accepts this ledger as it is.")
         typed = call.output.ask(f"Type {desk.broker.account_id} to take the latch of the account away:")
         clear(desk, actor=user_actor(), typed=typed)
         account = desk.broker.account_id

@@ -1,37 +1,31 @@
 """Anchors: facts of the chain kept outside the database, at least every minute and at each session's end (invariant 4).
 
-Whoever keeps the pipeline going calls `anchor` each minute; a cycle calls `anchor_if_due`, so that it holds where nobody does; and
-the gate calls `anchor_at` before it sends, so that no order is at the broker of which no anchor knows (C14). At an opening a ledger
-that is older than its newest anchor, or says otherwise there, was restored or rewritten.
+The desk's process calls `anchor` each minute; each cycle calls `anchor_head`, so that it holds where no desk runs; and the gate calls
+`anchor_at` before it sends, so that no order is at the broker of which no anchor knows (C14). At an opening a ledger that is older
+than its newest anchor, or says otherwise there, was restored or rewritten.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from trading_pipeline.domain.events import Event
 from trading_pipeline.errors import StorageError
 from trading_pipeline.ports import Anchor
 from trading_pipeline.service.desk import Desk
 
-EVERY = timedelta(seconds=50)
-"""Of real time: a little less than the minute that is promised."""
-EVENTS = 1_000
+
+def anchor(desk: Desk) -> None:
+    """Keep the head as it is now; StorageError when it cannot be kept.
+
+    Not that of a ledger which contradicts the newest anchor: it would hide that, and `begin_anew` is a person's.
+    """
+    if not restored(desk):
+        desk.anchors.record(Anchor(*desk.ledger.head(), datetime.now(UTC)))
 
 
-def anchor(desk: Desk) -> Anchor:
-    """Keep the head as it is now; StorageError when it cannot be kept."""
-    seq, digest = desk.ledger.head()
-    found = Anchor(seq, digest, datetime.now(UTC))
-    desk.anchors.record(found)
-    return found
-
-
-def anchor_if_due(desk: Desk) -> str:
-    """`anchor` when the newest one is nearly a minute or a thousand facts old; why it could not be kept, empty when all is well."""
+def anchor_head(desk: Desk) -> str:
+    """`anchor`, for whoever goes on without: why it could not be kept, empty when all is well."""
     try:
-        newest = desk.anchors.newest()
-        old = newest is None or datetime.now(UTC) - newest.at >= EVERY
-        if old or (newest is not None and desk.ledger.head()[0] - newest.seq >= EVENTS):
-            anchor(desk)
+        anchor(desk)
     except StorageError as error:
         return error.message
     return ""

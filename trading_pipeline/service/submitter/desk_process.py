@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 
 from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -26,7 +27,7 @@ from trading_pipeline.service.orders.late_orders import cancel_what_is_over
 from trading_pipeline.service.orders.protection import is_exposed, protect
 from trading_pipeline.service.orders.settlement import OPEN_AT_BROKER, news, settle, settled_mismatches
 from trading_pipeline.service.orders.voiding import void_open
-from trading_pipeline.service.record.anchoring import anchor
+from trading_pipeline.service.record.anchoring import anchor, anchor_head
 from trading_pipeline.service.record.verification import verify_newest
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.submitter import handover
@@ -39,7 +40,8 @@ IDLE_SECONDS = 2.0
 """The same while no order is open at the broker: what others do in the account, and what it restates, is in no hurry."""
 REVIEW_SECONDS = 2.0
 RECONCILE_SECONDS = 60.0
-"""Also how often the chain's head is anchored (invariant 4)."""
+ANCHOR_SECONDS = 50.0
+"""A little less than the minute that is promised (invariant 4)."""
 JUMP_SECONDS = 5.0
 """Between wall clock and monotonic clock, within one turn: the machine slept, or somebody set its clock (invariant 72)."""
 WAIT_SECONDS = 3600.0
@@ -100,7 +102,8 @@ class _Attendance:
                     turned()
                     time.sleep(TURN_SECONDS)
                 self._write(EventType.DESK_STOPPED)
-                anchor(self.desk)
+                if unanchored := anchor_head(desk):
+                    self.say(f"The last facts are not anchored: {unanchored}")
             finally:
                 self._tell(handover.STOPPED)
 
@@ -145,6 +148,7 @@ class _Attendance:
         self._now_and_then("settle", SETTLE_SECONDS, self._settled)
         self._now_and_then("review", REVIEW_SECONDS, self._review)
         self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
+        self._now_and_then("anchoring", ANCHOR_SECONDS, partial(anchor, self.desk))
 
     def _check_clock(self) -> None:
         """After a jump of the clock every deadline is looked at anew, before anything is sent.
@@ -219,7 +223,6 @@ class _Attendance:
             with self.desk.ledger.transaction() as tx:
                 tx.append(reconciled(self.desk, key, found))
             self.differences = found
-        anchor(self.desk)
         for note in [*tally.notes, *found]:
             self.say(note)
 

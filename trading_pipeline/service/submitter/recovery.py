@@ -10,7 +10,7 @@ from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
-from trading_pipeline.errors import InputError, UnknownName
+from trading_pipeline.errors import InputError, StorageError, UnknownName
 from trading_pipeline.ports import Stop
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
@@ -30,10 +30,15 @@ def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
         wait_seconds: How long to ask again; 0 is one round.
 
     Raises:
-        LedgerError, StorageError: Ledger, journal or latch files cannot be read or written.
+        LedgerError, StorageError: Ledger, journal or latch files cannot be read or written; or anchors cannot, once all else is done.
     """
     merge_journal(desk)
-    _hold_if_restored(desk)
+    unread: StorageError | None = None
+    try:
+        _hold_if_restored(desk)
+    except StorageError as error:
+        # Whether the ledger was restored nobody can tell. What a stop has to cancel does not wait for that.
+        unread = error
     mirror(desk)
     reports: list[Report] = []
     for stop in desk.latch.stops():
@@ -44,6 +49,8 @@ def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
             except UnknownName:
                 # A file for a name that the ledger does not have: there is nothing to stop, and the name stays barred.
                 continue
+    if unread is not None:
+        raise unread
     return reports
 
 
