@@ -57,6 +57,12 @@ class TestAnchorFile(AnchorsContract):
             anchors.record(anchor(seq))
         assert (anchors.newest(), len(anchors.all())) == (anchor(199), 199)
 
+    def test_what_another_process_adds_is_the_newest_from_then_on(self, anchors, path):
+        anchors.record(anchor(1))
+        assert anchors.newest() == anchor(1)
+        AnchorFile(path).record(anchor(2))
+        assert (anchors.newest(), anchors.newest()) == (anchor(2), anchor(2))
+
     def test_lines_that_two_processes_wrote_the_other_way_round_weaken_nothing(self, anchors, path):
         anchors.record(anchor(8))
         later = path.read_text()

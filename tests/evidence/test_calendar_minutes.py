@@ -12,6 +12,7 @@ def theirs():
     return independent()[0]
 
 
+@pytest.mark.slow
 def test_every_minute_is_that_of_an_independent_calendar_whatever_the_host_time_zone(theirs):
     """70, fault 46, fault 47: twelve years, closures that nobody had scheduled and early closes included."""
     outcome = run(spans=theirs)

@@ -17,6 +17,7 @@ from trading_pipeline.service.judging import book
 from trading_pipeline.service.orders import gate
 
 
+@pytest.mark.slow
 def test_a_policy_that_always_asks_for_the_worst_stays_within_every_limit():
     """32, 35-38, 43, 60, 65-69, fault 41, fault 53, T2: fault 53."""
     tally = run(5)

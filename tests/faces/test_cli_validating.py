@@ -68,6 +68,7 @@ def test_what_is_shown_while_it_runs_goes_on_through_walking_forward(trading: Sh
     assert (totals, len(moves)) == ([6], 6)
 
 
+@pytest.mark.slow
 def test_two_processes_say_what_one_says(trading: Shell, dips: Path) -> None:
     one = trading("validate", dips, *YEAR, *GRID, "--processes", "1", "--json").json()
     assert trading("validate", dips, *YEAR, *GRID, "--json").json() == one
@@ -87,6 +88,7 @@ def test_a_strategy_that_was_paused_on_the_way_is_said_to_have_stood_still(tradi
         assert "careful is paused by the system since" in " ".join(written.split()), command
 
 
+@pytest.mark.slow
 def test_the_look_ahead_check_is_among_what_has_to_hold(trading: Shell, dips: Path) -> None:
     checks = trading("validate", dips, *YEAR, "--check-lookahead", "--json").json()["tables"]["checks"]
     assert (checks[0]["WHAT"], checks[0][""]) == ("no look-ahead", "holds")

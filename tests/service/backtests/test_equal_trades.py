@@ -135,6 +135,7 @@ def harness_bars(tmp_path_factory) -> list[BarTable]:
     return load(harness.root, SYMBOLS, calendar())
 
 
+@pytest.mark.slow
 def test_five_accounts_make_backtesting_pys_trades(harness_bars, tmp_path):
     ours = {}
     with ExitStack() as stack:
@@ -146,6 +147,7 @@ def test_five_accounts_make_backtesting_pys_trades(harness_bars, tmp_path):
     assert sum(map(len, ours.values())) == 5267
 
 
+@pytest.mark.slow
 def test_the_plain_simulation_makes_backtesting_pys_trades(harness_bars):
     found = {bars.symbol: simulate(rows_of(bars, calendar())) for bars in harness_bars}
     assert {symbol: (len(trades), digest_of(trades)) for symbol, trades in found.items()} == BACKTESTING_PY

@@ -97,6 +97,7 @@ def test_who_peeks_one_bar_ahead_is_caught(tmp_path):
     assert found.headline.startswith("LOOKS AHEAD: ")
 
 
+@pytest.mark.slow
 def test_who_peeks_within_the_session_is_caught(tmp_path):
     minutes = rough_minutes("AAPL", 3, date(2024, 7, 2), date(2024, 7, 3), calendar())
     minutes = minutes.rows(0, len(minutes) - 150)
