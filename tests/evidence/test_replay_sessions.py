@@ -1,8 +1,11 @@
 """Sessions derived again, small."""
 
+import pytest
+
 from tests.evidence.replay_sessions import run
 
 
+@pytest.mark.slow
 def test_random_sessions_are_derived_again_and_each_forgery_is_named():
     """8: not one difference, not one connection, and the forged event is the first that is named."""
     tally = run(3, seed=1)

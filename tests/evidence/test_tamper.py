@@ -34,6 +34,7 @@ def traded(postgres: EmbeddedPostgres, ledger_database: str, tmp_path):
     execute(postgres.superuser_url(ledger_database), "DROP SCHEMA IF EXISTS paper CASCADE")
 
 
+@pytest.mark.slow
 def test_every_single_mutation_is_found_where_it_is(traded: PostgresLedger, postgres: EmbeddedPostgres, ledger_database: str) -> None:
     """3-5, fault 33, fault 34, T17."""
     tally = run(traded, postgres.superuser_url(ledger_database), 300, 24, seed=2)

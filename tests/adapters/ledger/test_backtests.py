@@ -243,6 +243,7 @@ with open_bench(Settings(home=Path(folder), market={"source": "files"}), wanted)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_whole_sessions_and_the_next_one_goes_on_from_them(databases, postgres, ledger_database, tmp_path):
     """kill -9 of a real process in its tenth session."""
     settings, wanted = home(tmp_path, bars()), plan(first=date(2024, 7, 1))

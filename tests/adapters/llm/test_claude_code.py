@@ -178,6 +178,7 @@ class TestReplies:
         until(lambda: gone(stand_in.calls[0]["pid"]))
 
 
+@pytest.mark.slow
 class TestTroubles:
     @pytest.mark.parametrize(("behaviour", "trouble"), [
         (Behaviour("error", "Not logged in · Please run /login"), Trouble.UNAUTHORIZED),

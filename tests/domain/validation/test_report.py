@@ -17,6 +17,7 @@ from trading_pipeline.errors import InputError
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_signals_thrown_by_a_coin_are_not_validated():
     """Nominal: one in twenty of each test, and all of them have to pass. 50 coins, in markets that rise and markets that fall."""
     passed = []

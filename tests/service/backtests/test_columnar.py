@@ -60,6 +60,7 @@ def facts(ledger: Ledger) -> list[tuple[Any, ...]]:
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_columns_make_the_facts_the_trades_and_the_equity_that_the_steps_make(tmp_path, seed):
     agree(tmp_path, *scenario(seed))

@@ -185,6 +185,7 @@ print(len(floor_.events(EventType.LLM_LOST)), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_gave_up_ends_however_long_the_model_hangs(server, tmp_path):
     """Its pool of threads would have been joined when the interpreter ends."""
     def hanging(_asked):
