@@ -32,7 +32,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m compileall -q $(SOURCES)
 	@touch $@
 
-demo: setup ## real history from bars to portfolio snapshots, through Dagster, in a minute
+demo: setup ## real history from bars to portfolio snapshots, through Dagster, in a minute or two
 	@$(VENV)/bin/trading demo $(ARGS)
 
 up: setup ## Dagster's UI, schedules and sensors on the newest home, until Ctrl-C
