@@ -34,7 +34,7 @@ from trading_pipeline.adapters.ledger.postgres import prepare_database
 TEMPLATE = "sweep"
 RANDOM, POSTMASTER, RECOVERING, RESTORED = "random", "postmaster", "C13", "C14"
 DECK = (*POINTS, POSTMASTER, *([RANDOM] * 6), POSTMASTER)
-"""What kills come in turn; a second kill during recovery comes on top of every other one. At least a twentieth of all are the postmaster's."""
+"""What kills come in turn, a second one during recovery on top of every other. At least a twentieth of all are the postmaster's."""
 KILLS_A_ROUND = 5
 ATTENDED_EVERY = 7
 """Every so many rounds the desk's process places the orders, and is what is killed."""
