@@ -35,6 +35,13 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
+def test_imports_go_downward_only():
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_everything_but_the_dagster_facing_code_imports_without_dagster():
     """Each module in turn, in an interpreter in which importing Dagster fails."""
     dagster_facing = ("trading_pipeline.definitions", "trading_pipeline.demo", "assets", "sensors", "resources")

@@ -216,7 +216,7 @@ SCALARS = st.none() | st.booleans() | st.floats() | st.integers() | st.text()
 ANY_JSON = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)).map(json.dumps)
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(st.text() | st.binary() | ANY_JSON)
 def test_no_text_whatever_raises(reply):
     """59, fault 39."""
@@ -226,7 +226,7 @@ def test_no_text_whatever_raises(reply):
 VALUES = SCALARS | st.lists(st.floats()) | st.just("AAPL") | st.sampled_from(["BUY", "SELL"])
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(st.dictionaries(st.sampled_from(list(GOOD)), VALUES))
 def test_a_signal_is_always_within_its_bounds(changes):
     said = parse_reply(text(**changes), "AAPL", UNIVERSE)
