@@ -23,7 +23,7 @@ class AnchorFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read: tuple[tuple[int, int, int], Anchor | None] | None = None
+        self._last_read: tuple[tuple[int, int, int], Anchor | None] | None = None
         """The newest, of the file as it was then: it is asked for every two seconds, and once an order."""
 
     def record(self, anchor: Anchor) -> None:
@@ -50,15 +50,15 @@ class AnchorFile:
             with self._path.open("rb") as file:
                 stat = os.fstat(file.fileno())
                 as_it_is, size = (stat.st_ino, stat.st_size, stat.st_mtime_ns), stat.st_size
-                if self._read is not None and self._read[0] == as_it_is:
-                    return self._read[1]
+                if self._last_read is not None and self._last_read[0] == as_it_is:
+                    return self._last_read[1]
                 file.seek(max(0, size - _TAIL))
                 lines = file.read().splitlines()
         # The first line of a tail may have lost its beginning.
         whole = lines if size <= _TAIL else lines[1:]
         held = _since_restart(whole) or self.all()
         newest = max(held, key=attrgetter("seq"), default=None)
-        self._read = as_it_is, newest
+        self._last_read = as_it_is, newest
         return newest
 
     def _append(self, anchor: Anchor, **more: bool) -> None:

@@ -66,7 +66,8 @@ def test_it_fetches_what_was_executed_meanwhile_before_it_is_ready(tmp_path):
 
 
 def test_it_comes_up_where_no_anchor_can_be_written_and_says_so(stage, monkeypatch):
-    """4: the gate sends there too; what has no stop is protected, and requests are answered."""
+    """4: as the gate sends there."""
+
     def full(self, anchor, **more):
         raise StorageError("The anchor failed: no space.", value="anchors.jsonl", rule="the disk has room", remedy="free some")
 
