@@ -48,15 +48,15 @@ def test_equity_is_what_was_deposited_and_what_was_earned(tmp_path):
 
 
 def test_the_days_profit_is_measured_from_its_own_baseline_and_survives_a_restart(tmp_path):
-    """30: Thursday opens ten dollars higher: that is in Thursday's baseline, not in its profit."""
+    """30: Thursday opens ten dollars higher than Wednesday closed: that is Thursday's profit."""
     up = {at(9, 30, day=THURSDAY): (110.0,) * 4}
     stage = floor(tmp_path, market(bars(at=up)), OPEN, strategy())
     stage.cycle()
     assert stage.rows("snapshots")[-1]["day_pnl"] == Decimal("-2.50")
     again = stage.restarted().go(at(9, 30, day=THURSDAY))
     again.cycle()
-    assert stage.row("sessions", session="2024-08-29")["baseline_equity"] == Decimal("100497.50")
-    assert stage.rows("snapshots", session="2024-08-29")[-1]["day_pnl"] == 0
+    assert stage.row("sessions", session="2024-08-29")["baseline_equity"] == Decimal("99997.50")
+    assert stage.rows("snapshots", session="2024-08-29")[-1]["day_pnl"] == 500
 
 
 def test_a_round_trip_leaves_cash_that_equals_the_brokers_to_the_cent(tmp_path):

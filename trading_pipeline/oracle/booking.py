@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from trading_pipeline.oracle.fact import ZERO, Fact, money, money_or_none, whole
+from trading_pipeline.oracle.fact import ZERO, Fact, instant, money, money_or_none, whole
 from trading_pipeline.oracle.state import EXTERNAL, Execution, Position, State
 
 
@@ -16,7 +16,7 @@ def book(state: State, fact: Fact, strategy: str) -> None:
     data = fact.data
     done = Execution(
         data["execution_id"], strategy, data["account"], data["symbol"], data["side"], whole(data["quantity"]), money(data["price"]),
-        money(data["commission"]),
+        money(data["commission"]), instant(data["filled_at"]),
     )
     state.executions[done.execution_id] = done
     position = state.positions.setdefault((strategy, done.symbol), Position())

@@ -39,6 +39,14 @@ def closes_at(day: date) -> time | None:
     return FULL
 
 
+def session_before(day: date) -> date:
+    """The last day before it on which the exchange was open."""
+    day -= timedelta(days=1)
+    while closes_at(day) is None:
+        day -= timedelta(days=1)
+    return day
+
+
 @lru_cache(maxsize=64)
 def _holidays(year: int) -> frozenset[date]:
     days = {

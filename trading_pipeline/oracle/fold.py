@@ -68,8 +68,7 @@ def _latch_cleared(state: State, fact: Fact) -> None:
 def _session_opened(state: State, fact: Fact) -> None:
     # A baseline that goes on from the last close counts what was deposited since as no profit of the day.
     last = state.sessions.get(state.last_closed)
-    goes_on = last is not None and not any(each.open for each in state.sessions.values())
-    deposited = last.deposited if last is not None and goes_on else state.deposited
+    deposited = last.deposited if last is not None and "stood_at" not in fact.data else state.deposited
     made = {name: money(usd) for name, usd in fact.data.get("strategy_pnl", {}).items()}
     state.sessions[fact.data["session"]] = Session(True, money(fact.data["baseline_equity"]), deposited, made)
 

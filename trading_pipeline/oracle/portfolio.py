@@ -3,11 +3,13 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from trading_pipeline.oracle.booking import apply
-from trading_pipeline.oracle.fact import CENT, ZERO, Fact, money, whole
+from trading_pipeline.oracle.booking import apply, flow
+from trading_pipeline.oracle.exchange import NEW_YORK, closes_at, session_before
+from trading_pipeline.oracle.fact import CENT, ZERO, Fact, instant, money, whole
 from trading_pipeline.oracle.invariant import EVERY, Invariant
 from trading_pipeline.oracle.state import Position, State
 
@@ -102,10 +104,36 @@ def _baseline(state: State, fact: Fact) -> Iterator[str]:
         return
     if data["session"] in state.sessions:
         yield f"the baseline of {data['session']} is fixed again"
-    last = state.sessions.get(state.last_closed)
-    still_open = any(each.open for each in state.sessions.values())
-    if last is not None and not still_open and money(data["baseline_equity"]) != last.equity:
-        yield f"{data['session']} begins with {data['baseline_equity']} USD, {state.last_closed} ended with {last.equity}"
+    before = session_before(date.fromisoformat(data["session"]))
+    last = state.sessions.get(before.isoformat())
+    if last is not None and not last.open:
+        if money(data["baseline_equity"]) != last.equity:
+            yield f"{data['session']} begins with {data['baseline_equity']} USD, {before} ended with {last.equity}"
+    elif "stood_at" in data:
+        yield from _stood(state, data, before)
+    else:
+        yield f"{data['session']} goes on from {state.last_closed or 'nothing'}, and not from {before}"
+
+
+def _stood(state: State, data: Mapping[str, Any], before: date) -> Iterator[str]:
+    """Nobody closed the day before: its end is what is booked, without the executions since, at the prices stated."""
+    moment, prices = instant(data["stood_at"]), data["prices"]
+    closing = closes_at(before)
+    if closing is None or moment != datetime.combine(before, closing, NEW_YORK):
+        yield f"{data['session']} is measured from {moment:%Y-%m-%d %H:%M} UTC, and not from the close of {before}"
+    held = {place: position.quantity for place, position in state.positions.items()}
+    worth = sum(state.cash.values(), ZERO)
+    for done in state.executions.values():
+        if done.at > moment:
+            held[done.strategy, done.symbol] -= done.quantity if done.side == "buy" else -done.quantity
+            worth -= flow(done)
+    unpriced = sorted({symbol for (_, symbol), shares in held.items() if shares and symbol not in prices})
+    if unpriced:
+        yield f"{data['session']} begins without a price of {', '.join(unpriced)}"
+        return
+    worth += sum((shares * money(prices[symbol]) for (_, symbol), shares in held.items() if shares), ZERO)
+    if abs(money(data["baseline_equity"]) - worth) > CENT:
+        yield f"{data['session']} begins with {data['baseline_equity']} USD, the facts make {worth:.4f} at the close of {before}"
 
 
 def _explained(state: State, fact: Fact) -> Iterator[str]:

@@ -164,6 +164,7 @@ class Execution:
     quantity: int
     price: Decimal
     commission: Decimal
+    at: datetime
 
 
 @dataclass(slots=True)

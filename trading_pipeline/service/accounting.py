@@ -1,6 +1,5 @@
-"""Step portfolio_snapshots, the day's baseline, the session's close, and the comparison with the broker."""
+"""Step portfolio_snapshots, what the account is worth and has made, and the comparison with the broker."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
@@ -17,7 +16,7 @@ from trading_pipeline.domain.money import ZERO, price_of, to_cents
 from trading_pipeline.domain.portfolio import EXTERNAL, Portfolio
 from trading_pipeline.domain.projections import position_of
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
-from trading_pipeline.ports import Reader, Transaction
+from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders import corporate_actions
@@ -102,7 +101,8 @@ def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tup
             with suppress(MarketDataError):
                 quotes |= desk.market.quotes([symbol], desk.now())
         quote = quotes.get(symbol)
-        known = _closes(desk, symbol, desk.now() - RECENT if quote is not None else None) if SYMBOL.fullmatch(symbol) else []
+        bars = newest_bars(desk, symbol, desk.now()) if SYMBOL.fullmatch(symbol) else None
+        known = [] if bars is None else adjusted_closes(desk, bars, desk.now() - RECENT if quote is not None else None)
         if quote is None and not known and symbol in others:
             last = reader.find("fills", strategy=EXTERNAL, symbol=symbol, order_by="seq", descending=True, limit=1)[0]["price"]
             found[symbol] = last, f"{symbol}: no source of ours prices it, it is valued at its last execution, {last:f}"
@@ -130,22 +130,25 @@ def _of_others(reader: Reader) -> set[str]:
     return {symbol for symbol, external in held if external} - {symbol for symbol, external in held if not external}
 
 
-def _closes(desk: Desk, symbol: str, since: datetime | None) -> list[Decimal]:
-    """The last three closes of bars from `since` on, in shares of now, of the interval that has the newest; however old when None."""
+def newest_bars(desk: Desk, symbol: str, until: datetime) -> BarTable | None:
+    """The last three bars that had closed by then, of the interval that has the newest; None where nothing is archived."""
     newest: BarTable | None = None
     for interval in Interval:
-        table = desk.archive.read(symbol, interval, until=desk.now(), count=3)
+        table = desk.archive.read(symbol, interval, until=until, count=3)
         if len(table) and (newest is None or table.last_end > newest.last_end):
             newest = table
-    if newest is None:
-        return []
-    adjusted = split_adjusted(newest, desk.splits.get(symbol, ()), desk.today())
+    return newest
+
+
+def adjusted_closes(desk: Desk, bars: BarTable, since: datetime | None = None) -> list[Decimal]:
+    """Their closes from `since` on, in shares of now; all of them when None."""
+    adjusted = split_adjusted(bars, desk.splits.get(bars.symbol, ()), desk.today())
     return [price_of(close) for close in (adjusted if since is None else adjusted.since(since)).close]
 
 
 def snapshot_payload(reader: Reader, portfolio: Portfolio, session: date) -> dict[str, Any]:
     """A portfolio as the payload of `portfolio.snapshotted`."""
-    made = day_pnl(reader, portfolio, session)
+    made = day_pnl(reader, portfolio.account, portfolio.equity, session)
     held = [
         {
             "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "cost": to_cents(p.cost), "mark": portfolio.marks[p.symbol],
@@ -170,54 +173,23 @@ def strategy_pnl(portfolio: Portfolio) -> dict[str, Decimal]:
     return totals
 
 
-def day_pnl(reader: Reader, portfolio: Portfolio, session: date) -> Decimal | None:
-    """USD the account has made in a session, realised, open and after fees; money paid in or out since its baseline is none of it (30).
+def day_pnl(reader: Reader, account: str, equity: Decimal, session: date) -> Decimal | None:
+    """USD the account has made in a session once it is worth `equity`, after fees; None while the session has no baseline.
 
-    None while the session has no baseline.
+    Money that was paid in or out since the baseline is none of it (30).
     """
     opened = reader.event_by_key(f"session.opened:{session}")
     if opened is None:
         return None
-    deposited = deposits(reader, portfolio.account)
+    deposited = deposits(reader, account)
     before = Decimal(opened.payload.get("deposited", deposited))
-    return portfolio.equity - Decimal(opened.payload["baseline_equity"]) - (deposited - before)
+    return equity - Decimal(opened.payload["baseline_equity"]) - (deposited - before)
 
 
 def deposits(reader: Reader, account: str) -> Decimal:
     """USD paid in less paid out, ever."""
     row = reader.get("cash", account)
     return row["deposited"] if row else ZERO
-
-
-def _baseline(desk: Desk, tx: Transaction) -> dict[str, Any]:
-    """What the day is measured from: the last session's closing figures, so that a gap at the open counts; else what is there now."""
-    deposited = deposits(tx, desk.broker.account_id)
-    closed = tx.find("sessions", state="closed", order_by="session", descending=True, limit=1)
-    if closed and not tx.find("sessions", state="open"):
-        report, event = json.loads(closed[0]["report"]), tx.event_by_key(f"session.closed:{closed[0]['session']}")
-        return {
-            "baseline_equity": closed[0]["closing_equity"], "deposited": event.payload.get("deposited", deposited) if event else deposited,
-            "strategy_pnl": {name: figures["total_pnl"] for name, figures in report["strategies"].items()},
-        }
-    portfolio = portfolio_of(desk, tx)
-    pnl = {name: format(to_cents(made), "f") for name, made in strategy_pnl(portfolio).items()}
-    return {"baseline_equity": to_cents(portfolio.equity), "deposited": deposited, "strategy_pnl": pnl}
-
-
-def open_session(desk: Desk, tx: Transaction, session: date) -> None:
-    """Fix the day's baseline once (invariant 30), funding the account's book from the broker the first time."""
-    account = desk.broker.account_id
-    if tx.get("cash", account) is None:
-        # Of this very instant: what the balance has already, see `adoption.since_funding`.
-        executed = sorted({fill.execution_id for _, fill in desk.broker.executions(desk.now())})
-        payload = {
-            "account": account, "amount": desk.broker.account().cash, "source": f"broker:{desk.broker.name}", "executed": executed,
-        }
-        key = f"account.funded:{account}"
-        tx.append(NewEvent(EventType.ACCOUNT_FUNDED, "account", key, payload, desk.now(), f"broker:{desk.broker.name}"))
-    if tx.get("sessions", session.isoformat()) is None:
-        payload = {"session": session} | _baseline(desk, tx)
-        tx.append(NewEvent(EventType.SESSION_OPENED, "account", f"session.opened:{session}", payload, desk.now(), "cycle"))
 
 
 def compare_with_broker(desk: Desk) -> list[str]:

@@ -17,6 +17,7 @@ from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, S
 from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
 from trading_pipeline.ports import Ledger
+from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.causes import cause_of, whole_book
 from trading_pipeline.service.models.askable import require_askable
@@ -141,7 +142,11 @@ def resume(desk: Desk, name: str, *, actor: str, unchecked: bool = False) -> Non
             f"{name} cannot resume: {differences[0]}.", value=name, rule="book and broker agree before a strategy trades (invariant 27)",
             remedy="settle the difference with the broker first",
         )
-    cause = cause_of(desk, whole_book(desk), row) if desk.calendar.at(desk.now()) is not None else None
+    cause = None
+    if (session := desk.calendar.at(desk.now())) is not None:
+        # Nobody may have traded yet today: what the night has cost counts.
+        open_session(desk, session.day)
+        cause = cause_of(desk, whole_book(desk), row)
     if cause is not None and cause.why is not PauseReason.REJECTS:
         raise StrategyError(
             f"{name} cannot resume: {cause.words}.", value=cause.measured, rule=f"it is {cause.limit} before a strategy goes on",

@@ -24,7 +24,7 @@ from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.accounting import open_session
+from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.breakers import review
 from trading_pipeline.service.orders.corporate_actions import pending
@@ -59,8 +59,11 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     if cycle.kind is CycleKind.FOLLOW_UP or cycle.interval is None or cycle.bar_end is None:
         return nothing_to_do(desk, cycle, "bars", "a follow-up receives no bars")
-    # Before it is settled who takes part: a strategy whose pause has cleared does.
-    notes = review(desk) if cycle.kind is CycleKind.BAR else []
+    notes: list[str] = []
+    if cycle.kind is CycleKind.BAR:
+        # Before it is settled who takes part: one whose pause has cleared does. What the night has cost counts already.
+        open_session(desk, cycle.session)
+        notes = review(desk)
     specs = due_strategies(desk, cycle)
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
     tally = Tally("bars", cycle, notes=notes, strategies=tuple(spec.name for spec in specs))
@@ -87,8 +90,6 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
         listed = table if len(table) <= LISTED_BARS else table.since(_listed_since(desk, cycle.interval, cycle.bar_end))
         events.extend(_received(cycle, listed, index, desk.now()) for index in range(len(listed)))
     with desk.ledger.transaction() as tx:
-        if cycle.kind is CycleKind.BAR:
-            open_session(desk, tx, cycle.session)
         tally.saw(tx.append(*drops))
         tally.saw(_record(tx, events))
     for report in desk.archive.append_many(tables):

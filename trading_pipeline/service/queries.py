@@ -61,7 +61,7 @@ def status(desk: Desk) -> dict[str, Any]:
         "open_orders": len(desk.ledger.find("orders", state=OPEN_AT_BROKER)),
         "trades_today": len(desk.ledger.find("fills", session=desk.today().isoformat())),
         "equity": _text(portfolio.equity), "cash": _text(portfolio.cash), "unrealised": _text(portfolio.unrealised),
-        "day_pnl": _text(day_pnl(desk.ledger, portfolio, desk.today()) or ZERO),
+        "day_pnl": _text(day_pnl(desk.ledger, portfolio.account, portfolio.equity, desk.today()) or ZERO),
         "positions": [
             {
                 "strategy": p.strategy, "symbol": p.symbol, "quantity": p.quantity, "mark": str(portfolio.marks[p.symbol]),

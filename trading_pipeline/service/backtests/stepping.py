@@ -16,9 +16,9 @@ from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import Conflict, ServiceError
 from trading_pipeline.service import approvals, controls
-from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.backtests.bench import Stepped, sessions_of
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
+from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders.settlement import news
 from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
@@ -79,8 +79,7 @@ def close(desk: Desk, clock: Stepped, session: Session) -> None:
     """Go on to a session's close: its last bar, what filled in it, and its report. One without a cycle is a day of the account as well."""
     pass_until(desk, clock, session.close)
     clock.advance_to(max(session.close, clock.now()))
-    with desk.ledger.transaction() as tx:
-        open_session(desk, tx, session.day)
+    open_session(desk, session.day)
     act(desk, clock, session.close)
 
 

@@ -70,7 +70,7 @@ class Book(Pacing):
         return cls(
             desk=desk, now=now, outside=outside, portfolio=portfolio, orders=orders, recent=recent, actions=actions,
             strategies={row["name"]: row for row in reader.find("strategies")}, limits=limits.effective,
-            account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio, desk.today()),
+            account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio.account, portfolio.equity, desk.today()),
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
             granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
             track=track_record(desk, reader, recent, portfolio.positions),

@@ -1,6 +1,6 @@
 """The session's close (E6): entries cancelled, proposals voided, sessions finished, everything reported."""
 
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,12 +15,16 @@ from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Reader
 from trading_pipeline.service import controls
-from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of, strategy_pnl
+from trading_pipeline.service.accounting import day_pnl, deposits
+from trading_pipeline.service.day_baseline import worth_at, worth_now
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders.protection import tell_unprotected
 from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.record.anchoring import anchor
 from trading_pipeline.service.steps import LIVE_STATES, Tally, spec_of
+
+PROMPT = timedelta(hours=1)
+"""A session that is closed later than this is closed at the prices of its close, and not at those of now."""
 
 
 def sessions_to_close(desk: Desk) -> list[Session]:
@@ -72,25 +76,26 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
 
 def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[str, Any]:
     """Trades, profit and model cost of one session, for the account and for each strategy. USD as strings."""
-    portfolio = portfolio_of(desk, desk.ledger)
+    # What the next session has brought by now is none of this one's.
+    stood = worth_at(desk, desk.ledger, session.close) if desk.now() >= session.close + PROMPT else worth_now(desk, desk.ledger)
     opened = desk.ledger.event_by_key(f"session.opened:{session.day}")
     before: dict[str, str] = dict(opened.payload["strategy_pnl"]) if opened else {}
     fills = desk.ledger.find("fills", session=session.day.isoformat())
-    pnl, paid = strategy_pnl(portfolio), _paid_for_models(desk.ledger, opened)
+    paid = _paid_for_models(desk.ledger, opened)
+    made = day_pnl(desk.ledger, desk.broker.account_id, stood.equity, session.day)
     figures = {
         row["name"]: {
             "fills": sum(1 for fill in fills if fill["strategy"] == row["name"]),
             "bought": _text(_traded(fills, row["name"], Side.BUY)), "sold": _text(_traded(fills, row["name"], Side.SELL)),
-            "day_pnl": _text(pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))),
-            "total_pnl": _text(pnl.get(row["name"], ZERO)),
+            "day_pnl": _text(stood.pnl.get(row["name"], ZERO) - Decimal(before.get(row["name"], "0"))),
+            "total_pnl": _text(stood.pnl.get(row["name"], ZERO)),
             "model_cost": _text(paid.get(row["name"], ZERO)),
         }
         for row in strategies
     }
     return {
-        "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(portfolio.equity),
-        "cash": _text(portfolio.cash),
-        "day_pnl": _text(day_pnl(desk.ledger, portfolio, session.day) or ZERO), "fills": len(fills), "strategies": figures,
+        "session": session.day.isoformat(), "early_close": session.early_close, "equity": _text(stood.equity),
+        "cash": _text(stood.cash), "day_pnl": _text(made or ZERO), "fills": len(fills), "strategies": figures,
     }
 
 

@@ -24,7 +24,6 @@ from trading_pipeline.domain.strategies import PauseReason
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.ports import Transaction, ticket_digest
 from trading_pipeline.service.account_limits import in_force
-from trading_pipeline.service.accounting import open_session
 from trading_pipeline.service.backtests.bench import Stepped
 from trading_pipeline.service.backtests.columnar.ground import Grid
 from trading_pipeline.service.backtests.columnar.incidents import Filled
@@ -37,6 +36,7 @@ from trading_pipeline.service.backtests.columnar.writing.booked_account import B
 from trading_pipeline.service.backtests.columnar.writing.tellings import Teller
 from trading_pipeline.service.backtests.stepping import Progress, begin
 from trading_pipeline.service.controls import pause_by_itself
+from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.causes import cause_of, whole_book
 from trading_pipeline.service.market import HISTORY, needed_indicators
@@ -162,8 +162,7 @@ class Scribe:
         self._open_session(session)
 
     def _open_session(self, session: Session) -> None:
-        with self._desk.ledger.transaction() as tx:
-            open_session(self._desk, tx, session.day)
+        open_session(self._desk, session.day)
 
     def _settle_limits(self) -> None:
         """The first cycle of all writes down which limits are in force, at the latest when its orders are sent."""
