@@ -9,6 +9,8 @@ import pytest
 from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.oracle.forging import Forgery, record
 from tests.service.pauses import paused
+from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.orders import Side
@@ -144,12 +146,23 @@ def test_where_the_source_is_silent_the_newest_archived_close_is_what_the_shares
 
 
 @pytest.mark.parametrize(("friday", "worth"), [(100.0, "100"), (300.0, "310")])
-def test_a_bad_print_at_the_close_is_believed_only_if_the_market_is_there_still(tmp_path, friday, worth):
-    """36: $310 after weeks at $100."""
+def test_a_bad_print_at_the_close_is_believed_if_the_price_of_now_is(tmp_path, friday, worth):
+    """36: $310 after weeks at $100; the day's result is the difference of two prices that go together."""
     stage = holding(tmp_path, prices(thursday=(100.0, 310.0), friday=(friday, friday)))
     close(stage.go(at(16, 5)))
+    stage.desk.archive.append(stage.desk.market.closed_bars(["AAPL"], Interval.DAY1, OPEN, at(16, 0, day=THURSDAY))["AAPL"])
     open_session(stage.go(at(9, 30, 1, day=FRIDAY)).desk, FRIDAY)
     assert opening(stage, FRIDAY)["prices"] == {"AAPL": worth}
+    assert day_pnl(stage) == 50 * (D(friday) - D(worth))
+
+
+def test_a_first_close_far_from_the_price_of_now_says_nothing(tmp_path):
+    """36: with nothing before it, the one that is not confirmed is the older one."""
+    stage = holding(tmp_path, bars())
+    alone = market(bars(first=DAY, at={at(9, 30): (100.0, 300.0, 100.0, 300.0)}))
+    stage = stage.restarted(market=alone, archive=ParquetArchive(tmp_path / "empty")).go(at(9, 30, 1, day=THURSDAY))
+    open_session(stage.desk, THURSDAY)
+    assert opening(stage, THURSDAY)["prices"] == {"AAPL": "100"}
 
 
 FORGERIES = {

@@ -125,22 +125,18 @@ def _baseline(desk: Desk, tx: Transaction, session: date) -> dict[str, Any]:
 
 
 def _prices_at(desk: Desk, reader: Reader, symbols: list[str], instant: datetime) -> dict[str, Decimal]:
-    """The last price until then of each symbol, in shares as the book counts them now; what has none then is worth what it is now."""
+    """The last price until then of each symbol, in shares as the book counts them now; what had none is worth what it is now."""
     most = standing(desk, reader).effective.max_bar_gap
     splits = corporate_actions.pending(desk, reader)
-    # While the market is closed a quote is the last close itself, and confirms nothing.
-    quotes = desk.market.quotes(symbols, desk.now()) if symbols and desk.calendar.at(desk.now()) is not None else {}
-    found, unpriced = {}, []
-    for symbol in symbols:
-        closes = _closes_at(desk, symbol, instant) if SYMBOL.fullmatch(symbol) else []
-        if not closes:
-            unpriced.append(symbol)
-            continue
-        # As for a mark: a bad print is not what the account was worth.
-        known = [*closes[:-1], *([quotes[symbol].last] if symbol in quotes else [])]
-        last = closes[-1] if len(closes) == 1 or believed(closes[-1], known, most) else closes[-2]
-        found[symbol] = last * corporate_actions.unbooked_ratio(splits, symbol)
-    return found | marks(desk, unpriced, reader)
+    found = marks(desk, symbols, reader)
+    for symbol, mark in found.items():
+        ratio = corporate_actions.unbooked_ratio(splits, symbol)
+        closes = [close * ratio for close in _closes_at(desk, symbol, instant)] if SYMBOL.fullmatch(symbol) else []
+        # What is believed now and what was then have to go together: their difference is the day's result.
+        known = [*closes[:-1], *([] if closes[-1:] == [mark] else [mark])]
+        if closes:
+            found[symbol] = closes[-1] if believed(closes[-1], known, most) else [mark, *closes][-2]
+    return found
 
 
 def _closes_at(desk: Desk, symbol: str, instant: datetime) -> list[Decimal]:
