@@ -5,7 +5,7 @@ the order's limit go, and equity at the newest prices told: what is reported her
 """
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 from trading_pipeline.oracle.approvals import sent
@@ -165,7 +165,7 @@ def _pace(state: State, fact: Fact) -> Iterator[str]:
     last = next((at for at, action in reversed(state.last_heads) if action != order.action_id), None)
     if last is not None and fact.at - last < gap:
         yield f"{order.client_id} is sent {(fact.at - last).total_seconds():.3f} s after the account's last order, {gap} must lie between"
-    rejects, most = _rejects(state, order, fact.at), state.limit(order.account, "max_consecutive_rejects")
+    rejects, most = _rejects(state, order), state.limit(order.account, "max_consecutive_rejects")
     if rejects >= most:
         yield f"{order.client_id} is sent after {rejects} rejections in a row, {most} stop a strategy"
     yield from _crossing(state, order)
@@ -181,13 +181,12 @@ def _pace(state: State, fact: Fact) -> Iterator[str]:
         yield f"with {order.client_id} the orders of {order.session} come to {notional:.2f} USD, at most {most} are allowed"
 
 
-def _rejects(state: State, order: Order, at: datetime) -> int:
-    rejected = 0
-    for other in reversed(state.strategies[order.strategy].recent):
-        if other.state != "rejected" or other.submitted_at is None or other.submitted_at < at - DAY:
-            break
-        rejected += 1
-    return rejected
+def _rejects(state: State, order: Order) -> int:
+    """In a row, up to the newest; a stop and the target that it pairs with are one."""
+    recent = state.strategies[order.strategy].recent
+    rejected = {other.oco or other.client_id for other in recent if other.state == "rejected"}
+    names = list(dict.fromkeys(other.oco or other.client_id for other in reversed(recent)))
+    return next((number for number, name in enumerate(names) if name not in rejected), len(names))
 
 
 def _crossing(state: State, order: Order) -> Iterator[str]:

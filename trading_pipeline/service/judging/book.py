@@ -66,14 +66,16 @@ class Book(Pacing):
         opened = reader.event_by_key(f"session.opened:{today}")
         latch = reader.get("latches", f"account:{desk.broker.account_id}")
         recent, actions = recent_orders(reader, now), recent_actions(reader, now)
-        orders = reader.find("orders", state=(*_WORKING, *_UNRESOLVED))
+        found = reader.find("orders", state=(*_WORKING, *_UNRESOLVED, OrderState.REJECTED.value))
+        orders = [row for row in found if row["state"] != OrderState.REJECTED.value]
+        rejected = [row for row in found if row["state"] == OrderState.REJECTED.value]
         return cls(
             desk=desk, now=now, outside=outside, portfolio=portfolio, orders=orders, recent=recent, actions=actions,
             strategies={row["name"]: row for row in reader.find("strategies")}, limits=limits.effective,
             account_limits_version=limits.version, day_pnl=day_pnl(reader, portfolio.account, portfolio.equity, desk.today()),
             opening_pnl=opened.payload["strategy_pnl"] if opened else {}, latched=latch is not None and latch["state"] == "latched",
             granted={row["scope"]: row["amount"] for row in reader.find("grants", session=today)},
-            track=track_record(desk, reader, recent, portfolio.positions),
+            track=track_record(desk, reader, rejected, portfolio.positions),
             coverage=Coverage(reader, (row for row in orders if row["side"] == Side.SELL.value)),
         )
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from trading_pipeline.domain.events import EventType, instant_from
-from trading_pipeline.domain.orders import OrderState, Side
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.round_trips import HeldSplit, RoundTrip, fold
@@ -15,6 +15,8 @@ from trading_pipeline.service.desk import Desk, is_person
 
 _NEWEST_FILLS = (64, 1_024)
 """Fills of a position that are read first: a year of them is seldom needed to know what was closed today."""
+_NEXT_ORDERS = 64
+"""Of the orders after a rejected one so many are read: several brackets' worth, of which at least one leads its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,11 @@ class TrackRecord:
     """Rejected orders in a row, up to the newest."""
 
 
-def track_record(desk: Desk, reader: Reader, recent: Sequence[Row], positions: Iterable[Position]) -> TrackRecord:
+def track_record(desk: Desk, reader: Reader, rejected: Sequence[Row], positions: Iterable[Position]) -> TrackRecord:
     """Read it.
 
     Args:
-        recent: Orders submitted in the last day.
+        rejected: Orders that were, ever.
         positions: All of the account, as this reader has them.
     """
     day = desk.today()
@@ -57,7 +59,7 @@ def track_record(desk: Desk, reader: Reader, recent: Sequence[Row], positions: I
         if losses:
             exits[strategy, symbol] = max(losses)
     ordered = {name: tuple(sorted(each, key=lambda trip: (trip.closed_at, trip.symbol))) for name, each in trips.items()}
-    return TrackRecord(ordered, exits, _rejects(reader, recent))
+    return TrackRecord(ordered, exits, _rejects(reader, rejected))
 
 
 def _since_flat(reader: Reader, place: tuple[str, str], held: int, since: datetime) -> list[Row]:
@@ -82,20 +84,31 @@ def _since_flat(reader: Reader, place: tuple[str, str], held: int, since: dateti
     return reader.find("fills", strategy=strategy, symbol=symbol)
 
 
-def _rejects(reader: Reader, recent: Sequence[Row]) -> dict[str, int]:
-    """Counted anew once a person has let the strategy go on: they have looked."""
-    counts: dict[str, int] = {}
-    for strategy in {row["strategy"] for row in recent}:
-        own = [row for row in recent if row["strategy"] == strategy and row["parent"] is None]
-        own.sort(key=lambda row: row["intent_seq"], reverse=True)
-        if not own or own[0]["state"] != OrderState.REJECTED.value:
-            continue
-        looked = _looked_at(reader, strategy)
-        for row in own:
-            if row["state"] != OrderState.REJECTED.value or row["intent_seq"] < looked:
-                break
-            counts[strategy] = counts.get(strategy, 0) + 1
-    return counts
+def _rejects(reader: Reader, rejected: Sequence[Row]) -> dict[str, int]:
+    """However long ago: a daily strategy sends one a day. Counted anew once a person has let the strategy go on: they have looked."""
+    found: dict[str, dict[str, Row]] = {}
+    for row in sorted((row for row in rejected if row["parent"] is None), key=lambda row: row["intent_seq"], reverse=True):
+        # A stop and the target it pairs with are one order.
+        found.setdefault(row["strategy"], {}).setdefault(_group(row), row)
+    counts = {strategy: _in_a_row(reader, strategy, groups) for strategy, groups in found.items()}
+    return {strategy: count for strategy, count in counts.items() if count}
+
+
+def _in_a_row(reader: Reader, strategy: str, groups: Mapping[str, Row]) -> int:
+    """Of a strategy's rejected orders, newest first, those after which it has sent none that was taken."""
+    looked, count = _looked_at(reader, strategy), 0
+    for row in groups.values():
+        since = ("submitted_at", row["submitted_at"])
+        next_ones = reader.find("orders", strategy=strategy, since=since, order_by="submitted_at", limit=_NEXT_ORDERS)
+        heads = (each for each in next_ones if each["parent"] is None and _group(each) not in groups)
+        if row["intent_seq"] < looked or any(each["intent_seq"] > row["intent_seq"] for each in heads):
+            break
+        count += 1
+    return count
+
+
+def _group(row: Row) -> str:
+    return str(row["oco"] or row["client_id"])
 
 
 def _looked_at(reader: Reader, strategy: str) -> int:
