@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from trading_pipeline.domain.orders import WORKING, OrderClass, OrderState, OrderType, Side
 from trading_pipeline.domain.portfolio import EXTERNAL
@@ -13,6 +13,8 @@ from trading_pipeline.service.judging.book import held_for
 from trading_pipeline.service.judging.coverage import BookedSplit, Coverage, booked_splits, bracket_of
 
 _WORKS = tuple(state.value for state in WORKING)
+_CONFIRMED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
+_IN_DOUBT = tuple(state for state in _WORKS if state not in _CONFIRMED)
 _PROTECTED_BY = tuple(state.value for state in PROTECTIVE_STATES)
 _FOUND_LATE = timedelta(days=5)
 """An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
@@ -60,11 +62,28 @@ class Shortage:
     """The last fact about a position in the symbol."""
 
 
-def gaps(reader: Reader) -> list[Gap]:
-    """Every position, or part of one, that had a stop and has none, while no exit for it works."""
-    families = _families(reader)
+def gaps(reader: Reader, works: Sequence[str] = _WORKS) -> list[Gap]:
+    """Every position, or part of one, that had a stop and has none, while no exit for it works.
+
+    Args:
+        works: States of orders that count as covering shares: those that may be at work, so that nothing is ever sold twice.
+    """
+    families = _families(reader, works)
     splits = booked_splits(reader) if families else []
-    return [gap for family in families for gap in _gaps_of(reader, splits, *family)]
+    return [gap for family in families for gap in _gaps_of(reader, splits, *family, works=works)]
+
+
+def doubts(reader: Reader, until: datetime) -> list[Gap]:
+    """Every part of a position that is covered only by what the broker has not confirmed, or is to cancel, since `until` or longer.
+
+    No stop can be placed for it, which might sell what the other sells as well.
+    """
+    unconfirmed = [row for row in reader.find("orders", side=Side.SELL.value, state=_IN_DOUBT) if row["updated_at"] <= until]
+    if not unconfirmed:
+        return []
+    places = {(row["strategy"], row["symbol"]) for row in unconfirmed}
+    sure = {gap.place for gap in gaps(reader)}
+    return [gap for gap in gaps(reader, _CONFIRMED) if gap.place not in sure and gap.place[:2] in places]
 
 
 def shortages(reader: Reader) -> list[Shortage]:
@@ -73,7 +92,7 @@ def shortages(reader: Reader) -> list[Shortage]:
     if not short:
         return []
     found, splits = [], booked_splits(reader)
-    families = [family for family in _families(reader) if family[0]["symbol"] in short]
+    families = [family for family in _families(reader, _WORKS) if family[0]["symbol"] in short]
     for symbol, external in short.items():
         own = [family for family in families if family[0]["symbol"] == symbol]
         stood = [row for *_, rows in own for row in rows if row["order_type"] == OrderType.STOP.value and row["submitted_at"] is not None]
@@ -81,7 +100,7 @@ def shortages(reader: Reader) -> list[Shortage]:
         held = sum(max(0, row["quantity"]) for row in reader.find("positions", symbol=symbol) if row["strategy"] != EXTERNAL)
         wanted = sum(position["quantity"] for position, *_ in own if position["strategy"] in protected)
         covered = sum(_covering(Coverage(reader, [*exits, *rows], splits), exits) for _, _, exits, rows in own)
-        told = sum(gap.quantity for family in own for gap in _gaps_of(reader, splits, *family))
+        told = sum(gap.quantity for family in own for gap in _gaps_of(reader, splits, *family, works=_WORKS))
         naked = min(wanted, held + external["quantity"]) - covered - told
         if naked > 0:
             found.append(Shortage(symbol, naked, max([external["last_seq"], *(position["last_seq"] for position, *_ in own)])))
@@ -92,12 +111,12 @@ _Family = tuple[Row, list[Row], list[Row], list[Row]]
 """A position, the entries that bought it, what sells of it now, and the stops and targets that it had, in order."""
 
 
-def _families(reader: Reader) -> list[_Family]:
+def _families(reader: Reader, works: Sequence[str]) -> list[_Family]:
     held = [row for row in reader.find("positions") if row["quantity"] > 0 and row["strategy"] != EXTERNAL]
     if not held:
         return []
     protected = {row["name"] for row in reader.find("strategies", state=_PROTECTED_BY)}
-    selling = reader.find("orders", side=Side.SELL.value, state=_WORKS)
+    selling = reader.find("orders", side=Side.SELL.value, state=works)
     families = []
     for position in held:
         place = {"strategy": position["strategy"], "symbol": position["symbol"]}
@@ -119,7 +138,8 @@ def _bought_by(reader: Reader, position: Row) -> set[str]:
 
 
 def _gaps_of(
-    reader: Reader, splits: Sequence[BookedSplit], position: Row, entries: Sequence[Row], exits: Sequence[Row], stood: Sequence[Row],
+    reader: Reader, splits: Sequence[BookedSplit], position: Row, entries: Sequence[Row], exits: Sequence[Row], stood: Sequence[Row], *,
+    works: Sequence[str],
 ) -> list[Gap]:
     """Shares that neither a stop nor an exit at work covers, shared out over the brackets that lack some.
 
@@ -128,14 +148,15 @@ def _gaps_of(
         entries: The orders that bought what is held.
         exits: All orders at work that sell of it.
         stood: The stops and targets that the entries had, and those placed for them later, in order.
+        works: As in `gaps`.
     """
     coverage = Coverage(reader, [*exits, *stood], splits)
     naked = held_for(reader, position["strategy"], position["symbol"]) - _covering(coverage, exits)
     # Shares and prices from before a split are not those of now: then the newest bracket stands for all that is naked.
     split = any(each.symbol == position["symbol"] and each.effective_at > position["opened_at"] for each in splits)
     # Of any bracket: a target whose stop is gone sells shares that another bracket's stop is to stand for.
-    stopped = {row["oco"] for row in stood if row["order_type"] == OrderType.STOP.value and row["state"] in _WORKS}
-    lone = (row for row in stood if row["order_type"] == OrderType.LIMIT.value and row["state"] in _WORKS)
+    stopped = {row["oco"] for row in stood if row["order_type"] == OrderType.STOP.value and row["state"] in works}
+    lone = (row for row in stood if row["order_type"] == OrderType.LIMIT.value and row["state"] in works)
     alone = tuple(row for row in lone if row["oco"] not in stopped)
     found = []
     for rows in _brackets(entries, stood):
@@ -143,7 +164,7 @@ def _gaps_of(
         sent = [row for row in stops if row["submitted_at"] is not None]
         if naked <= 0 or not sent:
             continue
-        covered = sum(coverage.left(row) for row in stops if row["state"] in _WORKS)
+        covered = sum(coverage.left(row) for row in stops if row["state"] in works)
         lacking = naked if split else coverage.share(rows[0]) - sum(row["filled_quantity"] for row in rows) - covered
         quantity = min(lacking, naked)
         if quantity > 0:

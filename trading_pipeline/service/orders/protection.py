@@ -26,7 +26,7 @@ from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import booked_splits, scale_of
 from trading_pipeline.service.orders.adoption import known_to_broker
-from trading_pipeline.service.orders.gaps import Gap, Shortage, gaps, shortages
+from trading_pipeline.service.orders.gaps import Gap, Shortage, doubts, gaps, shortages
 from trading_pipeline.service.orders.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
 from trading_pipeline.service.orders.order_facts import taken, wording
 from trading_pipeline.service.orders.oversized import call_back, oversized
@@ -37,12 +37,17 @@ _WORKS = tuple(state.value for state in WORKING)
 _LOST = (OrderState.CANCELED.value, OrderState.REJECTED.value, OrderState.EXPIRED.value)
 _PATIENCE = timedelta(seconds=30)
 """A broker that has just rejected a stop is not asked again at once."""
+_TOLD_AFTER = timedelta(seconds=10)
+"""A position is not without a confirmed stop for longer than this and nobody is told (C12)."""
+_DOUBTFUL = "in doubt"
 
 
 def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
-    untold = (each for each in shortages(desk.ledger) if desk.ledger.event_by_key(_shortage_key(each)) is None)
-    return bool(gaps(desk.ledger) or oversized(desk) or _broken(desk.ledger) or _exits_in_its_place(desk) or next(untold, None))
+    short = (each for each in shortages(desk.ledger) if desk.ledger.event_by_key(_shortage_key(each)) is None)
+    doubted = (gap for gap in doubts(desk.ledger, desk.now() - _TOLD_AFTER) if not _was_told(desk, gap, [_DOUBTFUL]))
+    work = gaps(desk.ledger) or oversized(desk) or _broken(desk.ledger) or _exits_in_its_place(desk)
+    return bool(work or next(short, None) or next(doubted, None))
 
 
 def _exits_in_its_place(desk: Desk) -> list[Row]:
@@ -77,7 +82,7 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     if idle:
         cancel(desk, idle, "the market has left its limit behind, and it stands in the place of a stop", "desk", tally)
     if not (gaps(desk.ledger) or oversized(desk)):
-        _tell_shortages(desk, tally)
+        _tell_what_stays(desk, tally)
         return
     # Whatever has filled or ended since is booked before anything is worked out of it.
     settle(desk, tally)
@@ -87,23 +92,29 @@ def protect(desk: Desk, fence: Fence, tally: Tally) -> None:
     while (gap := next((each for each in gaps(desk.ledger) if each.place not in tried), None)) is not None:
         tried.add(gap.place)
         _close(desk, fence, gap, mismatched, tally)
-    _tell_shortages(desk, tally)
+    _tell_what_stays(desk, tally)
 
 
 def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
     """Say of everything that has no stop now that it has none, once each; places nothing and needs no lease."""
     for gap in gaps(desk.ledger):
         _alarm(desk, gap, ["closed"], why, tally)
-    _tell_shortages(desk, tally)
+    _tell_what_stays(desk, tally)
 
 
 def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], tally: Tally) -> None:
-    if gap.stop["state"] == OrderState.REJECTED.value and desk.now() < gap.stop["updated_at"] + _PATIENCE:
+    gone = desk.now() - gap.stop["updated_at"]
+    if gap.stop["state"] == OrderState.REJECTED.value and gone < _PATIENCE:
+        _alarm(desk, gap, [wording(gap.stop["reason"])], f"the broker rejected its stop: {gap.stop['reason']}", tally)
         return
     if _gives_way(desk, gap):
+        if gone > _TOLD_AFTER:
+            _alarm(desk, gap, ["exit"], "its stop was cancelled for an exit that has not gone out yet", tally)
         return
     if gap.alone:
         # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
+        if any(row["state"] == OrderState.CANCEL_PENDING.value and desk.now() > row["updated_at"] + _TOLD_AFTER for row in gap.alone):
+            _alarm(desk, gap, ["target"], "its stop is gone, and the broker has not confirmed the cancel of its target", tally)
         cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
         return
     orders, skipped = _placing(desk, desk.ledger, gap)
@@ -206,18 +217,30 @@ def _alarm(desk: Desk, gap: Gap, causes: Sequence[str], reason: str, tally: Tall
     Args:
         causes: The rules that deny a stop, or what else keeps it from standing; without figures that change.
     """
-    stream, place = f"strategy:{gap.strategy}", {"symbol": gap.symbol, "quantity": gap.quantity, "lost": gap.lost}
-    before = desk.ledger.events(after=gap.position_seq, types=(EventType.POSITION_UNPROTECTED,), stream=stream)
-    here = [event.payload for event in before if place.items() <= event.payload.items()]
-    if here and {*causes} <= {cause for payload in here for cause in payload["causes"]}:
+    if _was_told(desk, gap, causes):
         return
+    stream, place = f"strategy:{gap.strategy}", _place_of(gap)
     payload = {"strategy": gap.strategy, **place, "stop_price": gap.stop["stop_price"], "causes": causes, "reason": reason}
     which = hashlib.sha256(f"{gap.lost} {sorted(causes)}".encode()).hexdigest()[:12]
     key = f"position.unprotected:{gap.strategy}:{gap.symbol}:{gap.position_seq}:{gap.quantity}:{which}"
     _tell(desk, NewEvent(EventType.POSITION_UNPROTECTED, stream, key, payload, desk.now(), "desk", gap.since_seq), tally)
 
 
-def _tell_shortages(desk: Desk, tally: Tally) -> None:
+def _was_told(desk: Desk, gap: Gap, causes: Sequence[str]) -> bool:
+    stream, place = f"strategy:{gap.strategy}", _place_of(gap)
+    before = desk.ledger.events(after=gap.position_seq, types=(EventType.POSITION_UNPROTECTED,), stream=stream)
+    here = [event.payload for event in before if place.items() <= event.payload.items()]
+    return bool(here) and {*causes} <= {cause for payload in here for cause in payload["causes"]}
+
+
+def _place_of(gap: Gap) -> dict[str, Any]:
+    return {"symbol": gap.symbol, "quantity": gap.quantity, "lost": gap.lost}
+
+
+def _tell_what_stays(desk: Desk, tally: Tally) -> None:
+    """What no stop can be placed for: what would cover it is in doubt, or nobody knows whose it is."""
+    for gap in doubts(desk.ledger, desk.now() - _TOLD_AFTER):
+        _alarm(desk, gap, [_DOUBTFUL], "the broker has not confirmed the order that would cover it, or is to cancel it", tally)
     reason = "others have sold of these shares, and whose are left nobody can tell: a person decides"
     for each in shortages(desk.ledger):
         payload = {"strategy": EXTERNAL, "symbol": each.symbol, "quantity": each.quantity, "stop_price": None, "reason": reason}
