@@ -23,14 +23,18 @@ from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter.closing import close_session
 
 ACTS = {
-    "create": 6, "start": 12, "pause": 8, "resume": 8, "finish": 2, "tighten": 3, "pause_by_itself": 6, "lose_the_broker": 6, "stop": 2,
-    "next_bar": 12, "close": 1, "stop_all": 1,
+    "create": 6, "start": 12, "pause": 8, "resume": 8, "finish": 2, "tighten": 3, "pause_by_itself": 6, "pause_for_now": 6,
+    "lose_the_broker": 6, "stop": 2, "next_bar": 12, "close": 1, "stop_all": 1,
 }
-BEGUN = {"running", "paused_user", "paused_risk", "not_ready"}
+WAITS = "paused for now"
+"""PAUSED_RISK for what clears by itself, which a person or something graver may hold; of the rest a person decides."""
+BEGUN = {"running", "paused_user", "paused_risk", WAITS, "not_ready"}
 LEADS = {
     "start": {"draft": "running", "not_ready": "running"},
-    "pause": {"running": "paused_user", "not_ready": "paused_user"},
-    "resume": {"paused_user": "running", "paused_risk": "running", "not_ready": "running"},
+    "pause": {"running": "paused_user", "not_ready": "paused_user", WAITS: "paused_user"},
+    "pause_by_itself": dict.fromkeys(("running", "not_ready", WAITS), "paused_risk"),
+    "pause_for_now": {"running": WAITS},
+    "resume": {"paused_user": "running", "paused_risk": "running", WAITS: "running", "not_ready": "running"},
     "finish": dict.fromkeys(BEGUN, "finished"),
     "stop": dict.fromkeys({"draft", *BEGUN}, "emergency_stopped"),
 }
@@ -129,11 +133,18 @@ class Strategies(RuleBasedStateMachine):
         self._expect("revise", name, allowed, lambda: controls.revise(self.stage.desk, tighter, actor=PERSON))
 
     def pause_by_itself(self, name: str) -> None:
-        """Only one that runs; whatever else it is, it stays."""
-        ran = controls.pause_by_itself(self.stage.desk, name, PauseReason.RUN_FAILED, "as it had to")
-        assert ran is (self.state.get(name) == "running")
-        if ran:
-            self.state[name] = "paused_risk"
+        """One that runs, or would by itself: for what a person has to look at."""
+        self._paused("pause_by_itself", name, PauseReason.RUN_FAILED)
+
+    def pause_for_now(self, name: str) -> None:
+        """Only one that runs: it goes on with the next bar, when there is room for orders again."""
+        self._paused("pause_for_now", name, PauseReason.RATE)
+
+    def _paused(self, command: str, name: str, why: PauseReason) -> None:
+        after = LEADS[command].get(self.state.get(name, ""))
+        assert controls.pause_by_itself(self.stage.desk, name, why, "as it had to") is (after is not None)
+        if after is not None:
+            self.state[name] = after
 
     def lose_the_broker(self, name: str) -> None:
         """What the breakers do when it does not answer; here it answers again by the next bar."""
@@ -157,13 +168,14 @@ class Strategies(RuleBasedStateMachine):
         self.state = {name: LEADS["stop"].get(state, state) for name, state in self.state.items()}
 
     def next_bar(self, _name: str) -> None:
-        """Who was not ready goes on, or waits for a person after a quarter of an hour; exactly those that run are asked."""
+        """Who was not ready goes on, or waits for a person after a quarter of an hour, and who waited goes on; those that run are asked."""
         now = self.stage.clock.now() + timedelta(minutes=5) * (1 + len(self.state) % 3)
         if now > CLOSE - timedelta(minutes=15):
             return
         self.stage.go(now)
         for name in [name for name, state in self.state.items() if state == "not_ready"]:
             self.state[name] = "running" if now - self.lost_at[name] < timedelta(minutes=15) else "paused_user"
+        self.state |= {name: "running" for name, state in self.state.items() if state == WAITS}
         head = self.stage.desk.ledger.head()[0]
         self.stage.cycle(FIVE)
         asked = {event.payload["strategy"] for event in self.stage.desk.ledger.events(after=head, types=(E.LLM_REQUESTED,))}
@@ -181,7 +193,10 @@ class Strategies(RuleBasedStateMachine):
 
     @invariant()
     def they_are_in_the_states_that_the_commands_led_to(self) -> None:
-        assert {row["name"]: row["state"] for row in self.stage.rows("strategies")} == self.state
+        assert {row["name"]: row["state"] for row in self.stage.rows("strategies")} == self._told()
+
+    def _told(self) -> dict[str, str]:
+        return {name: "paused_risk" if state == WAITS else state for name, state in self.state.items()}
 
     def teardown(self) -> None:
         try:
@@ -198,7 +213,7 @@ class Strategies(RuleBasedStateMachine):
             name, to = event.payload["strategy"], event.payload.get("state") or first[event.type]
             assert event.type is E.STRATEGY_CREATED or (now[name], to) in STRATEGIES
             now[name] = to
-        assert now == self.state
+        assert now == self._told()
         assert self.stage.verifies()
 
 

@@ -200,8 +200,9 @@ TRANSITIONS: dict[StrategyState, frozenset[StrategyState]] = {
     _S.STARTING: frozenset({_S.RUNNING, _S.NOT_READY, _S.EMERGENCY_STOPPED}),
     _S.RUNNING: frozenset({_S.PAUSED_USER, _S.PAUSED_RISK, _S.NOT_READY, _S.FINISHED, _S.EMERGENCY_STOPPED}),
     _S.PAUSED_USER: frozenset({_S.RUNNING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
-    _S.PAUSED_RISK: frozenset({_S.RUNNING, _S.FINISHED, _S.EMERGENCY_STOPPED}),
-    _S.NOT_READY: frozenset({_S.RUNNING, _S.STARTING, _S.PAUSED_USER, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    # What would go on by itself is held by a person, or by something graver that comes meanwhile.
+    _S.PAUSED_RISK: frozenset({_S.RUNNING, _S.PAUSED_USER, _S.PAUSED_RISK, _S.FINISHED, _S.EMERGENCY_STOPPED}),
+    _S.NOT_READY: frozenset({_S.RUNNING, _S.STARTING, _S.PAUSED_USER, _S.PAUSED_RISK, _S.FINISHED, _S.EMERGENCY_STOPPED}),
     _S.FINISHED: frozenset(),
     _S.EMERGENCY_STOPPED: frozenset(),
 }

@@ -54,8 +54,8 @@ STRATEGY_MOVES: dict[str, frozenset[str]] = {
     "starting": frozenset({"running", "not_ready", "emergency_stopped"}),
     "running": frozenset({"paused_user", "paused_risk", "not_ready", "finished", "emergency_stopped"}),
     "paused_user": frozenset({"running", "finished", "emergency_stopped"}),
-    "paused_risk": frozenset({"running", "finished", "emergency_stopped"}),
-    "not_ready": frozenset({"running", "starting", "paused_user", "finished", "emergency_stopped"}),
+    "paused_risk": frozenset({"running", "paused_user", "paused_risk", "finished", "emergency_stopped"}),
+    "not_ready": frozenset({"running", "starting", "paused_user", "paused_risk", "finished", "emergency_stopped"}),
 }
 """3.3; FINISHED and EMERGENCY_STOPPED are ends."""
 

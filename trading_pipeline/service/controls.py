@@ -19,7 +19,7 @@ from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUna
 from trading_pipeline.ports import Ledger
 from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.judging.causes import cause_of, whole_book
+from trading_pipeline.service.judging.causes import CLEARING, cause_of, clears_by_itself, whole_book
 from trading_pipeline.service.models.askable import require_askable
 from trading_pipeline.service.models.model_changes import going_on
 from trading_pipeline.service.orders import settlement
@@ -83,15 +83,25 @@ def start(desk: Desk, name: str, *, actor: str) -> StrategyState:
 
 
 def pause(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
-    """A person pauses: entries are cancelled, proposals voided, protective orders stay (D10)."""
+    """A person pauses what runs, or would go on by itself: entries are cancelled, proposals voided, protective orders stay (D10)."""
+    row = require(desk.ledger, name)
+    if row["state"] == StrategyState.PAUSED_RISK.value and not clears_by_itself(row):
+        raise IllegalTransition(
+            f"{name} is {state_words(row['state'])} and waits for a person already.", value=row["reason"],
+            rule="what goes on only when a person says so needs no other pause",
+            remedy=f"trading strategy resume {name}, once you have looked",
+        )
     _move(desk, name, EventType.STRATEGY_PAUSED, actor, state=StrategyState.PAUSED_USER.value, reason=reason)
     withdraw(desk, name, "the strategy was paused", actor)
 
 
 def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str, *, measured: str = "", limit: str = "") -> bool:
-    """The system pauses a running strategy and says why; one that does not run stays as it is. Whether it was running."""
+    """The system pauses a strategy and says why: one that runs, or waits for what clears by itself while this does not. Whether it did."""
+    row = desk.ledger.get("strategies", name)
+    waits = row is not None and why not in CLEARING and clears_by_itself(row)
+    seen = StrategyState(row["state"]) if row is not None and waits else StrategyState.RUNNING
     facts = {"state": StrategyState.PAUSED_RISK.value, "reason": f"{why.value}: {detail}"[:500], "measured": measured, "limit": limit}
-    if not moved_by_itself(desk, name, StrategyState.RUNNING, EventType.STRATEGY_PAUSED, **facts):
+    if not moved_by_itself(desk, name, seen, EventType.STRATEGY_PAUSED, **facts):
         return False
     # A broker that is not ready gets the cancels when it is: the pause is a fact, and whoever holds the lease sends them.
     with suppress(BrokerNotReady):

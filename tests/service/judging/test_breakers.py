@@ -16,7 +16,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, PauseReason
-from trading_pipeline.errors import StrategyError
+from trading_pipeline.errors import Conflict, StrategyError
 from trading_pipeline.service import controls
 from trading_pipeline.service.judging.breakers import review
 from trading_pipeline.service.judging.causes import book_of
@@ -128,6 +128,30 @@ def test_a_person_who_looked_at_five_rejections_begins_to_count_anew(tmp_path):
     assert book_of(stage.desk, stage.desk.ledger).track.rejects == {"buyer": 2}
 
 
+def test_rejections_in_a_row_are_counted_over_days_and_a_pair_once(tmp_path):
+    """43: a daily strategy sends one order a day; a stop and the target that it pairs with are one."""
+    stage = floor(tmp_path, market(bars()), at(9, 30, day=date(2024, 8, 20)), strategy())
+    stage.faults.on_every_submit(Refuse("not today"))
+    for session in stage.desk.calendar.between(date(2024, 8, 20), date(2024, 8, 30)):
+        stage.go(session.open).cycle()
+    assert paused(stage) == ("paused_risk", "rejects")
+    assert len(stage.rows("orders", state="rejected")) == 5
+
+
+def test_an_order_that_was_taken_in_between_ends_the_row(tmp_path):
+    """43: four refused, one taken, and again from the start; also of one instant."""
+    spec = strategy(symbols=("AAPL", "IBM"), agent=ExpressionAgent(ALWAYS))
+    stage = floor(tmp_path, market(bars(), bars("IBM")), at(9, 30, day=date(2024, 8, 20)), spec)
+    for day in (20, 21):
+        stage.faults.on_every_submit(Refuse("not today"))
+        stage.go(at(9, 30, day=date(2024, 8, day))).cycle()
+    assert len(stage.rows("orders", state="rejected")) == book_of(stage.desk, stage.desk.ledger).track.rejects["buyer"] >= 2
+    stage.faults.on_every_submit()
+    stage.go(at(9, 30, day=date(2024, 8, 22))).cycle()
+    assert [row["state"] for row in stage.rows("orders", order_by="intent_seq")][-1] == "filled"
+    assert book_of(stage.desk, stage.desk.ledger).track.rejects == {}
+
+
 # The broker
 
 
@@ -224,6 +248,69 @@ def test_what_a_person_must_look_at_never_clears_by_itself(tmp_path, why):
     for clock in (at(10, 1, 1), at(15, 0), at(9, 31, 1, day=date(2024, 8, 29))):
         stage.go(clock)
         assert (review(stage.desk), paused(stage)) == ([], ("paused_risk", why.value))
+
+
+# What a person must look at counts also while a strategy waits
+
+
+def waiting(tmp_path, why=None, **options):
+    """50 shares bought at 10:00, worth $100, $90 from 10:05 to 10:20, $100 again; it waits for what clears, or else for the broker."""
+    first, last = date(2024, 8, 27), date(2024, 8, 29)
+    fell = {at(10, minute): (90.0,) * 4 for minute in range(5, 20)}
+    limits = options.pop("limits", AccountLimits(max_day_loss=D(500)))
+    stage = holding(tmp_path, market(bars("AAPL", Interval.MIN1, first, last, at=fell)), limits=limits)
+    if why is None:
+        unready(stage, 3)
+        for _ in range(3):
+            review(stage.desk)
+    else:
+        controls.pause_by_itself(stage.desk, "buyer", why, "for now")
+    return stage
+
+
+@pytest.mark.parametrize(("why", "state"), [(PauseReason.RATE, "paused_risk"), (PauseReason.DATA, "paused_risk"), (None, "not_ready")])
+def test_a_loss_at_its_limit_while_a_strategy_waits_is_a_persons_to_end(tmp_path, why, state):
+    """36, 54, D12: $1,000 lost at 10:07 and won back by 10:25; not even the next morning does it go on."""
+    stage = waiting(tmp_path, why)
+    assert states(stage) == {"buyer": state}
+    [said] = review(stage.go(at(10, 7, 1)).desk)
+    assert said.startswith("buyer paused: the account lost $502.50 today")
+    assert (paused(stage), stage.events(E.STRATEGY_PAUSED)[-1].payload["measured"]) == (("paused_risk", "loss"), "$502.50")
+    for clock in (at(10, 25), at(15, 0), at(9, 31, 1, day=date(2024, 8, 29))):
+        assert (review(stage.go(clock).desk), paused(stage)) == ([], ("paused_risk", "loss"))
+    assert stage.verifies()
+
+
+@pytest.mark.parametrize("why", [PauseReason.RUN_FAILED, PauseReason.MODEL, PauseReason.REJECTS])
+def test_what_a_person_must_look_at_holds_a_strategy_that_would_have_gone_on_by_itself(tmp_path, why):
+    """54, 64, D12."""
+    stage = waiting(tmp_path, PauseReason.RATE)
+    assert controls.pause_by_itself(stage.desk, "buyer", why, "as it is")
+    assert (review(stage.go(at(10, 1, 1)).desk), paused(stage)) == ([], ("paused_risk", why.value))
+
+
+def test_what_clears_by_itself_does_not_take_the_place_of_what_does(tmp_path):
+    stage = waiting(tmp_path, PauseReason.RATE)
+    assert not controls.pause_by_itself(stage.desk, "buyer", PauseReason.DATA, "stale")
+    assert paused(stage) == ("paused_risk", "rate")
+
+
+@pytest.mark.parametrize("why", [PauseReason.RATE, PauseReason.BUDGET])
+def test_a_person_pauses_what_would_go_on_by_itself(tmp_path, why):
+    """D10: then only a person lets it go on."""
+    stage = waiting(tmp_path, why)
+    controls.pause(stage.desk, "buyer", actor=PERSON)
+    assert (review(stage.go(at(10, 1, 1)).desk), states(stage)) == ([], {"buyer": "paused_user"})
+    controls.resume(stage.desk, "buyer", actor=PERSON)
+    assert states(stage) == {"buyer": "running"}
+
+
+def test_what_waits_for_a_person_needs_no_other_pause(tmp_path):
+    """64, D10: another reason would hide the one it has."""
+    stage = waiting(tmp_path, PauseReason.MODEL)
+    with pytest.raises(Conflict, match="waits for a person already"):
+        controls.pause(stage.desk, "buyer", actor=PERSON)
+    assert paused(stage) == ("paused_risk", "model")
 
 
 # Volatility, D13

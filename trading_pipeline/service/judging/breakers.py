@@ -5,6 +5,7 @@ turn of the desk's process. Every move is one transaction that looks at the stat
 strategy once. What only a person may end (LOSS, REJECTS, MODEL, RUN_FAILED) is never ended here.
 """
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from trading_pipeline.domain.strategies import Mode, StrategyState
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.service import controls
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.judging.causes import SESSION, cause_of, clears_by_itself, headed, whole_book
+from trading_pipeline.service.judging.causes import CLEARING, SESSION, Cause, cause_of, clears_by_itself, headed, whole_book
 from trading_pipeline.service.orders.settlement import settled_mismatches
 from trading_pipeline.service.steps import RUNNING, Tally, spec_of
 
@@ -37,10 +38,13 @@ def review(desk: Desk) -> list[str]:
     if not rows:
         return []
     unready = _unready(desk)
-    if unready is not None:
-        moved = _lost(desk, rows, unready)
-        return moved if moved else _paused(desk, rows)
-    return _ready(desk, rows) + _paused(desk, rows) + _cleared(desk, rows)
+    if unready is not None and (moved := _lost(desk, rows, unready)):
+        return moved
+    book = whole_book(desk)
+    causes = {row["name"]: cause_of(desk, book, row) for row in rows}
+    # What is a person's comes first: it counts while a strategy waits as it does while one runs.
+    paused = _paused(desk, rows, causes)
+    return paused if unready is not None else paused + _ready(desk, rows) + _cleared(desk, rows, causes)
 
 
 def _unready(desk: Desk) -> str | None:
@@ -84,24 +88,20 @@ def _ready(desk: Desk, rows: list[Row]) -> list[str]:
     return said
 
 
-def _paused(desk: Desk, rows: list[Row]) -> list[str]:
-    running = [row for row in rows if row["state"] in RUNNING]
-    book = whole_book(desk) if running else None
+def _paused(desk: Desk, rows: list[Row], causes: Mapping[str, Cause | None]) -> list[str]:
     said = []
-    for row in running:
-        cause = cause_of(desk, book, row) if book is not None else None
-        if cause is None:
+    for row in rows:
+        cause = causes[row["name"]]
+        if cause is None or (row["state"] not in RUNNING and cause.why in CLEARING):
             continue
         if controls.pause_by_itself(desk, row["name"], cause.why, cause.words, measured=cause.measured, limit=cause.limit):
             said.append(f"{row['name']} paused: {cause.words}")
     return said
 
 
-def _cleared(desk: Desk, rows: list[Row]) -> list[str]:
+def _cleared(desk: Desk, rows: list[Row], causes: Mapping[str, Cause | None]) -> list[str]:
     """Let go on whatever waited for a cause that is gone, when nothing else would pause it at once."""
-    waiting = [row for row in rows if row["state"] == StrategyState.PAUSED_RISK.value]
-    book = whole_book(desk) if waiting else None
-    freed = [row for row in waiting if book is not None and cause_of(desk, book, row) is None]
+    freed = [row for row in rows if row["state"] == StrategyState.PAUSED_RISK.value and causes[row["name"]] is None]
     if not freed or _differs(desk):
         return []
     said = []
