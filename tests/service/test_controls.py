@@ -135,9 +135,36 @@ def test_loosening_is_refused_unless_a_person_confirmed_it(stage, changes):
     with pytest.raises(PermissionRequired, match="would loosen"):
         controls.revise(stage.desk, after, actor=PERSON)
     assert spec_of(stage.row("strategies")) == before
-    revised = controls.revise(stage.desk, after, actor=PERSON, confirmed_loosening=True)
-    assert revised.payload["loosened"]
+    loosened = controls.loosened_limits(before, after)
+    revised = controls.revise(stage.desk, after, actor=PERSON, confirmed=loosened)
+    assert revised.payload["loosened"] == loosened != []
     assert (spec_of(stage.row("strategies")), stage.row("strategies")["limits_version"]) == (after, 2)
+
+
+def test_what_somebody_else_has_tightened_meanwhile_is_not_loosened_by_what_was_confirmed_before(stage):
+    """D17: two people revise one strategy; the second was shown what it was before the first."""
+    before = strategy(limits=StrategyLimits(max_day_loss=Decimal(900)))
+    stage.run(before)
+    after = replace(before, limits=StrategyLimits(max_day_loss=Decimal(950)))
+    shown = controls.loosened_limits(before, after)
+    tighter = replace(before, limits=StrategyLimits(max_day_loss=Decimal(100)))
+    controls.revise(stage.desk, tighter, actor=PERSON)
+    with pytest.raises(PermissionRequired, match="max_day_loss from 100 to 950"):
+        controls.revise(stage.desk, after, actor=PERSON, confirmed=shown)
+    assert spec_of(stage.row("strategies")) == tighter
+
+
+STOPS = {"none": {}, "near": {"stop": Decimal("0.02")}, "far": {"stop": Decimal("0.50")}, "atr": {"atr_stop": Decimal(2)}}
+
+
+@pytest.mark.parametrize(("old", "new", "found"), [
+    ("near", "none", ["stop from 0.02 to off"]), ("near", "far", ["stop from 0.02 to 0.50"]), ("atr", "none", ["atr_stop from 2 to off"]),
+    ("near", "atr", ["stop from 0.02 to off"]), ("none", "near", []), ("far", "near", []), ("near", "near", []),
+])
+def test_a_stop_that_is_farther_away_or_gone_is_a_loosening(old, new, found):
+    """D17: every later entry would be held without it."""
+    before, after = (strategy(sizing=FractionSizing(**STOPS[name])) for name in (old, new))
+    assert controls.loosened_limits(before, after) == found
 
 
 def test_a_strategy_that_trades_alone_cannot_be_content_with_less_confidence_unconfirmed(stage):

@@ -16,7 +16,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
-from trading_pipeline.ports import Ledger
+from trading_pipeline.ports import Reader
 from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.causes import CLEARING, cause_of, clears_by_itself, whole_book
@@ -171,25 +171,25 @@ def finish(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
     withdraw(desk, name, "the strategy finished", actor)
 
 
-def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: bool = False) -> Event:
+def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed: Sequence[str] = ()) -> Event:
     """Replace a strategy's definition; pending proposals are voided (invariant 48).
 
     Args:
-        confirmed_loosening: The person typed the loosened values again at a terminal (D17).
+        confirmed: What it loosens, of `loosened_limits`, that the person typed again at a terminal (D17).
 
     Raises:
-        PermissionRequired: A limit would be loosened without that confirmation.
+        PermissionRequired: It loosens something else.
     """
     check(desk, spec)
-    before = spec_of(require(desk.ledger, spec.name))
-    loosened = loosened_limits(before, spec)
-    if loosened and not confirmed_loosening:
-        raise PermissionRequired(
-            f"{spec.name} would loosen {', '.join(loosened)}.", value=", ".join(loosened),
-            rule="limits are tightened at once and loosened only by a person who confirms it at a terminal (D17)",
-            remedy="run `trading strategy revise` at a terminal and type the new values again",
-        )
     with desk.ledger.transaction() as tx:
+        # Against what it is now: somebody may have tightened it since the person was shown what this loosens.
+        loosened = loosened_limits(spec_of(require(tx, spec.name)), spec)
+        if not set(loosened) <= set(confirmed):
+            raise PermissionRequired(
+                f"{spec.name} would loosen {', '.join(loosened)}.", value=", ".join(loosened),
+                rule="limits are tightened at once and loosened only by a person who confirms it at a terminal (D17)",
+                remedy="run `trading strategy revise` at a terminal and type the new values again",
+            )
         [revised] = tx.append(_event(desk, EventType.STRATEGY_REVISED, spec.name, actor, spec=encode(spec), loosened=loosened))
         void_open(tx, "the strategy was revised", desk.now(), actor, strategy=spec.name)
     return revised
@@ -197,13 +197,12 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed_loosening: b
 
 def loosened_limits(before: StrategySpec, after: StrategySpec) -> list[str]:
     """What the new definition would loosen, with both values: limits, sizes, the time and price a proposal stands, who decides, symbols."""
-    limits = [(name, getattr(before.limits, name), getattr(after.limits, name)) for name in StrategyLimits.__dataclass_fields__]
-    pairs = [(name, getattr(before, name), getattr(after, name)) for name in ("price_band", "approval_timeout")]
-    for name in ("risk_per_trade", "max_stop", "exposure_multiplier", "fraction"):
+    values = [(name, getattr(before.limits, name), getattr(after.limits, name)) for name in StrategyLimits.__dataclass_fields__]
+    values += [(name, getattr(before, name), getattr(after, name)) for name in ("price_band", "approval_timeout")]
+    for name in ("risk_per_trade", "max_stop", "exposure_multiplier", "fraction", "stop", "atr_stop"):
         if hasattr(before.sizing, name) and hasattr(after.sizing, name):
-            pairs.append((name, getattr(before.sizing, name), getattr(after.sizing, name)))
-    found = [f"{name} from {_limit(old)} to {_limit(new)}" for name, old, new in limits if looser(name, old, new)]
-    found += [f"{name} from {old} to {new}" for name, old, new in pairs if new > old]
+            values.append((name, getattr(before.sizing, name), getattr(after.sizing, name)))
+    found = [f"{name} from {_limit(old)} to {_limit(new)}" for name, old, new in values if looser(name, old, new)]
     if type(before.sizing) is not type(after.sizing):
         found.append(f"sizing from {type(before.sizing).__name__} to {type(after.sizing).__name__}")
     # Where a person decides on each proposal, no confidence is asked of it.
@@ -244,11 +243,11 @@ def _cancel(desk: Desk, working: Sequence[Row], reason: str, actor: str) -> None
         settlement.cancel(desk, working, reason, actor, _uncounted(desk), leased=False)
 
 
-def require(ledger: Ledger, name: str) -> Row:
+def require(reader: Reader, name: str) -> Row:
     """The strategy's row; UnknownName, with those that exist, when there is none."""
-    row = ledger.get("strategies", name)
+    row = reader.get("strategies", name)
     if row is None:
-        names = [other["name"] for other in ledger.find("strategies")]
+        names = [other["name"] for other in reader.find("strategies")]
         raise UnknownName(
             f"There is no strategy {name!r}.", value=name, rule="a strategy is named as it was created",
             remedy=f"use one of: {', '.join(names)}" if names else "create one with `trading strategy create FILE`",

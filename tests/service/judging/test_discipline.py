@@ -111,10 +111,11 @@ def test_nobody_goes_back_into_a_symbol_for_half_an_hour_after_selling_it_at_a_l
     trade(stage, 0, 1, 2)
     assert stage.denials() == ["revenge_entry"]
     assert (told(stage, "revenge_entry")["measured"], told(stage, "revenge_entry")["limit"]) == ("60.000 s", "1800.000 s")
-    controls.revise(stage.desk, strategy(**MINUTES, symbols=("IBM",), agent=FLIPS, limits=limits), actor=PERSON, confirmed_loosening=True)
+    other = strategy(**MINUTES, symbols=("IBM",), agent=FLIPS, limits=limits)
+    controls.revise(stage.desk, other, actor=PERSON, confirmed=["symbols by IBM"])
     trade(stage.restarted(), 3)
     assert stage.denials() == ["revenge_entry"], "another symbol is no revenge"
-    controls.revise(stage.desk, strategy(**MINUTES, agent=FLIPS, limits=limits), actor=PERSON, confirmed_loosening=True)
+    controls.revise(stage.desk, strategy(**MINUTES, agent=FLIPS, limits=limits), actor=PERSON, confirmed=["symbols by AAPL"])
     trade(stage.restarted(), 30, 31)
     assert stage.denials() == ["revenge_entry", "revenge_entry"]
     assert stage.row("positions", symbol="AAPL")["quantity"] == 49, "at 10:31:01, half an hour after the sale"

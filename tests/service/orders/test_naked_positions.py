@@ -1,19 +1,26 @@
 """C12: that a position has no stop is told to a person, once for each reason."""
 
+from contextlib import suppress
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
-from tests.desks import ALWAYS, at, floor
+from tests.desks import ALWAYS, DAY, at, floor
 from tests.service.minutes import bracketed, minute_bars, stops
-from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady, Refuse
+from tests.service.pauses import paused
+from trading_pipeline.adapters.brokers.paper_faults import Call, LoseRequest, NotReady, Refuse, RejectLater
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent
-from trading_pipeline.errors import MarketDataError
-from trading_pipeline.service.orders.protection import protect
+from trading_pipeline.errors import BrokerNotReady, MarketDataError
+from trading_pipeline.service.judging.breakers import review
+from trading_pipeline.service.judging.causes import book_of
+from trading_pipeline.service.orders.protection import is_exposed, protect
 from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.submitter.closing import close_session
 from trading_pipeline.service.submitter.handover import lease_name
 
 E = EventType
@@ -124,3 +131,92 @@ def test_one_of_two_reasons_that_goes_is_no_news(tmp_path):
     stage.go(at(9, 30, 5, day=date(2024, 8, 29))).release()
     [told] = [event.payload for event in stage.events(E.POSITION_UNPROTECTED)]
     assert len(told["causes"]) > 1
+
+
+def looked_after(stage, instant):
+    """A turn of the desk's process, as far as what is held goes."""
+    settling = Tally("test", stage.go(instant).due(Interval.MIN1))
+    with stage.desk.ledger.lease(lease_name(stage.desk)) as fence:
+        settle(stage.desk, settling)
+        if is_exposed(stage.desk):
+            protect(stage.desk, fence, settling)
+
+
+def alarms(stage):
+    """When each was told, and of what."""
+    return [(event.at, event.payload["quantity"], event.payload["causes"]) for event in stage.events(E.POSITION_UNPROTECTED)]
+
+
+def test_a_stop_that_is_accepted_and_then_rejected_is_told_at_once_and_once(tmp_path):
+    """C12: every time again, for as long as it goes on; and it counts as rejections in a row (43)."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    action = action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL")
+    for part in ("stop-1", *(f"stop-1.{number}" for number in range(2, 20))):
+        stage.faults.on_submit(client_id(action, part), RejectLater(timedelta(seconds=5), "no stops here"))
+    stage.cycle(Interval.MIN1)
+    for seconds in range(2, 300, 2):
+        looked_after(stage, at(10, seconds // 60, seconds % 60))
+    [(told, quantity, _)] = alarms(stage)
+    assert (told, quantity) == (at(10, 0, 6), 50)
+    rejected = stage.rows("orders", order_type="stop", state="rejected")
+    assert len(rejected) >= 5
+    assert book_of(stage.desk, stage.desk.ledger).track.rejects == {"buyer": len(rejected) - 1}, "all but the entry's own"
+    review(stage.desk)
+    assert paused(stage) == ("paused_risk", "rejects")
+    assert stage.verifies()
+
+
+def test_an_exit_in_doubt_that_is_all_the_cover_there_is_is_told_after_ten_seconds(tmp_path):
+    """C12, 85: nothing may be placed beside it, which might sell the shares twice; a person can look."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    exit_ = client_id(action_id("buyer", "1min@2024-08-28T14:01Z", "AAPL"), "exit")
+    stage.faults.on_submit(exit_, LoseRequest())
+    stage.go(at(10, 1, 1)).cycle(Interval.MIN1)
+    in_doubt_since = stage.row("orders", client_id=exit_)["updated_at"]
+    assert (stage.row("orders", client_id=exit_)["state"], stage.broker.orders()) == ("unknown", [])
+    for seconds in range(2, 60, 3):
+        looked_after(stage, at(10, 1, seconds))
+    [(told, quantity, causes)] = alarms(stage)
+    assert (quantity, causes) == (50, ["in doubt"])
+    assert timedelta(seconds=10) <= told - in_doubt_since < timedelta(seconds=13)
+    for seconds in (5, 10, 15):
+        looked_after(stage, at(10, 2, seconds))
+    assert stops(stage)[-1][:3] == ("stop-1.2", "accepted", 50), "the exit was never there: it is protected again"
+    assert len(alarms(stage)) == 1
+    assert stage.verifies()
+
+
+def test_an_exit_that_is_answered_in_time_is_no_alarm(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1, 1)).cycle(Interval.MIN1)
+    for seconds in range(2, 40, 2):
+        looked_after(stage, at(10, 1, seconds))
+    assert (stage.row("positions")["quantity"], alarms(stage)) == (0, [])
+
+
+def test_a_target_whose_cancel_is_not_confirmed_is_told_while_its_stop_is_gone(tmp_path):
+    """C12: until it is over no stop can be placed beside it."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    action = action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL")
+    stage.faults.on_submit(client_id(action, "stop-1"), RejectLater(timedelta(seconds=5), "no stops here"))
+    stage.faults.on_call(Call.CANCEL, *[NotReady()] * 40)
+    stage.cycle(Interval.MIN1)
+    for seconds in range(2, 58, 4):
+        with suppress(BrokerNotReady):
+            looked_after(stage, at(10, 0, seconds))
+    assert [causes for *_, causes in alarms(stage)][-1] == ["target"]
+    assert stage.row("orders", part="target-1")["state"] == "cancel_pending"
+
+
+def test_at_the_close_what_is_in_doubt_is_told_too(tmp_path):
+    """C12: it is gone home with."""
+    stage = floor(tmp_path, minute_bars(), at(15, 58, 1), bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    exit_ = client_id(action_id("buyer", "1min@2024-08-28T19:59Z", "AAPL"), "exit")
+    stage.faults.on_submit(exit_, LoseRequest())
+    stage.go(at(15, 59, 1)).cycle(Interval.MIN1)
+    assert stage.row("orders", client_id=exit_)["state"] == "unknown"
+    close_session(stage.go(at(16, 0, 30)).desk, stage.desk.calendar.session(DAY))
+    assert [causes for *_, causes in alarms(stage)] == [["in doubt"]]

@@ -190,25 +190,24 @@ def revise(call: Invocation, file: FileArgument) -> None:
 
     spec = read_strategy(file)
     with call.desk() as desk:
-        loosened = _confirm_loosening(call, desk, spec)
-        controls.revise(desk, spec, actor=user_actor(), confirmed_loosening=loosened)
+        controls.revise(desk, spec, actor=user_actor(), confirmed=_confirm_loosening(call, desk, spec))
         row = controls.require(desk.ledger, spec.name)
     call.output.answer(
         _as_json(row), lambda: call.output.line(f"{spec.name} is revised, version {row['limits_version']}; its pending proposals are void.")
     )
 
 
-def _confirm_loosening(call: Invocation, desk: "Desk", spec: "StrategySpec") -> bool:
-    """Whether the person typed every loosened value again (D17); without a terminal nobody did, and the service refuses."""
+def _confirm_loosening(call: Invocation, desk: "Desk", spec: "StrategySpec") -> list[str]:
+    """What it loosens that the person has typed again (D17); without a terminal nothing, and the service refuses."""
     from trading_pipeline.service import controls
     from trading_pipeline.service.steps import spec_of
 
     loosened = controls.loosened_limits(spec_of(controls.require(desk.ledger, spec.name)), spec)
     if not loosened or not call.output.interactive:
-        return False
+        return []
     call.output.note(f"{spec.name} would allow more than before:")
     call.retype(loosened)
-    return True
+    return loosened
 
 
 def _say(call: Invocation, row: "Row") -> None:

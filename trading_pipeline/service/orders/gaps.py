@@ -78,12 +78,19 @@ def doubts(reader: Reader, until: datetime) -> list[Gap]:
 
     No stop can be placed for it, which might sell what the other sells as well.
     """
-    unconfirmed = [row for row in reader.find("orders", side=Side.SELL.value, state=_IN_DOUBT) if row["updated_at"] <= until]
-    if not unconfirmed:
+    unconfirmed = reader.find("orders", side=Side.SELL.value, state=_IN_DOUBT)
+    places = {(row["strategy"], row["symbol"]) for row in unconfirmed if _waits_since(row) <= until}
+    if not places:
         return []
-    places = {(row["strategy"], row["symbol"]) for row in unconfirmed}
     sure = {gap.place for gap in gaps(reader)}
     return [gap for gap in gaps(reader, _CONFIRMED) if gap.place not in sure and gap.place[:2] in places]
+
+
+def _waits_since(row: Row) -> datetime:
+    """Since when the broker has not said what it was asked; each look at what is in doubt is a fact of it too."""
+    sent = row["state"] in (OrderState.SUBMITTED.value, OrderState.UNKNOWN.value)
+    since: datetime = row["submitted_at" if sent else "updated_at"]
+    return since
 
 
 def shortages(reader: Reader) -> list[Shortage]:
