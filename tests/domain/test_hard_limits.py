@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.domain.rulebook_cases import NOW, at, context, order, session, verdict_of
+from tests.domain.rulebook_cases import NOW, at, context, order, quote, session, verdict_of
 from trading_pipeline.domain import limits
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderType
@@ -51,6 +51,13 @@ def test_a_target_of_an_entry_is_an_order_too() -> None:
 def test_an_entry_below_one_dollar_is_denied(reference: str, limit: str, passes: bool) -> None:
     """66, D5."""
     assert verdict_of("penny_stock", order(reference=D(reference), limit_price=D(limit)), context()).passed is passes
+
+
+@pytest.mark.parametrize(("last", "passes"), [("1.00", True), ("0.9999", False), ("NaN", False)])
+def test_what_the_share_has_come_to_since_the_proposal_counts(last: str, passes: bool) -> None:
+    """66, D5: within the price band of a reference of $1.00, and filled below it."""
+    entry = order(reference=D("1.00"), limit_price=D("1.00"))
+    assert verdict_of("penny_stock", entry, context(quote=quote(last=last))).passed is passes
 
 
 def test_an_exit_below_one_dollar_goes_and_is_flagged() -> None:

@@ -70,7 +70,7 @@ def test_what_is_realised_less_what_is_open_is_the_cash_that_flowed_and_the_orac
     fills = [fill(side, quantity, str(price)) for side, quantity, price in trades]
     position, judged = after(*fills), Judged()
     for each in fills:
-        done = Execution("1", "EXTERNAL", "PAPER-1", "AAPL", each.side.value, each.quantity, each.price, each.commission)
+        done = Execution("1", "EXTERNAL", "PAPER-1", "AAPL", each.side.value, each.quantity, each.price, each.commission, each.at)
         apply(judged, done)
     cash = sum((each.quantity * each.price * (1 if each.side is Side.SELL else -1) - each.commission for each in fills), D(0))
     assert position.realised - position.cost == cash

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.domain.rulebook_cases import CALM, NOW, context, live, order, quote, trips
 from trading_pipeline.domain.limits import LONGER_IS_TIGHTER, AccountLimits, StrategyLimits, looser
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent
-from trading_pipeline.domain.risk import Outcome, RiskContext
+from trading_pipeline.domain.risk import Outcome, RiskContext, World
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.strategies import Mode, StrategyState
 from trading_pipeline.domain.volatility import Volatility
@@ -81,7 +81,9 @@ def contexts(draw: st.DrawFn) -> RiskContext:
 
 
 def _spoilt(draw: st.DrawFn, situation: RiskContext) -> RiskContext:
-    names = [field.name for field in fields(RiskContext) if field.name not in NONE_IS_A_FACT]
+    # Elsewhere no history is required, and what cannot be measured does not apply (D30).
+    known = NONE_IS_A_FACT if situation.world is World.LIVE else NONE_IS_A_FACT | {"volatility"}
+    names = [field.name for field in fields(RiskContext) if field.name not in known]
     name = draw(st.sampled_from(names))
     value: Any = None
     if name in MONEY_FIELDS:

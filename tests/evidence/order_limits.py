@@ -77,10 +77,11 @@ def _worth(intent: OrderIntent, context: RiskContext, kind: str) -> set[str]:
     held, own, equity = context.symbol_exposure, context.strategy_symbol_exposure, context.equity
     worth = equity if isinstance(equity, Decimal) and equity.is_finite() and equity > 0 else None
     lowest = intent.reference if intent.limit_price is None else min(intent.reference, intent.limit_price)
+    last = None if context.quote is None else context.quote.last
     sector_known = context.sector is not None or context.sector_exposure is not None
     tests = {
         "hard_order_value": largest <= 100_000,
-        "penny_stock": lowest >= 1,
+        "penny_stock": lowest >= 1 and (last is None or (last.is_finite() and last >= 1)),
         "order_value": value <= account.max_order_value and value <= strategy.max_order_value,
         "account_position": _sum(held) and held + value <= account.max_position_value,
         "strategy_position": _sum(own) and own + value <= strategy.max_position_value,

@@ -294,7 +294,7 @@ def test_a_loss_after_a_night_is_looked_at_before_the_stop_that_the_open_reached
 
 
 def test_a_loss_while_a_strategy_waits_because_of_its_orders_is_left_to_the_steps(tmp_path):
-    """It does not stop it: the price comes back before it may go on."""
+    """Whether it is seen before the price comes back: then it waits for a person, whatever it waited for before."""
     spec = strategy(
         agent=ExpressionAgent("close > 99", "close < 0"), interval=Interval.MIN5,
         limits=StrategyLimits(max_orders_per_hour=1, max_day_loss=Decimal(200)),
@@ -302,7 +302,8 @@ def test_a_loss_while_a_strategy_waits_because_of_its_orders_is_left_to_the_step
     table = bars(interval=Interval.MIN5, first=date(2024, 8, 19), last=DAY, at={at(9, 50): (90.0, 100.0, 90.0, 100.0)})
     with bench_of(tmp_path, wanted := plan(spec, first=DAY, last=DAY), table) as bench:
         assert "a loss is reached while buyer waits" in columnar.why_not(bench, wanted)
-        assert [row["state"] for row in run(bench, wanted).ledger.find("strategies")] == ["running"]
+        [row] = run(bench, wanted).ledger.find("strategies")
+        assert (row["state"], row["reason"].partition(":")[0]) == ("paused_risk", "loss")
 
 
 def test_a_price_far_from_the_last_one_that_a_stopped_strategy_received_is_left_to_the_steps(tmp_path):

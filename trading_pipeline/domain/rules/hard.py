@@ -17,10 +17,12 @@ def hard_order_value(intent: OrderIntent, context: RiskContext) -> Verdict:
 
 
 def penny_stock(intent: OrderIntent, context: RiskContext) -> Verdict:
-    """66, D5: no share below $1.00, by the reference or by the limit."""
+    """66, D5: no share below $1.00, by the reference, by the limit or by what it has come to since."""
     lowest = positive(intent.reference, "the reference price")
     if intent.limit_price is not None:
         lowest = min(lowest, positive(intent.limit_price, "the limit price"))
+    if context.quote is not None:
+        lowest = min(lowest, positive(context.quote.last, "the last price"))
     return judged("penny_stock", lowest >= MIN_PRICE, dollars(lowest), dollars(MIN_PRICE))
 
 
