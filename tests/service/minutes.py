@@ -43,9 +43,9 @@ def decided(stage: Floor, interval: Interval = Interval.MIN1) -> Cycle:
     return cycle
 
 
-def intended(stage: Floor, cycle: Cycle) -> None:
-    """As a process leaves them that dies before its gate: the intents of what the cycle decided."""
-    row = stage.row("actions")
+def intended(stage: Floor, cycle: Cycle, **equals: str) -> None:
+    """As a process leaves them that dies before its gate: the intents of what the cycle decided, of the action described."""
+    row = stage.row("actions", **equals)
     with stage.desk.ledger.transaction() as tx:
         tx.append(*intents_of(intent_of(row), cycle.cycle_id, cycle.session, stage.clock.now(), row["last_seq"]))
 

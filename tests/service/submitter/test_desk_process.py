@@ -2,14 +2,13 @@
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from tests.desks import DAY, OPEN, Floor, bars, floor, market, strategy
+from tests.service.attending import attended
 from tests.service.minutes import bracketed, minute_bars
 from tests.waiting import until
 from trading_pipeline import __version__
@@ -25,21 +24,6 @@ from trading_pipeline.service.submitter import handover
 from trading_pipeline.service.submitter.desk_process import attend
 
 E = EventType
-
-
-@contextmanager
-def attended(stage: Floor) -> Iterator[list[str]]:
-    """A desk at work in a thread of its own; what it says."""
-    stop, said = threading.Event(), []
-    thread = threading.Thread(target=attend, args=(stage.desk, stop.is_set, said.append))
-    thread.start()
-    try:
-        until(lambda: handover.attended(stage.desk), "the desk is ready")
-        yield said
-    finally:
-        stop.set()
-        thread.join(20)
-        assert not thread.is_alive()
 
 
 def decided(stage: Floor, interval: Interval = Interval.DAY1):

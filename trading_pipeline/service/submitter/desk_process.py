@@ -145,6 +145,8 @@ class _Attendance:
                 except TradingError as error:
                     handover.refuse(self.desk, request, error)
             self.seen = head
+        # By itself and first: what a stop has to cancel waits for nothing that can fail beside it.
+        self._now_and_then("stopping", REVIEW_SECONDS, self._stops)
         self._now_and_then("settle", SETTLE_SECONDS, self._settled)
         self._now_and_then("review", REVIEW_SECONDS, self._review)
         self._now_and_then("reconcile", RECONCILE_SECONDS, self._reconcile)
@@ -187,7 +189,6 @@ class _Attendance:
     def _review(self) -> None:
         for note in breakers.review(self.desk):
             self.say(note)
-        self._stops()
 
     def _stops(self) -> None:
         """Go on with what a stop has to cancel still."""
@@ -196,21 +197,43 @@ class _Attendance:
             self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
 
     def _settled(self, always: bool = False) -> None:
-        """Book what the broker knows and the ledger does not, and protect what is naked."""
+        """Book what the broker knows and the ledger does not, and protect what is naked.
+
+        What fails keeps nothing after it from being done: an entry is withdrawn by what the ledger has of it, and `protect` settles what
+        it acts on and judges each stop by itself.
+
+        Raises:
+            TradingError: The first thing that failed, once all has been tried.
+        """
         tally = self._tally()
-        if always or news(self.desk):
-            settle(self.desk, tally)
-        if self.desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value), limit=1):
-            # Left behind by an error on the way: nobody else is on the way while this process holds the lease.
-            adopt_orders(self.desk, tally)
-            recover(self.desk, self.fence, tally)
-        withdrawn(self.desk, tally)
-        if is_exposed(self.desk):
-            protect(self.desk, self.fence, tally)
+        failed: list[TradingError] = []
+        for work in (partial(self._booked, always), self._recovered, partial(withdrawn, self.desk), self._protected):
+            try:
+                work(tally)
+            except (Fenced, LedgerError):
+                raise
+            except TradingError as error:
+                failed.append(error)
         if not self.desk.ledger.find("orders", state=OPEN_AT_BROKER, limit=1):
             self.due["settle"] = time.monotonic() + IDLE_SECONDS
         for note in tally.notes:
             self.say(note)
+        if failed:
+            raise failed[0]
+
+    def _booked(self, always: bool, tally: Tally) -> None:
+        if always or news(self.desk):
+            settle(self.desk, tally)
+
+    def _recovered(self, tally: Tally) -> None:
+        """What an error on the way left behind: nobody else is on the way while this process holds the lease."""
+        if self.desk.ledger.find("orders", state=(OrderState.INTENT.value, OrderState.SUBMITTED.value), limit=1):
+            adopt_orders(self.desk, tally)
+            recover(self.desk, self.fence, tally)
+
+    def _protected(self, tally: Tally) -> None:
+        if is_exposed(self.desk):
+            protect(self.desk, self.fence, tally)
 
     def _reconcile(self) -> None:
         """Compare the account with the book; a result is a fact when it is another one than before."""
