@@ -9,6 +9,7 @@ import pytest
 
 from tests.desks import ALWAYS, DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, decided, intended, minute_bars
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import CycleKind, follow_up
@@ -22,6 +23,7 @@ from trading_pipeline.service import controls, execution
 from trading_pipeline.service.execution import collect_fills, parts_of, place, place_orders, withdrawn
 from trading_pipeline.service.judging.book import intent_of
 from trading_pipeline.service.orders.gate import intents_of
+from trading_pipeline.service.record.verification import judge
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.submitter.handover import lease_name
 
@@ -220,6 +222,39 @@ def test_what_is_taken_back_at_the_last_moment_is_not_written_down_as_an_order(t
     place_orders(replace(stage.desk, market=meddling), cycle)  # type: ignore[arg-type]
     assert stage.row("actions")["state"] == "voided"
     assert stage.rows("orders") == []
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(29.999, "consumed"), (30, "expired")])
+def test_an_approval_that_runs_out_while_the_broker_is_asked_becomes_no_order(tmp_path, seconds, state):
+    """47: its time is looked at once more in the transaction of its intent."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(mode=Mode.APPROVAL, **MINUTES))
+    stage.cycle(Interval.MIN1)
+    name, now = approved(stage), at(10, 0, 1)
+    meddling = Meddling(stage.desk.market, lambda: stage.go(now + timedelta(seconds=seconds)))
+    place_orders(replace(stage.desk, market=meddling), follow_up((name,), DAY, now, "release"))  # type: ignore[arg-type]
+    assert stage.row("actions")["state"] == state
+    assert len(stage.rows("orders")) == (state == "consumed")
+    assert judge(stage.desk.ledger).violations == ()
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(29.999, "accepted"), (30, "denied")])
+def test_an_intent_that_grows_old_while_the_broker_is_asked_is_not_sent(tmp_path, seconds, state):
+    """47: half a minute from the intent to the submission, and no more."""
+
+    class Slow(LatchedBroker):
+        def positions(self):
+            found = super().positions()
+            if stage.rows("orders", state="intent"):
+                stage.go(at(10, 0, 1) + timedelta(seconds=seconds))
+            return found
+
+    volumes = {at(10, minute): 0.0 for minute in range(-1, 20)}
+    stage = floor(tmp_path, minute_bars(volumes=volumes), at(10, 0, 1), strategy(**MINUTES))
+    stage = stage.restarted(broker=Slow(stage.broker, stage.desk.latch))
+    stage.cycle(Interval.MIN1)
+    order = stage.row("orders")
+    assert (order["state"], order["reason"]) == (state, "stale: not sent within 30 s" if state == "denied" else "")
+    assert judge(stage.desk.ledger).violations == ()
 
 
 def test_without_a_price_the_band_says_nothing_and_the_gate_denies(tmp_path):

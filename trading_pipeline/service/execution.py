@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 
 from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.cycles import Cycle, CycleKind
@@ -18,14 +19,14 @@ from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
-from trading_pipeline.ports import Fence, Reader
+from trading_pipeline.ports import Fence, Reader, Transaction
 from trading_pipeline.service.account_limits import in_force
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.book import held_for, intent_of
 from trading_pipeline.service.judging.pacing import Pacing
 from trading_pipeline.service.orders.adoption import adopt_orders, known_to_broker
 from trading_pipeline.service.orders.corporate_actions import pending
-from trading_pipeline.service.orders.gate import denial_ahead, denials, gate_and_submit, intents_of, names_of, stored_intent
+from trading_pipeline.service.orders.gate import denial_ahead, denials, gate_and_submit, intents_of, is_stale, names_of, stored_intent
 from trading_pipeline.service.orders.late_orders import cancel_what_is_over
 from trading_pipeline.service.orders.order_facts import doubt, taken
 from trading_pipeline.service.orders.protection import protect
@@ -141,8 +142,7 @@ def recover(desk: Desk, fence: Fence, tally: Tally) -> None:
             tally.saw(tx.append(doubt(row, desk.now())))
     for row in desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None, order_by="intent_seq"):
         action = desk.ledger.get("actions", row["action_id"])
-        protects = row["order_class"] == OrderClass.PROTECTIVE.value
-        if action is None or (not protects and desk.now() >= row["intent_at"] + APPROVED_TTL):
+        if action is None or is_stale(row, desk.now()):
             with desk.ledger.transaction() as tx:
                 tally.saw(tx.append(*denials(tx, row, "stale: the intent was never sent", desk.now())))
             tally.count("denied")
@@ -202,7 +202,12 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
             first = part.part in ("entry", "exit")
             if action is None or (first and action["state"] not in RELEASABLE):
                 return
-            tally.saw(tx.append(*intents_of(part, cycle.cycle_id, cycle.session, desk.now(), row["last_seq"])))
+            now = desk.now()
+            # Once more: the broker may have been slow with all that it was asked since.
+            if first and (late := _too_late(action, now)):
+                _expire(tx, cycle, action, late, now, tally)
+                return
+            tally.saw(tx.append(*intents_of(part, cycle.cycle_id, cycle.session, now, row["last_seq"])))
         if not gate_and_submit(desk, fence, part, tally) and not _waits(desk, part):
             return
 
@@ -229,21 +234,24 @@ def _are_over(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
 
 def _expired(desk: Desk, cycle: Cycle, row: Row, tally: Tally) -> bool:
     """Expire an action that comes too late; somebody may have decided otherwise meanwhile, and that stands."""
-    late = _too_late(desk, row)
+    now = desk.now()
+    late = _too_late(row, now)
     if late:
         with desk.ledger.transaction() as tx:
             current = tx.get("actions", row["action_id"])
             if current is not None and current["state"] in RELEASABLE:
-                named = {name: row[name] for name in ("action_id", "strategy", "symbol")}
-                payload = {"cycle": cycle.cycle_id, **named, "reason": late}
-                key, stream = f"action.expired:{row['action_id']}", f"strategy:{row['strategy']}"
-                tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, desk.now(), "rulebook", current["last_seq"])))
-                tally.count("expired")
+                _expire(tx, cycle, current, late, now, tally)
     return bool(late)
 
 
-def _too_late(desk: Desk, row: Row) -> str:
-    now = desk.now()
+def _expire(tx: Transaction, cycle: Cycle, row: Row, late: str, now: datetime, tally: Tally) -> None:
+    payload = {"cycle": cycle.cycle_id, **{name: row[name] for name in ("action_id", "strategy", "symbol")}, "reason": late}
+    key, stream = f"action.expired:{row['action_id']}", f"strategy:{row['strategy']}"
+    tally.saw(tx.append(NewEvent(EventType.ACTION_EXPIRED, stream, key, payload, now, "rulebook", row["last_seq"])))
+    tally.count("expired")
+
+
+def _too_late(row: Row, now: datetime) -> str:
     if row["state"] == ActionState.APPROVED.value and now >= row["not_before"] + APPROVED_TTL:
         return f"approved, and not sent within {APPROVED_TTL.seconds} s of {row['not_before']:%H:%M:%S} UTC"
     if row["state"] == ActionState.READY.value and row["expires_at"] is not None and now >= row["expires_at"]:

@@ -17,6 +17,7 @@ from typing import Any
 from trading_pipeline.domain.approvals import ActionState
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, OrderType, Side, TimeInForce, client_id
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Quote, Verdict
@@ -71,15 +72,16 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         stream = f"strategy:{intent.strategy}"
         verdict = NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])
         [evaluated] = tally.saw(tx.append(verdict))
-        if not judgement.passed:
-            tally.saw(tx.append(*denials(tx, row, judgement.reason, desk.now())))
+        now = desk.now()
+        if not judgement.passed or is_stale(row, now):
+            tally.saw(tx.append(*denials(tx, row, judgement.reason or f"stale: not sent within {APPROVED_TTL.seconds} s", now)))
             tally.count("denied")
             return False
         digest = ticket_digest(ticket)
         facts = {"digest": digest, "ticket": encode(ticket), "verdict_seq": evaluated.seq, "lease": fence.token}
         family = family_of(tx, row)
         submitted = tally.saw(
-            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, desk.now(), "desk", evaluated.seq) for each in family))
+            tx.append(*(order_event(EventType.ORDER_SUBMITTED, each, facts, now, "desk", evaluated.seq) for each in family))
         )
         permit = Permit(name, digest, submitted[0].seq, intent.strategy, *lapses_in(PERMIT_SECONDS))
     tally.count("submitted")
@@ -89,6 +91,11 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         tally.notes.append(f"the submission of {name} could not be kept outside the ledger: {unanchored}")
     _send(desk, ticket, permit, tally)
     return True
+
+
+def is_stale(row: Row, now: datetime) -> bool:
+    """Whether an intent has waited too long to be sent (invariant 47); what protects a position is never too late."""
+    return row["order_class"] != OrderClass.PROTECTIVE.value and bool(now >= row["intent_at"] + APPROVED_TTL)
 
 
 def judged(reader: Reader, book: Book, spec: StrategySpec, intent: OrderIntent) -> Judgement:
