@@ -20,6 +20,7 @@ from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, 
 from trading_pipeline.errors import BrokerNotReady, Conflict, PermissionRequired
 from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
+from trading_pipeline.service.orders.late_orders import cancel_what_is_over
 from trading_pipeline.service.orders.releasing import release
 from trading_pipeline.service.orders.settlement import news, settle
 from trading_pipeline.service.record.verification import judge
@@ -314,16 +315,35 @@ class Deaf(Mishearing):
         super().cancel(client_id)
 
 
-def test_the_cancel_of_a_misheard_order_is_sent_until_it_gets_through(tmp_path):
-    """24, 53: it does not work on because one cancel was lost."""
-    stage = floor(tmp_path, market(bars(volume=3000)), OPEN, strategy(sizing=FractionSizing(fraction=D("0.05"))))
+def misheard(tmp_path) -> tuple[Floor, Deaf]:
+    """An entry that works at the broker as another one, is set aside, and was cancelled in vain."""
+    thin = {at(9, 30, day=date(2024, 8, 27)): 100.0}
+    stage = floor(tmp_path, market(bars(volumes=thin)), OPEN, strategy(sizing=FractionSizing(fraction=D("0.05"))))
     broker = Deaf(stage.broker, stage.desk.latch)
     stage = stage.restarted(broker=broker)
     stage.cycle()
-    assert stage.row("orders")["state"] == "quarantined"
+    assert (stage.row("orders")["state"], len(stage.broker.orders())) == ("quarantined", 1)
+    stage.go(OPEN + timedelta(seconds=5))
+    return stage, broker
+
+
+def test_the_cancel_of_a_misheard_order_is_sent_until_it_gets_through(tmp_path):
+    """24, 53: it does not work on because one cancel was lost: it is news until it is over."""
+    stage, broker = misheard(tmp_path)
+    told = f"working:{NAME}:{stage.row('orders')['last_seq']}"
+    settle(stage.desk, Tally("test", stage.due()))
+    assert told in news(stage.desk)
     broker.ready = True
-    stage.go(OPEN + timedelta(seconds=5)).release()
-    assert stage.broker.orders() == []
+    settle(stage.desk, Tally("test", stage.due()))
+    assert (stage.broker.orders(), NAME in news(stage.desk)) == ([], False)
+
+
+def test_reconciling_cancels_a_misheard_order_again_and_sets_it_aside_once(tmp_path):
+    """24, 53."""
+    stage, broker = misheard(tmp_path)
+    broker.ready = True
+    cancel_what_is_over(stage.desk, Tally("test", stage.due()))
+    assert (stage.broker.orders(), len(stage.events(E.ORDER_QUARANTINED))) == ([], 1)
 
 
 def test_a_person_ends_a_quarantine_once_nothing_of_the_order_is_left(stage):

@@ -150,8 +150,7 @@ def _split(desk: Desk, tx: Transaction, split: DueSplit, restated: Mapping[str, 
 
 def _learn(desk: Desk, tally: Tally) -> list[str]:
     """Write down what the broker states of open orders; returns those that still work though they are to be cancelled."""
-    asked = [*desk.ledger.find("orders", state=(*OPEN_AT_BROKER, OrderState.QUARANTINED.value)), *_given_up(desk)]
-    open_rows = {row["client_id"]: row for row in asked}
+    open_rows = _may_work(desk)
     if not open_rows:
         return []
     asked_at = desk.now()
@@ -169,6 +168,12 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
                 _absent(desk, tx, row, held, asked_at, tally)
         cancelling = {row["client_id"] for row in tx.find("orders", state=(OrderState.CANCEL_PENDING.value, OrderState.QUARANTINED.value))}
     return [name for name, order in stated.items() if name in cancelling and order.status in _WORKS]
+
+
+def _may_work(desk: Desk) -> dict[str, Row]:
+    """Orders that the broker may have at work, and those that are not to be: given up, or set aside, by name."""
+    asked = [*desk.ledger.find("orders", state=(*OPEN_AT_BROKER, OrderState.QUARANTINED.value)), *_given_up(desk)]
+    return {row["client_id"]: row for row in asked}
 
 
 def _given_up(desk: Desk) -> list[Row]:
@@ -217,7 +222,7 @@ def news(desk: Desk) -> str:
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     heard += _unsnapshotted(desk)
     heard += [f"overfill:{order['client_id']}:{position['last_seq']}" for position, order in overfills.unexplained(desk)]
-    rows = {row["client_id"]: row for row in [*desk.ledger.find("orders", state=OPEN_AT_BROKER), *_given_up(desk)]}
+    rows = _may_work(desk)
     for order in desk.broker.orders(rows.keys()) if rows else []:
         row = rows[order.client_id]
         unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
@@ -300,7 +305,7 @@ _MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKN
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
 _UNPROVEN = (OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
 """Of these, that the broker does not show them is something to be proven."""
-_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value, OrderState.CANCELED.value)
+_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.QUARANTINED.value, *GIVEN_UP)
 """Of these, that the broker shows them working is something to act on."""
 
 
