@@ -17,9 +17,9 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service.accounting import mismatches
-from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.orders import corporate_actions, overfills
+from trading_pipeline.service.orders import absence, corporate_actions, overfills
+from trading_pipeline.service.orders.absence import ACCEPTED, UNPROVEN
 from trading_pipeline.service.orders.adoption import (
     adopt,
     adopt_fill,
@@ -42,7 +42,6 @@ OPEN_AT_BROKER = (
     OrderState.SUBMITTED.value, OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value,
     OrderState.CANCEL_PENDING.value,
 )
-_ACCEPTED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
 RESTATED_WITHIN = timedelta(days=7)
 """As far back executions are asked for again where book and broker differ: one may have been restated over a long weekend."""
 SLACK = timedelta(days=1)
@@ -134,7 +133,7 @@ def _restated(desk: Desk, resting: Sequence[Row], executions: Sequence[tuple[str
                 f"The broker has filled {order.filled_quantity} of the order {name} of {row['symbol']} and has not told of all of it.",
                 value=name, rule="a split is booked after every execution before it", remedy="it is asked again by the next cycle",
             )
-        if row["state"] in _ACCEPTED and row["client_id"] not in stated:
+        if row["state"] in ACCEPTED and row["client_id"] not in stated:
             raise BrokerNotReady(
                 f"The broker does not show the order {row['client_id']} of {row['symbol']}, which it has accepted.", value=row["client_id"],
                 rule="a split is booked with what it made of every resting order", remedy="it is asked again by the next cycle",
@@ -155,7 +154,7 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
         return []
     asked_at = desk.now()
     stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())}
-    absent = [name for name in open_rows.keys() - stated.keys() if open_rows[name]["state"] in _UNPROVEN]
+    absent = [name for name in open_rows.keys() - stated.keys() if open_rows[name]["state"] in UNPROVEN]
     held = desk.broker.positions() if absent else {}
     with desk.ledger.transaction() as tx:
         for name, order in stated.items():
@@ -165,7 +164,7 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
         for name in sorted(absent):
             row = tx.get("orders", name)
             if row is not None:
-                _absent(desk, tx, row, held, asked_at, tally)
+                absence.absent(desk, tx, row, held, asked_at, tally)
         cancelling = {row["client_id"] for row in tx.find("orders", state=(OrderState.CANCEL_PENDING.value, OrderState.QUARANTINED.value))}
     return [name for name, order in stated.items() if name in cancelling and order.status in _WORKS]
 
@@ -218,7 +217,7 @@ def news(desk: Desk) -> str:
         elif is_restated(desk.ledger, row, fill):
             heard.append(f"restated:{fill.execution_id}:{fill.price}:{fill.commission}")
     left = desk.ledger.find("orders", state=OrderState.INTENT.value, parent=None)
-    heard += [f"intent:{row['client_id']}" for row in left if desk.now() >= row["intent_at"] + SECOND_LOOK]
+    heard += [f"intent:{row['client_id']}" for row in left if desk.now() >= row["intent_at"] + absence.SECOND_LOOK]
     heard += [split.key for split in corporate_actions.pending(desk, desk.ledger)]
     heard += _unsnapshotted(desk)
     heard += [f"overfill:{order['client_id']}:{position['last_seq']}" for position, order in overfills.unexplained(desk)]
@@ -228,7 +227,7 @@ def news(desk: Desk) -> str:
         unresolved = row["state"] in _ACTED_ON and order.status in _WORKS
         if unresolved or (order.status in _ENDED and row["state"] in (*_MAY_END, OrderState.SUBMITTED.value, OrderState.NOT_PLACED.value)):
             heard.append(f"{order.status.value}:{order.client_id}:{row['last_seq']}")
-    overdue = [row for row in rows.values() if row["state"] in _UNPROVEN and desk.now() >= _asked_again_at(desk, desk.ledger, row)]
+    overdue = [row for row in rows.values() if row["state"] in UNPROVEN and desk.now() >= absence.asked_again_at(desk, desk.ledger, row)]
     heard += [f"absent:{row['client_id']}:{row['last_seq']}" for row in overdue]
     return "+".join(heard) if len(heard) <= 2 else f"{len(heard)}:{hashlib.sha256('+'.join(heard).encode()).hexdigest()[:16]}"
 
@@ -303,14 +302,12 @@ _ENDED = {
 _MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
 """A submission that is still on its way ends nowhere: its answer, or `recover`, comes first."""
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
-_UNPROVEN = (OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
-"""Of these, that the broker does not show them is something to be proven."""
-_ACTED_ON = (*_UNPROVEN, OrderState.SUBMITTED.value, OrderState.QUARANTINED.value, *GIVEN_UP)
+_ACTED_ON = (*UNPROVEN, OrderState.SUBMITTED.value, OrderState.QUARANTINED.value, *GIVEN_UP)
 """Of these, that the broker shows them working is something to act on."""
 
 
 def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
-    """Write down a state that the broker states and the ledger does not have yet."""
+    """Write down a state that the broker states and the ledger does not have yet, and that it shows what was looked for in vain."""
     actor = f"broker:{desk.broker.name}"
     found = row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in _WORKS
     wrong = misheard(row, order.ticket) if found else ""
@@ -319,7 +316,7 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         tally.notes.append(f"the order {row['client_id']} is set aside: {wrong}")
     elif found:
         event = order_event(EventType.ORDER_ACCEPTED, row, {"broker_order_id": order.broker_order_id}, desk.now(), actor)
-        tally.saw(tx.append(event))
+        tally.saw(tx.append(again(tx, event)))
         tally.count("accepted")
     elif row["state"] in GIVEN_UP and order.status in _WORKS:
         found_late(desk, tx, row, order.broker_order_id, tally)
@@ -333,66 +330,8 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
             type_, heard = EventType.ORDER_CANCELED, "canceled"
         tally.saw(tx.append(again(tx, order_event(type_, row, {"reason": order.reason}, desk.now(), actor))))
         tally.count(heard)
-    elif order.status is BrokerStatus.FILLED and row["state"] in _UNPROVEN:
-        # Its executions say so as well, and end it, unless they were booked as a stranger's.
-        _give_to_a_person(desk, tx, row, tally)
-
-
-UNRESOLVED = timedelta(minutes=15)
-"""An order in doubt for longer is a person's."""
-SECOND_LOOK = timedelta(seconds=5)
-"""One answer may be wrongly empty: absence is proven by two, this far apart at least."""
-
-
-def _absence_key(row: Row) -> str:
-    return f"order.absent:{row['client_id']}:{row['state']}"
-
-
-def _asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:
-    """From when on an order that the broker does not show can be given up, or looked for the second time (invariant 15)."""
-    first = reader.event_by_key(_absence_key(row))
-    if first is not None:
-        return first.at + SECOND_LOOK
-    submitted: datetime = row["submitted_at"]
-    return submitted + desk.broker.capabilities.visibility
-
-
-def _absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], asked_at: datetime, tally: Tally) -> None:
-    """An order of ours that the broker does not know: in doubt until two looks after the visibility window found nothing.
-
-    Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt. So it does
-    where its stops and targets have sold more than it has bought by the book: they were born of fills that are not told yet.
-    """
-    sold = sum(each["filled_quantity"] for each in tx.find("orders", parent=row["client_id"]))
-    booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
-    window = desk.broker.capabilities.visibility.seconds
-    # Not when it is written down: an answer may have been long on its way.
-    if row["state"] not in _UNPROVEN or asked_at < _asked_again_at(desk, tx, row):
-        return
-    if held.get(row["symbol"], 0) != booked or sold > row["filled_quantity"]:
-        _give_to_a_person(desk, tx, row, tally)
-        return
-    unknown = row["state"] == OrderState.UNKNOWN.value
-    if tx.event_by_key(_absence_key(row)) is None:
-        again = EventType.ORDER_UNKNOWN if unknown else EventType.ORDER_CANCEL_REQUESTED
-        reason = f"absent {window} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
-        event = replace(order_event(again, row, {"reason": reason}, desk.now(), RECOVERY), key=_absence_key(row))
-        tally.saw(tx.append(event))
-        return
-    type_, heard = (EventType.ORDER_CANCELED, "canceled")
-    if unknown and not row["filled_quantity"]:
-        type_, heard = (EventType.ORDER_NOT_PLACED, "not_placed")
-    reason = f"absent twice from orders, executions and positions, {window} s after its submission and later"
-    tally.saw(tx.append(order_event(type_, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}")))
-    tally.count(heard)
-
-
-def _give_to_a_person(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
-    """What cannot be proven in time stays in doubt, counted and blocking its symbol, until somebody looks (INVARIANTS 3.2)."""
-    key = f"order.unresolved:{row['client_id']}"
-    if desk.now() < row["submitted_at"] + UNRESOLVED or tx.event_by_key(key) is not None:
-        return
-    reason = f"not resolved within {UNRESOLVED.seconds // 60} minutes: compare the account with the ledger by hand"
-    again = EventType.ORDER_UNKNOWN if row["state"] == OrderState.UNKNOWN.value else EventType.ORDER_CANCEL_REQUESTED
-    tally.saw(tx.append(replace(order_event(again, row, {"reason": reason}, desk.now(), RECOVERY), key=key)))
-    tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")
+    elif row["state"] in UNPROVEN:
+        absence.shown(desk, tx, row, tally)
+        if order.status is BrokerStatus.FILLED:
+            # Its executions say so as well, and end it, unless they were booked as a stranger's.
+            absence.give_to_a_person(desk, tx, row, tally)

@@ -3,15 +3,18 @@
 from dataclasses import replace
 from datetime import date, timedelta
 
-from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
+import pytest
+
+from tests.desks import OPEN, PERSON, Floor, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
-from tests.service.orders.settlement.scripted import MINUTE, NAME, scripted, settled, tally, told
+from tests.service.orders.settlement.scripted import MINUTE, NAME, Scripted, scripted, settled, tally, told
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate, Withhold
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.events import NewEvent
 from trading_pipeline.ports import BrokerStatus
-from trading_pipeline.service.orders.settlement import UNRESOLVED, cancel
+from trading_pipeline.service.orders.absence import UNRESOLVED
+from trading_pipeline.service.orders.settlement import cancel
 
 
 def test_absence_is_looked_for_a_minute_after_the_submission_and_again_five_seconds_later(lost):
@@ -74,8 +77,49 @@ def test_an_order_that_was_to_be_cancelled_and_is_absent_twice_is_canceled(lost)
     ]
 
 
+@pytest.fixture
+def hidden(tmp_path) -> tuple[Floor, Scripted]:
+    """An entry without an answer that works at the broker, which does not show it and takes no cancel; it was to be cancelled."""
+    stage = floor(tmp_path, minute_bars(volumes={at(10, minute): 0.0 for minute in range(-1, 20)}), at(10, 0, 1), strategy(**MINUTES))
+    stage.faults.on_submit(MINUTE, DropReply(), ShowLate(timedelta(seconds=2)))
+    stage.cycle(Interval.MIN1)
+    stage, broker = scripted(stage)
+    broker.restate, broker.deaf = (lambda _: None), True
+    cancel(stage.desk, stage.rows("orders"), "test", PERSON, tally(stage))
+    settled(stage, at(10, 1, 1))
+    assert stage.row("orders")["state"] == "cancel_pending"
+    return stage, broker
+
+
+def states(stage: Floor, *seconds: int) -> list[str]:
+    """Of the one order, settled so long after a minute past ten."""
+    return [settled(stage, at(10, 1, each)) and stage.row("orders")["state"] for each in seconds]
+
+
+def test_an_order_that_shows_between_two_looks_is_given_up_after_two_new_ones(hidden):
+    """15, 53: what showed since was not absent."""
+    stage, broker = hidden
+    broker.restate = lambda order: order
+    assert states(stage, 3) == ["cancel_pending"]
+    broker.restate = lambda _: None
+    assert states(stage, 10, 14, 15) == ["cancel_pending", "cancel_pending", "canceled"]
+    assert stage.verifies()
+
+
+def test_an_order_that_was_canceled_as_absent_and_came_late_is_canceled_again(hidden):
+    """15, 53: it came, its cancel was asked for, and it went before the broker said so."""
+    stage, broker = hidden
+    assert states(stage, 6) == ["canceled"]
+    broker.restate = lambda order: order
+    assert states(stage, 10) == ["cancel_pending"]
+    broker.restate = lambda _: None
+    assert states(stage, 20, 25) == ["cancel_pending", "canceled"]
+    assert len(stage.events(E.ORDER_LATE_FOUND)) == 1
+    assert stage.verifies()
+
+
 def test_an_order_in_doubt_that_has_filled_in_part_and_is_absent_is_canceled_not_unplaced(thin):
-    """15, 19: it was there."""
+    """15, 19: it was there, and so were its stop and its target."""
     stage, broker = scripted(thin)
     entry = stage.row("orders", part="entry")
     for row in stage.rows("orders"):
@@ -89,7 +133,7 @@ def test_an_order_in_doubt_that_has_filled_in_part_and_is_absent_is_canceled_not
     for seconds in (61, 66):
         settled(stage, at(10, 0, 1 + seconds))
     assert stage.row("orders", part="entry")["state"] == "canceled"
-    assert {row["state"] for row in stage.rows("orders", parent=entry["client_id"])} == {"not_placed"}
+    assert {row["state"] for row in stage.rows("orders", parent=entry["client_id"])} == {"canceled"}
 
 
 def test_an_order_whose_stop_has_sold_was_there_though_the_broker_shows_nothing_of_it(tmp_path):

@@ -1,0 +1,97 @@
+"""Orders that the broker does not show: when that is believed, what becomes of them, and when a person is asked (invariant 15).
+
+One answer may be wrongly empty. What is in doubt, or was to be cancelled, is given up when two looks found nothing, with nothing
+heard of it in between.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.projections import Row
+from trading_pipeline.ports import Reader, Transaction
+from trading_pipeline.service.actors import RECOVERY
+from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.orders.order_facts import again, order_event
+from trading_pipeline.service.steps import Tally
+
+ACCEPTED = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value)
+"""The broker is known to have these."""
+UNPROVEN = (OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
+"""Of these, that the broker does not show them is something to be proven."""
+UNRESOLVED = timedelta(minutes=15)
+"""An order in doubt for longer is a person's."""
+SECOND_LOOK = timedelta(seconds=5)
+"""One answer may be wrongly empty: absence is proven by two, this far apart at least."""
+_LOOK = "order.absent:"
+
+
+def asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:
+    """From when on an order that the broker does not show can be given up, or looked for the second time (invariant 15)."""
+    first = _looked_at(reader, row)
+    submitted: datetime = row["submitted_at"]
+    return submitted + desk.broker.capabilities.visibility if first is None else first + SECOND_LOOK
+
+
+def _looked_at(reader: Reader, row: Row) -> datetime | None:
+    """When it was looked for in vain; None where that was never, or something was heard of it since."""
+    [last] = reader.events(after=row["last_seq"] - 1, limit=1)
+    return last.at if last.key.startswith(_LOOK) else None
+
+
+def absent(desk: Desk, tx: Transaction, row: Row, held: Mapping[str, int], asked_at: datetime, tally: Tally) -> None:
+    """An order of ours that the broker does not know: in doubt until two looks after the visibility window found nothing.
+
+    Nothing means absent from orders, executions and positions; where the positions differ from the book it stays in doubt. So it does
+    where its stops and targets have sold more than it has bought by the book: they were born of fills that are not told yet.
+    """
+    sold = sum(each["filled_quantity"] for each in tx.find("orders", parent=row["client_id"]))
+    booked = sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
+    window = desk.broker.capabilities.visibility.seconds
+    # Not when it is written down: an answer may have been long on its way.
+    if row["state"] not in UNPROVEN or asked_at < asked_again_at(desk, tx, row):
+        return
+    if held.get(row["symbol"], 0) != booked or sold > row["filled_quantity"]:
+        give_to_a_person(desk, tx, row, tally)
+        return
+    if _looked_at(tx, row) is None:
+        reason = f"absent {window} s after its submission: looked for once more in {SECOND_LOOK.seconds} s"
+        tally.saw(tx.append(_as_before(desk, row, reason, f"{_LOOK}{row['client_id']}:{row['last_seq']}")))
+        return
+    type_, heard = (EventType.ORDER_CANCELED, "canceled")
+    if row["state"] == OrderState.UNKNOWN.value and not _was_there(tx, row):
+        type_, heard = EventType.ORDER_NOT_PLACED, "not_placed"
+    reason = f"absent twice from orders, executions and positions, {window} s after its submission and later"
+    tally.saw(tx.append(again(tx, order_event(type_, row, {"reason": reason}, desk.now(), f"broker:{desk.broker.name}"))))
+    tally.count(heard)
+
+
+def _was_there(reader: Reader, row: Row) -> bool:
+    """Whether the broker has ever told of it; the children of an entry have no numbers of their own in its answer."""
+    told = row["filled_quantity"] or row["broker_order_id"]
+    return bool(told) or reader.event_by_key(f"{EventType.ORDER_ACCEPTED.value}:{row['client_id']}") is not None
+
+
+def shown(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
+    """The broker shows what was looked for in vain, which proves nothing any more: absence takes two new looks."""
+    if _looked_at(tx, row) is not None:
+        reason = "the broker shows it after it was looked for in vain"
+        tally.saw(tx.append(_as_before(desk, row, reason, f"order.shown:{row['client_id']}:{row['last_seq']}")))
+
+
+def give_to_a_person(desk: Desk, tx: Transaction, row: Row, tally: Tally) -> None:
+    """What cannot be proven in time stays in doubt, counted and blocking its symbol, until somebody looks (INVARIANTS 3.2)."""
+    key = f"order.unresolved:{row['client_id']}"
+    if desk.now() < row["submitted_at"] + UNRESOLVED or tx.event_by_key(key) is not None:
+        return
+    reason = f"not resolved within {UNRESOLVED.seconds // 60} minutes: compare the account with the ledger by hand"
+    tally.saw(tx.append(_as_before(desk, row, reason, key)))
+    tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")
+
+
+def _as_before(desk: Desk, row: Row, reason: str, key: str) -> NewEvent:
+    """A fact under this key that leaves an order in doubt, or to be cancelled, as it is."""
+    type_ = EventType.ORDER_UNKNOWN if row["state"] == OrderState.UNKNOWN.value else EventType.ORDER_CANCEL_REQUESTED
+    return replace(order_event(type_, row, {"reason": reason}, desk.now(), RECOVERY), key=key)
