@@ -73,8 +73,10 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
             _S.QUARANTINED,
         }
     ),
-    _S.ACCEPTED: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.QUARANTINED}),
-    _S.PARTIAL: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.QUARANTINED}),
+    _S.ACCEPTED: frozenset({_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.UNKNOWN, _S.QUARANTINED}),
+    _S.PARTIAL: frozenset(
+        {_S.PARTIAL, _S.FILLED, _S.CANCELED, _S.EXPIRED, _S.REJECTED, _S.CANCEL_PENDING, _S.UNKNOWN, _S.QUARANTINED}
+    ),
     _S.CANCEL_PENDING: frozenset(
         {_S.CANCELED, _S.FILLED, _S.CANCEL_PENDING, _S.ACCEPTED, _S.PARTIAL, _S.UNKNOWN, _S.LATE_FOUND, _S.QUARANTINED}
     ),
@@ -89,8 +91,9 @@ TRANSITIONS: dict[OrderState, frozenset[OrderState]] = {
 """INVARIANTS 3.2. A state to itself is a fact worth a line that moves nothing: a fill while partial or while a
 cancel is pending, a late fill of a dead order (invariant 19), a cancel sent again after a crash (C10), an
 unknown order put before a person, a watch that ended. A cancel refused goes back to the state before it, and
-whatever the query then finds follows from there; LATE_FOUND is cancelled in the same transaction. While a
-cancel is pending, any proof that the order is dead confirms it: CANCELED, with the broker's word as reason."""
+whatever the query then finds follows from there; an order that the broker had and shows no more is in doubt as
+well; LATE_FOUND is cancelled in the same transaction. While a cancel is pending, any proof that the order is
+dead confirms it: CANCELED, with the broker's word as reason."""
 
 WORKING = frozenset({_S.SUBMITTED, _S.UNKNOWN, _S.ACCEPTED, _S.PARTIAL, _S.CANCEL_PENDING, _S.LATE_FOUND})
 """Counted at full worst-case exposure in every check (invariant 16)."""

@@ -28,9 +28,11 @@ ORDER_MOVES: dict[str, dict[str, str]] = {
     "not_placed": {"order.late_found": "late_found", "order.not_placed": "not_placed"},
     "accepted": {
         "order.canceled": "canceled", "order.expired": "expired", "order.rejected": "rejected", "order.cancel_requested": "cancel_pending",
+        "order.unknown": "unknown",
     },
     "partial": {
         "order.canceled": "canceled", "order.expired": "expired", "order.rejected": "rejected", "order.cancel_requested": "cancel_pending",
+        "order.unknown": "unknown",
     },
     "late_found": {"order.cancel_requested": "cancel_pending"},
     "cancel_pending": {

@@ -1,7 +1,7 @@
-"""Orders that the broker does not show: when that is believed, what becomes of them, and when a person is asked (invariant 15).
+"""Orders that the broker does not show: when that is believed, what becomes of them, and when a person is asked (invariants 15, 20).
 
-One answer may be wrongly empty. What is in doubt, or was to be cancelled, is given up when two looks found nothing, with nothing
-heard of it in between.
+One answer may be wrongly empty. What works by the ledger is put in doubt when it was missed twice; what is in doubt, or was to be
+cancelled, is given up when two more looks found nothing, with nothing heard of it in between.
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,42 @@ UNRESOLVED = timedelta(minutes=15)
 SECOND_LOOK = timedelta(seconds=5)
 """One answer may be wrongly empty: absence is proven by two, this far apart at least."""
 _LOOK = "order.absent:"
+
+
+def doubt_unshown(desk: Desk, missed: Mapping[str, datetime], tally: Tally) -> dict[str, datetime]:
+    """Put in doubt what works by the ledger and was not shown by two answers, each asked for it by name.
+
+    Args:
+        missed: What this returned the last time.
+
+    Returns:
+        Since when the broker has not shown which orders.
+
+    Raises:
+        BrokerError: It cannot be asked.
+    """
+    rows = {row["client_id"]: row for row in desk.ledger.find("orders", state=ACCEPTED)}
+    asked_at, since = desk.now(), dict[str, datetime]()
+    shown = {order.client_id for order in desk.broker.orders(rows.keys())} if rows else set()
+    for name in sorted(rows.keys() - shown):
+        row = rows[name]
+        if asked_at < row["submitted_at"] + desk.broker.capabilities.visibility:
+            continue
+        since[name] = missed.get(name, asked_at)
+        if asked_at >= since[name] + SECOND_LOOK:
+            _doubt(desk, row, tally)
+    return since
+
+
+def _doubt(desk: Desk, row: Row, tally: Tally) -> None:
+    with desk.ledger.transaction() as tx:
+        current = tx.get("orders", row["client_id"])
+        if current is None or current["last_seq"] != row["last_seq"]:
+            return
+        reason = f"the broker has it no more: it was {row['state']}, and two answers did not show it"
+        tally.saw(tx.append(again(tx, order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, desk.now(), RECOVERY))))
+    tally.count("unknown")
+    tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")
 
 
 def asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:

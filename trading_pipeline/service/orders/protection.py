@@ -25,6 +25,7 @@ from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.ports import Fence, Reader
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import booked_splits, scale_of
+from trading_pipeline.service.orders.absence import ACCEPTED
 from trading_pipeline.service.orders.adoption import known_to_broker
 from trading_pipeline.service.orders.gaps import Gap, Shortage, doubts, gaps, shortages
 from trading_pipeline.service.orders.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
@@ -52,7 +53,7 @@ def is_exposed(desk: Desk) -> bool:
 
 def _exits_in_its_place(desk: Desk) -> list[Row]:
     """Exits that have worked for a while on a position whose stops were cancelled for them."""
-    exits = desk.ledger.find("orders", order_class=OrderClass.EXIT.value, state=(OrderState.ACCEPTED.value, OrderState.PARTIAL.value))
+    exits = desk.ledger.find("orders", order_class=OrderClass.EXIT.value, state=ACCEPTED)
     waiting = [row for row in exits if desk.now() >= row["submitted_at"] + _PATIENCE]
     return [
         row for row in waiting
@@ -168,7 +169,9 @@ def _gives_way(desk: Desk, gap: Gap) -> bool:
 
 def _broken(reader: Reader) -> list[Row]:
     """Entries that have bought something, are still at work, and have lost a stop."""
-    filling = reader.find("orders", state=OrderState.PARTIAL.value, order_class=OrderClass.ENTRY.value)
+    # One that was in doubt meanwhile is accepted again, whatever it has filled.
+    at_work = reader.find("orders", state=ACCEPTED, order_class=OrderClass.ENTRY.value)
+    filling = [row for row in at_work if row["filled_quantity"]]
     if not filling:
         return []
     lost = reader.find("orders", parent=[row["client_id"] for row in filling], state=_LOST, order_type=OrderType.STOP.value)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 
 from trading_pipeline.domain.cycles import follow_up
@@ -22,6 +23,7 @@ from trading_pipeline.service.accounting import reconciled
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.execution import place, recover, withdrawn
 from trading_pipeline.service.judging import breakers
+from trading_pipeline.service.orders.absence import doubt_unshown
 from trading_pipeline.service.orders.adoption import adopt_orders
 from trading_pipeline.service.orders.late_orders import cancel_what_is_over
 from trading_pipeline.service.orders.protection import is_exposed, protect
@@ -81,6 +83,8 @@ class _Attendance:
     trouble: dict[str, str] = field(default_factory=dict)
     """What last kept it from doing so."""
     differences: list[str] | None = None
+    missed: dict[str, datetime] = field(default_factory=dict)
+    """Since when the broker has not shown which orders that it has by the ledger."""
     ahead: float | None = None
     """How far the wall clock is ahead of the monotonic one, seconds."""
 
@@ -240,6 +244,7 @@ class _Attendance:
         tally = self._tally()
         adopt_orders(self.desk, tally)
         cancel_what_is_over(self.desk, tally)
+        self.missed = doubt_unshown(self.desk, self.missed, tally)
         found = list(settled_mismatches(self.desk, tally).values())
         if found != self.differences:
             key = f"reconciled:desk:{self.fence.token}:{self.desk.ledger.head()[0]}"
