@@ -26,7 +26,7 @@ from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import Coverage
-from trading_pipeline.service.judging.open_risk import held_risk, working_risk
+from trading_pipeline.service.judging.open_risk import held_risk, unfilled, working_risk
 from trading_pipeline.service.judging.outside import Outside
 from trading_pipeline.service.judging.pacing import OPEN, Pacing, recent_actions, recent_orders
 from trading_pipeline.service.judging.track_record import TrackRecord, track_record
@@ -194,7 +194,7 @@ class Book(Pacing):
     def _entries(self, other_than: str | None) -> list[tuple[str, str, Decimal]]:
         """(strategy, symbol, USD at the worst price) of working and admitted entries, one action's aside."""
         found = [
-            (row["strategy"], row["symbol"], (row["quantity"] - row["filled_quantity"]) * max(row["reference"], row["limit_price"] or ZERO))
+            (row["strategy"], row["symbol"], unfilled(row) * max(row["reference"], row["limit_price"] or ZERO))
             for row in self.orders
             if row["side"] == Side.BUY.value and row["action_id"] != other_than
         ]

@@ -56,7 +56,13 @@ def working_risk(orders: Sequence[Row], coverage: Coverage, but: str) -> Iterato
         children = (stop for stop in _stops(orders) if stop["parent"] == row["client_id"])
         waiting = ((stop["quantity"] - coverage.share(stop), stop["stop_price"]) for stop in children)
         worst: Decimal = max(row["reference"], row["limit_price"] or ZERO)
-        yield row["strategy"], at_stake(row["quantity"] - row["filled_quantity"], worst, waiting)
+        yield row["strategy"], at_stake(unfilled(row), worst, waiting)
+
+
+def unfilled(row: Row) -> int:
+    """Shares that an order may still trade; one that filled beyond its size gives nothing back."""
+    left: int = row["quantity"] - row["filled_quantity"]
+    return max(0, left)
 
 
 def _stops(orders: Sequence[Row]) -> Iterator[Row]:

@@ -33,6 +33,7 @@ from trading_pipeline.domain.strategies import ModelAgent, StrategySpec
 from trading_pipeline.ports import OutsideTexts, PromptVersion, Question, Reader
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.book import Book
+from trading_pipeline.service.judging.open_risk import unfilled
 from trading_pipeline.service.judging.outside import look
 from trading_pipeline.service.steps import spec_of
 
@@ -280,8 +281,7 @@ class _Telling:
             f"{word} {_price(self.disguise.price_told(row[name]))}"
             for word, name in (("limit", "limit_price"), ("stop", "stop_price")) if row[name] is not None
         ]
-        left = row["quantity"] - row["filled_quantity"]
-        return f"{row['side']} {left} shares, {', '.join(at) or 'at the market'}, {row['state'].replace('_', ' ')}"
+        return f"{row['side']} {unfilled(row)} shares, {', '.join(at) or 'at the market'}, {row['state'].replace('_', ' ')}"
 
     def _limits(self) -> str:
         own, account, book = self.spec.limits, self.book.limits, self.book
