@@ -131,6 +131,22 @@ def test_a_second_desk_waits_for_the_first(tmp_path):
     assert tokens == sorted(set(tokens))
 
 
+def test_a_desk_that_waits_for_another_one_stops_when_it_is_told_to(tmp_path):
+    """22: the first goes on, and the second has begun nothing."""
+    stage = floor(tmp_path, market(bars()), OPEN)
+    stop = threading.Event()
+    said: list[str] = []
+    with attended(stage):
+        waiting = threading.Thread(target=attend, args=(stage.desk, stop.is_set, said.append), daemon=True)
+        waiting.start()
+        until(lambda: said, "the second has come")
+        stop.set()
+        waiting.join(5)
+        assert not waiting.is_alive()
+    assert said == ["Waiting for the lease of PAPER-1."]
+    assert len(stage.events(E.DESK_STARTED)) == 1
+
+
 def test_a_desk_whose_lease_was_revoked_begins_again_from_the_start(tmp_path):
     """52: an emergency stop of the account raises the fence."""
     stage = floor(tmp_path, market(bars()), OPEN)

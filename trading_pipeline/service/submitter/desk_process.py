@@ -7,7 +7,7 @@ turn where it stands; the process begins again from the start. Nothing here impo
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -16,7 +16,7 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.risk import World
-from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, TradingError
+from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, LedgerUnavailable, TradingError
 from trading_pipeline.ports import Fence
 from trading_pipeline.service import approvals
 from trading_pipeline.service.accounting import reconciled
@@ -47,7 +47,9 @@ ANCHOR_SECONDS = 50.0
 JUMP_SECONDS = 5.0
 """Between wall clock and monotonic clock, within one turn: the machine slept, or somebody set its clock (invariant 72)."""
 WAIT_SECONDS = 3600.0
-"""How long it waits for a lease that another desk holds."""
+"""How long it waits for a lease that another desk holds, before it says so again."""
+ASK_SECONDS = 1.0
+"""How long it waits at a time: in between it looks whether it is to stop."""
 AGAIN_SECONDS = 2.0
 VERIFIED = 2_000
 """Newest facts whose chain is recomputed before it trades; `trading verify` recomputes all."""
@@ -60,12 +62,34 @@ def attend(desk: Desk, stopped: Callable[[], bool], say: Say) -> None:
     while not stopped():
         try:
             say(f"Waiting for the lease of {desk.broker.account_id}.")
-            with desk.ledger.lease(handover.lease_name(desk), WAIT_SECONDS) as fence:
-                pulse = Pulse(desk.ledger, fence, handover.health_name(desk), "starting")
-                _Attendance(desk, fence, say, pulse).run(stopped)
+            with ExitStack() as held:
+                fence = _taken(desk, held, stopped)
+                if fence is not None:
+                    pulse = Pulse(desk.ledger, fence, handover.health_name(desk), "starting")
+                    _Attendance(desk, fence, say, pulse).run(stopped)
         except TradingError as lost:
             say(f"Begins again: {lost.message}")
             time.sleep(AGAIN_SECONDS)
+
+
+def _taken(desk: Desk, held: ExitStack, stopped: Callable[[], bool]) -> Fence | None:
+    """The lease, within WAIT_SECONDS; None when it is told to stop before.
+
+    Raises:
+        LedgerUnavailable: Another desk has it still, or the ledger does not answer.
+    """
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        asked = time.monotonic()
+        try:
+            return held.enter_context(desk.ledger.lease(handover.lease_name(desk), ASK_SECONDS))
+        except LedgerUnavailable:
+            now = time.monotonic()
+            # Refused before its time: it is the ledger that cannot give it, and whoever reads what is said learns of it.
+            if now < asked + ASK_SECONDS / 2 or now >= until:
+                raise
+        if stopped():
+            return None
 
 
 @dataclass(slots=True)
