@@ -253,6 +253,8 @@ def _set_state(state: State, order: Order, target: str) -> None:
     order.state = target
     if target == "quarantined":
         state.quarantined[order.client_id] = order
+    else:
+        state.quarantined.pop(order.client_id, None)
     if target in WORKING:
         state.open[order.client_id] = order
     else:
