@@ -11,7 +11,7 @@ from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import BrokerStatus, Reader
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.desk import Desk, is_person
-from trading_pipeline.service.orders.order_facts import order_event
+from trading_pipeline.service.orders.order_facts import again, order_event
 
 A_PERSONS = (OrderState.QUARANTINED.value, OrderState.UNKNOWN.value)
 
@@ -71,5 +71,8 @@ def release(desk: Desk, client_id: str, *, actor: str, typed: str) -> Event:
         current = tx.get("orders", row["client_id"])
         assert current is not None
         reason = {"reason": f"released by {actor}, was {current['state']}"}
-        [event] = tx.append(order_event(EventType.ORDER_RELEASED, current, reason, desk.now(), actor))
+        # It may have been released, and set aside again, before.
+        [event] = tx.append(again(tx, order_event(EventType.ORDER_RELEASED, current, reason, desk.now(), actor)))
+        after = tx.get("orders", row["client_id"])
+        assert after is not None and after["state"] == OrderState.CANCELED.value
     return event
