@@ -120,6 +120,23 @@ def test_a_cancel_remembers_the_state_it_goes_back_to(accepted: Book) -> None:
     assert refused == {"state": "accepted", "updated_at": accepted.now, "last_seq": 9}
 
 
+def test_an_order_in_doubt_or_set_aside_is_ended_by_a_release(accepted: Book) -> None:
+    accepted.append(E.ORDER_QUARANTINED, reason="misheard")
+    released = accepted.append(E.ORDER_RELEASED, reason="looked")
+    assert released == {"state": "canceled", "reason": "looked", "updated_at": accepted.now, "last_seq": 8}
+
+
+@pytest.mark.parametrize("before", [[], [E.ORDER_CANCEL_REQUESTED], [E.ORDER_CANCELED]], ids=["at work", "to be cancelled", "over"])
+def test_nothing_else_is_ended_by_a_release(accepted: Book, before: list[EventType]) -> None:
+    """17."""
+    for type_ in before:
+        accepted.append(type_)
+    state = accepted.order()["state"]
+    with pytest.raises(IllegalTransition, match=f"is {state} and cannot become canceled by order.released"):
+        accepted.append(E.ORDER_RELEASED)
+    assert accepted.order()["state"] == state
+
+
 def test_fills_are_booked_to_order_position_and_cash(accepted: Book) -> None:
     """18, 27, 29."""
     assert accepted.fill(4, "101.75") == {

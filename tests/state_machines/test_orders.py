@@ -23,7 +23,7 @@ FOLLOWS = {
     "submitted": "accepted rejected unknown quarantined",
     "accepted": "canceled expired rejected unknown cancel_pending quarantined",
     "partial": "canceled expired rejected unknown cancel_pending quarantined",
-    "unknown": "accepted canceled rejected expired not_placed unknown cancel_pending quarantined",
+    "unknown": "accepted canceled rejected expired not_placed unknown cancel_pending quarantined released",
     "cancel_pending": "canceled cancel_pending unknown late_found quarantined back",
     "not_placed": "late_found not_placed quarantined",
     "late_found": "cancel_pending quarantined",
@@ -31,13 +31,15 @@ FOLLOWS = {
     "expired": "expired quarantined",
     "rejected": "quarantined",
     "filled": "quarantined",
-    "quarantined": "canceled quarantined",
+    "quarantined": "canceled quarantined released",
 }
-"""What a fact other than a fill may make of an order (INVARIANTS 3.2); `back`: the broker refused the cancel."""
+"""What a fact other than a fill may make of an order (INVARIANTS 3.2); `back`: the broker refused the cancel; `released`: a person
+says that it is over, which nobody can say of an order at work."""
 FACTS = {
     "denied": E.ORDER_DENIED, "submitted": E.ORDER_SUBMITTED, "accepted": E.ORDER_ACCEPTED, "rejected": E.ORDER_REJECTED,
     "unknown": E.ORDER_UNKNOWN, "cancel_pending": E.ORDER_CANCEL_REQUESTED, "canceled": E.ORDER_CANCELED, "expired": E.ORDER_EXPIRED,
     "not_placed": E.ORDER_NOT_PLACED, "late_found": E.ORDER_LATE_FOUND, "quarantined": E.ORDER_QUARANTINED,
+    "released": E.ORDER_RELEASED,
 }
 KEPT_BY_A_FILL = {"canceled", "expired", "cancel_pending", "not_placed", "late_found"}
 NEVER_SENT = {"intent", "denied"}
@@ -126,7 +128,7 @@ class Orders(RuleBasedStateMachine):
         if self._tell(FACTS[to], name, to in FOLLOWS[now].split() or refused_cancel):
             if to == "cancel_pending" and now != "cancel_pending":
                 self.before_cancel[name] = now
-            self.state[name] = self.before_cancel[name] if refused_cancel else to
+            self.state[name] = self.before_cancel[name] if refused_cancel else {"released": "canceled"}.get(to, to)
 
     def _fill(self, name: str, price: int, quantity: int) -> None:
         """An execution is booked whatever became of the order; too many shares, or shares of what was over, set it aside."""

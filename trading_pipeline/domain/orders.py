@@ -94,6 +94,10 @@ unknown order put before a person, a watch that ended. A cancel refused goes bac
 whatever the query then finds follows from there; an order that the broker had and shows no more is in doubt as
 well; LATE_FOUND is cancelled in the same transaction. While a cancel is pending, any proof that the order is
 dead confirms it: CANCELED, with the broker's word as reason."""
+RELEASES: dict[OrderState, frozenset[OrderState]] = {
+    state: frozenset({_S.CANCELED} if state in (_S.QUARANTINED, _S.UNKNOWN) else ()) for state in OrderState
+}
+"""What a person's release makes of an order: it ends one that was set aside or is in doubt, and never one at work."""
 
 WORKING = frozenset({_S.SUBMITTED, _S.UNKNOWN, _S.ACCEPTED, _S.PARTIAL, _S.CANCEL_PENDING, _S.LATE_FOUND})
 """Counted at full worst-case exposure in every check (invariant 16)."""

@@ -39,7 +39,7 @@ def _order_intent(event: Event, tables: Tables) -> None:
         action_moves(ActionState.CONSUMED)(event, tables)
 
 
-def _order_moves(target: OrderState) -> Handler:
+def _order_moves(target: OrderState, table: Mapping[OrderState, frozenset[OrderState]] = orders.TRANSITIONS) -> Handler:
     def handler(event: Event, tables: Tables) -> None:
         data = event.payload
         row = require(tables, "orders", (data["client_id"],), event)
@@ -47,7 +47,7 @@ def _order_moves(target: OrderState) -> Handler:
         to = target
         if target is OrderState.ACCEPTED and current is OrderState.CANCEL_PENDING:
             to = OrderState(row["before_cancel"])
-        move(current, to, orders.TRANSITIONS, f"The order {row['client_id']}", event)
+        move(current, to, table, f"The order {row['client_id']}", event)
         if to is OrderState.CANCEL_PENDING and current is not OrderState.CANCEL_PENDING:
             row["before_cancel"] = current.value
         row.update(state=to.value, reason=data.get("reason", row["reason"]), updated_at=event.at, last_seq=event.seq)
@@ -206,7 +206,7 @@ HANDLERS: dict[EventType, Handler] = {
     EventType.ORDER_LATE_FOUND: _order_moves(OrderState.LATE_FOUND),
     EventType.ORDER_QUARANTINED: _order_moves(OrderState.QUARANTINED),
     EventType.ORDER_ADOPTED: _order_adopted,
-    EventType.ORDER_RELEASED: _order_moves(OrderState.CANCELED),
+    EventType.ORDER_RELEASED: _order_moves(OrderState.CANCELED, orders.RELEASES),
     EventType.FILL_CORRECTED: _fill_corrected,
     EventType.EXTERNAL_FILLED: _external_filled,
 }

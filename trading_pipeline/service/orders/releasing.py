@@ -5,15 +5,13 @@ broker shows the order at work, or while book and broker disagree about the symb
 """
 
 from trading_pipeline.domain.events import Event, EventType
-from trading_pipeline.domain.orders import OrderState
+from trading_pipeline.domain.orders import RELEASES, OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.errors import Conflict, PermissionRequired, UnknownName
 from trading_pipeline.ports import BrokerStatus, Reader
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.desk import Desk, is_person
 from trading_pipeline.service.orders.order_facts import again, order_event
-
-A_PERSONS = (OrderState.QUARANTINED.value, OrderState.UNKNOWN.value)
 
 
 def find(reader: Reader, client_id: str) -> Row:
@@ -48,11 +46,7 @@ def release(desk: Desk, client_id: str, *, actor: str, typed: str) -> Event:
             f"Nobody at a terminal confirms that {row['client_id']} is over.", value=typed,
             rule=f"a person releases {row['symbol']} by typing it", remedy="run `trading orders release ID` at a terminal",
         )
-    if row["state"] not in A_PERSONS:
-        raise Conflict(
-            f"The order {row['client_id']} is {row['state']}.", value=row["state"], rule="what was set aside or is in doubt is released",
-            remedy="look at it with `trading why`",
-        )
+    _require_a_persons(row)
     until = row["submitted_at"] + desk.broker.capabilities.visibility if row["submitted_at"] is not None else desk.now()
     if row["state"] == OrderState.UNKNOWN.value and desk.now() < until:
         raise Conflict(
@@ -70,9 +64,19 @@ def release(desk: Desk, client_id: str, *, actor: str, typed: str) -> Event:
     with desk.ledger.transaction() as tx:
         current = tx.get("orders", row["client_id"])
         assert current is not None
+        # The desk may have found it at work since it was looked at.
+        _require_a_persons(current)
         reason = {"reason": f"released by {actor}, was {current['state']}"}
         # It may have been released, and set aside again, before.
         [event] = tx.append(again(tx, order_event(EventType.ORDER_RELEASED, current, reason, desk.now(), actor)))
         after = tx.get("orders", row["client_id"])
         assert after is not None and after["state"] == OrderState.CANCELED.value
     return event
+
+
+def _require_a_persons(row: Row) -> None:
+    if not RELEASES[OrderState(row["state"])]:
+        raise Conflict(
+            f"The order {row['client_id']} is {row['state']}.", value=row["state"], rule="what was set aside or is in doubt is released",
+            remedy="look at it with `trading why`",
+        )
