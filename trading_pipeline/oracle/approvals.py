@@ -285,10 +285,10 @@ INVARIANTS = (
     ),
     Invariant(48, "an approval holds only under the limits that were shown", ("approval.approved", "order.submitted"), _unchanged),
     Invariant(
-        49, "only a person approves, loosens, grants, resumes and clears",
+        49, "only a person approves, loosens, grants, resumes, releases and clears",
         (
             "approval.approved", "approval.rejected", "strategy.resumed", "strategy.revised", "limits.set", "loss.granted",
-            "account.latch_cleared",
+            "account.latch_cleared", "order.released",
         ),
         _by_a_person,
     ),

@@ -13,8 +13,9 @@ EVERY = ("*",)
 ORDER_FACTS = (
     "order.denied", "order.submitted", "order.accepted", "order.rejected", "order.unknown", "order.partially_filled", "order.filled",
     "order.cancel_requested", "order.canceled", "order.expired", "order.not_placed", "order.late_found",
+    "order.quarantined", "order.released",
 )
-"""Facts about an order that exists; an intent, an adoption and a quarantine are of other kinds."""
+"""Facts about an order that exists; an intent and an adoption begin one."""
 FILLED = ("order.partially_filled", "order.filled", "external.filled")
 
 

@@ -11,11 +11,15 @@ VISIBILITY = {"broker:etrade": timedelta(seconds=120)}
 VISIBILITY_ELSEWHERE = timedelta(seconds=60)
 
 
+_OF_UNSENT = ("order.submitted", "order.denied", "order.quarantined", "order.released")
+"""What may be said of an order that was never sent: one may be set aside for what the broker tells under its name."""
+
+
 def _intended(state: State, fact: Fact) -> Iterator[str]:
     order = state.orders.get(fact.data["client_id"])
     if order is None:
         yield f"{fact.type} of {fact.data['client_id']}, of which there was no order.intent"
-    elif order.submitted_at is None and fact.type not in ("order.submitted", "order.denied"):
+    elif order.submitted_at is None and fact.type not in _OF_UNSENT:
         yield f"{fact.type} of {order.client_id}, of which there was no order.submitted"
 
 
@@ -75,11 +79,15 @@ def _absent(state: State, fact: Fact) -> Iterator[str]:
 
 
 def _legal(state: State, fact: Fact) -> Iterator[str]:
-    """Fills are legal in every state (19); whatever else happens to an order must stand in the table."""
+    """Fills are legal in every state (19), and so is a quarantine; whatever else happens to an order must stand in the table."""
     order = state.orders.get(fact.data["client_id"])
     if order is None:
         return
-    if fact.type not in FILLS and fact.type not in ORDER_MOVES[order.state]:
+    if fact.type == "order.adopted":
+        legal = order.state in ("intent", "denied")
+    else:
+        legal = fact.type in FILLS or fact.type == "order.quarantined" or fact.type in ORDER_MOVES[order.state]
+    if not legal:
         yield f"{fact.type} of {order.client_id}, which is {order.state}"
     if fact.type == "order.submitted" and order.kind == "E":
         for other in state.quarantined.values():
@@ -231,7 +239,7 @@ INVARIANTS = (
         15, "an order is given up after two looks past the visibility window; one that appears late is cancelled",
         ("order.not_placed", "session.closed"), _absent,
     ),
-    Invariant(17, "orders move as the state machine says, and a quarantine blocks its symbol", ORDER_FACTS, _legal),
+    Invariant(17, "orders move as the state machine says, and a quarantine blocks its symbol", (*ORDER_FACTS, "order.adopted"), _legal),
     Invariant(18, "each execution is booked once, of whole shares at a price, for its own order", FILLED, _executed_once),
     Invariant(19, "executions count whatever state the order is in", tuple(FILLS), _completes),
     Invariant(22, "one submitter an account: nothing is sent under an older lease", ("order.submitted",), _one_submitter),
