@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.oracle import test_models
+from tests.oracle import test_absence, test_models
 from tests.oracle.forging import Forgery, at, later
 from trading_pipeline.oracle import INVARIANTS, Oracle, check
 
@@ -29,19 +29,6 @@ def account_limits(forgery: Forgery, **changes: Any) -> None:
 
 def stop_before(forgery: Forgery, fact: dict[str, Any], strategy: str = "buyer") -> None:
     forgery.add(fact, "strategy.emergency_stopped", "stop", before=True, actor="user:anna", strategy=strategy, reason="by hand")
-
-
-def two_looks(forgery: Forgery, *seconds: float) -> None:
-    """The first entry is never heard of: looked for after so many seconds each, and then given up."""
-    fact = forgery.find("order.accepted")
-    name = {key: fact["payload"][key] for key in ("client_id", "action_id", "strategy", "symbol")}
-    forgery.facts = forgery.facts[: forgery.facts.index(fact)]
-    for number, wait in enumerate((0.0, *seconds)):
-        given_up = number == len(seconds)
-        type_ = "order.not_placed" if given_up else "order.unknown"
-        made = forgery.add(forgery.facts[-1], type_, f"look {number}", actor="broker:paper", **name)
-        made["at"] = fact["at"]
-        later(made, wait)
 
 
 def resubmitted_later(forgery: Forgery, seconds: float) -> None:
@@ -127,8 +114,6 @@ CASES: dict[str, tuple[int, Forge]] = {
             action_id="", strategy="buyer", symbol="MSFT",
         ),
     ),
-    "an order is given up before the broker could show it": (15, lambda f: two_looks(f, 10, 20)),
-    "an order is given up after one look": (15, lambda f: two_looks(f, 61)),
     "the account holds more of a symbol than it may": (16, lambda f: account_limits(f, max_position_value="5000")),
     "an order is cancelled that was filled": (
         17, lambda f: f.again(f.find("order.canceled"), "dead twice", client_id=named(f, part="entry"))
@@ -269,7 +254,6 @@ ALLOWED: dict[str, tuple[int, Forge]] = {
     "exactly 30 s after the last trade": (68, lambda f: resubmitted_later(f, 30)),
     "exactly 60 s after the last action": (69, lambda f: moved_action(f, 60)),
     "a verdict that is five seconds old": (32, lambda f: (later(f.find("order.submitted"), 5))),
-    "given up after two looks": (15, lambda f: two_looks(f, 61, 66)),
     "a person loosens a limit": (
         49,
         lambda f: f.add(
@@ -339,7 +323,7 @@ def test_it_is_allowed_that(name, lived):
 
 
 def test_every_row_of_the_table_has_a_case():
-    numbers = {number for number, _ in CASES.values()} | {number for number, _ in test_models.CASES.values()}
+    numbers = {number for cases in (CASES, test_absence.CASES, test_models.CASES) for number, _ in cases.values()}
     assert {row.number for row in INVARIANTS} == numbers
 
 

@@ -225,6 +225,11 @@ def _adopted(state: State, fact: Fact) -> None:
     _set_state(state, order, "accepted")
 
 
+def found_nothing(fact: Fact) -> bool:
+    """Whether somebody has looked for the order at the broker and says that it is absent; a missing answer is no look."""
+    return str(fact.data.get("reason", "")).partition(" ")[0] == "absent"
+
+
 def _order_moves(state: State, fact: Fact) -> None:
     order = state.orders.get(fact.data["client_id"])
     if order is None:
@@ -232,8 +237,10 @@ def _order_moves(state: State, fact: Fact) -> None:
     if fact.type == "order.submitted":
         _submitted(state, order, fact)
         state.leases[order.account] = max(state.leases.get(order.account, 0), fact.data.get("lease") or 0)
-    if fact.type == "order.unknown" and order.submitted_at is not None:
+    if found_nothing(fact):
         order.looks.append(fact.at)
+    elif fact.type in ("order.accepted", "order.late_found"):
+        order.looks.clear()
     if fact.data.get("broker_order_id"):
         order.broker_id = fact.data["broker_order_id"]
         state.broker_ids[order.broker_id] = order.client_id

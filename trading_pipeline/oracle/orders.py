@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from trading_pipeline.oracle.fact import Fact, canonical, money, money_or_none, order_name, sha256, whole
+from trading_pipeline.oracle.fold import found_nothing
 from trading_pipeline.oracle.invariant import FILLED, ORDER_FACTS, Invariant
 from trading_pipeline.oracle.state import EXTERNAL, FILLS, ORDER_MOVES, Order, State
 
 VISIBILITY = {"broker:etrade": timedelta(seconds=120)}
 VISIBILITY_ELSEWHERE = timedelta(seconds=60)
-
-
+BETWEEN_LOOKS = timedelta(seconds=5)
+"""Two answers of one moment may be wrong together."""
 _OF_UNSENT = ("order.submitted", "order.denied", "order.quarantined", "order.released")
 """What may be said of an order that was never sent: one may be set aside for what the broker tells under its name."""
 
@@ -58,24 +59,28 @@ def _sent_once(state: State, fact: Fact) -> Iterator[str]:
 
 
 def _absent(state: State, fact: Fact) -> Iterator[str]:
-    if fact.type == "order.not_placed":
-        order = state.orders.get(fact.data["client_id"])
-        if order is None or order.submitted_at is None or order.state == "not_placed":
-            return
-        window = VISIBILITY.get(fact.actor, VISIBILITY_ELSEWHERE)
-        after = order.submitted_at + window
-        looks = [at for at in order.looks if at >= after]
-        if not looks or looks[0] >= fact.at:
-            yield (
-                f"{order.client_id} is given up at {fact.at:%H:%M:%S} UTC with {len(looks) + (fact.at >= after)} looks after "
-                f"{after:%H:%M:%S}, {window.seconds} s after its submission; there must be two"
-            )
-        if order.filled:
-            yield f"{order.client_id} is given up as not placed with {order.filled} shares filled"
-    else:
+    if fact.type == "session.closed":
         for found in state.open.values():
             if found.state == "late_found":
                 yield f"{found.client_id} appeared late and nobody asked to cancel it before {fact.type}"
+        return
+    order = state.orders.get(fact.data["client_id"])
+    if order is None or order.submitted_at is None or order.state == "not_placed":
+        return
+    # What the broker itself says was cancelled needs no proof.
+    if fact.type == "order.canceled" and not found_nothing(fact):
+        return
+    window = VISIBILITY.get(fact.actor, VISIBILITY_ELSEWHERE)
+    after = order.submitted_at + window
+    first = min((at for at in order.looks if at >= after), default=None)
+    if first is None or fact.at < first + BETWEEN_LOOKS:
+        looked = "not looked for" if first is None else f"first looked for at {first:%H:%M:%S}"
+        yield (
+            f"{order.client_id} is given up at {fact.at:%H:%M:%S} UTC, {looked} after {after:%H:%M:%S}, {window.seconds} s after its "
+            f"submission; there must be two looks {BETWEEN_LOOKS.seconds} s apart"
+        )
+    if fact.type == "order.not_placed" and order.filled:
+        yield f"{order.client_id} is given up as not placed with {order.filled} shares filled"
 
 
 def _legal(state: State, fact: Fact) -> Iterator[str]:
@@ -237,7 +242,7 @@ INVARIANTS = (
     Invariant(14, "nothing is sent twice, nor beside an order in doubt", ("order.submitted",), _sent_once),
     Invariant(
         15, "an order is given up after two looks past the visibility window; one that appears late is cancelled",
-        ("order.not_placed", "session.closed"), _absent,
+        ("order.not_placed", "order.canceled", "session.closed"), _absent,
     ),
     Invariant(17, "orders move as the state machine says, and a quarantine blocks its symbol", (*ORDER_FACTS, "order.adopted"), _legal),
     Invariant(18, "each execution is booked once, of whole shares at a price, for its own order", FILLED, _executed_once),

@@ -96,7 +96,7 @@ class Order:
     verdict_seq: int | None = None
     digest: str = ""
     looks: list[datetime] = field(default_factory=list)
-    """When it was looked for and not found."""
+    """When it was looked for and not found, since it was last seen."""
 
     @property
     def worst(self) -> Decimal:
