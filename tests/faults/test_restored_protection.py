@@ -288,7 +288,8 @@ def test_a_stop_of_ours_stays_beside_a_sale_that_was_taken_over_and_whose_shares
     stage.go(at(10, 2, 1)).run(other)
     stage.cycle(Interval.MIN1)
     stage.go(at(10, 3, 1)).release()
-    controls.revise(stage.desk, strategy("other", interval=Interval.MIN1, agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    leaves = strategy("other", interval=Interval.MIN1, agent=ExpressionAgent(NEVER, ALWAYS))
+    controls.revise(stage.desk, leaves, actor=PERSON, confirmed=["stop from 0.05 to off"])
     stage.go(at(10, 4, 1)).cycle(Interval.MIN1)
     assert stage.row("orders", part="exit")["state"] == "accepted"
 
