@@ -31,6 +31,7 @@ from trading_pipeline.service.watchdog import (
     look_at_bars,
     look_at_beats,
     look_at_calendar,
+    look_at_positions,
     report,
 )
 from trading_pipeline.settings import Settings, WatchdogSettings
@@ -43,6 +44,7 @@ CHECKS = {
     "schedules_and_sensors_tick": (
         frozenset({Kind.TICK, Kind.WATCHDOG}), "Every schedule and sensor that is switched on has ticked when it should.",
     ),
+    "positions_are_protected": (frozenset({Kind.STOP}), "Whatever had a stop has one that the broker confirms, or an exit at work."),
     "daemons_are_alive": (frozenset({Kind.DAEMON, Kind.PAGE}), "Dagster's daemons send heartbeats, and its page answers."),
 }
 REPEAT_SECONDS = 900.0
@@ -53,7 +55,7 @@ SENSOR_LOOP_SECONDS = 5.0
 
 WATCHED = dg.AssetSpec(
     "watchdog", group_name="watchdog", owners=["team:desk"],
-    description="What should have happened by now: bars, ticks, heartbeats. Its checks fail while an alarm is open.",
+    description="What should be there by now: bars, ticks, heartbeats, stops. Its checks fail while an alarm is open.",
 )
 
 
@@ -72,7 +74,7 @@ class _Memory:
 
 @dg.sensor(minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING)
 def watchdog(context: dg.SensorEvaluationContext, desk: dg.ResourceParam[Desk]) -> dg.SensorResult:
-    """Look at ticks, heartbeats and bars; alarms and their end are facts, and go to `alert_command`."""
+    """Look at ticks, heartbeats, bars and stops; alarms and their end are facts, and go to `alert_command`."""
     settings, now = Settings.load(), datetime.now(UTC)
     memory = _Memory(**json.loads(context.cursor)) if context.cursor else _Memory()
     if not 0 <= now.timestamp() - memory.looked <= PAUSE_SECONDS or instant_from(memory.market) > desk.now():
@@ -133,7 +135,7 @@ def _look(
     since = datetime.fromtimestamp(memory.wall, UTC)
     beats = [*_ticks(instance, repository, timedelta(seconds=allowed.tick_seconds), since)]
     beats += _heartbeats(instance, timedelta(seconds=allowed.heartbeat_seconds))
-    look = look_at_beats({Kind.TICK, Kind.DAEMON}, beats, now, since) | look_at_calendar(desk)
+    look = look_at_beats({Kind.TICK, Kind.DAEMON}, beats, now, since) | look_at_calendar(desk) | look_at_positions(desk)
     pace = market_pace(desk.clock)
     return look | look_at_bars(desk, allowed.bars(pace), instant_from(memory.market)) if pace else look
 

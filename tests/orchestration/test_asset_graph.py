@@ -97,6 +97,7 @@ def test_checks_guard_bars_charts_and_the_ledger_and_only_insane_bars_block(repo
         "bars_are_sane": "bars", "bars_have_no_gaps": "bars", "bars_are_fresh": "bars", "charts_are_whole": "charts",
         "ledger_verifies": "portfolio_snapshots", "book_equals_broker": "portfolio_snapshots", "outcomes_are_there": "outcomes",
         "bars_are_on_time": "watchdog", "schedules_and_sensors_tick": "watchdog", "daemons_are_alive": "watchdog",
+        "positions_are_protected": "watchdog",
     }
     blocking = [key.name for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
     assert blocking == ["bars_are_sane"]

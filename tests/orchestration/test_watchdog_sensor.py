@@ -29,7 +29,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.service.watchdog import open_alarms
 
 E = EventType
-CHECKS = {"bars_are_on_time", "schedules_and_sensors_tick", "daemons_are_alive"}
+CHECKS = {"bars_are_on_time", "schedules_and_sensors_tick", "positions_are_protected", "daemons_are_alive"}
 NOW = datetime(2026, 1, 5, 15, 0, 30, tzinfo=UTC)
 
 

@@ -1,12 +1,16 @@
 """The watchdog: what is overdue and what is not, and that the record says so once when it begins and once when it ends."""
 
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 
 import pytest
 
 from tests.desks import CLOSE, DAY, OPEN, PERSON, at, bars, calendar, floor, market, strategy
+from tests.service.minutes import MINUTES, bracketed, minute_bars, stops
+from trading_pipeline.adapters.brokers.paper_faults import Refuse
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.orders import Side
 from trading_pipeline.service import controls, watchdog
 from trading_pipeline.service.watchdog import (
     Alarms,
@@ -17,6 +21,7 @@ from trading_pipeline.service.watchdog import (
     look_at_bars,
     look_at_beats,
     look_at_calendar,
+    look_at_positions,
     open_alarms,
     report,
 )
@@ -195,3 +200,61 @@ def test_a_notification_says_what_is_wrong_and_where(minutely):
     message = as_message(raised, minutely.desk)
     assert (message["state"], message["name"], message["environment"], message["market"]) == ("alarm", "tick:bar_close", "demo", "replay")
     assert "the sensor bar_close" in message["reason"]
+
+
+# Stops
+
+
+def naked(tmp_path):
+    """50 shares whose stop the broker has dropped at 10:00:05, and rejects from then on."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).broker.cancel(stage.row("orders", order_type="stop")["client_id"])
+    stage.faults.on_every_submit(Refuse("no stops today"))
+    stage.release()
+    return stage
+
+
+def test_a_position_without_a_stop_is_an_alarm_after_ten_seconds_and_until_one_stands_again(tmp_path):
+    """C12, 85: it reaches whoever is told of alarms, also where the desk's own word of it is a line in a log."""
+    stage, alarms = naked(tmp_path), Alarms()
+    for seconds, symptoms, undecided in ((15, 0, {"stop:buyer/AAPL"}), (16, 1, set())):
+        seen = look_at_positions(stage.go(at(10, 0, seconds)).desk)
+        assert (len(seen.symptoms), seen.undecided) == (symptoms, undecided)
+    [raised] = report(stage.desk, alarms, seen, "supervisor")
+    assert (raised.type, raised.payload["name"], raised.payload["limit_seconds"]) == (EventType.WATCHDOG_ALARM, "stop:buyer/AAPL", 10)
+    assert raised.payload["reason"] == "50 shares of AAPL held by buyer have no stop that the broker confirms"
+    assert report(stage.desk, alarms, look_at_positions(stage.go(at(10, 0, 30)).desk), "sensor") == []
+    stage.faults.on_every_submit()
+    for seconds in (36, 38):
+        stage.go(at(10, 0, seconds)).release()
+    assert stops(stage)[-1][1] == "accepted"
+    [cleared] = report(stage.desk, alarms, look_at_positions(stage.desk), "sensor")
+    assert (cleared.type, cleared.payload["name"]) == (EventType.WATCHDOG_CLEARED, "stop:buyer/AAPL")
+    assert open_alarms(stage.desk) == []
+
+
+def test_what_is_protected_or_was_to_have_no_stop_is_no_alarm(tmp_path):
+    stage = floor(tmp_path, minute_bars("AAPL", "MSFT"), at(10, 0, 1), bracketed(), strategy("plain", symbols=("MSFT",), **MINUTES))
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    seen = look_at_positions(stage.go(at(10, 30)).desk)
+    assert (seen.kinds, seen.symptoms, seen.undecided) == ({Kind.STOP}, [], set())
+    assert {row["strategy"] for row in stage.rows("positions")} == {"buyer", "plain"}
+
+
+def test_shares_of_which_nobody_can_tell_whose_are_left_are_the_accounts_alarm(tmp_path):
+    """28: others have sold of what two strategies hold under stops."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(), bracketed(name="other"))
+    stage.cycle(Interval.MIN1)
+    for second in (20, 40):
+        stage.go(at(10, 0, second)).release()
+    stage.go(at(10, 2, 30)).broker.trade_by_hand("AAPL", Side.SELL, 60, Decimal(100))
+    for second in (30, 35):
+        stage.go(at(10, 2, second)).release()
+    for order in stage.broker.orders():
+        stage.broker.cancel(order.client_id)
+    for second in (0, 5, 40):
+        stage.go(at(10, 4, second)).release()
+    [symptom] = look_at_positions(stage.desk).symptoms
+    assert (symptom.name, symptom.says[:42]) == ("stop:EXTERNAL/AAPL", "40 shares of AAPL held by the account have")

@@ -15,11 +15,13 @@ from typing import Any
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import bar_cycle
 from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_text
+from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.orders.gaps import TOLD_AFTER, doubts, gaps, shortages
 from trading_pipeline.service.steps import spec_of, step_key
 from trading_pipeline.service.timetable import newest_cycle, running_intervals
 
@@ -37,6 +39,8 @@ class Kind(StrEnum):
     DAEMON = "daemon"
     PAGE = "page"
     CALENDAR = "calendar"
+    STOP = "stop"
+    """Shares that no stop protects."""
     WATCHDOG = "watchdog"
     """The sensor that watches the others: only the supervisor can say that it has stopped."""
 
@@ -46,7 +50,7 @@ class Beat:
     """Something that happens again and again.
 
     Args:
-        kind: Any but BARS.
+        kind: Of what beats, such as ticks.
         what: In words, such as `the sensor bar_close`; its last word ends the alarm's name.
         last: When it did, by the wall clock; None: never.
         due: When the next one was to come after `last`; None when that is not known.
@@ -170,6 +174,25 @@ def look_at_calendar(desk: Desk) -> Look:
     if measured > timedelta(0):
         says = f"the trading calendar ends with {horizon.day}, less than {CALENDAR_AHEAD.days} days ahead: update exchange_calendars"
         look.symptoms.append(Symptom(f"{Kind.CALENDAR}:XNYS", since, measured, timedelta(0), says))
+    return look
+
+
+def look_at_positions(desk: Desk) -> Look:
+    """Whether shares that had a stop have been without one that the broker confirms for longer than C12 allows, by the market clock."""
+    look, now = Look(frozenset({Kind.STOP})), desk.now()
+    naked = [(gap.strategy, gap.symbol, gap.quantity, gap.stop["updated_at"]) for gap in (*gaps(desk.ledger), *doubts(desk.ledger, now))]
+    for each in shortages(desk.ledger):
+        last = desk.ledger.event(each.since_seq)
+        naked.append((EXTERNAL, each.symbol, each.quantity, last.at if last is not None else now))
+    for strategy, symbol in sorted({place[:2] for place in naked}):
+        mine = [(shares, at) for *place, shares, at in naked if place == [strategy, symbol]]
+        name, since = f"{Kind.STOP}:{strategy}/{symbol}", min(at for _, at in mine)
+        if now - since <= TOLD_AFTER:
+            look.undecided.add(name)
+            continue
+        whose = "the account" if strategy == EXTERNAL else strategy
+        says = f"{sum(shares for shares, _ in mine)} shares of {symbol} held by {whose} have no stop that the broker confirms"
+        look.symptoms.append(Symptom(name, since, now - since, TOLD_AFTER, says))
     return look
 
 

@@ -28,6 +28,7 @@ from trading_pipeline.service.watchdog import (
     look_at_bars,
     look_at_beats,
     look_at_calendar,
+    look_at_positions,
     report,
 )
 from trading_pipeline.settings import Settings
@@ -71,7 +72,7 @@ class Watcher:
             return
         try:
             pace = market_pace(desk.clock)
-            seen |= look_at_calendar(desk)
+            seen |= look_at_calendar(desk) | look_at_positions(desk)
             if pace:
                 seen |= look_at_bars(desk, self.settings.watchdog.bars(pace), self._market)
             news = report(desk, self._alarms, seen, "supervisor")

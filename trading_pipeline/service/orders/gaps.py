@@ -18,6 +18,8 @@ _IN_DOUBT = tuple(state for state in _WORKS if state not in _CONFIRMED)
 _PROTECTED_BY = tuple(state.value for state in PROTECTIVE_STATES)
 _FOUND_LATE = timedelta(days=5)
 """An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
+TOLD_AFTER = timedelta(seconds=10)
+"""A position is not without a confirmed stop for longer than this and nobody is told (C12)."""
 _NEVER_STOOD = (OrderState.REJECTED.value, OrderState.NOT_PLACED.value)
 
 

@@ -27,7 +27,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import booked_splits, scale_of
 from trading_pipeline.service.orders.absence import ACCEPTED
 from trading_pipeline.service.orders.adoption import known_to_broker
-from trading_pipeline.service.orders.gaps import Gap, Shortage, doubts, gaps, shortages
+from trading_pipeline.service.orders.gaps import TOLD_AFTER, Gap, Shortage, doubts, gaps, shortages
 from trading_pipeline.service.orders.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
 from trading_pipeline.service.orders.order_facts import taken, wording
 from trading_pipeline.service.orders.oversized import call_back, oversized
@@ -38,15 +38,13 @@ _WORKS = tuple(state.value for state in WORKING)
 _LOST = (OrderState.CANCELED.value, OrderState.REJECTED.value, OrderState.EXPIRED.value)
 _PATIENCE = timedelta(seconds=30)
 """A broker that has just rejected a stop is not asked again at once."""
-_TOLD_AFTER = timedelta(seconds=10)
-"""A position is not without a confirmed stop for longer than this and nobody is told (C12)."""
 _DOUBTFUL = "in doubt"
 
 
 def is_exposed(desk: Desk) -> bool:
     """Whether `protect` has anything to do."""
     short = (each for each in shortages(desk.ledger) if desk.ledger.event_by_key(_shortage_key(each)) is None)
-    doubted = (gap for gap in doubts(desk.ledger, desk.now() - _TOLD_AFTER) if not _was_told(desk, gap, [_DOUBTFUL]))
+    doubted = (gap for gap in doubts(desk.ledger, desk.now() - TOLD_AFTER) if not _was_told(desk, gap, [_DOUBTFUL]))
     work = gaps(desk.ledger) or oversized(desk) or _broken(desk.ledger) or _exits_in_its_place(desk)
     return bool(work or next(short, None) or next(doubted, None))
 
@@ -109,12 +107,12 @@ def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], ta
         _alarm(desk, gap, [wording(gap.stop["reason"])], f"the broker rejected its stop: {gap.stop['reason']}", tally)
         return
     if _gives_way(desk, gap):
-        if gone > _TOLD_AFTER:
+        if gone > TOLD_AFTER:
             _alarm(desk, gap, ["exit"], "its stop was cancelled for an exit that has not gone out yet", tally)
         return
     if gap.alone:
         # A target whose stop is gone: both are placed again as a pair, once it is confirmed to be over.
-        if any(row["state"] == OrderState.CANCEL_PENDING.value and desk.now() > row["updated_at"] + _TOLD_AFTER for row in gap.alone):
+        if any(row["state"] == OrderState.CANCEL_PENDING.value and desk.now() > row["updated_at"] + TOLD_AFTER for row in gap.alone):
             _alarm(desk, gap, ["target"], "its stop is gone, and the broker has not confirmed the cancel of its target", tally)
         cancel(desk, gap.alone, "its stop is gone: both are placed again", "desk", tally)
         return
@@ -242,7 +240,7 @@ def _place_of(gap: Gap) -> dict[str, Any]:
 
 def _tell_what_stays(desk: Desk, tally: Tally) -> None:
     """What no stop can be placed for: what would cover it is in doubt, or nobody knows whose it is."""
-    for gap in doubts(desk.ledger, desk.now() - _TOLD_AFTER):
+    for gap in doubts(desk.ledger, desk.now() - TOLD_AFTER):
         _alarm(desk, gap, [_DOUBTFUL], "the broker has not confirmed the order that would cover it, or is to cancel it", tally)
     reason = "others have sold of these shares, and whose are left nobody can tell: a person decides"
     for each in shortages(desk.ledger):
