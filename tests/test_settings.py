@@ -9,6 +9,7 @@ import pytest
 
 from tests.model_servers.claude_code import StandIn
 from trading_pipeline.adapters.llm.providers import open_providers
+from trading_pipeline.current_home import current_home
 from trading_pipeline.domain.models import ModelReply, ModelRequest, Provider
 from trading_pipeline.emergency_settings import settings_at_hand
 from trading_pipeline.errors import SettingsError
@@ -113,3 +114,11 @@ def test_the_owner_of_the_ledger_is_refused_in_the_settings_file(folder: Path) -
         Settings.load(folder)
     assert "give it as TRADING_OWNER_DATABASE_URL in the environment, or in .env with mode 0600" in refused.value.remedy
     assert "canary" not in f"{refused.value.value} {refused.value.rule} {refused.value.remedy}"
+
+
+def test_a_home_that_the_environment_names_is_the_same_folder_for_everybody(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """52: a stop latches in it, and every submission reads the latch there."""
+    monkeypatch.setenv("HOME", str(folder))
+    for named, home in (("~/desk", folder / "desk"), ("desk", folder / "desk")):
+        monkeypatch.setenv("TRADING_HOME", named)
+        assert Settings.load().home == current_home() == home

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -239,6 +239,11 @@ def _key(variable: str) -> Any:
     return Field(None, validation_alias=AliasChoices(f"TRADING_{variable}", variable))
 
 
+def _absolute(home: Path) -> Path:
+    """As `current_home` has it: the latch files of one home are found by everybody who is given it."""
+    return home.expanduser().absolute()
+
+
 class Settings(BaseSettings):
     """All settings of one home."""
 
@@ -246,7 +251,7 @@ class Settings(BaseSettings):
         env_prefix="TRADING_", env_file=".env", env_nested_delimiter="__", extra="forbid", frozen=True, env_ignore_empty=True,
     )
 
-    home: Path = Field(default_factory=current_home)
+    home: Annotated[Path, AfterValidator(_absolute)] = Field(default_factory=current_home)
     environment: Environment = Environment.PAPER
     database_url: SecretStr | None = None
     """A PostgreSQL of one's own; None: the embedded one under the home."""
@@ -282,7 +287,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The home's trading.toml comes last; ours stand in the place of pydantic's own."""
         given, environment, file = init_settings(), FromEnvironment(settings_cls), FromEnvFile(settings_cls)
-        home = Path(given.get("home") or environment().get("home") or file().get("home") or current_home())
+        home = _absolute(Path(given.get("home") or environment().get("home") or file().get("home") or current_home()))
         return init_settings, environment, file, _HomeFile(settings_cls, home / "trading.toml")
 
     @classmethod

@@ -376,6 +376,7 @@ def test_a_broker_that_is_not_ready_is_asked_again_and_fails_no_cycle(tmp_path):
     """21, D23, fault 10: not ready is a state to wait in, not a failure."""
     stage = floor(tmp_path, market(bars()), OPEN, strategy())
     stage.cycle()
+    close_session(stage.go(at(16, 5)).desk, stage.desk.calendar.session(DAY))
     stage.go(at(9, 30, day=date(2024, 8, 29)))
     stage.faults.on_call(Call.EXECUTIONS, NotReady())
     assert stage.cycle()["fills"].counts["broker_not_ready"] == 1

@@ -238,6 +238,7 @@ def test_cash_that_the_broker_states_otherwise_is_said_and_buys_nothing(tmp_path
     stage = floor(tmp_path, market(bars(), bars("IBM")), OPEN - timedelta(days=1), strategy())
     other = strategy("other", symbols=("IBM",))
     stage.run(replace(other, agent=ExpressionAgent(NEVER, NEVER))).cycle()
+    closing(stage.go(CLOSE - timedelta(days=1)), date(2024, 8, 27))
     with stage.book.change() as book:
         book.cash -= Decimal("0.01")
     booked = stage.row("cash")["cash"]

@@ -1,5 +1,6 @@
 """30: a day is measured from the close of the session before it, also where nobody traded in that one, or nobody closed it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -10,6 +11,7 @@ from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.oracle.forging import Forgery, record
 from tests.service.pauses import paused
 from trading_pipeline.adapters.market_data.parquet_archive import ParquetArchive
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits
@@ -163,6 +165,89 @@ def test_a_first_close_far_from_the_price_of_now_says_nothing(tmp_path):
     stage = stage.restarted(market=alone, archive=ParquetArchive(tmp_path / "empty")).go(at(9, 30, 1, day=THURSDAY))
     open_session(stage.desk, THURSDAY)
     assert opening(stage, THURSDAY)["prices"] == {"AAPL": "100"}
+
+
+def test_what_was_executed_on_an_idle_day_is_booked_before_the_day_is_measured(tmp_path):
+    """30: Thursday opened at the stop and closed at $140; the shares were gone by then, whoever learns of it when."""
+    spec = strategy(sizing=FractionSizing(fraction=D("0.05"), stop=D("0.10")))
+    stage = holding(tmp_path, prices(thursday=(85.0, 140.0)), spec=spec)
+    close(stage.go(at(16, 5)))
+    controls.pause(stage.desk, "buyer", actor=PERSON)
+    stage.go(at(9, 30, 1, day=FRIDAY))
+    assert open_session(stage.desk, FRIDAY) == ""
+    assert [row["quantity"] for row in stage.rows("positions")] == [0]
+    assert opening(stage, FRIDAY)["prices"] == {}
+    assert abs(day_pnl(stage)) < D("0.01")
+    assert check(record(stage.desk.ledger)) == []
+
+
+def test_no_day_is_measured_while_book_and_broker_disagree(tmp_path):
+    """27, 30: it is fixed for the day; until it is, nothing is bought (36)."""
+    stage = idle_thursday(tmp_path, friday=(115.0, 115.0))
+    with stage.book.change() as book:
+        book.cash -= D("0.01")
+    assert open_session(stage.desk, FRIDAY).startswith("the day is not measured before book and broker agree: cash: booked")
+    assert book_of(stage.desk, stage.desk.ledger).day_pnl is None
+    with stage.book.change() as book:
+        book.cash += D("0.01")
+    assert open_session(stage.desk, FRIDAY) == ""
+    assert day_pnl(stage) == -1_250
+
+
+def test_what_others_held_then_and_no_source_of_ours_knows_keeps_no_day_from_beginning(tmp_path):
+    """28, 30: it was theirs, and is sold."""
+    stage = holding(tmp_path, prices())
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 1, D(100))
+    stage.broker.trade_by_hand("ZZZ", Side.BUY, 10, D(7))
+    stage.go(at(15, 0)).release()
+    stage.go(at(9, 30, 1, day=THURSDAY)).broker.trade_by_hand("ZZZ", Side.SELL, 10, D(9))
+    assert open_session(stage.desk, THURSDAY) == ""
+    assert opening(stage, THURSDAY)["prices"] == {"AAPL": "100", "ZZZ": "9"}
+    assert close(stage)["early_close"] is False
+
+
+def test_a_split_after_what_is_taken_back_is_taken_back_too(tmp_path):
+    """30: 50 shares were sold at the stop on Thursday, and split on Friday; Wednesday is closed then."""
+    spec = strategy(sizing=FractionSizing(fraction=D("0.05"), stop=D("0.10")))
+    two_for_one = Split("AAPL", FRIDAY, D(2))
+    source = market(prices(thursday=(75.0, 75.0), friday=(37.5, 37.5)), splits=[two_for_one])
+    stage = floor(tmp_path, source, OPEN, spec, limits=LIMITS)
+    stage.cycle()
+    stage.go(at(9, 30, 1, day=THURSDAY)).release()
+    assert [row["quantity"] for row in stage.rows("positions")] == [0]
+    report = close(stage.go(at(9, 30, 1, day=FRIDAY)))
+    assert (report["equity"], report["day_pnl"]) == ("99997.50", "-2.50")
+
+
+def test_no_market_and_no_broker_is_asked_while_the_ledger_waits(tmp_path):
+    """42: everybody else waits for it as long."""
+    stage = idle_thursday(tmp_path, friday=(115.0, 115.0))
+    held = []
+
+    class Watching:
+        def __init__(self, port):
+            self._port = port
+
+        def __getattr__(self, name):
+            if name in ("closed_bars", "quotes"):
+                held.append(locked())
+            return getattr(self._port, name)
+
+    def locked():
+        with ThreadPoolExecutor(1) as other:
+            try:
+                other.submit(written).result(timeout=5)
+            except TimeoutError:
+                return True
+        return False
+
+    def written():
+        with stage.desk.ledger.transaction():
+            pass
+
+    assert open_session(replace(stage.desk, market=Watching(stage.desk.market)), FRIDAY) == ""
+    assert held
+    assert not any(held)
 
 
 FORGERIES = {

@@ -9,6 +9,7 @@ import pytest
 
 from tests.desks import ALWAYS, DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, decided, intended, minute_bars
+from tests.service.replaying import replayed
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper_faults import Call, NotReady
 from trading_pipeline.domain.bars import Interval
@@ -255,6 +256,7 @@ def test_an_intent_that_grows_old_while_the_broker_is_asked_is_not_sent(tmp_path
     order = stage.row("orders")
     assert (order["state"], order["reason"]) == (state, "stale: not sent within 30 s" if state == "denied" else "")
     assert judge(stage.desk.ledger).violations == ()
+    assert replayed(stage).difference is None
 
 
 def test_without_a_price_the_band_says_nothing_and_the_gate_denies(tmp_path):

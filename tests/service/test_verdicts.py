@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from tests.desks import ALWAYS, DAY, NEVER, OPEN, PERSON, Killed, at, bars, crashing, floor, market, strategy
+from tests.service.replaying import replayed
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType, NewEvent
@@ -53,7 +54,7 @@ def test_an_autonomous_action_that_passes_is_ready(tmp_path):
     assert (result.counts["judged"], result.counts["ready"]) == (1, 1)
     action = stage.row("actions")
     assert (action["state"], action["not_before"], action["expires_at"]) == ("ready", OPEN, OPEN + timedelta(minutes=10))
-    [evaluated], [ready] = stage.events(E.RISK_EVALUATED), stage.events(E.ACTION_READY)
+    [evaluated], [ready] = stage.events(EventType.RISK_EVALUATED), stage.events(E.ACTION_READY)
     assert ready.cause == evaluated.seq
 
 
@@ -61,7 +62,7 @@ def test_every_rule_answers_for_every_action_denied_or_not(tmp_path):
     specs = (strategy(), strategy("poor", limits=StrategyLimits(max_position_value=Decimal(50)), sizing=FractionSizing()))
     stage = floor(tmp_path, market(bars()), OPEN, *specs)
     judged(stage)
-    passed, _denied = stage.events(E.RISK_EVALUATED)
+    passed, _denied = stage.events(EventType.RISK_EVALUATED)
     assert [verdict["rule"] for verdict in passed.payload["verdicts"]] == [rule.__name__ for rule in RULEBOOK]
     assert all(verdict["measured"] and verdict["limit"] for verdict in passed.payload["verdicts"] if verdict["outcome"] != "not_applicable")
 
@@ -72,7 +73,7 @@ def test_a_denial_names_rule_value_and_limit_and_ends_the_action(tmp_path):
     result = judged(stage)
     assert result.counts["denied"] == 1
     assert stage.denials() == ["strategy_position"]
-    [evaluated] = stage.events(E.RISK_EVALUATED)
+    [evaluated] = stage.events(EventType.RISK_EVALUATED)
     [denied] = [verdict for verdict in evaluated.payload["verdicts"] if verdict["outcome"] == "deny"]
     assert denied["limit"] == "$4,000.00"
     assert stage.row("actions")["state"] == "denied"
@@ -90,7 +91,7 @@ def test_a_share_below_one_dollar_is_not_bought(tmp_path):
 def test_an_action_that_cannot_be_sized_is_denied_and_says_why(tmp_path):
     stage = floor(tmp_path, market(bars(price=9_000)), OPEN, strategy())
     judged(stage)
-    [evaluated] = stage.events(E.RISK_EVALUATED)
+    [evaluated] = stage.events(EventType.RISK_EVALUATED)
     [verdict] = evaluated.payload["verdicts"]
     assert (verdict["rule"], verdict["outcome"]) == ("sizing", "deny")
     assert "below_one_share" in verdict["detail"]
@@ -291,3 +292,19 @@ def test_the_account_never_trades_against_itself(tmp_path):
     stage.cycle()
     denied = [e.payload["reason"] for e in stage.events(EventType.RISK_EVALUATED) if e.payload["strategy"] == "second"]
     assert denied == ["self_cross"]
+
+
+def test_a_strategy_that_is_revised_between_its_signals_and_their_verdicts_keeps_nobody_elses_from_being_judged(tmp_path):
+    """39, D17: it has given up IBM meanwhile; the proposal is denied for that, and the others are judged."""
+    source, rules = market(bars(), bars("IBM"), bars("MSFT")), {"rules": RulesAgent()}
+    stage = floor(tmp_path, source, OPEN, strategy(symbols=("AAPL", "IBM")), strategy("other", symbols=("MSFT",)), deciders=rules)
+    cycle = stage.due()
+    for name in ("bars", "indicators", "charts", "signals"):
+        STEPS[name](stage.desk, cycle)
+    assert {row["state"] for row in stage.rows("actions")} == {"proposed"}
+    controls.revise(stage.desk, strategy(symbols=("AAPL",)), actor=PERSON)
+    judge_actions(stage.desk, cycle)
+    assert {row["symbol"]: row["state"] for row in stage.rows("actions")} == {"AAPL": "ready", "IBM": "denied", "MSFT": "ready"}
+    [verdict] = [event.payload for event in stage.events(EventType.RISK_EVALUATED) if event.payload["symbol"] == "IBM"]
+    assert "universe" in verdict["reason"]
+    assert replayed(stage).difference is None

@@ -16,7 +16,7 @@ from tests.domain.test_state_machines import STRATEGIES
 from tests.state_machines.walking import walk
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
-from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, PauseReason, StrategySpec, StrategyState
+from trading_pipeline.domain.strategies import ExpressionAgent, Lifetime, PauseReason, StrategySpec
 from trading_pipeline.errors import TradingError
 from trading_pipeline.service import controls
 from trading_pipeline.service.stopping import emergency
@@ -148,11 +148,10 @@ class Strategies(RuleBasedStateMachine):
 
     def lose_the_broker(self, name: str) -> None:
         """What the breakers do when it does not answer; here it answers again by the next bar."""
-        moved = controls.moved_by_itself(
-            self.stage.desk, name, StrategyState.RUNNING, E.STRATEGY_NOT_READY, reason="session: the broker is gone"
-        )
-        assert moved is (self.state.get(name) == "running")
-        if moved:
+        if self.state.get(name) == "running":
+            seen = self.stage.row("strategies", name=name)
+            assert controls.moved_by_itself(self.stage.desk, seen, E.STRATEGY_NOT_READY, reason="session: the broker is gone")
+            assert not controls.moved_by_itself(self.stage.desk, seen, E.STRATEGY_RESUMED), "it is not as it was seen any more"
             self.state[name], self.lost_at[name] = "not_ready", self.stage.clock.now()
 
     def stop(self, name: str) -> None:

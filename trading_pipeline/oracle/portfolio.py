@@ -111,8 +111,10 @@ def _baseline(state: State, fact: Fact) -> Iterator[str]:
             yield f"{data['session']} begins with {data['baseline_equity']} USD, {before} ended with {last.equity}"
     elif "stood_at" in data:
         yield from _stood(state, data, before)
-    else:
+    elif state.sessions:
         yield f"{data['session']} goes on from {state.last_closed or 'nothing'}, and not from {before}"
+    elif abs(money(data["baseline_equity"]) - sum(state.cash.values(), ZERO)) > CENT:
+        yield f"the first session begins with {data['baseline_equity']} USD, the account was funded with {sum(state.cash.values(), ZERO)}"
 
 
 def _stood(state: State, data: Mapping[str, Any], before: date) -> Iterator[str]:

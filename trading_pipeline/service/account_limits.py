@@ -74,6 +74,14 @@ def _effective(recorded: str, configured: _Same) -> AccountLimits:
     return known.tightened_by(configured.limits)
 
 
+def tighten(desk: Desk) -> None:
+    """Write down what the settings of this process tighten, for those that were started with others; what nobody has recorded stays so."""
+    now = standing(desk, desk.ledger)
+    if now.version is not None and changes(now.recorded or {}, encode(now.effective)):
+        with desk.ledger.transaction() as tx:
+            in_force(desk, tx)
+
+
 def in_force(desk: Desk, tx: Transaction) -> int:
     """The version of the limits in force; written down, with what it voids, when the settings tighten them or nothing is recorded."""
     now = standing(desk, tx)

@@ -1,6 +1,6 @@
 """Step portfolio_snapshots, what the account is worth and has made, and the comparison with the broker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -69,16 +69,19 @@ def portfolio_of(desk: Desk, reader: Reader, prices: Mapping[str, Decimal] | Non
     return Portfolio(account, desk.now(), cash["cash"] if cash else ZERO, positions, valued)
 
 
-def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> dict[str, Decimal]:
+def marks(
+    desk: Desk, symbols: Sequence[str], reader: Reader | None = None, others: Collection[str] | None = None,
+) -> dict[str, Decimal]:
     """A price for each symbol, for a share as the book counts it: the quote's last, or the newest archived close; never a bad print.
 
     Args:
         reader: The book; the ledger as it is when None. While a split is no fact yet, its shares are old ones.
+        others: Which of them only somebody else holds; those of now when None.
     """
     if not symbols:
         return {}
     reader = reader or desk.ledger
-    prices = _prices(desk, symbols, reader)
+    prices = _prices(desk, symbols, reader, _of_others(reader) if others is None else others)
     # After the look at prices: a source may learn of a split with the first price on the new scale.
     splits = corporate_actions.pending(desk, reader)
     return {symbol: price * corporate_actions.unbooked_ratio(splits, symbol) for symbol, (price, _) in prices.items()}
@@ -86,12 +89,11 @@ def marks(desk: Desk, symbols: Sequence[str], reader: Reader | None = None) -> d
 
 def doubted_prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, str]:
     """Which of the symbols are valued at an older price, because the present one is a bad print or still unconfirmed; in words."""
-    return {symbol: doubt for symbol, (_, doubt) in _prices(desk, symbols, reader).items() if doubt}
+    return {symbol: doubt for symbol, (_, doubt) in _prices(desk, symbols, reader, _of_others(reader)).items() if doubt}
 
 
-def _prices(desk: Desk, symbols: Sequence[str], reader: Reader) -> dict[str, tuple[Decimal, str]]:
+def _prices(desk: Desk, symbols: Sequence[str], reader: Reader, others: Collection[str]) -> dict[str, tuple[Decimal, str]]:
     """A price in shares of now for each symbol, and why it is not the present one; empty words where it is."""
-    others = _of_others(reader)
     quotes = dict(desk.market.quotes(ours, desk.now())) if (ours := [symbol for symbol in symbols if symbol not in others]) else {}
     most = standing(desk, reader).effective.max_bar_gap
     found = {}

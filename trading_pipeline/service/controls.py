@@ -1,7 +1,7 @@
 """What people do to strategies, and what happens to them by themselves: create, start, pause, finish, revise."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from typing import Any
@@ -16,7 +16,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, Mode, PauseReason, StrategySpec, StrategyState
 from trading_pipeline.domain.words import state_words
 from trading_pipeline.errors import BrokerNotReady, IllegalTransition, LedgerUnavailable, PermissionRequired, StrategyError, UnknownName
-from trading_pipeline.ports import Reader
+from trading_pipeline.ports import Reader, Transaction
 from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.causes import CLEARING, cause_of, clears_by_itself, whole_book
@@ -24,7 +24,7 @@ from trading_pipeline.service.models.askable import require_askable
 from trading_pipeline.service.models.model_changes import going_on
 from trading_pipeline.service.orders import settlement
 from trading_pipeline.service.orders.voiding import void_open
-from trading_pipeline.service.steps import Tally, due_strategies, spec_of
+from trading_pipeline.service.steps import RUNNING, Tally, due_strategies, spec_of
 from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter.handover import lease_name
 
@@ -97,29 +97,34 @@ def pause(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
 
 def pause_by_itself(desk: Desk, name: str, why: PauseReason, detail: str, *, measured: str = "", limit: str = "") -> bool:
     """The system pauses a strategy and says why: one that runs, or waits for what clears by itself while this does not. Whether it did."""
-    row = desk.ledger.get("strategies", name)
-    waits = row is not None and why not in CLEARING and clears_by_itself(row)
-    seen = StrategyState(row["state"]) if row is not None and waits else StrategyState.RUNNING
     facts = {"state": StrategyState.PAUSED_RISK.value, "reason": f"{why.value}: {detail}"[:500], "measured": measured, "limit": limit}
-    if not moved_by_itself(desk, name, seen, EventType.STRATEGY_PAUSED, **facts):
-        return False
+    with desk.ledger.transaction() as tx:
+        row = tx.get("strategies", name)
+        if row is None or not (row["state"] in RUNNING or (clears_by_itself(row) and why not in CLEARING)):
+            return False
+        _moved(desk, tx, row, EventType.STRATEGY_PAUSED, facts)
     # A broker that is not ready gets the cancels when it is: the pause is a fact, and whoever holds the lease sends them.
     with suppress(BrokerNotReady):
         withdraw(desk, name, f"the strategy paused: {why.value}", "desk")
     return True
 
 
-def moved_by_itself(desk: Desk, name: str, seen: StrategyState, type_: EventType, **facts: Any) -> bool:
-    """Move a strategy if it is still in the state that was seen, voiding what is open unless it goes on; whether it was."""
+def moved_by_itself(desk: Desk, seen: Row, type_: EventType, **facts: Any) -> bool:
+    """Move a strategy if it is still as it was seen, for the same reason; whether it was. What is open is void unless it goes on."""
     with desk.ledger.transaction() as tx:
-        row = tx.get("strategies", name)
-        if row is None or row["state"] != seen.value:
+        row = tx.get("strategies", seen["name"])
+        if row is None or any(row[part] != seen[part] for part in ("state", "state_since", "reason")):
             return False
-        key, turn = f"{type_.value}:{name}:{row['last_seq']}", row["last_seq"]
-        tx.append(NewEvent(type_, f"strategy:{name}", key, {"strategy": name} | facts, desk.now(), "desk", turn))
-        if type_ is not EventType.STRATEGY_RESUMED:
-            void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), "desk", strategy=name)
+        _moved(desk, tx, row, type_, facts)
     return True
+
+
+def _moved(desk: Desk, tx: Transaction, row: Row, type_: EventType, facts: Mapping[str, Any]) -> None:
+    name, turn = row["name"], row["last_seq"]
+    key = f"{type_.value}:{name}:{turn}"
+    tx.append(NewEvent(type_, f"strategy:{name}", key, {"strategy": name, **facts}, desk.now(), "desk", turn))
+    if type_ is not EventType.STRATEGY_RESUMED:
+        void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), "desk", strategy=name)
 
 
 def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Sequence[Cycle]) -> None:

@@ -20,7 +20,7 @@ from trading_pipeline.domain.sizing import split_exit
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader, Transaction
-from trading_pipeline.service.account_limits import in_force
+from trading_pipeline.service.account_limits import in_force, tighten
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.book import held_for, intent_of
 from trading_pipeline.service.judging.pacing import Pacing
@@ -59,6 +59,8 @@ def place_orders(desk: Desk, cycle: Cycle) -> StepResult:
         return done
     if cycle.kind is CycleKind.BACKFILL:
         return nothing_to_do(desk, cycle, "orders", "a backfill places nothing")
+    # The desk's process may have been started before the settings were edited.
+    tighten(desk)
     deadline = time.monotonic() + LEASE_WAIT_SECONDS
     while True:
         answered = answer(desk, cycle)

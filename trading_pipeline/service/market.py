@@ -23,7 +23,7 @@ from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.indicators import IndicatorSpec
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.ports import Transaction
-from trading_pipeline.service.account_limits import standing
+from trading_pipeline.service.account_limits import standing, tighten
 from trading_pipeline.service.day_baseline import open_session
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.breakers import review
@@ -62,8 +62,9 @@ def receive_bars(desk: Desk, cycle: Cycle) -> StepResult:
     notes: list[str] = []
     if cycle.kind is CycleKind.BAR:
         # Before it is settled who takes part: one whose pause has cleared does. What the night has cost counts already.
-        open_session(desk, cycle.session)
-        notes = review(desk)
+        unmeasured = open_session(desk, cycle.session)
+        tighten(desk)
+        notes = [*([unmeasured] if unmeasured else []), *review(desk)]
     specs = due_strategies(desk, cycle)
     symbols = sorted({symbol for spec in specs for symbol in spec.symbols})
     tally = Tally("bars", cycle, notes=notes, strategies=tuple(spec.name for spec in specs))

@@ -80,7 +80,7 @@ def judge_actions(desk: Desk, cycle: Cycle) -> StepResult:
         for row in sorted(waiting, key=lambda row: (-row["confidence"], row["strategy"], row["symbol"])):
             # A strategy revised meanwhile is judged, and asks a person, as it is now.
             spec = spec_of(book.strategies[row["strategy"]])
-            _judge(desk, tx, cycle, spec, row, seen[row["symbol"]], book, tally)
+            _judge(desk, tx, cycle, spec, row, seen.get(row["symbol"]), book, tally)
         return tally.complete(tx, desk.now())
 
 
@@ -108,10 +108,15 @@ def _deny(desk: Desk, tx: Transaction, cycle: Cycle, row: Row, book: Book, tally
     tally.count("denied")
 
 
-def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View, book: Book, tally: Tally) -> None:
+def _judge(desk: Desk, tx: Transaction, cycle: Cycle, spec: StrategySpec, row: Row, view: View | None, book: Book, tally: Tally) -> None:
+    """Judge one.
+
+    Args:
+        view: None of a symbol that the strategy has been revised away from meanwhile: nothing of it is measured.
+    """
     if book.now < cycle.stale_at():
         tally.saw(_void_opposites(desk, tx, book, row))
-    measured = _measured(spec, view)
+    measured = Measured(None, None, None) if view is None else _measured(spec, view)
     proposed = propose(book, cycle, spec, row, measured)
     stream, cause = f"strategy:{spec.name}", row["generated_seq"]
     payload = evaluated_payload(book, cycle, spec, row, measured, proposed)

@@ -1,6 +1,7 @@
 """37, 40, 43: breakers: strategies pause by figures and go on by figures, whoever looks and however often (F4, D13, D15)."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -293,6 +294,25 @@ def test_what_clears_by_itself_does_not_take_the_place_of_what_does(tmp_path):
     stage = waiting(tmp_path, PauseReason.RATE)
     assert not controls.pause_by_itself(stage.desk, "buyer", PauseReason.DATA, "stale")
     assert paused(stage) == ("paused_risk", "rate")
+
+
+@pytest.mark.parametrize("why", [PauseReason.RUN_FAILED, PauseReason.MODEL])
+def test_what_a_person_must_look_at_is_not_cleared_by_a_review_that_began_before(tmp_path, why):
+    """49, 54, D12: it had seen another pause; between its look and its word the broker is asked."""
+    stage = waiting(tmp_path, PauseReason.RATE)
+    stage.go(at(10, 1, 1))
+
+    class Meanwhile:
+        def __getattr__(self, name):
+            if name == "positions" and paused(stage)[1] == "rate":
+                calls.append(name)
+                if len(calls) == 2:
+                    assert controls.pause_by_itself(stage.desk, "buyer", why, "meanwhile")
+            return getattr(stage.desk.broker, name)
+
+    calls: list[str] = []
+    assert review(replace(stage.desk, broker=Meanwhile())) == []
+    assert (len(calls), paused(stage)) == (2, ("paused_risk", why.value))
 
 
 @pytest.mark.parametrize("why", [PauseReason.RATE, PauseReason.BUDGET])

@@ -213,6 +213,7 @@ def test_row_23_a_change_of_shares_that_no_table_explains_blocks_the_symbol(tmp_
     controls.revise(blind.desk, strategy(agent=ExpressionAgent(NEVER, "close > 0"), sizing=PROTECTED), actor=PERSON)
     blind.go(AT_OPEN).cycle()
     assert [event.payload["reason"] for event in blind.events(E.LLM_ABSTAINED)] == ["bad_print"], "the old close is not believed"
+    close_session(blind.go(at(16, 5)).desk, calendar().session(DAY))
     blind.go(AT_OPEN + timedelta(days=1)).cycle()
     assert blind.events(E.CORPORATE_ACTION_SPLIT) == []
     assert len(blind.rows("fills")) == 1

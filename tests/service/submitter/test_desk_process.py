@@ -4,6 +4,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 
@@ -15,6 +16,7 @@ from trading_pipeline import __version__
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.limits import AccountLimits
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.errors import MarketDataError, ServiceError
@@ -84,6 +86,18 @@ def test_after_a_jump_of_the_machines_clock_no_approval_lives_longer_than_it_was
             until(lambda: any(f"jumped by {jump:+}" in each for each in said), "the jump is noticed")
         until(lambda: stage.row("approvals")["state"] == state, "its deadline is looked at anew")
         assert sum("jumped" in each for each in said) == (abs(jump) > 5)
+
+
+def test_limits_that_are_tightened_while_a_desk_runs_bind_the_next_order_that_it_sends(tmp_path):
+    """48, D17: the run that asks has read the settings anew; the desk keeps those that it was started with."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    cycle = decided(stage)
+    with attended(stage):
+        edited = replace(stage.desk, limits=AccountLimits(max_order_value=Decimal(1_000)))
+        assert place_orders(edited, cycle).counts.get("accepted", 0) == 0
+    assert stage.events(E.ORDER_SUBMITTED) == []
+    assert [event.payload["version"] for event in stage.events(E.LIMITS_SET)] == [1, 2]
+    assert stage.row("actions")["state"] == "voided"
 
 
 def test_what_the_desk_cannot_do_is_told_to_the_run_that_asked(tmp_path, monkeypatch):

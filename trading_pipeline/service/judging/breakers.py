@@ -62,8 +62,8 @@ def _lost(desk: Desk, rows: list[Row], why: str) -> list[str]:
     if errors < BROKER_ERRORS:
         return []
     facts = {"reason": f"{SESSION}: {why}"[:500], "measured": f"{errors} errors in a row", "limit": f"below {BROKER_ERRORS}"}
-    running = [row["name"] for row in rows if row["state"] in RUNNING]
-    lost = [name for name in running if controls.moved_by_itself(desk, name, StrategyState.RUNNING, EventType.STRATEGY_NOT_READY, **facts)]
+    running = [row for row in rows if row["state"] in RUNNING]
+    lost = [row["name"] for row in running if controls.moved_by_itself(desk, row, EventType.STRATEGY_NOT_READY, **facts)]
     return [f"{name} is not ready: {why}" for name in lost]
 
 
@@ -83,7 +83,7 @@ def _ready(desk: Desk, rows: list[Row]) -> list[str]:
             reason = f"the broker did not answer for {away}: resume it once you have looked"
             type_, words = EventType.STRATEGY_PAUSED, f"{name} waits for a person: {reason}"
             facts |= {"state": StrategyState.PAUSED_USER.value, "reason": reason}
-        if controls.moved_by_itself(desk, name, StrategyState.NOT_READY, type_, **facts):
+        if controls.moved_by_itself(desk, row, type_, **facts):
             said.append(words)
     return said
 
@@ -107,7 +107,7 @@ def _cleared(desk: Desk, rows: list[Row], causes: Mapping[str, Cause | None]) ->
     said = []
     for row in freed:
         facts = {"was": row["state"], "cleared": headed(row)}
-        if controls.moved_by_itself(desk, row["name"], StrategyState.PAUSED_RISK, EventType.STRATEGY_RESUMED, **facts):
+        if controls.moved_by_itself(desk, row, EventType.STRATEGY_RESUMED, **facts):
             said.append(f"{row['name']} goes on: {headed(row)} has cleared")
     return said
 

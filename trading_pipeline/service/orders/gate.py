@@ -73,8 +73,9 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         verdict = NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])
         [evaluated] = tally.saw(tx.append(verdict))
         now = desk.now()
-        if not judgement.passed or is_stale(row, now):
-            tally.saw(tx.append(*denials(tx, row, judgement.reason or f"stale: not sent within {APPROVED_TTL.seconds} s", now)))
+        denied = denied_for(judgement, row, now)
+        if denied:
+            tally.saw(tx.append(*denials(tx, row, denied, now)))
             tally.count("denied")
             return False
         digest = ticket_digest(ticket)
@@ -91,6 +92,13 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         tally.notes.append(f"the submission of {name} could not be kept outside the ledger: {unanchored}")
     _send(desk, ticket, permit, tally)
     return True
+
+
+def denied_for(judgement: Judgement, row: Row, now: datetime) -> str:
+    """Why an intent is not sent: the rules that stopped it, or else its age; empty where it is."""
+    if judgement.passed and is_stale(row, now):
+        return f"stale: not sent within {APPROVED_TTL.seconds} s"
+    return judgement.reason
 
 
 def is_stale(row: Row, now: datetime) -> bool:

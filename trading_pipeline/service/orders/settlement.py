@@ -302,8 +302,8 @@ _ENDED = {
 _MAY_END = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value, OrderState.CANCEL_PENDING.value)
 """A submission that is still on its way ends nowhere: its answer, or `recover`, comes first."""
 _WORKS = (BrokerStatus.WORKING, BrokerStatus.HELD)
-_ACTED_ON = (*UNPROVEN, OrderState.SUBMITTED.value, OrderState.QUARANTINED.value, *GIVEN_UP)
-"""Of these, that the broker shows them working is something to act on."""
+_ACTED_ON = (*UNPROVEN, OrderState.SUBMITTED.value, *GIVEN_UP)
+"""Of these, that the broker shows them working is something to act on at once; what is set aside is cancelled again when reconciling."""
 
 
 def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:

@@ -15,7 +15,7 @@ from trading_pipeline.service.execution import parts_of
 from trading_pipeline.service.judging.book import intent_of
 from trading_pipeline.service.judging.outside import Outside
 from trading_pipeline.service.orders.gaps import gaps
-from trading_pipeline.service.orders.gate import intents_of, judged, stored_intent, ticket_of
+from trading_pipeline.service.orders.gate import denied_for, intents_of, judged, stored_intent, ticket_of
 from trading_pipeline.service.orders.protection import orders_for
 from trading_pipeline.service.record.rederiving.then import RULE, UNRECORDED, Finding, Then, compared
 from trading_pipeline.service.steps import spec_of
@@ -107,9 +107,10 @@ class Orders:
 
     def _denial(self, event: Event) -> Iterator[Finding]:
         """A denial without verdicts at the gate is somebody's who withdrew the order; what it may follow from is the state machine's."""
-        judgement = self._gates.get(self._parent(event.payload["client_id"]), (None, None))[1]
-        if judgement is not None:
-            yield compared("denials", event, {**event.payload, "reason": judgement.reason})
+        parent = self._parent(event.payload["client_id"])
+        judgement, row = self._gates.get(parent, (None, None))[1], self._then.past.get("orders", parent)
+        if judgement is not None and row is not None:
+            yield compared("denials", event, {**event.payload, "reason": denied_for(judgement, row, event.at)})
 
     def _snapshot(self, event: Event) -> Iterator[Finding]:
         data = event.payload
