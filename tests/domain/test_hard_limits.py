@@ -37,6 +37,13 @@ def test_the_value_is_taken_at_the_limit_where_that_is_worse() -> None:
     assert (verdict.outcome, verdict.measured) == (Outcome.DENY, "$100,010.00")
 
 
+@pytest.mark.parametrize(("last", "passes"), [("105.04", True), ("105.05", False), ("NaN", False)])
+def test_what_an_exit_would_bring_by_now_counts(last: str, passes: bool) -> None:
+    """65, D1: decided at $100, it goes out when the market has risen."""
+    intent = order(X, quantity=952, reference=D("100.00"), limit_price=D("96.00"))
+    assert verdict_of("hard_order_value", intent, context(position=5_000, quote=quote(last=last))).passed is passes
+
+
 def test_a_target_of_an_entry_is_an_order_too() -> None:
     brackets = (Bracket(1_000, D("95.00"), D("104.00")),)
     intent = order(quantity=1_000, reference=D("95.50"), limit_price=D("96.00"), brackets=brackets)

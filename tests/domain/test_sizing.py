@@ -12,7 +12,7 @@ from tests.domain.rulebook_cases import context, order, quote, verdict_of
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import Bracket, OrderClass, OrderType, Side
 from trading_pipeline.domain.rulebook import judge
-from trading_pipeline.domain.sizing import EntryPlan, NoEntry, marketable_limit, size_entry, split_exit
+from trading_pipeline.domain.sizing import EntryPlan, NoEntry, exit_slices, marketable_limit, size_entry, split_exit
 from trading_pipeline.domain.strategies import Entry, FractionSizing, RiskSizing, Sizing
 from trading_pipeline.errors import InputError, StrategyError
 
@@ -276,6 +276,13 @@ def test_an_exit_is_sliced_so_that_no_order_is_above_the_hard_limit() -> None:
     assert split_exit(1_000, D("100.00")) == [1_000]
     assert split_exit(1_000, D("100.01")) == [999, 1]
     assert split_exit(3, D("600000")) == [1, 1, 1]
+
+
+def test_an_exits_slices_leave_room_for_the_price_at_which_they_go_out() -> None:
+    """65, D1: up to five percent above the price that was decided at, further than any gate lets them go."""
+    assert exit_slices(1_000, D("100.00")) == [952, 48]
+    assert exit_slices(952, D("100.00")) == [952]
+    assert exit_slices(2, D("99000")) == [1, 1]
 
 
 @pytest.mark.parametrize(("quantity", "price"), [(0, "100"), (-1, "100"), (1, "0"), (1, "NaN"), (1, "-3")])

@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from trading_pipeline.domain.orders import OrderIntent
+from trading_pipeline.domain.orders import OrderClass, OrderIntent
 from trading_pipeline.domain.risk import RiskContext
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -77,10 +77,10 @@ def _worth(intent: OrderIntent, context: RiskContext, kind: str) -> set[str]:
     held, own, equity = context.symbol_exposure, context.strategy_symbol_exposure, context.equity
     worth = equity if isinstance(equity, Decimal) and equity.is_finite() and equity > 0 else None
     lowest = intent.reference if intent.limit_price is None else min(intent.reference, intent.limit_price)
-    last = None if context.quote is None else context.quote.last
+    last, exits = None if context.quote is None else context.quote.last, intent.order_class is OrderClass.EXIT
     sector_known = context.sector is not None or context.sector_exposure is not None
     tests = {
-        "hard_order_value": largest <= 100_000,
+        "hard_order_value": largest <= 100_000 and (not exits or last is None or (last.is_finite() and intent.quantity * last <= 100_000)),
         "penny_stock": lowest >= 1 and (last is None or (last.is_finite() and last >= 1)),
         "order_value": value <= account.max_order_value and value <= strategy.max_order_value,
         "account_position": _sum(held) and held + value <= account.max_position_value,

@@ -20,7 +20,7 @@ from trading_pipeline.domain.orders import Bracket, OrderClass, OrderIntent, Ord
 from trading_pipeline.domain.risk import Quote, RiskContext, World
 from trading_pipeline.domain.round_trips import RoundTrip, recovering
 from trading_pipeline.domain.signals import Action, Signal
-from trading_pipeline.domain.sizing import NoEntry, marketable_limit, size_entry, split_exit
+from trading_pipeline.domain.sizing import NoEntry, exit_slices, marketable_limit, size_entry
 from trading_pipeline.domain.strategies import Entry, FractionSizing, Mode, RiskSizing, Sizing, StrategyState
 from trading_pipeline.domain.volatility import Volatility
 
@@ -131,7 +131,7 @@ def proposed(signal: Signal, known: RiskContext, rng: Random) -> OrderIntent | N
     if signal.action is Action.SELL:
         quantity = known.position
         if quantity >= 1 and quote.last.is_finite() and quote.last > 0:
-            quantity = split_exit(quantity, quote.last)[0]
+            quantity = exit_slices(quantity, quote.last)[0]
             limit: Decimal | None = marketable_limit(Side.SELL, quote.last, collar)
         else:
             limit = quote.last

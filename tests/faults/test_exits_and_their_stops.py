@@ -51,7 +51,7 @@ def test_an_exit_goes_out_whichever_look_at_the_brokers_orders_fails(tmp_path, b
 @pytest.mark.parametrize("blind", range(3, 10))
 def test_an_exit_in_slices_goes_out_whole_whichever_call_fails(tmp_path, monkeypatch, call, blind):
     """C12, 27, fault 10: that nobody can compare for a moment is no reason to keep what was to be sold."""
-    monkeypatch.setattr(execution, "split_exit", lambda quantity, reference: [20] * (quantity // 20) + [10] * (quantity % 20 // 10))
+    monkeypatch.setattr(execution, "exit_slices", lambda quantity, reference: [20] * (quantity // 20) + [10] * (quantity % 20 // 10))
     stage = leaving(tmp_path, deduplicates=blind % 2 == 0)
     stage.faults.on_call(call, *[None] * (blind - 1), NotReady())
     stage.cycle(Interval.MIN1)

@@ -216,7 +216,7 @@ def test_an_exit_of_which_the_broker_had_a_later_slice_is_not_sent_again(tmp_pat
     first, second = (client_id(action, part) for part in ("exit", "exit-2"))
     stage.faults.on_submit(first, CancelAfter(0))
     run_cycle(stage.desk, due)
-    assert [row["quantity"] for row in stage.rows("orders", side="sell", order_by="intent_seq")] == [763, 137]
+    assert [row["quantity"] for row in stage.rows("orders", side="sell", order_by="intent_seq")] == [727, 173]
     stage.broker.cancel(first)
 
     older = stage.restarted(ledger=earlier).go(at(10, 31, 5))

@@ -20,6 +20,8 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.charts import ChartSpec
 from trading_pipeline.domain.limits import MAX_APPROVAL_TIMEOUT, AccountLimits, StrategyLimits, effective_collar, unless_off
 from trading_pipeline.domain.strategies import (
+    DEFAULT_PRICE_BAND,
+    MOST_PRICE_BAND,
     Entry,
     FractionSizing,
     Lifetime,
@@ -108,7 +110,7 @@ class StrategyFile(_Section):
     indicators: tuple[str, ...] = ()
     approval_timeout_seconds: int = Field(300, ge=5, le=86_400)
     min_confidence: Decimal | None = Field(None, ge=0, le=1)
-    price_band: Decimal = Field(Decimal("0.01"), gt=0, le=Decimal("0.05"))
+    price_band: Decimal = Field(DEFAULT_PRICE_BAND, gt=0, le=MOST_PRICE_BAND)
     agent: AgentSection
     sizing: SizingSection = SizingSection()
     limits: LimitsSection = LimitsSection()

@@ -12,7 +12,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from trading_pipeline.domain.limits import MAX_ORDER_VALUE, AccountLimits, StrategyLimits
 from trading_pipeline.domain.money import tick, usd
 from trading_pipeline.domain.orders import Bracket, OrderType, Side
-from trading_pipeline.domain.strategies import DEFAULT_PRICE_BAND, Entry, FractionSizing, RiskSizing, Sizing
+from trading_pipeline.domain.strategies import DEFAULT_PRICE_BAND, MOST_PRICE_BAND, Entry, FractionSizing, RiskSizing, Sizing
 from trading_pipeline.errors import InputError
 
 
@@ -94,6 +94,11 @@ def split_exit(quantity: int, price: Decimal) -> list[int]:
     most = max(1, int(MAX_ORDER_VALUE // price))
     full, rest = divmod(quantity, most)
     return [most] * full + ([rest] if rest else [])
+
+
+def exit_slices(quantity: int, price: Decimal) -> list[int]:
+    """Slices of an exit decided at the price, with room for how far the market may rise until they go out; errors as `split_exit`."""
+    return split_exit(quantity, price * (1 + MOST_PRICE_BAND))
 
 
 def size_entry(

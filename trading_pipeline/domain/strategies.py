@@ -18,6 +18,7 @@ from trading_pipeline.errors import StrategyError
 
 DEFAULT_PRICE_BAND = Decimal("0.01")
 """How far the market may move from a proposal's price before it is void (INVARIANTS 3.1)."""
+MOST_PRICE_BAND = Decimal("0.05")
 _BELOW_ONE = Decimal("0.99")
 
 

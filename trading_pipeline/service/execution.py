@@ -16,7 +16,7 @@ from trading_pipeline.domain.limits import APPROVED_TTL
 from trading_pipeline.domain.orders import OrderClass, OrderIntent, OrderState, Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import World
-from trading_pipeline.domain.sizing import split_exit
+from trading_pipeline.domain.sizing import exit_slices
 from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader, Transaction
@@ -301,5 +301,5 @@ def parts_of(reader: Reader, intent: OrderIntent) -> list[OrderIntent]:
 
 
 def _slices(intent: OrderIntent, quantity: int) -> list[OrderIntent]:
-    quantities = split_exit(quantity, intent.reference)
+    quantities = exit_slices(quantity, intent.reference)
     return [replace(intent, quantity=many, part="exit" if at == 0 else f"exit-{at + 1}") for at, many in enumerate(quantities)]

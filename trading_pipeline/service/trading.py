@@ -21,7 +21,7 @@ from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.risk import Judgement, Outcome, Verdict
 from trading_pipeline.domain.round_trips import recovering
 from trading_pipeline.domain.rulebook import judge
-from trading_pipeline.domain.sizing import NoEntry, marketable_limit, size_entry, split_exit
+from trading_pipeline.domain.sizing import NoEntry, exit_slices, marketable_limit, size_entry
 from trading_pipeline.domain.strategies import Mode, RiskSizing, StrategySpec
 from trading_pipeline.ports import Transaction
 from trading_pipeline.service import market
@@ -164,7 +164,7 @@ def propose(book: Book, cycle: Cycle, spec: StrategySpec, row: Row, measured: Me
     release = book.next_release(spec.name)
     # Without shares or a price there is nothing to slice: the rules deny it as it is.
     sliced = intent.order_class is OrderClass.EXIT and held > 0 and intent.reference > 0
-    judged = replace(intent, quantity=split_exit(held, intent.reference)[0]) if sliced else intent
+    judged = replace(intent, quantity=exit_slices(held, intent.reference)[0]) if sliced else intent
     judgement = judge(judged, book.context(spec, intent, release=release))
     if spec.mode is Mode.AUTONOMOUS and intent.order_class is OrderClass.ENTRY and row["confidence"] < spec.min_confidence:
         low = Verdict("min_confidence", Outcome.DENY, measured=f"{row['confidence']:.2f}", limit=f"{spec.min_confidence:.2f}")

@@ -117,7 +117,7 @@ def test_a_large_exit_is_sent_in_slices_of_one_hundred_thousand_dollars(tmp_path
     assert stage.row("positions")["quantity"] == 900
     stage.go(at(9, 30, day=date(2024, 8, 30))).cycle()
     exits = stage.rows("orders", side="sell", order_by="intent_seq")
-    assert [(row["part"], row["quantity"]) for row in exits] == [("exit", 500), ("exit-2", 400)]
+    assert [(row["part"], row["quantity"]) for row in exits] == [("exit", 476), ("exit-2", 424)]
     assert {row["action_id"] for row in exits} == {exits[0]["action_id"]}
     assert stage.row("positions")["quantity"] == 0
     assert all(row["quantity"] * row["reference"] <= 100_000 for row in exits)

@@ -2,14 +2,16 @@
 """The hard limits of the founding documents, invariants 65-69: constants, and no setting lifts them."""
 
 from trading_pipeline.domain.limits import COOLDOWN, DUPLICATE_WINDOW, MAX_ORDER_VALUE, MIN_PRICE, ORDERS_FROM, ORDERS_UNTIL
-from trading_pipeline.domain.orders import OrderIntent
+from trading_pipeline.domain.orders import OrderClass, OrderIntent
 from trading_pipeline.domain.risk import RiskContext, Verdict
 from trading_pipeline.domain.rules.readings import DENY, dollars, judged, new_york, positive, spaced, value_of
 
 
 def hard_order_value(intent: OrderIntent, context: RiskContext) -> Verdict:
-    """65, D1: no order above $100,000 at its worst price, its own targets included."""
+    """65, D1: no order above $100,000 at its worst price, its own targets and what an exit would bring by now included."""
     largest = value_of(intent)
+    if intent.order_class is OrderClass.EXIT and context.quote is not None:
+        largest = max(largest, intent.quantity * positive(context.quote.last, "the last price"))
     for bracket in intent.brackets:
         if bracket.target is not None:
             largest = max(largest, bracket.quantity * positive(bracket.target, "a target"))

@@ -21,7 +21,7 @@ from trading_pipeline.domain.round_trips import RoundTrip
 from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.signals import Abstain, Signal
-from trading_pipeline.domain.sizing import marketable_limit, split_exit
+from trading_pipeline.domain.sizing import exit_slices, marketable_limit
 from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.holdings import NEVER
@@ -167,7 +167,8 @@ class Judge:
     def judgement(self, number: int, bar: int, entry: Entry | None, intent: OrderIntent, waiting: Sequence[Waiting]) -> Judgement:
         """All verdicts on a proposal."""
         lane = self._sim.lanes[number]
-        judged = replace(intent, quantity=split_exit(intent.quantity, intent.reference)[0]) if entry is None and intent.quantity else intent
+        sliced = entry is None and intent.quantity > 0
+        judged = replace(intent, quantity=exit_slices(intent.quantity, intent.reference)[0]) if sliced else intent
         judgement = judge(judged, self.context(number, bar, intent, waiting))
         if entry is not None and (sure := lane.confidence(bar, False)) < lane.spec.min_confidence:
             low = Verdict("min_confidence", Outcome.DENY, f"{sure:.2f}", f"{lane.spec.min_confidence:.2f}")
