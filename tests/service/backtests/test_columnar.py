@@ -17,7 +17,7 @@ import pytest
 
 from tests.desks import DAY, at, bars, calendar, strategy
 from tests.service.backtests.benches import LAST, bench_of, plan
-from tests.service.backtests.lone_plans import lone
+from tests.service.backtests.lone_plans import ACCOUNT, OWN, lone
 from tests.service.backtests.random_plans import busy, random_bars, scenario, with_holes
 from trading_pipeline.domain.backtests import BacktestPlan
 from trading_pipeline.domain.bars import BarTable, Interval
@@ -118,6 +118,20 @@ def test_the_scenarios_trade_are_stopped_reach_targets_and_are_denied(tmp_path):
     assert reasons >= {"signal", "stop", "target"}
     assert len(rules) >= 3
     assert unfit < len(SEEDS) / 4
+
+
+@pytest.mark.parametrize(("fraction", "quick", "orders"), [("0.94", True, 1), ("0.97", False, 2)])
+def test_an_exit_that_leaves_the_steps_no_room_below_the_hard_limit_is_left_to_them(tmp_path, fraction, quick, orders):
+    """65, D1: at $100 an exit is cut from $95,238 on."""
+    agent, sizing = ExpressionAgent("close < 100.5", "close > 100.5"), FractionSizing(fraction=Decimal(fraction))
+    spec = strategy(interval=Interval.MIN5, agent=agent, limits=OWN, sizing=sizing, min_confidence=Decimal("0.8"))
+    table = bars(interval=Interval.MIN5, first=date(2024, 8, 1), last=LAST, at={at(10, 0): (100.0, 101.0, 100.0, 101.0)}, volume=1e8)
+    with bench_of(tmp_path, wanted := plan(spec, first=DAY, last=DAY, limits=ACCOUNT), table) as bench:
+        assert (not columnar.why_not(bench, wanted)) is quick
+        stepped = run(bench, wanted, engine=Engine.STEPPED)
+        assert len(stepped.ledger.find("orders", side="sell")) == orders
+        if quick:
+            assert facts(run(bench, wanted, engine=Engine.COLUMNAR).ledger) == facts(stepped.ledger)
 
 
 @pytest.mark.parametrize(

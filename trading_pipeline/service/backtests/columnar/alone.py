@@ -14,7 +14,7 @@ from trading_pipeline.domain.backtests import ExitReason
 from trading_pipeline.domain.limits import MAX_ORDER_VALUE
 from trading_pipeline.service.backtests.columnar.asking import NOWHERE
 from trading_pipeline.service.backtests.columnar.incidents import Denied, Fills, Told
-from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, PLAIN_PRICE
+from trading_pipeline.service.backtests.columnar.judging import MOST_EXIT, PLAIN_PRICE
 from trading_pipeline.service.backtests.columnar.losses import NEVER_REACHED
 from trading_pipeline.service.backtests.columnar.simulation import Simulation
 from trading_pipeline.service.backtests.columnar.units import Flags, Numbers
@@ -157,7 +157,7 @@ def _walked(sim: Simulation, ends: _Ends) -> RoundTrips | None:
             trades.append((place, shares, limit, price, fee, 0, 0))
             break
         got = max(least[place], charges.taken_sell(taken[place]))
-        if shares > capacity(sold_in[place]) or (kind == SIGNAL and shares * taken[place] > MOST_ORDER):
+        if shares > capacity(sold_in[place]) or (kind == SIGNAL and shares * taken[place] > MOST_EXIT):
             return None
         sold_fee = charges.commission(shares, got)
         cash += shares * got - sold_fee

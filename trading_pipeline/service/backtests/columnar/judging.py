@@ -22,7 +22,7 @@ from trading_pipeline.domain.rulebook import judge
 from trading_pipeline.domain.sessions import Session
 from trading_pipeline.domain.signals import Abstain, Signal
 from trading_pipeline.domain.sizing import exit_slices, marketable_limit
-from trading_pipeline.domain.strategies import ExpressionAgent, Mode, StrategyState
+from trading_pipeline.domain.strategies import MOST_PRICE_BAND, ExpressionAgent, Mode, StrategyState
 from trading_pipeline.errors import ServiceError
 from trading_pipeline.service.backtests.columnar.holdings import NEVER
 from trading_pipeline.service.backtests.columnar.lanes import Lane
@@ -38,8 +38,8 @@ HOUR = 3_600_000_000_000
 _DAY, _ACTIONS = 24 * HOUR, HOUR // 30
 """How far back `Book.read` looks for orders, and for actions that are over."""
 _NEVER_SO_MANY = 1 << 40
-MOST_ORDER = steps(MAX_ORDER_VALUE)
-"""An exit of more is cut into several orders."""
+MOST_EXIT = steps(MAX_ORDER_VALUE / (1 + MOST_PRICE_BAND))
+"""An exit of more is cut into several orders, see `sizing.exit_slices`."""
 PLAIN_PRICE = 5 * SCALE
 """Below it a spread of a few ticks may be too wide."""
 

@@ -17,7 +17,7 @@ from trading_pipeline.service.backtests.columnar.agenda import DECIDED, OPENED, 
 from trading_pipeline.service.backtests.columnar.ground import Grid, Unfit
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held, Part, Track
 from trading_pipeline.service.backtests.columnar.incidents import Account, Denied, Filled
-from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, Judge, Waiting
+from trading_pipeline.service.backtests.columnar.judging import MOST_EXIT, Judge, Waiting
 from trading_pipeline.service.backtests.columnar.lanes import Lane
 from trading_pipeline.service.backtests.columnar.sizes import Entry, Sizer
 from trading_pipeline.service.backtests.columnar.units import CENT, charges, half_even, peek, price_steps, steps
@@ -246,7 +246,7 @@ class Simulation:
         held = self.held[number]
         assert held is not None
         reference = self._opens[number][bar + 1]
-        if held.shares * reference > MOST_ORDER:
+        if held.shares * reference > MOST_EXIT:
             raise Unfit("an exit is cut into several orders")
         self._submitted(number, bar, at, held.shares * reference)
         self._sold(number, held, bar, bar + 1, at, held.shares, self.charges.taken_sell(reference), ExitReason.SIGNAL)

@@ -25,7 +25,7 @@ from trading_pipeline.domain.sizing import EntryPlan
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.domain.volatility import Volatility
 from trading_pipeline.service.backtests.columnar.holdings import NEVER, Held
-from trading_pipeline.service.backtests.columnar.judging import MOST_ORDER, decided
+from trading_pipeline.service.backtests.columnar.judging import MOST_EXIT, decided
 from trading_pipeline.service.backtests.columnar.sizes import LEAST_PRICE, Entry
 from trading_pipeline.service.backtests.columnar.units import CENT, Numbers, fraction_of, usd
 from trading_pipeline.service.backtests.columnar.writing import words
@@ -153,7 +153,7 @@ class Gauge:
         if entry is None and not self.reaches:
             return None
         shares = entry.shares if entry is not None else held.shares if held is not None else 0
-        if entry is None and shares * max(price, limit) > MOST_ORDER:
+        if entry is None and shares * max(price, limit) > MOST_EXIT:
             return None
         name, equity, track = lane.spec.name, sim.equity(bar), sim.tracks[lane.spec.name]
         reading = self._read(bar, held)
