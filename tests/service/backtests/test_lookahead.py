@@ -131,7 +131,7 @@ def test_the_fast_engine_does_not_look_ahead(tmp_path):
 def test_a_future_that_is_for_another_engine_is_no_leak(tmp_path):
     """Where prices rise instead, an exit is larger than an order may be, and the stepped engine cuts it."""
     wide = {"max_order_value": Decimal(100_000), "max_position_value": Decimal(200_000)}
-    trader = spec(ExpressionAgent("rsi_14 < 50", "rsi_14 > 55"), sizing=FractionSizing(Decimal("0.19")), limits=StrategyLimits(**wide))
+    trader = spec(ExpressionAgent("rsi_14 < 50", "rsi_14 > 55"), sizing=FractionSizing(Decimal("0.18")), limits=StrategyLimits(**wide))
     wanted = plan(trader, first=date(2024, 3, 1))
     wanted = replace(wanted, cash=Decimal(500_000), limits=replace(wanted.limits, **wide))
     table, runs = daily("AAPL"), []
