@@ -166,15 +166,21 @@ def test_a_stop_that_is_accepted_and_then_rejected_is_told_at_once_and_once(tmp_
     assert stage.verifies()
 
 
+def exit_lost(tmp_path, bought):
+    """50 shares, and a minute after they were bought an exit that the broker never got; their stop was cancelled for it."""
+    stage = floor(tmp_path, minute_bars(), bought, bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
+    stage.cycle(Interval.MIN1)
+    sold = bought + timedelta(minutes=1)
+    stage.faults.on_submit(client_id(action_id("buyer", f"1min@{sold:%Y-%m-%dT%H:%MZ}", "AAPL"), "exit"), LoseRequest())
+    stage.go(sold).cycle(Interval.MIN1)
+    assert (stage.row("orders", part="exit")["state"], stage.broker.orders()) == ("unknown", [])
+    return stage
+
+
 def test_an_exit_in_doubt_that_is_all_the_cover_there_is_is_told_after_ten_seconds(tmp_path):
     """C12, 85: nothing may be placed beside it, which might sell the shares twice; a person can look."""
-    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
-    stage.cycle(Interval.MIN1)
-    exit_ = client_id(action_id("buyer", "1min@2024-08-28T14:01Z", "AAPL"), "exit")
-    stage.faults.on_submit(exit_, LoseRequest())
-    stage.go(at(10, 1, 1)).cycle(Interval.MIN1)
-    in_doubt_since = stage.row("orders", client_id=exit_)["updated_at"]
-    assert (stage.row("orders", client_id=exit_)["state"], stage.broker.orders()) == ("unknown", [])
+    stage = exit_lost(tmp_path, at(10, 0, 1))
+    in_doubt_since = stage.row("orders", part="exit")["updated_at"]
     for seconds in range(2, 60, 3):
         looked_after(stage, at(10, 1, seconds))
     [(told, quantity, causes)] = alarms(stage)
@@ -212,11 +218,6 @@ def test_a_target_whose_cancel_is_not_confirmed_is_told_while_its_stop_is_gone(t
 
 def test_at_the_close_what_is_in_doubt_is_told_too(tmp_path):
     """C12: it is gone home with."""
-    stage = floor(tmp_path, minute_bars(), at(15, 58, 1), bracketed(agent=ExpressionAgent(ALWAYS, ALWAYS)))
-    stage.cycle(Interval.MIN1)
-    exit_ = client_id(action_id("buyer", "1min@2024-08-28T19:59Z", "AAPL"), "exit")
-    stage.faults.on_submit(exit_, LoseRequest())
-    stage.go(at(15, 59, 1)).cycle(Interval.MIN1)
-    assert stage.row("orders", client_id=exit_)["state"] == "unknown"
+    stage = exit_lost(tmp_path, at(15, 58, 1))
     close_session(stage.go(at(16, 0, 30)).desk, stage.desk.calendar.session(DAY))
     assert [causes for *_, causes in alarms(stage)] == [["in doubt"]]
