@@ -24,7 +24,7 @@ from trading_pipeline.domain.sessions import Session
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
-from trading_pipeline.service.accounting import adjusted_closes, deposits, marks, newest_bars, portfolio_of, strategy_pnl
+from trading_pipeline.service.accounting import adjusted_closes, deposits, marks, newest_bars, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders import corporate_actions
 from trading_pipeline.service.orders.corporate_actions import DueSplit
@@ -49,15 +49,6 @@ class Worth:
     def of(cls, portfolio: Portfolio) -> "Worth":
         """Of a portfolio at its marks."""
         return cls(portfolio.cash, portfolio.equity, strategy_pnl(portfolio), portfolio.marks)
-
-
-def worth_now(desk: Desk, reader: Reader) -> Worth:
-    """The account as booked, at present prices.
-
-    Raises:
-        MarketDataError: A held symbol has no price.
-    """
-    return Worth.of(portfolio_of(desk, reader))
 
 
 def worth_at(desk: Desk, reader: Reader, instant: datetime) -> Worth:

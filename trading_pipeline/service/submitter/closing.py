@@ -15,8 +15,8 @@ from trading_pipeline.domain.strategies import Lifetime
 from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Reader
 from trading_pipeline.service import controls
-from trading_pipeline.service.accounting import day_pnl, deposits
-from trading_pipeline.service.day_baseline import worth_at, worth_now
+from trading_pipeline.service.accounting import day_pnl, deposits, portfolio_of
+from trading_pipeline.service.day_baseline import Worth, worth_at
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders.protection import tell_unprotected
 from trading_pipeline.service.orders.settlement import settle
@@ -77,7 +77,8 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
 def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[str, Any]:
     """Trades, profit and model cost of one session, for the account and for each strategy. USD as strings."""
     # What the next session has brought by now is none of this one's.
-    stood = worth_at(desk, desk.ledger, session.close) if desk.now() >= session.close + PROMPT else worth_now(desk, desk.ledger)
+    late = desk.now() >= session.close + PROMPT
+    stood = worth_at(desk, desk.ledger, session.close) if late else Worth.of(portfolio_of(desk, desk.ledger))
     opened = desk.ledger.event_by_key(f"session.opened:{session.day}")
     before: dict[str, str] = dict(opened.payload["strategy_pnl"]) if opened else {}
     fills = desk.ledger.find("fills", session=session.day.isoformat())
