@@ -186,12 +186,15 @@ class _Waited(MortalLedger):
         self._stage = stage
 
     def health(self, name: str) -> Any:
-        """As the ledger's; a process that was killed has been silent for long enough."""
-        if name.startswith("desk:"):
-            if self._stage.process is None:
-                return None
-            self._stage.turn_of_process()
-        return self._inner.health(name)
+        """As the ledger's; a process that was killed has been silent for long enough, one that lives has spoken just now, however slow
+        the machine is that plays the day."""
+        if not name.startswith("desk:"):
+            return self._inner.health(name)
+        if self._stage.process is None:
+            return None
+        self._stage.turn_of_process()
+        found = self._inner.health(name)
+        return None if found is None else replace(found, age=0.0)
 
 
 class _Time:
