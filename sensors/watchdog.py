@@ -44,7 +44,10 @@ CHECKS = {
     "schedules_and_sensors_tick": (
         frozenset({Kind.TICK, Kind.WATCHDOG}), "Every schedule and sensor that is switched on has ticked when it should.",
     ),
-    "positions_are_protected": (frozenset({Kind.STOP}), "Whatever had a stop has one that the broker confirms, or an exit at work."),
+    "positions_are_protected": (
+        frozenset({Kind.STOP}),
+        "Whatever had a stop has one that the broker confirms, or an exit at work. What an emergency stop has left: `trading stop review`.",
+    ),
     "daemons_are_alive": (frozenset({Kind.DAEMON, Kind.PAGE}), "Dagster's daemons send heartbeats, and its page answers."),
 }
 REPEAT_SECONDS = 900.0
