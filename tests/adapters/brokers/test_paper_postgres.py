@@ -188,6 +188,19 @@ def test_a_connection_cut_before_the_commit_placed_nothing(book, postgres):
     assert here.broker.positions() == {"AAPL": 1}
 
 
+def test_what_the_database_says_is_told_without_the_statement(book, postgres):
+    execute(postgres.superuser_url(DATABASE), """
+        CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN RAISE disk_full USING MESSAGE = 'could not extend file.', HINT = 'Check free disk space.'; END $$;
+        CREATE TRIGGER full_disk BEFORE INSERT ON paper.orders FOR EACH STATEMENT EXECUTE FUNCTION full_disk()""")
+    try:
+        with pytest.raises(BrokerNotReady) as full:
+            on(book).submit(buy("A", 1, "105.00"))
+    finally:
+        execute(postgres.superuser_url(DATABASE), "DROP TRIGGER full_disk ON paper.orders; DROP FUNCTION full_disk")
+    assert full.value.message == "The paper broker's database answered: could not extend file."
+
+
 def test_a_database_without_the_schema_is_not_ready(postgres):
     postgres.ensure_database("empty")
     book = PostgresBook.open(postgres.app_url("empty"), "X", Decimal(1))

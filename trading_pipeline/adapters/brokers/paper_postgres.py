@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from trading_pipeline.adapters.brokers.paper_book import Book, Execution, KnownSplit, PaperOrder, Progress
 from trading_pipeline.adapters.ledger.connecting import engine_for
+from trading_pipeline.adapters.ledger.database_errors import said
 from trading_pipeline.adapters.ledger.statements import fetched, text_of
 from trading_pipeline.domain.codec import decode, encode
 from trading_pipeline.domain.events import canonical_payload, instant_from, instant_text
@@ -251,8 +252,7 @@ def _not_ready() -> Iterator[None]:
     try:
         yield
     except (sa.exc.SQLAlchemyError, LedgerUnavailable, StorageError) as error:  # The last two: the server cannot be started again.
-        text = " ".join(str(getattr(error, "orig", None) or error).split())
         raise BrokerNotReady(
-            f"The paper broker's database answered: {text}.", value=type(error).__name__,
+            f"The paper broker's database answered: {said(error)}.", value=type(error).__name__,
             rule="the paper broker keeps its book in PostgreSQL", remedy="start the database (`trading doctor` says which) and try again",
         ) from error

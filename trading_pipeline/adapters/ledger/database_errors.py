@@ -52,13 +52,21 @@ BY_STATE: tuple[tuple[str, Sort], ...] = (
 )
 
 
+def said(error: BaseException) -> str:
+    """What the server said, in one line without its full stop, and without the excerpt of the statement, in which values stand."""
+    original = _original(error)
+    text = getattr(getattr(original, "diag", None), "message_primary", None) or str(original)
+    return " ".join(text.split()).rstrip(".") or type(original).__name__
+
+
+def _original(error: BaseException) -> BaseException:
+    return getattr(error, "orig", None) or error
+
+
 def translated(error: BaseException) -> TradingError:
     """The error of ours that a database exception means."""
-    original = getattr(error, "orig", None) or error
+    original, text = _original(error), said(error)
     state = getattr(original, "pgcode", None) or ""
-    # Without the excerpt of the statement, in which its values stand.
-    said = getattr(getattr(original, "diag", None), "message_primary", None) or str(original)
-    text = " ".join(said.split()) or type(original).__name__
     sort = next((sort for prefix, sort in BY_STATE if state.startswith(prefix)), None) if state else None
     if sort is None:
         if "No space left" in text:

@@ -175,7 +175,7 @@ def _show(call: Invocation, report: "Report | None", trouble: TradingError | Non
         out.line(Text(in_new_york(told), "yellow"))
     if report.record != "ledger":
         kept = report.record == "journal"
-        where = "kept in journal.jsonl until the ledger is back" if kept else f"in the latch file alone: {report.record}"
+        where = "kept in journal.jsonl until the ledger is back" if kept else f"in the latch file alone: {report.record.rstrip('.')}"
         out.line(f"The ledger could not be written: the stop is {where}.")
     if report.clean:
         out.line(Text(f"Stopped: every order of ours is confirmed ({counted(len(report.ended), 'order')}).", "bold"))
