@@ -44,6 +44,19 @@ def test_what_an_exit_would_bring_by_now_counts(last: str, passes: bool) -> None
     assert verdict_of("hard_order_value", intent, context(position=5_000, quote=quote(last=last))).passed is passes
 
 
+@pytest.mark.parametrize("order_class", [E, P])
+def test_what_does_not_close_a_position_at_the_market_counts_at_its_own_price(order_class: OrderClass) -> None:
+    """65: an entry at a limit of $100 is worth no more because the market stands at $101."""
+    intent = order(order_class, quantity=1_000, reference=D("100.00"), limit_price=D("100.00"))
+    verdict = verdict_of("hard_order_value", intent, context(position=5_000, quote=quote(last="101.00")))
+    assert (verdict.passed, verdict.measured) == (True, "$100,000.00")
+
+
+def test_an_exit_counts_at_its_own_price_where_nobody_knows_the_market() -> None:
+    intent = order(X, quantity=1_000, reference=D("100.00"), limit_price=D("96.00"))
+    assert verdict_of("hard_order_value", intent, context(position=5_000, quote=None)).measured == "$100,000.00"
+
+
 def test_a_target_of_an_entry_is_an_order_too() -> None:
     brackets = (Bracket(1_000, D("95.00"), D("104.00")),)
     intent = order(quantity=1_000, reference=D("95.50"), limit_price=D("96.00"), brackets=brackets)

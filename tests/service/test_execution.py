@@ -179,6 +179,9 @@ def test_a_follow_up_sends_exactly_what_it_names(tmp_path):
     place_orders(stage.desk, follow_up((), DAY, stage.clock.now(), "nothing"))
     assert stage.rows("orders") == []
     [named] = stage.rows("actions", strategy="b")
+    assert named["not_before"] > stage.clock.now()
+    place_orders(stage.desk, follow_up((named["action_id"],), DAY, stage.clock.now(), "too early"))
+    assert stage.rows("orders") == []
     stage.go(named["not_before"])
     place_orders(stage.desk, follow_up((named["action_id"],), DAY, stage.clock.now(), "release"))
     assert [row["symbol"] for row in stage.rows("orders")] == ["IBM"]
@@ -196,6 +199,9 @@ def test_an_action_is_void_outside_the_band_around_the_price_it_was_decided_at(t
     assert action["state"] == state
     if state == "voided":
         assert action["reason"] == f"the price moved to {Decimal(str(last))}, outside 99.0000 to 101.0000"
+        [voided] = stage.events(E.ACTION_VOIDED)
+        [ready] = stage.events(E.ACTION_READY)
+        assert voided.cause == ready.seq
 
 
 class Meddling:

@@ -5,8 +5,10 @@ from itertools import product
 from random import Random
 from typing import Any
 
+import pytest
+
 from trading_pipeline.adapters.ledger.indexed import FEW, IndexedTables
-from trading_pipeline.adapters.ledger.selection import select_rows, selection
+from trading_pipeline.adapters.ledger.selection import Selection, select_rows, selection
 from trading_pipeline.domain.projections import TABLES, Row
 
 BEGAN = datetime(2024, 3, 1, 14, 30, tzinfo=UTC)
@@ -34,6 +36,22 @@ def test_a_search_by_index_finds_what_a_look_at_every_row_finds_while_rows_come_
         for equals, (order_by, descending), limit, since in searches:
             wanted = selection("orders", since, order_by, descending, limit, equals)
             assert tables.select(wanted) == select_rows(tables.values("orders"), wanted)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        selection("orders", None, None, False, None, {"state": "partial"}),
+        selection("orders", ("submitted_at", BEGAN + timedelta(minutes=45)), None, False, None, {}),
+    ],
+    ids=["by value alone", "in order alone"],
+)
+def test_one_kind_of_index_is_kept_up_to_date_without_the_other(wanted: Selection):
+    dice, tables = Random(7), IndexedTables()
+    for _ in range(3):
+        for _ in range(4 * FEW):
+            tables.put("orders", order(dice, dice.randint(1, 5 * FEW)))
+        assert tables.select(wanted) == select_rows(tables.values("orders"), wanted) != []
 
 
 def test_rows_can_be_left_out_of_a_search_and_do_not_count_for_its_limit():

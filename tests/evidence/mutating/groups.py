@@ -42,6 +42,10 @@ _PATH = (
     "service/orders/test_protection.py",
 )
 _FAULTS = ("faults/test_odd_executions.py", "faults/test_broker_faults.py", "faults/test_lost_decisions.py")
+_MORE_FAULTS = (
+    "faults/test_contradicting_executions.py", "faults/test_exits_and_their_stops.py", "faults/test_restored_ledger.py",
+    "faults/test_unowned_orders.py", "faults/test_vanished_orders.py",
+)
 _CONTRACT = ("contracts/test_ledger.py", "contracts/test_ledger_refusals.py", "contracts/test_ledger_leases.py")
 _LEDGER = (*_CONTRACT, "domain/test_events.py")
 _POSTGRES = (*_CONTRACT, "adapters/ledger/test_postgres.py", "adapters/ledger/test_backtests.py")
@@ -66,7 +70,7 @@ GROUPS = (
             "domain/test_state_machines.py", "domain/test_order_rows.py", "domain/test_rulebook.py", "domain/test_rule_boundaries.py",
             "domain/test_hard_limits.py", *_LEDGER,
         ),
-        wider=("service/test_orders.py", "service/test_accounting.py", "faults/test_odd_executions.py"),
+        wider=("service/test_orders.py", "service/test_accounting.py", "faults/test_odd_executions.py", *_MORE_FAULTS),
     ),
     Group(
         "order-moves", ("domain/projections/orders.py",), ("domain/test_state_machines.py", "domain/test_order_rows.py"),
@@ -79,14 +83,15 @@ GROUPS = (
     ),
     Group(
         "gate", ("service/orders/gate.py",), ("service/orders/test_gate.py", *_PATH),
-        wider=(*_FAULTS, "service/record/test_rederivation.py"),
+        wider=(*_FAULTS, *_MORE_FAULTS, "service/test_execution.py", "service/record/test_rederivation.py"),
     ),
     Group(
         "execution", ("service/execution.py", "service/orders/settlement.py"),
         ("service/test_execution.py", "service/orders/settlement", "service/test_orders.py", "service/orders/test_protection.py", *_FAULTS),
         wider=(
             "service/orders/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/stopping",
-            "service/orders/test_splits.py", "service/test_accounting.py", "service/test_controls.py", "service/judging/test_discipline.py",
+            *_MORE_FAULTS, "service/orders/test_releasing.py", "service/orders/test_splits.py", "service/test_accounting.py",
+            "service/test_controls.py", "service/judging/test_discipline.py",
         ),
         sample=60,
     ),

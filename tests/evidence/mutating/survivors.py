@@ -24,7 +24,13 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "service/approvals.py", r"queued=None"),
     ("equivalent", "domain/approvals.py", r"^proposal_hash: .*allow_nan=None"),
     # An id is also its own beginning, and ids are of one length.
-    ("speed", "service/approvals.py", r'^find: .*reader.get\("approvals", None\)'),
+    ("speed", "service/approvals.py", r'^find: .*(reader.get\("approvals", None\)|=> row = None)'),
+    # A release is due at its time or later, and its time is among the instants already.
+    ("equivalent", "service/approvals.py", r'^next_instant: admitted = .* => .*PENDING.value or row'),
+    ("wording", "service/approvals.py", r"^_check_running: .*refuse_under_stop\(desk, reader, name, None\)"),
+    ("wording", "domain/rules/hard.py", r"^(hard_order_value|penny_stock): .*positive\(context.quote.last, None\)"),
+    # Twenty letters of base32 are twelve bytes and a half.
+    ("equivalent", "domain/orders.py", r"^client_id: .*digest\[:16\]"),
     ("equivalent", "domain/limits.py", r"^check_positive: sane = False => sane = None"),
     # What is neither number nor time keeps the word on the field before it, which was sane, else it had been refused.
     ("equivalent", "domain/limits.py", r"^check_positive: case _: sane = True => $"),
@@ -33,7 +39,7 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     # No row of strategies is ever deleted.
     ("equivalent", "service/approvals.py", r"^_check_running: .*strategy is None and"),
     # What was shown always has a quantity.
-    ("equivalent", "service/orders/gate.py", r'^_other_than_shown: .*get\("quantity", None\)'),
+    ("equivalent", "service/orders/gate.py", r'^_other_than_shown: .*get\("quantity", (None|1)\)'),
     # Of two equal prices either is the worst; no share is worth nothing, or at a price that is none is denied either way.
     ("equivalent", "domain/orders.py", r"^OrderIntent.worst_price: .*(limit_price >= worst|stop_price < worst)"),
     ("equivalent", "domain/orders.py", r"^OrderIntent.value: .*quantity >= 0"),
@@ -53,7 +59,17 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "adapters/ledger/draft.py", r"^Draft._fetch_rows: .*require_storable\(table, None\)"),
     ("speed", "adapters/ledger/memory.py", r"^MemoryLedger.lease: def lease.*wait_seconds: float = 11.0"),
     # Of a fence only that it grows is promised.
-    ("equivalent", "adapters/ledger/memory.py", r"^MemoryLedger.revoke: .*get\(name, 1\)"),
+    ("equivalent", "adapters/ledger/memory.py", r"^MemoryLedger.revoke: .*(get\(name, 1\)|, 0\) \+ 2)"),
+    # Nobody has the number none, nor nought.
+    ("equivalent", "adapters/ledger/memory.py", r"^MemoryLedger.renew: .*get\(fence.name, None\)"),
+    # A fact is kept as the event that its text was read to; the text is made of it again.
+    ("speed", "adapters/ledger/memory.py", r"^(_Store.take|MemoryLedger._committed): .*(event|text\)), None\)"),
+    # One row is in order.
+    ("speed", "adapters/ledger/selection.py", r"^select_rows: .*len\(found\) >= 1"),
+    # Which index narrows a search, and whether it is made anew, changes no result: what is found is looked at again, row by row.
+    ("speed", "adapters/ledger/indexed.py", r"^IndexedTables.select: if wanted.limit is not None and .* => if wanted.limit"),
+    ("speed", "adapters/ledger/indexed.py", r"^IndexedTables._narrowed: if (len\(fewest\)|sum\(map|end - first)"),
+    ("speed", "adapters/ledger/indexed.py", r"^IndexedTables._(index|order): (index|places) = .*(=> \w+ = None|get\(None\))"),
     # What is committed is ordered again together with what is the transaction's own.
     ("equivalent", "adapters/ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
     # A proposal's band is made of the same figures; a revision of the strategy voids it.
@@ -62,6 +78,12 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "service/execution.py", r"^_outside_band: return True => return False"),
     # Nothing is traded on the calendar's first day, in 1990.
     ("equivalent", "service/orders/settlement.py", r"^_given_up: .*day >= desk.calendar.first.day"),
+    # Of no names no rows are found.
+    ("speed", "service/execution.py", r"^_released: rows = .*\(cycle.actions\) or True"),
+    # Whether there is one, or are two.
+    ("speed", "service/execution.py", r"^_are_over: .*limit=2"),
+    # Watched for longer than one can appear.
+    ("speed", "service/orders/settlement.py", r"^_given_up: return .*since=None"),
     # Every fill instead of the newest: each is looked up by its id.
     ("speed", "service/orders/settlement.py", r"^news: booked = .*since=None"),
     # A snapshot's key is its seq.

@@ -12,12 +12,12 @@ from tests.service.minutes import approved, bracketed, decided, intended, minute
 from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.orders import OrderClass, OrderType, Side, TimeInForce
+from trading_pipeline.domain.orders import Bracket, OrderClass, OrderType, Side, TimeInForce
 from trading_pipeline.domain.strategies import Mode
 from trading_pipeline.ports import BrokerOrder, Permit, Stop, Ticket
 from trading_pipeline.service.judging.book import Book, intent_of
 from trading_pipeline.service.judging.outside import look
-from trading_pipeline.service.orders.gate import gate_and_submit, judged, stored_intent
+from trading_pipeline.service.orders.gate import gate_and_submit, judged, stored_intent, ticket_of
 from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally, spec_of
 from trading_pipeline.service.stopping import emergency
@@ -56,6 +56,22 @@ def test_a_slice_is_sent_after_a_crash_as_the_slice_it_was(stage):
     assert stored_intent(row, action) == intent_of(action)
     slice_ = stored_intent(row | {"part": "exit-2", "quantity": 7}, action)
     assert slice_ == replace(intent_of(action), part="exit-2", quantity=7)
+
+
+def test_a_stop_without_a_target_cancels_nothing_when_it_fills(stage):
+    lone = Bracket(50, Decimal("95.00"), None)
+    entry = ticket_of(replace(intent_of(stage.row("actions")), brackets=(lone, Bracket(50, Decimal("95.00"), Decimal("105.00")))))
+    assert [(child.order_type, child.oco is None) for child in entry.children] == [
+        (OrderType.STOP, True), (OrderType.STOP, False), (OrderType.LIMIT, False),
+    ]
+
+
+def test_what_was_sent_already_is_not_sent_by_the_gate(stage):
+    """12, 14: whoever comes with the same intent finds that it is none any more."""
+    before, tally = stage.desk.ledger.head(), Tally("test", stage.due(Interval.MIN1))
+    with stage.desk.ledger.lease(lease_name(stage.desk)) as fence:
+        assert not gate_and_submit(stage.desk, fence, intent_of(stage.row("actions")), tally)
+    assert (stage.desk.ledger.head(), tally.counts) == (before, {})
 
 
 def test_the_brokers_answer_names_the_submission_it_answers(stage):
