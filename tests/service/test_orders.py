@@ -6,6 +6,8 @@ from datetime import date, timedelta
 from decimal import Decimal
 from itertools import pairwise
 
+import pytest
+
 from tests.desks import CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import CancelAfter
@@ -319,6 +321,19 @@ def test_a_fill_counts_for_the_cooldown_though_the_rest_of_its_order_was_cancele
     assert len(stage.events(E.ORDER_SUBMITTED)) == 1
     stage.go(at(10, 1, 35)).release()
     assert len(stage.events(E.ORDER_SUBMITTED)) == 2
+
+
+@pytest.mark.parametrize(("most", "sent"), [("10197.00", 2), ("10196.99", 1)])
+def test_the_days_orders_count_at_their_worst_price_once_they_are_sent(tmp_path, most, sent):
+    """43: two orders of 50 shares at $100, which may cost $101.97 each."""
+    specs = strategy("a", **MINUTES), strategy("b", symbols=("IBM",), **MINUTES)
+    limits = AccountLimits(max_day_notional=Decimal(most))
+    stage = floor(tmp_path, minute_bars("AAPL", "IBM"), at(10, 0, 1), *specs, limits=limits)
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 0, 5)).release()
+    assert [(row["reference"], row["limit_price"], row["quantity"]) for row in stage.rows("orders")] == [(100, Decimal("101.97"), 50)] * 2
+    assert len(stage.events(E.ORDER_SUBMITTED)) == sent
+    assert stage.denials() == ["day_notional"] * (2 - sent)
 
 
 def test_what_was_held_before_the_book_began_blocks_its_symbol(tmp_path):

@@ -159,6 +159,7 @@ class RiskContext:
     open_orders: int
     """Working entries and exits of the account; protective children rest and are not counted."""
     day_notional: Decimal
+    """USD of the day's orders that were sent, each at its worst price (D1); what went out with an entry is not counted beside it."""
     consecutive_rejects: int
     open_action: str | None
     """An open action or working entry of the same (strategy, symbol, side), other than this one (D29)."""

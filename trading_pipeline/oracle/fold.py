@@ -279,7 +279,7 @@ def _submitted(state: State, order: Order, fact: Fact) -> None:
         strategy.recent.append(order)
     if order.kind == "P":
         return
-    state.notional[order.session] = state.notional.get(order.session, ZERO) + order.quantity * order.reference
+    state.notional[order.session] = state.notional.get(order.session, ZERO) + order.quantity * order.worst
     if strategy is not None:
         strategy.submissions.append((fact.at, order.action_id))
         while strategy.submissions and strategy.submissions[0][0] <= fact.at - HOUR:

@@ -26,7 +26,7 @@ from trading_pipeline.service.account_limits import standing
 from trading_pipeline.service.accounting import CASH, day_pnl, portfolio_of, strategy_pnl
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import Coverage
-from trading_pipeline.service.judging.open_risk import held_risk, unfilled, working_risk
+from trading_pipeline.service.judging.open_risk import held_risk, unfilled, working_risk, worst_price
 from trading_pipeline.service.judging.outside import Outside
 from trading_pipeline.service.judging.pacing import OPEN, Pacing, recent_actions, recent_orders
 from trading_pipeline.service.judging.track_record import TrackRecord, track_record
@@ -144,7 +144,7 @@ class Book(Pacing):
             last_action_at=self._last_action(intent),
             last_account_order_at=self.last_account_order(intent.action_id),
             orders_last_hour=self.orders_last_hour(spec.name), open_orders=sum(1 for order in self.orders if order["parent"] is None),
-            day_notional=sum((order["quantity"] * order["reference"] for order in orders_today if order["parent"] is None), ZERO),
+            day_notional=sum((order["quantity"] * worst_price(order) for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self.track.rejects.get(spec.name, 0), open_action=self._open_action(intent),
             unknown_order=self._unknown(intent),
             crossing_order=self._crossing(intent), volatility=self.outside.volatility.get(intent.symbol),
@@ -194,7 +194,7 @@ class Book(Pacing):
     def _entries(self, other_than: str | None) -> list[tuple[str, str, Decimal]]:
         """(strategy, symbol, USD at the worst price) of working and admitted entries, one action's aside."""
         found = [
-            (row["strategy"], row["symbol"], unfilled(row) * max(row["reference"], row["limit_price"] or ZERO))
+            (row["strategy"], row["symbol"], unfilled(row) * worst_price(row))
             for row in self.orders
             if row["side"] == Side.BUY.value and row["action_id"] != other_than
         ]

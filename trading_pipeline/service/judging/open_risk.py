@@ -55,14 +55,19 @@ def working_risk(orders: Sequence[Row], coverage: Coverage, but: str) -> Iterato
             continue
         children = (stop for stop in _stops(orders) if stop["parent"] == row["client_id"])
         waiting = ((stop["quantity"] - coverage.share(stop), stop["stop_price"]) for stop in children)
-        worst: Decimal = max(row["reference"], row["limit_price"] or ZERO)
-        yield row["strategy"], at_stake(unfilled(row), worst, waiting)
+        yield row["strategy"], at_stake(unfilled(row), worst_price(row), waiting)
 
 
 def unfilled(row: Row) -> int:
     """Shares that an order may still trade; one that filled beyond its size gives nothing back."""
     left: int = row["quantity"] - row["filled_quantity"]
     return max(0, left)
+
+
+def worst_price(row: Row) -> Decimal:
+    """What a share of an entry or exit counts at: the reference, or the limit where it is above (D1)."""
+    worst: Decimal = max(row["reference"], row["limit_price"] or ZERO)
+    return worst
 
 
 def _stops(orders: Sequence[Row]) -> Iterator[Row]:

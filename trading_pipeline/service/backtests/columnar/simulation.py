@@ -234,7 +234,7 @@ class Simulation:
             raise Unfit("an order does not fill at once")
         if entry.shares * entry.limit + self.charges.commission(entry.shares, entry.limit) > self.cash:
             raise Unfit("the broker refuses an order that its cash does not cover")
-        self._submitted(number, bar, at, entry.shares * entry.reference)
+        self._submitted(number, bar, at, entry.worst)
         self._fill(Filled(number, bar, bar + 1, at, entry.shares, price, commission, None))
         parts = [Part(shares, stop, target, bracket) for bracket, (shares, stop, target) in enumerate(entry.parts, start=1)]
         targets = bool(parts) and parts[0].target is not None

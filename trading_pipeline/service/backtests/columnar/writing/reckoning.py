@@ -126,8 +126,6 @@ class Reckoning:
         shares, cash = self._shares[places], (self._after - self._change)[places]
         worth = np.where(sale, shares * quoted, 0)
         baseline, opening = self._measured_from(session)
-        value = shares * quoted
-        before = np.cumsum(value) - value
         closes = np.array([instant_ns(each.close) for each in self._sessions], np.int64)
         days = np.array([each.day for each in self._sessions], "datetime64[D]")
         of_plan = days.searchsorted(np.array(grid.days, "datetime64[D]"))[session]
@@ -140,6 +138,8 @@ class Reckoning:
         row = prices.first + bar[mine:]
         if limit is None or not volume.all() or (np.minimum(limit, quoted) < LEAST_PRICE).any() or (row < SUPPORT_BARS).any():
             return None
+        value = shares * np.maximum(quoted, limit)
+        before = np.cumsum(value) - value
         lows = np.lib.stride_tricks.sliding_window_view(prices.table.low, SUPPORT_BARS)[row - SUPPORT_BARS + 1]
         columns = (
             bar, of_plan, now, sale, quoted, limit, shares, np.where(sale, -1, np.repeat(self._trades.stop, 2)[places]),
