@@ -8,7 +8,7 @@ STAMP := $(VENV)/.installed
 SOURCES := trading_pipeline assets resources sensors
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow lock clean kill-everything bench-cycle bench-live bench-close bench-wide day-soak
+.PHONY: help setup demo up test test-slow lock clean kill-everything bench-cycle bench-live bench-desk-start bench-close bench-wide day-soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ kill-everything: setup ## kill -9 of everything in the middle of a cycle, ROUNDS
 
 bench-live: setup ## trigger to the end of a run, warm launcher against Dagster's default
 	@$(PYTHON) -m bench.live
+
+bench-desk-start: setup ## until `trading desk` is ready, beside Python and its libraries alone: N=7
+	@$(PYTHON) -m bench.desk_start
 
 bench-close: setup ## bar close, and approval, to order accepted: N=30 minutes of real time
 	@$(PYTHON) -m bench.close

@@ -63,11 +63,16 @@ def test_everything_but_the_dagster_facing_code_imports_without_dagster():
     assert len(wanted) > 90
 
 
-def test_the_desk_starts_without_the_heavy_libraries():
-    """`trading --help` and the desk process would pay seconds for each of these."""
+def test_the_desk_starts_without_what_it_does_not_need():
+    """`trading --help` and the desk's process would pay seconds for some of these; the rest is what others need."""
+    left_out = (
+        "anthropic", "boto3", "dagster", "exchange_calendars", "matplotlib", "openai", "pandas", "psutil", "pyarrow", "yfinance",
+        *(f"trading_pipeline.adapters.llm.{name}" for name in ("anthropic_api", "claude_code", "openai_api")), "trading_pipeline.oracle",
+    )
     program = (
-        "import sys\nimport trading_pipeline.faces.cli.main, trading_pipeline.service.cycle\n"
-        "print([name for name in ('dagster', 'matplotlib', 'pandas', 'exchange_calendars', 'yfinance') if name in sys.modules])\n"
+        "import sys\n"
+        "import trading_pipeline.faces.cli.main, trading_pipeline.service.submitter.desk_process, trading_pipeline.bootstrap\n"
+        f"print([name for name in {left_out!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -145,7 +145,7 @@ class Shell:
 
     def process(self, *arguments: str, **settings: Any) -> "subprocess.Popen[str]":
         """Start `trading` as a process of its own."""
-        command = [sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()", *arguments]
+        command = [sys.executable, "-c", "from trading_pipeline.faces.cli.__main__ import run; run()", *arguments]
         return subprocess.Popen(command, cwd=self.project, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
 
 

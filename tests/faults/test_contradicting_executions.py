@@ -23,7 +23,7 @@ from trading_pipeline.domain.portfolio import Fill
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.orders.settlement import news
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter.closing import close_session
 from trading_pipeline.service.submitter.desk_process import attend

@@ -23,7 +23,7 @@ from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.orders.late_orders import cancel_what_is_over
 from trading_pipeline.service.orders.releasing import release
 from trading_pipeline.service.orders.settlement import news, settle
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.stopping import emergency
 

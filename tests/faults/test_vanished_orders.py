@@ -16,7 +16,7 @@ from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.service.orders.absence import doubt_unshown
 from trading_pipeline.service.orders.protection import protect
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 from trading_pipeline.service.submitter import desk_process
 from trading_pipeline.service.submitter.handover import lease_name
 

@@ -158,7 +158,7 @@ def trading(home: Path, *arguments: str) -> Any:
 
 
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("TRADING_", "DAGSTER_", "PYTHONPATH"))}
-TRADING = (sys.executable, "-c", "from trading_pipeline.faces.cli.main import run; run()")
+TRADING = (sys.executable, "-c", "from trading_pipeline.faces.cli.__main__ import run; run()")
 
 
 def ledger_of(home: Path, up: "subprocess.Popen[bytes] | None" = None) -> PostgresLedger:

@@ -12,7 +12,7 @@ from typing import Any
 from trading_pipeline.domain.approvals import proposal_hash
 from trading_pipeline.domain.events import GENESIS, canonical_payload, event_hash
 from trading_pipeline.ports import Ledger
-from trading_pipeline.service.record.verification import exported
+from trading_pipeline.service.record.judgement import exported
 
 Fact = dict[str, Any]
 

@@ -10,7 +10,7 @@ from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.portfolio import Fill, Position
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.service.accounting import portfolio_of, strategy_pnl
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 
 NAME = client_id(action_id("buyer", "1d@2024-08-27T20:00Z", "AAPL"), "entry")
 NEXT_OPEN = at(9, 30, day=date(2024, 8, 29))

@@ -24,7 +24,7 @@ from trading_pipeline.service import controls, execution
 from trading_pipeline.service.execution import collect_fills, parts_of, place, place_orders, withdrawn
 from trading_pipeline.service.judging.book import intent_of
 from trading_pipeline.service.orders.gate import intents_of
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.submitter.handover import lease_name
 

@@ -13,7 +13,8 @@ from trading_pipeline.domain.orders import OrderClass, Side
 from trading_pipeline.oracle import Oracle
 from trading_pipeline.ports import BrokerStatus, Ledger
 from trading_pipeline.service.orders.adoption import is_ours
-from trading_pipeline.service.record.verification import exported, verify
+from trading_pipeline.service.record.judgement import exported
+from trading_pipeline.service.record.verification import verify
 
 OVER = frozenset({"canceled", "expired", "rejected", "denied", "filled"})
 """States of an order in the ledger after which the broker may not have it working."""

@@ -108,7 +108,10 @@ GROUPS = (
     ),
     Group("row-keys", ("domain/derivation.py",), ("domain/test_derivation.py",), only=("_key_reader",), fresh=True),
     Group("codec", ("domain/codec.py",), ("domain/test_codec.py",), sample=None),
-    Group("verification", ("service/record/verification.py",), ("service/record/test_verification.py", "service/record/test_tampering.py")),
+    Group(
+        "verification", ("service/record/verification.py", "service/record/judgement.py"),
+        ("service/record/test_verification.py", "service/record/test_judgement.py", "service/record/test_tampering.py"),
+    ),
     Group(
         "postgres", ("adapters/ledger/transaction.py", "adapters/ledger/queries.py"), _POSTGRES, postgres=True, sample=40,
     ),

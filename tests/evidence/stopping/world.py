@@ -40,7 +40,8 @@ from trading_pipeline.service import approvals, controls
 from trading_pipeline.service.cycle import run_cycle, run_follow_up
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders.adoption import is_ours
-from trading_pipeline.service.record.verification import judge, verify
+from trading_pipeline.service.record.judgement import judge
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.service.stopping.stop_orders import OPEN_ORDERS
 from trading_pipeline.service.submitter.recovery import resume_stop
 from trading_pipeline.service.timetable import newest_cycle

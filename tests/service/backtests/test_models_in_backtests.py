@@ -12,7 +12,8 @@ from trading_pipeline.bootstrap_backtests import open_bench
 from trading_pipeline.domain.backtests import Replies
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.service.backtests.engines import Engine, run
-from trading_pipeline.service.record.verification import judge, verify
+from trading_pipeline.service.record.judgement import judge
+from trading_pipeline.service.record.verification import verify
 
 E = EventType
 SYMBOLS = ("AAPL", "MSFT")

@@ -15,7 +15,8 @@ from trading_pipeline.domain.limits import StrategyLimits
 from trading_pipeline.domain.strategies import FractionSizing, Lifetime, Mode
 from trading_pipeline.homes import packaged_strategies
 from trading_pipeline.service.backtests.engines import Engine, run
-from trading_pipeline.service.record.verification import judge, verify
+from trading_pipeline.service.record.judgement import judge
+from trading_pipeline.service.record.verification import verify
 from trading_pipeline.settings import Settings
 
 E = EventType

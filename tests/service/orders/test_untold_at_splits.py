@@ -10,7 +10,7 @@ from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.orders.settlement import settle
-from trading_pipeline.service.record.verification import judge
+from trading_pipeline.service.record.judgement import judge
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.submitter.closing import close_session
 

@@ -1,7 +1,8 @@
 """Who can be asked in a home: each provider whose key or program is there, its calls logged, its replies kept.
 
 A cassette stands around the log and the log around the provider, so that a replayed reply is no call. Nothing is connected to here, and no
-SDK imported: that costs a second, which only a run that asks somebody pays.
+SDK imported: that costs a second, which only a run that asks somebody pays. A provider's own module is imported where it is set up: most
+processes of a home ask nobody.
 """
 
 import shutil
@@ -9,12 +10,9 @@ from collections.abc import Iterator
 
 from pydantic import SecretStr
 
-from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
 from trading_pipeline.adapters.llm.call_log import CallLog
 from trading_pipeline.adapters.llm.cassette import Cassette
 from trading_pipeline.adapters.llm.cassette_store import CassetteStore
-from trading_pipeline.adapters.llm.claude_code import ClaudeCodeLLM
-from trading_pipeline.adapters.llm.openai_api import OpenAILLM
 from trading_pipeline.domain.models import CassetteMode, ModelRequest, Provider
 from trading_pipeline.domain.scrubbing import Scrubber
 from trading_pipeline.ports import LLM, Home
@@ -48,8 +46,12 @@ def rehearse(settings: Settings) -> None:
     for provider in {llm.provider for llm in _set_up(settings)}:
         match provider:
             case Provider.ANTHROPIC:
+                from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
+
                 llm: LLM = AnthropicLLM(key, transport=nowhere())
             case Provider.OPENAI:
+                from trading_pipeline.adapters.llm.openai_api import OpenAILLM
+
                 llm = OpenAILLM(key, api="chat" if settings.model.openai.api == "chat" else "responses", transport=nowhere())
             case _:
                 continue
@@ -60,8 +62,14 @@ def rehearse(settings: Settings) -> None:
 def _set_up(settings: Settings) -> Iterator[LLM]:
     wanted = settings.model
     if settings.anthropic_api_key is not None:
+        from trading_pipeline.adapters.llm.anthropic_api import AnthropicLLM
+
         yield AnthropicLLM(settings.anthropic_api_key, wanted.anthropic.base_url)
     if settings.openai_api_key is not None or not wanted.openai.key_required:
+        from trading_pipeline.adapters.llm.openai_api import OpenAILLM
+
         yield OpenAILLM(settings.openai_api_key, wanted.openai.base_url, wanted.openai.api, wanted.openai.key_required)
     if shutil.which(wanted.claude_code.command[0]) is not None:
+        from trading_pipeline.adapters.llm.claude_code import ClaudeCodeLLM
+
         yield ClaudeCodeLLM(wanted.claude_code.command, wanted.claude_code.max_cost_per_call, token=settings.claude_code_oauth_token)

@@ -4,7 +4,6 @@ Heavy libraries are imported inside the commands that use them: `trading --help`
 error and exit with 2; what happens to errors within a command stands in `invocation`.
 """
 
-import gc
 import os
 import re
 import sys
@@ -81,13 +80,6 @@ def everywhere(
 ) -> None:
     """Options that every command takes, before or after its name."""
     ctx.obj = {"home": home, "as_json": as_json, "quiet": quiet, "backtest": backtest}
-
-
-def run() -> None:
-    """The entry point: never returns."""
-    # What a command imports lives as long as it does: by its own measure the collector would walk through it again and again.
-    gc.set_threshold(50_000, 20, 20)
-    sys.exit(main(sys.argv[1:]))
 
 
 def main(arguments: list[str]) -> int:

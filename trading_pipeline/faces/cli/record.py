@@ -115,7 +115,7 @@ def verify(
 
 
 def _judge(call: Invocation, first: int, last: int | None) -> None:
-    from trading_pipeline.service.record.verification import judge
+    from trading_pipeline.service.record.judgement import judge
 
     with call.desk() as desk, call.output.working("Judging the events"):
         newest = desk.ledger.head()[0]
@@ -179,7 +179,7 @@ def _types(names: list[str]) -> tuple["EventType", ...]:
 
 def _write(call: Invocation, journal: Journal, event: "Event") -> None:
     if call.output.as_json:
-        from trading_pipeline.service.record.verification import exported
+        from trading_pipeline.service.record.judgement import exported
 
         call.output.json(exported(event), compact=True)
         return
