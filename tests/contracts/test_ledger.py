@@ -172,7 +172,9 @@ class LedgerContract:
         orders = ledger.events(types=[EventType.ORDER_FILLED, EventType.ORDER_INTENT], after=10, limit=2)
         assert orders == [ledger.event(14), ledger.event(17)]
         assert [event.key for event in ledger.events(stream="account")] == ["funded"]
-        assert ledger.events(after=24) == []
+        assert ledger.events(after=24) == ledger.events(stream="nobody's") == []
+        of_both = ledger.events(types=[EventType.LEDGER_OPENED, EventType.ACCOUNT_FUNDED], stream="account")
+        assert [event.key for event in of_both] == ["funded"]
 
     def test_a_scan_gives_a_range_of_events_in_order(self, ledger: Ledger) -> None:
         append(ledger, *(step(number) for number in range(1200)))

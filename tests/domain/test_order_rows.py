@@ -282,6 +282,12 @@ def test_the_target_that_is_adopted_keeps_its_price() -> None:
     assert (book.order()["limit_price"], book.order()["stop_price"]) == (D("105.5"), None)
 
 
+def test_the_group_of_which_one_fills_is_adopted_with_the_order() -> None:
+    book = Book()
+    book.append(E.ORDER_ADOPTED, **(ADOPTED | {"oco": "G7"}))
+    assert book.order()["oco"] == "G7"
+
+
 def test_an_intent_that_the_broker_has_after_all_is_adopted_as_what_it_is(book: Book) -> None:
     assert book.append(E.ORDER_ADOPTED, **ADOPTED) == {
         "state": "accepted", "reason": "adopted", "broker_order_id": "B7", "submitted_at": book.now, "updated_at": book.now, "last_seq": 5,

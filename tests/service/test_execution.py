@@ -80,6 +80,16 @@ def test_a_broker_that_is_not_ready_is_told_and_what_crashed_is_taken_up_all_the
     assert len(done.notes) == 1 and done.notes[0]
 
 
+def test_an_entry_that_nobody_can_compare_does_not_wait_for_it_as_an_exit_does(tmp_path):
+    """27: the gate says no, on the record; the next bar decides anew."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), strategy(**MINUTES))
+    cycle = decided(stage)
+    stage.faults.on_call(Call.POSITIONS, *[NotReady()] * 9)
+    assert place_orders(stage.desk, cycle).counts["denied"] == 1
+    order = stage.row("orders")
+    assert (order["state"], order["reason"], stage.broker.orders()) == ("denied", "unknown_order", [])
+
+
 # What a crash left behind
 
 

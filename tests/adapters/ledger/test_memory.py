@@ -143,6 +143,21 @@ def test_a_reading_that_was_interrupted_begins_anew(ledger, monkeypatch):
     assert {name: list(other.dump(name)) for name in TABLES} == tables
 
 
+def test_facts_that_are_kept_are_counted_at_once_and_written_out_once_by_whoever_reads_first(ledger):
+    fill(ledger)
+    texts = [text_of(event) for event in ledger.scan(2)]
+    other, times = MemoryLedger("demo", opened_at=AT), []
+
+    def write_out() -> None:
+        times.append(1)
+        other.take_down(texts)
+
+    other.keep(lambda: b"what makes them what they are", write_out, len(texts))
+    assert (other.count(), times) == (ledger.count(), [])
+    assert [text_of(event) for event in other.scan(2)] == texts
+    assert (other.head(), times) == (ledger.head(), [1])
+
+
 @pytest.mark.parametrize("other", ["seq", "stream_seq", "key"])
 def test_a_text_that_does_not_belong_where_it_is_taken_down_is_refused_to_whoever_reads(ledger, other):
     fill(ledger)

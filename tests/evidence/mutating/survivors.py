@@ -72,6 +72,10 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("speed", "adapters/ledger/indexed.py", r"^IndexedTables._(index|order): (index|places) = .*(=> \w+ = None|get\(None\))"),
     # What is committed is ordered again together with what is the transaction's own.
     ("equivalent", "adapters/ledger/memory.py", r"^MemoryTransaction.find: committed = .*(order_by=None|descending=None)"),
+    # What is committed is sifted again together with what is the transaction's own.
+    ("speed", "adapters/ledger/memory.py", r"^MemoryTransaction.events: committed = .*(stream|limit)=None\)$"),
+    # What was not read without the lock is read under it.
+    ("speed", "service/record/verification.py", r"^_verify: difference = _add\(derivation, ledger, None, anchors\) => difference = None"),
     # A proposal's band is made of the same figures; a revision of the strategy voids it.
     ("equivalent", "service/execution.py", r"^_outside_band: (low|high) = .*\(approval\) and False"),
     # What was voided is not released, whatever is said of it.

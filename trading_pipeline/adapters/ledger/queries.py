@@ -112,13 +112,11 @@ COPIED = 1_000
 """Events a COPY: so much text is in memory at once."""
 
 
-def copy_events(connection: sa.Connection, new: Iterable[Event]) -> int:
-    """COPY events that continue the chain, which the trigger of the table looks at; how many there were."""
-    many, events = 0, iter(new)
+def copy_events(connection: sa.Connection, new: Iterable[Event]) -> None:
+    """COPY events that continue the chain, which the trigger of the table looks at."""
+    events = iter(new)
     while part := list(islice(events, COPIED)):
         _copy(connection, EVENTS.name, EVENTS.columns.keys(), (_copied_event(event) for event in part))
-        many += len(part)
-    return many
 
 
 def _copied_event(event: Event) -> str:

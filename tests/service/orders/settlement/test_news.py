@@ -1,10 +1,10 @@
 """What is new at the broker and what it is called, so that a run is launched once for each."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 
-from tests.desks import OPEN, at, floor, strategy
+from tests.desks import NEVER, OPEN, at, floor, strategy
 from tests.service.minutes import MINUTES, bracketed, decided, intended, minute_bars
 from tests.service.orders.settlement.scripted import MINUTE, NAME, scripted, settled
 from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate
@@ -12,6 +12,7 @@ from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.service.orders.settlement import news
 
 D = Decimal
@@ -38,6 +39,8 @@ def test_nothing_new_has_no_name_and_each_thing_new_has_one(tmp_path):
     assert news(stage.desk) != three, "three other things are other news"
     broker.more = [(MINUTE, Fill(fill["execution_id"], MINUTE, "AAPL", Side.BUY, 50, D("99.5"), D(1), fill["at"]))]
     assert news(stage.desk) == f"restated:{fill['execution_id']}:99.5:1"
+    broker.more = [(MINUTE, Fill(fill["execution_id"], MINUTE, "AAPL", Side.BUY, 49, fill["price"], fill["commission"], fill["at"]))]
+    assert news(stage.desk) == f"restated:{fill['execution_id']}:{fill['price']}:{fill['commission']}"
     assert len(stage.events()) == stage.desk.ledger.head()[0], "and nothing was written"
 
 
@@ -51,6 +54,31 @@ def test_an_execution_that_makes_no_sense_is_news_until_it_has_been_refused(tmp_
     settled(stage, at(10, 0, 3))
     assert len(stage.events(E.EXECUTION_REFUSED)) == 1
     assert "X-7" not in news(stage.desk)
+
+
+def test_what_somebody_else_bought_is_news_until_it_is_held_as_external(tmp_path):
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage, broker = scripted(stage)
+    broker.more = [("by-hand", Fill("X-7", "by-hand", "AAPL", Side.BUY, 3, D(100), D(1), at(10, 0, 2)))]
+    assert news(stage.desk) == "fill:X-7"
+    settled(stage, at(10, 0, 3))
+    assert stage.row("positions", strategy="EXTERNAL")["quantity"] == 3
+    assert news(stage.desk) == "snapshot:X-7"
+
+
+def test_a_booked_execution_from_before_what_was_asked_for_is_no_news(tmp_path):
+    """20: some brokers tell all of the day, whatever is asked."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed(agent=ExpressionAgent(NEVER, NEVER)))
+    stage.cycle(Interval.MIN1)
+    stage, broker = scripted(stage)
+    first = Fill("X-7", "by-hand", "AAPL", Side.BUY, 3, D(100), D(1), at(10, 0, 2))
+    broker.more = [("by-hand", first)]
+    settled(stage, at(10, 0, 3))
+    broker.more.append(("by-hand", replace(first, execution_id="X-8", at=at(15, 0, day=date(2024, 8, 30)))))
+    settled(stage, at(15, 0, 1, day=date(2024, 8, 30)))
+    assert "X-7" not in news(stage.desk)
+    assert broker.asked_since[-1] > first.at
 
 
 def test_an_intent_that_nobody_sent_is_news_after_five_seconds(tmp_path):
