@@ -263,13 +263,13 @@ def test_stops_of_a_lost_stretch_that_all_ended_ask_for_one_look(tmp_path):
     for turn in range(4):
         [stop] = stage.broker.orders()
         stage.broker.cancel(stop.client_id)
-        released(stage, 10 * turn + 5, 10 * turn + 6)
+        released(stage, 40 * turn + 5, 40 * turn + 6)
     [last] = stage.broker.orders()
     stage.broker.cancel(last.client_id)
     older = stage.restarted(ledger=earlier)
-    released(older, 100, 110)
+    released(older, 160, 170)
     emergency.clear(older.desk, actor=PERSON, typed="PAPER-1")
-    released(older, 120, 130)
+    released(older, 180, 190)
     assert [order.ticket.stop_price for order in older.broker.orders()] == [Decimal(95)]
     assert (stops(older)[-1][:2], len(older.events(E.ACCOUNT_LATCHED))) == (("stop-1.6", "accepted"), 1)
     assert older.verifies()

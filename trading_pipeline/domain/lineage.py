@@ -214,7 +214,7 @@ _SENTENCES: dict[EventType, Callable[[Mapping[str, Any]], str]] = {
     EventType.FILL_CORRECTED: lambda data: f"fill {data['execution_id']} restated: {data['price_before']} is {data['price']}",
     EventType.POSITION_UNPROTECTED: lambda data: f"{data['quantity']} {data['symbol']} have no stop: {data['reason']}",
     EventType.PROTECTION_OVERSIZED: lambda data: (
-        f"exits could sell {data['selling']} {data['symbol']}, the account has {data['held']}: a person decides"
+        f"exits could sell {data['selling']} {data['symbol']}, {data.get('strategy') or 'the account'} has {data['held']}: a person decides"
     ),
     EventType.ORDERS_REQUESTED: lambda data: f"the desk is asked for the orders of {data['cycle']}",
     EventType.ORDERS_REFUSED: lambda data: f"the desk could not place the orders of {data['cycle']}: {data['error']['message']}",

@@ -172,28 +172,23 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
         # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
         _void(desk, row, f"the order {there[0]} of its name is there already", tally)
         return
-    if Pacing.at_hand(desk, desk.ledger, desk.now()).next_release(intent.strategy, queued=False) > desk.now():
-        tally.count("paced")
-        return
-    if _outside_band(desk, row, intent, tally):
+    if _is_paced(desk, intent, tally) or _outside_band(desk, row, intent, tally):
         return
     mismatched = settled_mismatches(desk, tally) if intent.order_class is OrderClass.EXIT else {}
     if "*" in mismatched:
         # Nobody can compare just now, which is no reason to keep what was to be sold.
         tally.count("waiting")
         return
+    if intent.order_class is OrderClass.EXIT and _is_paced(desk, intent, tally):
+        # Settling has just booked a fill, whose cooldown this can wait for.
+        return
     if intent.order_class is OrderClass.EXIT and _exit_denied(desk, row, intent, mismatched, tally):
         return
     if name := known_to_broker(desk, fence, names, tally):
         _void(desk, row, f"the broker has had an order {name}", tally)
         return
-    if intent.order_class is OrderClass.EXIT:
-        working = desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
-        cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
-        if not _are_over(desk, working, tally):
-            # Sent beside them it could sell twice. It stays ready, and they are cancelled again in the next turn.
-            tally.count("waiting")
-            return
+    if intent.order_class is OrderClass.EXIT and not _is_free_to_leave(desk, intent, tally):
+        return
     parts = parts_of(desk.ledger, intent)
     if not parts:
         _void(desk, row, f"nothing is held of {intent.symbol} any more: what protected the position has closed it", tally)
@@ -274,6 +269,37 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
     if low <= quote.last <= high:
         return False
     _void(desk, row, f"the price moved to {quote.last}, outside {low:.4f} to {high:.4f}", tally)
+    return True
+
+
+def _is_free_to_leave(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
+    """Cancel what is left of the entry, then what protects the position; whether both are over, so that the exit may go.
+
+    Sent beside them it could trade with the one or sell twice with the other. Until it is free it stays ready, and what is left of them
+    is cancelled again in the next turn.
+    """
+    name, symbol = intent.strategy, intent.symbol
+    buying = desk.ledger.find("orders", strategy=name, symbol=symbol, side=Side.BUY.value, state=OPEN_AT_BROKER)
+    if buying:
+        cancel(desk, buying, f"action {intent.action_id} closes the position", "cycle", tally)
+        if not _are_over(desk, buying, tally):
+            tally.count("waiting")
+            return False
+        if _is_paced(desk, intent, tally):
+            # It has bought some more a moment ago: until that has cooled down, the position stays protected.
+            return False
+    working = desk.ledger.find("orders", strategy=name, symbol=symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
+    cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
+    if not _are_over(desk, working, tally):
+        tally.count("waiting")
+        return False
+    return True
+
+
+def _is_paced(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
+    if Pacing.at_hand(desk, desk.ledger, desk.now()).next_release(intent.strategy, queued=False) <= desk.now():
+        return False
+    tally.count("paced")
     return True
 
 

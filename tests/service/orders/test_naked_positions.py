@@ -4,15 +4,17 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 from tests.desks import ALWAYS, DAY, at, floor
 from tests.service.minutes import bracketed, minute_bars, stops
 from tests.service.pauses import paused
+from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper_faults import Call, LoseRequest, NotReady, Refuse, RejectLater
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.orders import client_id
+from trading_pipeline.domain.orders import OrderType, client_id
 from trading_pipeline.domain.strategies import ExpressionAgent
 from trading_pipeline.errors import BrokerNotReady, MarketDataError
 from trading_pipeline.service.judging.breakers import review
@@ -221,3 +223,31 @@ def test_at_the_close_what_is_in_doubt_is_told_too(tmp_path):
     stage = exit_lost(tmp_path, at(15, 58, 1))
     close_session(stage.go(at(16, 0, 30)).desk, stage.desk.calendar.session(DAY))
     assert [causes for *_, causes in alarms(stage)] == [["in doubt"]]
+
+
+class Ending(LatchedBroker):
+    """Takes each stop and ends it at once, unasked."""
+
+    def submit(self, ticket, permit):
+        order = super().submit(ticket, permit)
+        if ticket.order_type is OrderType.STOP:
+            self.cancel(ticket.client_id)
+        return order
+
+
+def test_stops_that_a_broker_takes_and_ends_at_once_are_placed_each_half_minute_and_that_is_told_once(tmp_path):
+    """43, C12: a stop each turn would be forty in twenty seconds, and look like protection."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    first = stage.row("orders", part="stop-1")["client_id"]
+    stage = stage.restarted(broker=Ending(stage.broker, stage.desk.latch))
+    stage.broker.cancel(first)
+    for half_seconds in range(2 * 64):
+        looked_after(stage, at(10, 1) + timedelta(seconds=half_seconds / 2))
+    placed = [row["submitted_at"] for row in stage.rows("orders", order_type="stop", order_by="intent_seq")][1:]
+    waits = [(later - earlier).total_seconds() for earlier, later in pairwise(placed)]
+    assert len(waits) == 2 and all(30 <= wait < 32 for wait in waits)
+    [told] = stage.events(E.POSITION_UNPROTECTED)
+    assert "the broker canceled its stop" in told.payload["reason"]
+    assert (told.at - at(10, 1)) < timedelta(seconds=2)
+    assert stage.verifies()

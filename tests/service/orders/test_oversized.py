@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import ALWAYS, NEVER, PERSON, Asked, at, floor
-from tests.service.minutes import bracketed, minute_bars
+from tests.desks import ALWAYS, NEVER, PERSON, Asked, at, floor, strategy
+from tests.service.minutes import MINUTES, bracketed, minute_bars
+from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
@@ -182,4 +183,31 @@ def test_a_target_without_its_stop_gives_way_to_the_stop_of_another_entry(tmp_pa
         stage.go(at(10, 1, second)).release()
     assert resting(stage) == [("limit", 40), ("stop", 40)]
     assert stage.events(EventType.POSITION_UNPROTECTED) == []
+    assert stage.verifies()
+
+
+def test_stops_that_were_placed_again_for_an_exit_that_filled_after_all_are_called_back(tmp_path):
+    """15, 26, 28, fault 6: the exit was given up as absent; what it sold of, another strategy's shares, would be sold at the next dip."""
+    dip = {at(10, 20): (100.0, 100.0, 94.0, 100.0)}
+    stage = floor(tmp_path, minute_bars(at=dip), at(10, 0, 1), bracketed(), strategy("other", **MINUTES))
+    stage.cycle(Interval.MIN1)
+    for second in (5, 10, 40):
+        stage.go(at(10, 0, second)).release()
+    assert stage.broker.positions() == {"AAPL": 100}
+    controls.pause(stage.desk, "other", actor=PERSON)
+    controls.revise(stage.desk, bracketed(agent=ExpressionAgent(NEVER, ALWAYS)), actor=PERSON)
+    stage.faults.on_every_submit(DropReply(), ShowLate(timedelta(minutes=3)))
+    stage.go(at(10, 2, 1)).cycle(Interval.MIN1)
+    stage.faults.on_every_submit()
+    controls.pause(stage.desk, "buyer", actor=PERSON)
+    for minute, second in ((2, 30), (3, 5), (3, 10), (3, 20), (4, 0)):
+        stage.go(at(10, minute, second)).release()
+    assert stage.row("orders", part="exit")["state"] == "not_placed"
+    assert [row["state"] for row in stage.rows("orders", part="stop-1.2")] == ["accepted"], "the position is protected again"
+    for minute, second in ((5, 5), (5, 30), (6, 0), (22, 0)):
+        stage.go(at(10, minute, second)).release()
+    assert stage.row("orders", part="exit")["filled_quantity"] == 50
+    assert resting(stage) == []
+    assert stage.broker.positions() == {"AAPL": 50}
+    assert told(stage) == [] and stage.events(EventType.ORDER_QUARANTINED) == []
     assert stage.verifies()

@@ -120,7 +120,7 @@ class Book(Pacing):
 
         Args:
             release: When a paced action will be released; None at the gate. Before the gate an exit is judged as if the
-                position's protective orders were gone: they are cancelled before it is sent.
+                position's protective orders, and what is left of its entry, were gone: they are cancelled before it is sent.
         """
         desk, row = self.desk, self.strategies.get(spec.name)
         volume = self.outside.volumes.get(intent.symbol)
@@ -147,7 +147,7 @@ class Book(Pacing):
             day_notional=sum((order["quantity"] * worst_price(order) for order in orders_today if order["parent"] is None), ZERO),
             consecutive_rejects=self.track.rejects.get(spec.name, 0), open_action=self._open_action(intent),
             unknown_order=self._unknown(intent),
-            crossing_order=self._crossing(intent), volatility=self.outside.volatility.get(intent.symbol),
+            crossing_order=self._crossing(intent, gate=release is None), volatility=self.outside.volatility.get(intent.symbol),
             account_loss_granted=self.granted.get("account", ZERO), strategy_loss_granted=self.granted.get(f"strategy:{spec.name}", ZERO),
             round_trips=self.track.round_trips.get(spec.name, ()),
             last_losing_exit_at=self.track.losing_exits.get((spec.name, intent.symbol)), at_release=release,
@@ -241,12 +241,14 @@ class Book(Pacing):
         unresolved = (row["client_id"] for row in self.orders if row["symbol"] == intent.symbol and row["state"] in _UNRESOLVED)
         return doubt or next(unresolved, None)
 
-    def _crossing(self, intent: OrderIntent) -> str | None:
+    def _crossing(self, intent: OrderIntent, *, gate: bool) -> str | None:
         """A working limit of ours on the other side that this order could trade with (invariant 43)."""
         limit = intent.limit_price
         if limit is None:
             return None
         for row in self.orders:
+            if not gate and intent.order_class is OrderClass.EXIT and row["strategy"] == intent.strategy:
+                continue
             if row["symbol"] != intent.symbol or row["side"] == intent.side.value or row["limit_price"] is None:
                 continue
             if row["action_id"] == intent.action_id or (row["parent"] is not None and self._waits(row["parent"])):

@@ -13,12 +13,14 @@ from math import prod
 
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.money import ZERO, price_of
+from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.portfolio import EXTERNAL, Fill
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.split_holdings import effective_at, shared_out
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.ports import BrokerOrder, Reader, Transaction
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.orders.order_facts import order_event
 from trading_pipeline.service.orders.voiding import void_open
 
 LOOK_BACK = timedelta(days=14)
@@ -58,7 +60,9 @@ def unbooked_ratio(splits: Sequence[DueSplit], symbol: str) -> Decimal:
 
 
 def record(desk: Desk, tx: Transaction, split: DueSplit, stated: Mapping[str, BrokerOrder]) -> list[Event]:
-    """Write a split down, if it is new and concerns a position opened before it; open actions in the symbol are void (INVARIANTS 3.1).
+    """Write a split down, if it is new and concerns a position opened before it.
+
+    Open actions in the symbol are void (INVARIANTS 3.1), and an intent that was never sent is denied: its price is that of the old shares.
 
     Args:
         stated: The symbol's orders as the broker has them now, by client id.
@@ -85,6 +89,9 @@ def record(desk: Desk, tx: Transaction, split: DueSplit, stated: Mapping[str, Br
     }
     events = tx.append(NewEvent(EventType.CORPORATE_ACTION_SPLIT, "account", split.key, payload, desk.now(), "calendar"))
     reason = f"{split.symbol} was split {split.ratio.normalize():f} for 1"
+    unsent = tx.find("orders", state=OrderState.INTENT.value, symbol=split.symbol)
+    told = {"reason": f"{reason} before it was sent"}
+    events += tx.append(*(order_event(EventType.ORDER_DENIED, row, told, desk.now(), "rulebook", events[0].seq) for row in unsent))
     return events + void_open(tx, reason, desk.now(), "rulebook", symbol=split.symbol, cause=events[0].seq)
 
 

@@ -20,6 +20,8 @@ _FOUND_LATE = timedelta(days=5)
 """An order given up as not placed is watched until the end of the next session, over a long weekend at most."""
 TOLD_AFTER = timedelta(seconds=10)
 """A position is not without a confirmed stop for longer than this and nobody is told (C12)."""
+PATIENCE = timedelta(seconds=30)
+"""A broker that has just refused a stop is not asked again at once."""
 _NEVER_STOOD = (OrderState.REJECTED.value, OrderState.NOT_PLACED.value)
 
 
@@ -62,6 +64,18 @@ class Shortage:
     quantity: int
     since_seq: int
     """The last fact about a position in the symbol."""
+
+
+def is_refused(stop: Row, generation: int) -> bool:
+    """Whether the broker did not take a stop: it rejected it, or took one that was placed again and ended it in a moment, unasked."""
+    if stop["state"] == OrderState.REJECTED.value:
+        return True
+    ended = stop["state"] in (OrderState.CANCELED.value, OrderState.EXPIRED.value) and stop["before_cancel"] is None
+    return bool(ended and generation > 1 and not stop["filled_quantity"] and stop["updated_at"] < stop["submitted_at"] + PATIENCE)
+
+
+def _has_stood(stop: Row, generation: int) -> bool:
+    return stop["submitted_at"] is not None and stop["state"] not in _NEVER_STOOD and not is_refused(stop, generation)
 
 
 def gaps(reader: Reader, works: Sequence[str] = _WORKS) -> list[Gap]:
@@ -181,7 +195,8 @@ def _gaps_of(
             targets = [row for row in rows if row["order_type"] == OrderType.LIMIT.value]
             last = max(position["last_seq"], *(row["last_seq"] for row in rows))
             target = targets[-1] if targets else None
-            newest = next((row["part"] for row in reversed(sent) if row["state"] not in _NEVER_STOOD), "")
+            stood_for = [row["part"] for number, row in enumerate(stops, start=1) if _has_stood(row, number)]
+            newest = stood_for[-1] if stood_for else ""
             place = position["strategy"], position["symbol"], quantity
             found.append(Gap(*place, sent[-1], target, len(stops), last, position["last_seq"], newest, alone))
     return found

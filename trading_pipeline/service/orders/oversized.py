@@ -1,15 +1,18 @@
-"""Exits that could sell more than the account has left, because somebody else has sold of it (26, 28).
+"""Exits that could sell more than there is (26, 28): they would sell another's shares, or open a short position at a broker with margin.
 
-A broker with margin would open a short position with them. Whose shares are gone nobody can tell; the account's count decides: as many
-brackets are called back, the newest first, as it takes, and `protection` places again what is left for them. What cannot be called back
-for that is told to a person: under a stop, where nobody's shares would be covered for it, or an order that was taken over.
+A strategy's own stops and targets can: an exit was given up, they were placed again, and it has filled after all. And those of the whole
+account, where somebody else has sold of it: whose shares are gone nobody can tell, and its count decides. As many brackets are called back,
+the newest first, as it takes, and `protection` places again what is left for them. What cannot be called back for that is told to a
+person: under a stop, where nobody's shares would be covered for it, or an order that was taken over.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
-from trading_pipeline.domain.orders import OrderClass, OrderType, Side
+from trading_pipeline.domain.orders import OrderClass, OrderState, OrderType, Side
 from trading_pipeline.domain.portfolio import EXTERNAL
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Reader
@@ -22,30 +25,71 @@ from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.stopping.emergency import in_force
 
 _SELL, _STOP = Side.SELL.value, OrderType.STOP.value
+_LEFT_AT_WORK = tuple(state for state in AT_WORK if state != OrderState.CANCEL_PENDING.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """Of one symbol that somebody else has sold of."""
+    """Of one symbol: of one strategy's exits, or of all where somebody else has sold of it."""
 
+    strategy: str | None
+    """None: the account's."""
     symbol: str
     held: int
-    """Shares that the account has left."""
+    """Shares that the strategy holds, or that the account has left."""
     selling: int
     """Shares that exits at work could sell once all has been called back that can be."""
     orders: tuple[Row, ...]
     """Stops to cancel now, each followed by its target."""
     since_seq: int
-    """What others have traded of it last, or what was taken over last."""
+    """What the strategy, or others, have traded of it last, or what was taken over last."""
 
     @property
     def key(self) -> str:
         """Of the fact that tells of what is left of it."""
-        return f"{EventType.PROTECTION_OVERSIZED.value}:{self.symbol}:{self.since_seq}:{self.selling - self.held}"
+        whose = f"{self.strategy}:{self.symbol}" if self.strategy else self.symbol
+        return f"{EventType.PROTECTION_OVERSIZED.value}:{whose}:{self.since_seq}:{self.selling - self.held}"
 
 
 def oversized(desk: Desk) -> list[Excess]:
-    """What there is to call back now, or to tell a person."""
+    """What there is to call back now, or to tell a person; of the account's what is no strategy's own."""
+    own = _of_strategies(desk)
+    symbols = {excess.symbol for excess in own}
+    return own + [excess for excess in _of_the_account(desk) if excess.symbol not in symbols]
+
+
+def _of_strategies(desk: Desk) -> list[Excess]:
+    """Of stops and targets that nobody is cancelling yet."""
+    reader, resting = desk.ledger, dict[tuple[str, str], list[Row]]()
+    exits: dict[str, Any] = {"side": _SELL, "order_class": OrderClass.PROTECTIVE.value, "state": _LEFT_AT_WORK}
+    for row in reader.find("orders", order_by="intent_seq", descending=True, **exits):
+        if row["strategy"] != EXTERNAL:
+            resting.setdefault((row["strategy"], row["symbol"]), []).append(row)
+    found = []
+    for (strategy, symbol), rows in sorted(resting.items()):
+        position = reader.get("positions", strategy, symbol)
+        held = max(0, position["quantity"]) if position is not None else 0
+        stops = {row["oco"] for row in rows if row["order_type"] == _STOP and row["oco"] is not None}
+        each = [row for row in rows if row["order_type"] == _STOP or row["oco"] not in stops]
+        if sum(row["quantity"] - row["filled_quantity"] for row in each) <= held:
+            continue
+        coverage = Coverage(reader, rows)
+        left = {row["client_id"]: coverage.left(row) for row in each}
+        orders, selling = _called_back(
+            reader, symbol, held, sum(left.values()), rows, left, partial(_may_go, desk, bool(held)), in_part=True,
+        )
+        at_once = not held or desk.calendar.at(desk.now()) is not None
+        excess = Excess(strategy, symbol, held, selling, tuple(orders if at_once else ()), position["last_seq"] if position else 0)
+        if excess.orders or (selling > held and reader.event_by_key(excess.key) is None):
+            found.append(excess)
+    return found
+
+
+def _may_go(desk: Desk, to_be_placed_again: bool, row: Row) -> bool:
+    return not to_be_placed_again or _can_be_placed_again(desk, row)
+
+
+def _of_the_account(desk: Desk) -> list[Excess]:
     reader = desk.ledger
     positions = reader.find("positions")
     external = {row["symbol"]: row["quantity"] for row in positions if row["strategy"] == EXTERNAL}
@@ -58,7 +102,7 @@ def oversized(desk: Desk) -> list[Excess]:
         own = [row for row in adopted if row["symbol"] == symbol]
         left = max(0, held + external.get(symbol, 0)) + _still_coming(own)
         orders, selling = _beyond(reader, symbol, left, lambda row: _can_be_placed_again(desk, row))
-        excess = Excess(symbol, left, selling, tuple(orders if is_open else ()), _since(reader, symbol, own))
+        excess = Excess(None, symbol, left, selling, tuple(orders if is_open else ()), _since(reader, symbol, own))
         if excess.orders or (selling > left and reader.event_by_key(excess.key) is None):
             found.append(excess)
     return found
@@ -72,7 +116,8 @@ def call_back(desk: Desk, mismatched: Mapping[str, str], tally: Tally) -> None:
         if excess.symbol in mismatched:
             continue
         if excess.orders:
-            cancel(desk, excess.orders, "somebody else has sold of its shares: it is placed again for what is left", "desk", tally)
+            whose = "somebody else has sold" if excess.strategy is None else "an exit that was given up has sold"
+            cancel(desk, excess.orders, f"{whose} of its shares: it is placed again for what is left", "desk", tally)
         if excess.selling > excess.held:
             _tell(desk, excess, tally)
 
@@ -80,13 +125,15 @@ def call_back(desk: Desk, mismatched: Mapping[str, str], tally: Tally) -> None:
 def _tell(desk: Desk, excess: Excess, tally: Tally) -> None:
     if desk.ledger.event_by_key(excess.key) is not None:
         return
-    payload = {"symbol": excess.symbol, "selling": excess.selling, "held": excess.held}
-    alarm = NewEvent(EventType.PROTECTION_OVERSIZED, "account", excess.key, payload, desk.now(), "desk", excess.since_seq)
+    payload = {"strategy": excess.strategy, "symbol": excess.symbol, "selling": excess.selling, "held": excess.held}
+    cause = excess.since_seq or None
+    alarm = NewEvent(EventType.PROTECTION_OVERSIZED, "account", excess.key, payload, desk.now(), "desk", cause)
     with desk.ledger.transaction() as tx:
         tally.saw(tx.append(alarm))
     tally.count("oversized")
+    whose = "the account" if excess.strategy is None else excess.strategy
     tally.notes.append(
-        f"exits at work could sell {excess.selling} shares of {excess.symbol}, and the account has {excess.held} left: a person decides"
+        f"exits at work could sell {excess.selling} shares of {excess.symbol}, and {whose} has {excess.held} left: a person decides"
     )
 
 

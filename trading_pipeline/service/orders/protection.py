@@ -9,7 +9,6 @@ strategy asked for no stop is nobody's business here.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 from math import prod
 from typing import Any
@@ -27,7 +26,7 @@ from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.coverage import booked_splits, scale_of
 from trading_pipeline.service.orders.absence import ACCEPTED
 from trading_pipeline.service.orders.adoption import known_to_broker
-from trading_pipeline.service.orders.gaps import TOLD_AFTER, Gap, Shortage, doubts, gaps, shortages
+from trading_pipeline.service.orders.gaps import PATIENCE, TOLD_AFTER, Gap, Shortage, doubts, gaps, is_refused, shortages
 from trading_pipeline.service.orders.gate import denial_ahead, gate_and_submit, intents_of, protective_intent
 from trading_pipeline.service.orders.order_facts import taken, wording
 from trading_pipeline.service.orders.oversized import call_back, oversized
@@ -36,8 +35,6 @@ from trading_pipeline.service.steps import Tally
 
 _WORKS = tuple(state.value for state in WORKING)
 _LOST = (OrderState.CANCELED.value, OrderState.REJECTED.value, OrderState.EXPIRED.value)
-_PATIENCE = timedelta(seconds=30)
-"""A broker that has just rejected a stop is not asked again at once."""
 _DOUBTFUL = "in doubt"
 
 
@@ -52,7 +49,7 @@ def is_exposed(desk: Desk) -> bool:
 def _exits_in_its_place(desk: Desk) -> list[Row]:
     """Exits that have worked for a while on a position whose stops were cancelled for them."""
     exits = desk.ledger.find("orders", order_class=OrderClass.EXIT.value, state=ACCEPTED)
-    waiting = [row for row in exits if desk.now() >= row["submitted_at"] + _PATIENCE]
+    waiting = [row for row in exits if desk.now() >= row["submitted_at"] + PATIENCE]
     return [
         row for row in waiting
         if desk.ledger.find("orders", strategy=row["strategy"], symbol=row["symbol"], order_type=OrderType.STOP.value, state=_LOST, limit=1)
@@ -103,8 +100,8 @@ def tell_unprotected(desk: Desk, why: str, tally: Tally) -> None:
 
 def _close(desk: Desk, fence: Fence, gap: Gap, mismatched: Mapping[str, str], tally: Tally) -> None:
     gone = desk.now() - gap.stop["updated_at"]
-    if gap.stop["state"] == OrderState.REJECTED.value and gone < _PATIENCE:
-        _alarm(desk, gap, [wording(gap.stop["reason"])], f"the broker rejected its stop: {gap.stop['reason']}", tally)
+    if is_refused(gap.stop, gap.generation) and gone < PATIENCE:
+        _alarm(desk, gap, [wording(gap.stop["reason"])], f"the broker {gap.stop['state']} its stop: {gap.stop['reason']}", tally)
         return
     if _gives_way(desk, gap):
         if gone > TOLD_AFTER:
@@ -157,7 +154,7 @@ def _had_before(desk: Desk, fence: Fence, gap: Gap, tally: Tally) -> bool:
 
 def _gives_way(desk: Desk, gap: Gap) -> bool:
     """Whether it was cancelled a moment ago for an exit that is still to go: a stop in its place would keep the exit waiting."""
-    if gap.stop["before_cancel"] is None or desk.now() >= gap.stop["updated_at"] + _PATIENCE:
+    if gap.stop["before_cancel"] is None or desk.now() >= gap.stop["updated_at"] + PATIENCE:
         return False
     sale: dict[str, Any] = {"strategy": gap.strategy, "symbol": gap.symbol, "side": Side.SELL.value}
     ready = desk.ledger.find("actions", state=RELEASABLE, **sale)

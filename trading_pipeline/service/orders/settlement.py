@@ -18,6 +18,7 @@ from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus, Reader, Transaction
 from trading_pipeline.service.accounting import mismatches
 from trading_pipeline.service.desk import Desk
+from trading_pipeline.service.judging.coverage import booked_splits
 from trading_pipeline.service.orders import absence, corporate_actions, overfills
 from trading_pipeline.service.orders.absence import ACCEPTED, UNPROVEN
 from trading_pipeline.service.orders.adoption import (
@@ -294,6 +295,17 @@ def _book(desk: Desk, tx: Transaction, name: str, fill: Fill, working: BrokerOrd
     tally.count("filled" if whole else "partially_filled")
 
 
+def _fills_are_untold(reader: Reader, row: Row, order: BrokerOrder) -> bool:
+    """Whether the broker has filled more of it than it has told of, under whatever name that was booked."""
+    # What was taken over has filled before the book began as well.
+    if row["part"] == "adopted" or order.filled_quantity <= row["filled_quantity"]:
+        return False
+    told: int = sum(fill["quantity"] for fill in reader.find("fills", client_id=row["client_id"]))
+    # Shares of two scales cannot be compared.
+    rescaled = any(split.effective_at > row["intent_at"] for split in booked_splits(reader, row["symbol"]))
+    return order.filled_quantity > told and not rescaled
+
+
 _ENDED = {
     BrokerStatus.CANCELED: (EventType.ORDER_CANCELED, "canceled"),
     BrokerStatus.EXPIRED: (EventType.ORDER_EXPIRED, "order_expired"),
@@ -324,6 +336,9 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         found_late(desk, tx, row, order.broker_order_id, tally)
         current = tx.get("orders", row["client_id"]) or row
         tally.saw(tx.append(again(tx, order_event(EventType.ORDER_CANCELED, current, {"reason": order.reason}, desk.now(), actor))))
+    elif order.status in _ENDED and row["state"] in _MAY_END and _fills_are_untold(tx, row, order):
+        # It sold or bought before it ended. Over now, it would leave shares to others that are gone, or were never bought.
+        tally.count("fills_untold")
     elif order.status in _ENDED and row["state"] in _MAY_END:
         type_, heard = _ENDED[order.status]
         if row["state"] == OrderState.CANCEL_PENDING.value:

@@ -54,6 +54,21 @@ def test_an_end_that_the_broker_states_is_written_down_with_its_words(thin, stat
     assert told(stage, entry)[-1][1] == "broker:paper"
 
 
+def test_an_order_that_filled_before_it_ended_is_over_once_its_executions_are_told(thin):
+    """16, 26, fault 17: over at once, it would leave shares to be sold that it has sold already."""
+    stage, broker = scripted(thin)
+    entry = stage.row("orders", part="entry")["client_id"]
+    broker.restate = lambda order: (
+        replace(order, status=BrokerStatus.CANCELED, filled_quantity=30, reason="gone") if order.client_id == entry else order
+    )
+    assert settled(stage, at(10, 0, 5)).counts == {"fills_untold": 1}
+    assert stage.row("orders", part="entry")["state"] == "partial"
+    broker.more = [(entry, Fill("X-1", entry, "AAPL", Side.BUY, 10, D(100), D(1), at(10, 0, 4)))]
+    assert settled(stage, at(10, 0, 6)).counts == {"partially_filled": 1, "canceled": 1}
+    row = stage.row("orders", part="entry")
+    assert (row["state"], row["filled_quantity"]) == ("canceled", 30)
+
+
 @pytest.mark.parametrize("status", ["canceled", "expired", "rejected"])
 def test_however_an_order_ends_that_was_to_be_cancelled_it_is_canceled(thin, status):
     """C11."""
