@@ -232,6 +232,9 @@ CASES: dict[str, tuple[int, Forge]] = {
     "a session closes over an open proposal": (58, lambda f: f.drop(f.find("approval.expired"))),
     "a session closes over a working entry": (58, lambda f: f.drop(f.find("order.filled"))),
     "a strategy outlives the session it lasts for": (58, lambda f: f.drop(f.find("strategy.finished"))),
+    "one that was told to start just before the close of its session does": (
+        58, lambda f: (f.drop(f.find("strategy.finished")), at(f.find("strategy.starting", strategy="buyer"), "2024-08-28T19:59:59+00:00")),
+    ),
     "more than certain": (59, lambda f: f.edit("llm.action_generated", confidence="1.01")),
     "an order above 100,000 USD": (65, lambda f: priced(f, quantity=1000)),
     "an entry below a dollar": (66, lambda f: priced(f, reference="0.9999")),
@@ -288,6 +291,9 @@ ALLOWED: dict[str, tuple[int, Forge]] = {
                 amount="0.01",
             ),
         ),
+    ),
+    "a strategy that was told to start at a close goes on when that session is closed late": (
+        58, lambda f: (f.drop(f.find("strategy.finished")), at(f.find("strategy.starting", strategy="buyer"), "2024-08-28T20:00:00+00:00")),
     ),
     "a correction of a price": (27, corrected),
     "a person shortens a rest after losses": (49, lambda f: revised(f, "user:anna", revenge_wait=60.0)),

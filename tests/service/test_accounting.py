@@ -8,6 +8,8 @@ import pytest
 
 from tests.desks import ALWAYS, CLOSE, DAY, NEVER, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from tests.model_facts import answered, asked
+from tests.oracle.forging import record
+from tests.service.minutes import bracketed, decided, intended, minute_bars
 from trading_pipeline.adapters.brokers.paper_faults import ShowLate
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
@@ -15,6 +17,7 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.strategies import Entry, ExpressionAgent, FractionSizing, Lifetime, Mode
 from trading_pipeline.errors import MarketDataError
+from trading_pipeline.oracle import check
 from trading_pipeline.service import controls
 from trading_pipeline.service.accounting import compare_with_broker, portfolio_of
 from trading_pipeline.service.submitter.closing import close_session, sessions_to_close
@@ -219,6 +222,53 @@ def test_a_close_that_comes_late_leaves_the_next_sessions_proposals_alone(tmp_pa
     assert [row["session"] for row in stage.rows("actions", state="pending")] == ["2024-08-29"]
     closing(stage)
     assert [row["session"] for row in stage.rows("actions", state="pending")] == ["2024-08-29"]
+
+
+def overdue(tmp_path, started):
+    """Wednesday's session was opened and never closed; a strategy of a session was started at that instant."""
+    stage = floor(tmp_path, market(bars()), OPEN, strategy())
+    stage.cycle()
+    return stage.go(started).run(strategy("fresh", lifetime=Lifetime.SESSION))
+
+
+@pytest.mark.parametrize(("started", "state"), [
+    (CLOSE - timedelta(microseconds=1), "finished"), (CLOSE, "running"), (at(9, 25, day=THURSDAY), "running"),
+])
+def test_a_close_that_comes_late_finishes_no_strategy_that_was_started_after_it(tmp_path, started, state):
+    """58: it lasts for the next session, and its own close finishes it."""
+    stage = overdue(tmp_path, started)
+    closing(stage.go(at(9, 28, day=THURSDAY)))
+    assert stage.row("strategies", name="fresh")["state"] == state
+    if state == "running":
+        stage.go(at(9, 30, 1, day=THURSDAY)).cycle()
+        closing(stage.go(CLOSE + timedelta(days=1)), THURSDAY)
+        assert (stage.row("strategies", name="fresh")["state"], stage.row("strategies", name="fresh")["reason"]) == (
+            "finished", "the session 2024-08-29 closed",
+        )
+    assert check(record(stage.desk.ledger)) == []
+
+
+def test_a_close_that_comes_late_finishes_what_has_only_gone_on_since(tmp_path):
+    """58: a close in time would have finished it while it was paused."""
+    stage = overdue(tmp_path, CLOSE - timedelta(hours=1))
+    controls.pause(stage.desk, "fresh", actor=PERSON)
+    controls.resume(stage.go(at(9, 25, day=THURSDAY)).desk, "fresh", actor=PERSON)
+    closing(stage)
+    assert stage.row("strategies", name="fresh")["reason"] == "the session 2024-08-28 closed"
+
+
+def test_a_close_takes_back_entries_of_its_session_that_were_never_sent_and_none_of_the_next(tmp_path):
+    """58, C2."""
+    stage = floor(tmp_path, minute_bars("AAPL", "IBM"), at(15, 50, 1), bracketed())
+    intended(stage, decided(stage))
+    stage.run(bracketed(name="next", symbols=("IBM",)))
+    stage.go(at(9, 40, 1, day=THURSDAY))
+    intended(stage, decided(stage), strategy="next")
+    closing(stage)
+    assert {(row["strategy"], row["session"], row["state"]) for row in stage.rows("orders")} == {
+        ("buyer", "2024-08-28", "denied"), ("next", "2024-08-29", "intent"),
+    }
+    assert {row["reason"] for row in stage.rows("orders", strategy="buyer")} == {"the session 2024-08-28 closed"}
 
 
 def test_the_report_counts_the_sessions_own_trades(tmp_path):

@@ -124,6 +124,8 @@ def _strategy_moves(state: State, fact: Fact) -> None:
     strategy = state.strategies.get(fact.data["strategy"])
     if strategy is not None:
         strategy.state, strategy.reason = target_of(fact), fact.data.get("reason", "")
+        if strategy.state == "starting":
+            strategy.started_at = fact.at
         if strategy.state == "running" and person(fact.actor, state.environment):
             strategy.recent.clear()
 

@@ -147,6 +147,8 @@ class Strategy:
     state: str = "draft"
     version: int = 1
     reason: str = ""
+    started_at: datetime | None = None
+    """When it was last told to start."""
     submissions: deque[tuple[datetime, str]] = field(default_factory=deque)
     """(instant, action) of entries and exits of the last hour."""
     last_entry_fill: tuple[datetime, str] | None = None

@@ -1,12 +1,14 @@
 """Strategies, stops and closes: 17 for strategies, 51, 52, 54, 57, 58; 53 as far as a session's close shows it."""
 
 from collections.abc import Iterator
+from datetime import date, datetime
 
 from trading_pipeline.oracle.approvals import sent
+from trading_pipeline.oracle.exchange import NEW_YORK, closes_at
 from trading_pipeline.oracle.fact import Fact, person
 from trading_pipeline.oracle.fold import LEADS_TO, target_of
 from trading_pipeline.oracle.invariant import Invariant
-from trading_pipeline.oracle.state import EXTERNAL, STRATEGY_MOVES, State
+from trading_pipeline.oracle.state import EXTERNAL, STRATEGY_MOVES, State, Strategy
 
 STOPPED = "emergency_stopped"
 
@@ -95,8 +97,16 @@ def _closed(state: State, fact: Fact) -> Iterator[str]:
         if action.session <= session:
             yield f"{session} closes with action {action.action_id} of {action.strategy} {action.state}"
     for strategy in state.strategies.values():
-        if strategy.spec["lifetime"] == "session" and strategy.state in ("running", "paused_user", "paused_risk", "not_ready"):
+        lasts = strategy.spec["lifetime"] == "session" and not _started_after(session, strategy)
+        if lasts and strategy.state in ("running", "paused_user", "paused_risk", "not_ready"):
             yield f"{session} closes with {strategy.name}, which lasts for a session, {strategy.state}"
+
+
+def _started_after(session: str, strategy: Strategy) -> bool:
+    """Whether it was started when the session was over, which was closed late: it lasts for another one."""
+    day = date.fromisoformat(session)
+    closing = closes_at(day)
+    return closing is not None and strategy.started_at is not None and strategy.started_at >= datetime.combine(day, closing, NEW_YORK)
 
 
 INVARIANTS = (

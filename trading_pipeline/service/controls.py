@@ -23,7 +23,7 @@ from trading_pipeline.service.judging.causes import CLEARING, cause_of, clears_b
 from trading_pipeline.service.models.askable import require_askable
 from trading_pipeline.service.models.model_changes import going_on
 from trading_pipeline.service.orders import settlement
-from trading_pipeline.service.orders.voiding import void_open
+from trading_pipeline.service.orders.voiding import take_back
 from trading_pipeline.service.steps import RUNNING, Tally, due_strategies, spec_of
 from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter.handover import lease_name
@@ -124,7 +124,7 @@ def _moved(desk: Desk, tx: Transaction, row: Row, type_: EventType, facts: Mappi
     key = f"{type_.value}:{name}:{turn}"
     tx.append(NewEvent(type_, f"strategy:{name}", key, {"strategy": name, **facts}, desk.now(), "desk", turn))
     if type_ is not EventType.STRATEGY_RESUMED:
-        void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), "desk", strategy=name)
+        take_back(tx, name, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), "desk")
 
 
 def record_failed_run(desk: Desk, run_id: str, job: str, error: str, cycles: Sequence[Cycle]) -> None:
@@ -177,7 +177,7 @@ def finish(desk: Desk, name: str, *, actor: str, reason: str = "") -> None:
 
 
 def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed: Sequence[str] = ()) -> Event:
-    """Replace a strategy's definition; pending proposals are voided (invariant 48).
+    """Replace a strategy's definition; pending proposals are voided, and so are entries that were never sent (invariant 48).
 
     Args:
         confirmed: What it loosens, of `loosened_limits`, that the person typed again at a terminal (D17).
@@ -196,7 +196,7 @@ def revise(desk: Desk, spec: StrategySpec, *, actor: str, confirmed: Sequence[st
                 remedy="run `trading strategy revise` at a terminal and type the new values again",
             )
         [revised] = tx.append(_event(desk, EventType.STRATEGY_REVISED, spec.name, actor, spec=encode(spec), loosened=loosened))
-        void_open(tx, "the strategy was revised", desk.now(), actor, strategy=spec.name)
+        take_back(tx, spec.name, "the strategy was revised", desk.now(), actor)
     return revised
 
 
@@ -226,13 +226,13 @@ def _limit(value: object) -> str:
 
 
 def withdraw(desk: Desk, name: str, reason: str, actor: str, *, until: date | None = None) -> None:
-    """Void a strategy's open actions and cancel its working entries; protective orders stay.
+    """Void a strategy's open actions, deny its entries that were never sent, cancel those at work; protective orders stay.
 
     Args:
         until: Only what belongs to this session or an earlier one.
     """
     with desk.ledger.transaction() as tx:
-        void_open(tx, reason, desk.now(), actor, until=until, strategy=name)
+        take_back(tx, name, reason, desk.now(), actor, until=until)
     working = desk.ledger.find("orders", strategy=name, order_class=OrderClass.ENTRY.value, state=settlement.OPEN_AT_BROKER)
     working = [row for row in working if until is None or row["session"] <= until.isoformat()]
     if working:
@@ -298,7 +298,7 @@ def _move(desk: Desk, name: str, type_: EventType, actor: str, **facts: Any) -> 
     with desk.ledger.transaction() as tx:
         tx.append(_event(desk, type_, name, actor, **facts))
         if type_ is not EventType.STRATEGY_RESUMED:
-            void_open(tx, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), actor, strategy=name)
+            take_back(tx, name, f"the strategy was {type_.value.partition('.')[2]}", desk.now(), actor)
 
 
 def _event(desk: Desk, type_: EventType, name: str, actor: str, **facts: Any) -> NewEvent:

@@ -20,7 +20,7 @@ from trading_pipeline.domain.split_holdings import effective_at, shared_out
 from trading_pipeline.errors import MarketDataError
 from trading_pipeline.ports import BrokerOrder, Reader, Transaction
 from trading_pipeline.service.desk import Desk
-from trading_pipeline.service.orders.order_facts import order_event
+from trading_pipeline.service.orders.order_facts import denied
 from trading_pipeline.service.orders.voiding import void_open
 
 LOOK_BACK = timedelta(days=14)
@@ -90,8 +90,7 @@ def record(desk: Desk, tx: Transaction, split: DueSplit, stated: Mapping[str, Br
     events = tx.append(NewEvent(EventType.CORPORATE_ACTION_SPLIT, "account", split.key, payload, desk.now(), "calendar"))
     reason = f"{split.symbol} was split {split.ratio.normalize():f} for 1"
     unsent = tx.find("orders", state=OrderState.INTENT.value, symbol=split.symbol)
-    told = {"reason": f"{reason} before it was sent"}
-    events += tx.append(*(order_event(EventType.ORDER_DENIED, row, told, desk.now(), "rulebook", events[0].seq) for row in unsent))
+    events += tx.append(*denied(unsent, f"{reason} before it was sent", desk.now(), "rulebook"))
     return events + void_open(tx, reason, desk.now(), "rulebook", symbol=split.symbol, cause=events[0].seq)
 
 

@@ -31,7 +31,7 @@ from trading_pipeline.service.judging.book import Book, intent_of
 from trading_pipeline.service.judging.outside import look
 from trading_pipeline.service.orders.adoption import latch
 from trading_pipeline.service.orders.late_orders import GIVEN_UP, found_late
-from trading_pipeline.service.orders.order_facts import misheard, order_event
+from trading_pipeline.service.orders.order_facts import denied, misheard, order_event
 from trading_pipeline.service.orders.settlement import settled_mismatches
 from trading_pipeline.service.record.anchoring import anchor_at
 from trading_pipeline.service.steps import Tally, spec_of
@@ -73,9 +73,9 @@ def gate_and_submit(desk: Desk, fence: Fence, intent: OrderIntent, tally: Tally)
         verdict = NewEvent(EventType.RISK_EVALUATED, stream, key, payload, desk.now(), "rulebook", row["intent_seq"])
         [evaluated] = tally.saw(tx.append(verdict))
         now = desk.now()
-        denied = denied_for(judgement, row, now)
-        if denied:
-            tally.saw(tx.append(*denials(tx, row, denied, now)))
+        why = denied_for(judgement, row, now)
+        if why:
+            tally.saw(tx.append(*denials(tx, row, why, now)))
             tally.count("denied")
             return False
         digest = ticket_digest(ticket)
@@ -289,8 +289,4 @@ def family_of(tx: Transaction, row: Row) -> list[Row]:
 
 def denials(tx: Transaction, row: Row, reason: str, at: datetime) -> list[NewEvent]:
     """`order.denied` of an order and of those of its children that were meant with it."""
-    return [
-        order_event(EventType.ORDER_DENIED, each, {"reason": reason}, at, "rulebook")
-        for each in family_of(tx, row)
-        if each["state"] == OrderState.INTENT.value
-    ]
+    return denied(family_of(tx, row), reason, at, "rulebook")

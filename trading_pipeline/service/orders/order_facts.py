@@ -1,11 +1,12 @@
 """Facts about orders as everybody here writes them, and how the broker's order is held against the one that was sent."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
+from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Reader, Ticket, Transaction
 from trading_pipeline.service.actors import RECOVERY
@@ -17,6 +18,12 @@ def order_event(type_: EventType, row: Row, facts: dict[str, Any], at: datetime,
     """A fact about an order, named by its type and the order: each can happen once under that name."""
     payload = {"client_id": row["client_id"], "action_id": row["action_id"], "strategy": row["strategy"], "symbol": row["symbol"]} | facts
     return NewEvent(type_, f"strategy:{row['strategy']}", f"{type_.value}:{row['client_id']}", payload, at, actor, cause or row["last_seq"])
+
+
+def denied(rows: Iterable[Row], reason: str, at: datetime, actor: str) -> list[NewEvent]:
+    """`order.denied` of each of these orders that was meant and never sent."""
+    told = {"reason": reason}
+    return [order_event(EventType.ORDER_DENIED, row, told, at, actor) for row in rows if row["state"] == OrderState.INTENT.value]
 
 
 def taken(reader: Reader, client_ids: Sequence[str]) -> list[str]:

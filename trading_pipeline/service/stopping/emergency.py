@@ -21,7 +21,7 @@ from trading_pipeline.ports import Reader, Stop, Transaction
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk, is_person
 from trading_pipeline.service.models.patience import within
-from trading_pipeline.service.orders.order_facts import doubt, order_event
+from trading_pipeline.service.orders.order_facts import denied, doubt, order_event
 from trading_pipeline.service.orders.voiding import void_open
 from trading_pipeline.service.record import anchoring
 from trading_pipeline.service.stopping import stop_orders
@@ -311,12 +311,11 @@ def _withdraw_facts(desk: Desk, tx: Transaction, stop: Stop) -> None:
     """
     now = desk.now()
     scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
-    told = {"reason": f"emergency stop: {stop.reason}"}
-    unsent = tx.find("orders", state=OrderState.INTENT.value, **scope)
-    tx.append(*(order_event(EventType.ORDER_DENIED, row, told, now, stop.actor) for row in unsent))
+    reason = f"emergency stop: {stop.reason}"
+    tx.append(*denied(tx.find("orders", state=OrderState.INTENT.value, **scope), reason, now, stop.actor))
     tx.append(*(doubt(row, now) for row in tx.find("orders", state=OrderState.SUBMITTED.value, **scope)))
     rows = tx.find("orders", state=OPEN_ORDERS, **scope)
     kept = withheld(rows) if desk.keep_protective_stops else set()
     wanted = [row for row in rows if row["client_id"] not in kept and row["state"] != OrderState.CANCEL_PENDING.value]
-    requests = (order_event(EventType.ORDER_CANCEL_REQUESTED, row, told, now, stop.actor) for row in wanted)
+    requests = (order_event(EventType.ORDER_CANCEL_REQUESTED, row, {"reason": reason}, now, stop.actor) for row in wanted)
     tx.append(*(replace(event, key=f"{event.key}:{row['last_seq']}") for event, row in zip(requests, wanted, strict=True)))

@@ -1,6 +1,6 @@
 """The session's close (E6): entries cancelled, proposals voided, sessions finished, everything reported."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -51,7 +51,7 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
         return dict(stored.payload["report"])
     running = desk.ledger.find("strategies", state=LIVE_STATES)
     for row in running:
-        if spec_of(row).lifetime is Lifetime.SESSION:
+        if spec_of(row).lifetime is Lifetime.SESSION and _started_by(desk.ledger, row["name"], session.close):
             controls.finish(desk, row["name"], actor="clock", reason=f"the session {session.day} closed")
         else:
             controls.withdraw(desk, row["name"], f"the session {session.day} closed", "clock", until=session.day)
@@ -72,6 +72,15 @@ def close_session(desk: Desk, session: Session) -> dict[str, Any]:
         tx.append(NewEvent(EventType.SESSION_CLOSED, "account", f"session.closed:{session.day}", payload, desk.now(), "clock"))
     anchor(desk)
     return report
+
+
+def _started_by(reader: Reader, strategy: str, close: datetime) -> bool:
+    """Whether a strategy was started before a close: one started after it, while that close is overdue, lasts for the next session.
+
+    Going on after a pause is no start: a close in time would have finished it.
+    """
+    started = reader.events(types=(EventType.STRATEGY_STARTING,), stream=f"strategy:{strategy}")
+    return not started or started[-1].at < close
 
 
 def session_report(desk: Desk, session: Session, strategies: list[Row]) -> dict[str, Any]:
