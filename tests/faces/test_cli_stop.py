@@ -222,6 +222,27 @@ def test_the_latch_is_cleared_by_typing_the_accounts_name_at_a_terminal(holding:
     assert holding("stop", "clear", "--json").code != 0
 
 
+def test_a_stop_that_is_pressed_while_somebody_types_the_accounts_name_stands(holding: Shell) -> None:
+    """49, 51: whoever types has been shown the stop that they clear, and it was another one."""
+
+    class Late(str):
+        __slots__ = ()
+
+        def encode(self, *_how: str) -> bytes:
+            assert holding("stop", "--yes", "--reason", "something is wrong").code == 0
+            return super().encode()
+
+    assert holding("stop", "--yes", "--reason", "the news").code == 0
+    said = holding.at_a_terminal(["stop", "clear"], {"away:": Late("PAPER-1")})
+    told = " ".join(said.out.split())
+    assert said.code == 3
+    assert told.index(f"Stopped by {user_actor()}") < told.index("the news") < told.index("Type PAPER-1")
+    assert f"Another stop came meanwhile, by {user_actor()}: something is wrong" in told
+    stops = holding("stop", "--status", "--json").json()["stops"]
+    assert [stop["reason"] for stop in stops if not stop["strategy"]] == ["something is wrong"]
+    assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"}).code == 0
+
+
 def test_who_clears_the_latch_of_a_ledger_that_was_put_back_is_told_so_first(holding: Shell) -> None:
     """4, 49, C14: whatever the latch was set for."""
     assert holding("stop", "--yes").code == 0

@@ -3,6 +3,8 @@
 The stops and anchors of the home belong to its own account and ledger; a backtest neither heeds nor touches them.
 """
 
+from collections.abc import Collection
+
 from trading_pipeline.errors import InputError
 from trading_pipeline.ports import Anchor, Stop
 
@@ -25,7 +27,7 @@ class NoLatch:
         """None."""
         return None
 
-    def clear(self) -> None:
+    def clear(self, stops: Collection[Stop]) -> None:
         """Nothing to clear."""
 
 

@@ -25,8 +25,12 @@ _RULES = {
 _LOCK_TICK_SECONDS = 0.01
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file beside its place, fsync it, rename it, and fsync every folder that changed; makes missing folders."""
+def write_atomically(path: Path, content: bytes, *, new: bool = False) -> None:
+    """Write a file beside its place, fsync it, put it there, and fsync every folder that changed; makes missing folders.
+
+    Args:
+        new: Nothing is written over: FileExistsError when somebody has that file, however shortly before.
+    """
     made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".new-", dir=path.parent)
@@ -35,13 +39,22 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(name).replace(path)
+        move(Path(name), path, new=new)
     except OSError:
         with suppress(OSError):
             Path(name).unlink()
         raise
     for folder in dict.fromkeys([path.parent, *(each.parent for each in made)]):
         sync_folder(folder)
+
+
+def move(source: Path, path: Path, *, new: bool) -> None:
+    """Rename a file; a `new` one writes nothing over, which a rename does."""
+    if new:
+        path.hardlink_to(source)
+        source.unlink()
+    else:
+        source.replace(path)
 
 
 def append_line(path: Path, text: str) -> None:

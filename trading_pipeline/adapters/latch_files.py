@@ -4,13 +4,18 @@ A file that is there and cannot be read is a stop: whoever wrote it meant one, o
 folder that cannot be looked into. What the files are called and how they are written is in `stop_files`.
 """
 
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import json_object, storage_errors, sync_folder
-from trading_pipeline.adapters.stop_files import ACCOUNT, latch, path_of, scope_of
+from trading_pipeline.adapters.durable_files import json_object, open_lock, storage_errors, sync_folder, take_lock
+from trading_pipeline.adapters.stop_files import ACCOUNT, RECOVERY, account_files, is_accounts, latch, path_of, scope_of
 from trading_pipeline.domain.events import instant_of_file
 from trading_pipeline.ports import Stop
+
+_CLEARING = ".clearing"
+_CLEARING_SECONDS = 10.0
+_STARTED = datetime.now(UTC)
 
 
 class LatchFiles:
@@ -23,33 +28,56 @@ class LatchFiles:
         """Latch; durable on return."""
         if latch(self._folder, stop.strategy, stop.reason, stop.actor, stop.at):
             return stop
-        return _read(path_of(self._folder, stop.strategy)) or stop
+        return next((each for each in self.stops() if each.strategy == stop.strategy), stop)
 
     def stops(self) -> list[Stop]:
-        """Every stop in force, the account's first, and once."""
+        """Every stop in force: each press of the account's, then those of strategies."""
         try:
-            # ACCOUNT.json counts before a file that only cannot be told whose it is.
-            paths = sorted(self._folder.iterdir(), key=lambda path: (scope_of(path) is not None, path.name != ACCOUNT, path.name))
-            found = {scope_of(path): _read(path) for path in reversed(paths) if path.suffix == ".json"}
+            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
         except FileNotFoundError:
             return []
         except OSError:
-            return [Stop(None, "the folder of stops cannot be read", "latch", datetime.now(UTC))]
-        return [stop for stop in reversed(found.values()) if stop is not None]
+            return [self._unread()]
+        account = _presses(path for path in paths if is_accounts(path))
+        # A file of which nobody can tell whose it is counts where none does that is the account's.
+        nobodys = _presses(path for path in paths if scope_of(path) is None and not is_accounts(path))
+        strategies = [_read(path) for path in paths if scope_of(path) is not None]
+        return [*(account or nobodys[:1]), *(stop for stop in strategies if stop is not None)]
 
     def standing(self, strategy: str) -> Stop | None:
         """The stop that keeps the strategy from sending anything."""
-        return _read(path_of(self._folder, None)) or _read(path_of(self._folder, strategy))
+        try:
+            account = _presses(account_files(self._folder))
+        except OSError:
+            return self._unread()
+        return account[0] if account else _read(path_of(self._folder, strategy))
 
-    def clear(self) -> None:
-        """Take the account's latch away, for good on return."""
-        path = path_of(self._folder, None)
-        with storage_errors("The emergency stop", path):
-            try:
-                path.unlink()
-            except FileNotFoundError:
+    def clear(self, stops: Collection[Stop]) -> None:
+        """Take these presses of the account's stop away, for good on return.
+
+        Nobody writes over a file of the account, and nobody but who holds the lock takes one away: the file that was read is the file
+        that goes. Pressing waits for no lock.
+        """
+        lock = self._folder / _CLEARING
+        with storage_errors("The emergency stop", self._folder):
+            if not self._folder.exists():
                 return
+            with open_lock(lock) as clearing:
+                take_lock(clearing, lock, _CLEARING_SECONDS)
+                for path in account_files(self._folder):
+                    if _read(path) in stops:
+                        path.unlink(missing_ok=True)
             sync_folder(self._folder)
+
+    def _unread(self) -> Stop:
+        return Stop(None, "the folder of stops cannot be read", "latch", _changed_at(self._folder))
+
+
+def _presses(paths: Iterable[Path]) -> list[Stop]:
+    """Each press once: persons' before what recovery holds, and the first one first."""
+    read = {_read(path): path.name for path in paths}
+    found = [stop for stop in read if stop is not None]
+    return sorted(found, key=lambda stop: (stop.actor == RECOVERY, read[stop] != ACCOUNT, stop.at))
 
 
 def _read(path: Path) -> Stop | None:
@@ -64,8 +92,8 @@ def _read(path: Path) -> Stop | None:
 
 
 def _changed_at(path: Path) -> datetime:
-    """The same at every reading, as far as the file lets it be known."""
+    """The same at every reading, as far as the file lets it be known: each press goes on record once."""
     try:
         return datetime.fromtimestamp(path.stat().st_mtime, UTC)
     except OSError:
-        return datetime.now(UTC)
+        return _STARTED

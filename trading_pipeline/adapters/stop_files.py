@@ -1,27 +1,30 @@
 """The files of emergency stops, written and found with the standard library alone: `trading stop` latches before it imports the rest.
 
-`stops/ACCOUNT.json` or `stops/strategy-NAME.json`: one file a scope. A reserve, written while there is space, becomes the file when
-there is none left. What they mean to the services is in `latch_files`.
+`stops/ACCOUNT.json` or `stops/strategy-NAME.json`. Who presses the account's stop while a file of it stands writes another one,
+`stops/ACCOUNT-0123456789abcdef.json`: none is written over, so that whoever clears one takes away what they have looked at and no more.
+A reserve, written while there is space, becomes the file when there is none left. What they mean to the services is in `latch_files`.
 """
 
 import errno
 import json
 import os
 import re
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from trading_pipeline.adapters.durable_files import json_object, storage_errors, sync_folder, write_atomically
+from trading_pipeline.adapters.durable_files import json_object, move, storage_errors, sync_folder, write_atomically
 from trading_pipeline.domain.events import instant_text, storable
 from trading_pipeline.errors import UnknownName
 
 ACCOUNT = "ACCOUNT.json"
 _STRATEGY = "strategy-"
 RECOVERY = "recovery"
-"""Who holds the account when its ledger was restored from before: no emergency, so that a person who presses stop is written over it."""
+"""Who holds the account when its ledger was restored from before: no emergency, and nothing to add where a stop stands."""
 _RESERVE = ".reserve"
 _RESERVED_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_OF_ACCOUNT = re.compile(r"ACCOUNT(-[0-9a-f]{16})?\.json")
 
 
 def path_of(folder: Path, strategy: str | None) -> Path:
@@ -49,6 +52,8 @@ def scope_of(path: Path) -> str | None:
 def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datetime) -> bool:
     """Write a stop down, durable on return; False when one of this scope stood already, which stays as it was.
 
+    Every press of the account's stop has a file of its own all the same: clearing another one leaves it.
+
     Raises:
         StorageError: It could not be made durable: nothing is confirmed.
         UnknownName: No strategy can have that name.
@@ -57,15 +62,35 @@ def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datet
     text = {"strategy": strategy, "reason": storable(reason, 500), "actor": storable(actor, 200), "at": instant_text(at)}
     content = json.dumps(text, sort_keys=True).encode() + b"\n"
     with storage_errors("The emergency stop", path):
-        if path.exists() and (actor == RECOVERY or not _held_only(path)):
+        if strategy is not None:
+            if path.exists():
+                return False
+            _write(path, content, new=False)
+            return True
+        presses = [_press(each) for each in account_files(folder)]
+        if (presses and actor == RECOVERY) or (text["actor"], text["at"]) in presses:
             return False
+        stood = any(press is None or press[0] != RECOVERY for press in presses)
         try:
-            write_atomically(path, content)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.with_name(_RESERVE).exists():
+            _write_press(path, content)
+        except OSError:
+            # Nothing is sent as it is: a disk that takes no second file does not make that unsaid.
+            if not stood:
                 raise
-            _use_reserve(path, content)
-    return True
+    return not stood
+
+
+def is_accounts(path: Path) -> bool:
+    """Whether a press of the account's stop goes by that name."""
+    return _OF_ACCOUNT.fullmatch(path.name) is not None
+
+
+def account_files(folder: Path) -> list[Path]:
+    """Those of all presses of the account's stop."""
+    try:
+        return [path for path in folder.iterdir() if is_accounts(path)]
+    except FileNotFoundError:
+        return []
 
 
 def keep_reserve(folder: Path) -> None:
@@ -76,19 +101,50 @@ def keep_reserve(folder: Path) -> None:
             write_atomically(path, b" " * _RESERVED_BYTES)
 
 
-def _held_only(path: Path) -> bool:
+def _press(path: Path) -> tuple[object, object] | None:
+    """Who pressed, and when: no two presses have both in common. None where the file does not say."""
     try:
-        return bool(json_object(path.read_bytes())["actor"] == RECOVERY)
+        text = json_object(path.read_bytes())
+        return text["actor"], text["at"]
     except (OSError, ValueError, KeyError):
-        return False
+        return None
 
 
-def _use_reserve(path: Path, content: bytes) -> None:
-    reserve = path.with_name(_RESERVE)
-    with reserve.open("r+b") as file:
-        # Blanks after the text are JSON still; blocks that are there need no space.
-        file.write(content.ljust(_RESERVED_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
-    reserve.replace(path)
+def _write_press(path: Path, content: bytes) -> None:
+    """At this path if nobody is there, else under a name that nobody ever had: what stands is not written over, and what comes stays."""
+    if not path.exists():
+        # It fails where somebody has come before, and where the file system makes no links, by which a file comes to a free place alone.
+        with suppress(OSError):
+            _write(path, content, new=True)
+            return
+    _write(path.with_name(f"{path.stem}-{_unheard_of()}{path.suffix}"), content, new=False)
+
+
+def _write(path: Path, content: bytes, *, new: bool) -> None:
+    try:
+        write_atomically(path, content, new=new)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not path.with_name(_RESERVE).exists():
+            raise
+        _use_reserve(path, content, new=new)
+
+
+def _use_reserve(path: Path, content: bytes, *, new: bool) -> None:
+    reserve, own = path.with_name(_RESERVE), path.with_name(f".new-{_unheard_of()}")
+    # Nobody else writes into it from here on.
+    reserve.replace(own)
+    try:
+        with own.open("r+b") as file:
+            # Blanks after the text are JSON still; blocks that are there need no space.
+            file.write(content.ljust(_RESERVED_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        move(own, path, new=new)
+    except OSError:
+        own.replace(reserve)
+        raise
     sync_folder(path.parent)
+
+
+def _unheard_of() -> str:
+    return os.urandom(8).hex()

@@ -1,5 +1,6 @@
 """What stands outside the database, and is good with everything else down: stops, and anchors of the chain."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -30,20 +31,24 @@ class Latch(Protocol):
     """Emergency stops as files: readable and writable with everything else down (invariants 51, 52, 55)."""
 
     def stop(self, stop: Stop) -> Stop:
-        """Latch; durable on return. What is latched already stays as it was and is returned.
+        """Latch; durable on return. What is latched already stays as it was and is returned; the account's next press stands beside it.
 
         Raises:
             StorageError: It could not be made durable: nothing is confirmed.
         """
 
     def stops(self) -> list[Stop]:
-        """Every stop in force, read anew; one that cannot be read stops the whole account."""
+        """Every stop in force, read anew, and every press of the account's first; one that cannot be read stops the whole account."""
 
     def standing(self, strategy: str) -> Stop | None:
         """The stop that keeps the strategy from sending anything, if there is one."""
 
-    def clear(self) -> None:
-        """Take the account's latch away; those of strategies stay."""
+    def clear(self, stops: Collection[Stop]) -> None:
+        """Take these presses of the account's stop away, and none that anybody has made beside them, however shortly before.
+
+        Raises:
+            StorageError: Not all of them could be.
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -245,10 +245,10 @@ def test_a_stop_that_is_pressed_while_the_file_of_a_cleared_one_goes_has_a_file(
     stop(stage)
     cleared = type(stage.desk.latch).clear
 
-    def meanwhile(latch):
+    def meanwhile(latch, stops):
         monkeypatch.setattr(type(stage.desk.latch), "clear", cleared)
         stop(stage, actor="user:bob")
-        cleared(latch)
+        cleared(latch, stops)
 
     monkeypatch.setattr(type(stage.desk.latch), "clear", meanwhile)
     emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")
@@ -262,10 +262,10 @@ def test_a_stop_that_is_pressed_while_the_file_of_a_cleared_one_goes_and_the_led
     cleared = type(stage.desk.latch).clear
     silent = replace(stage.desk, ledger=Gone())
 
-    def meanwhile(latch):
+    def meanwhile(latch, stops):
         monkeypatch.setattr(type(stage.desk.latch), "clear", cleared)
         emergency.stop(silent, reason="something is wrong", actor="user:bob")
-        cleared(latch)
+        cleared(latch, stops)
 
     monkeypatch.setattr(type(stage.desk.latch), "clear", meanwhile)
     emergency.clear(stage.desk, actor=PERSON, typed="PAPER-1")

@@ -285,7 +285,7 @@ def _show_review(call: Invocation, data: dict[str, Any]) -> None:
 
 def _clear(call: Invocation) -> None:
     from trading_pipeline.service.record.anchoring import restored
-    from trading_pipeline.service.stopping.emergency import clear
+    from trading_pipeline.service.stopping.emergency import clear, held
 
     if not call.output.interactive:
         raise PermissionRequired(
@@ -293,11 +293,14 @@ def _clear(call: Invocation) -> None:
             rule="a person clears the latch by typing the account's name (D9)", remedy="run it at a terminal",
         )
     with call.desk() as desk:
+        shown = held(desk, desk.ledger)
+        for stop in shown.stops:
+            call.output.note(f"Stopped by {stop.actor}, {new_york(stop.at)}: {in_new_york(stop.reason)}")
         call.output.note("Nothing resumes by this: stopped strategies stay stopped, and cancelled orders cancelled.")
         if contradiction := restored(desk):
             call.output.note(f"Beware: {contradiction}. Orders may be out that it does not know: look at the account with the broker.")
             call.output.note("Clearing the latch accepts this ledger as it is.")
         typed = call.output.ask(f"Type {desk.broker.account_id} to take the latch of the account away:")
-        clear(desk, actor=user_actor(), typed=typed)
+        clear(desk, actor=user_actor(), typed=typed, shown=shown)
         account = desk.broker.account_id
     call.output.answer({"cleared": account}, lambda: call.output.line(f"The latch of {account} is cleared."))

@@ -6,13 +6,13 @@ Orders are cancelled until each is confirmed; positions are never touched (invar
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from trading_pipeline.domain.events import EventType, NewEvent, instant_of_file, instant_text
+from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_of_file, instant_text
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
@@ -29,6 +29,16 @@ from trading_pipeline.service.stopping.stop_orders import IN_JOURNAL, IN_LEDGER,
 
 LATCHED = "latched"
 """The state of a row of `latches` in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What holds the account at one look: what a person sees before clearing it, and all that clearing takes away."""
+
+    seq: int
+    """Of the fact behind the ledger's latch; 0 without one."""
+    stops: tuple[Stop, ...]
+    """Each press: of files and ledger, persons' first."""
 
 
 def in_force(desk: Desk, reader: Reader, strategy: str) -> Stop | None:
@@ -49,6 +59,13 @@ def recorded(desk: Desk, reader: Reader, strategy: str | None) -> Stop | None:
     if row is not None and row["state"] == StrategyState.EMERGENCY_STOPPED.value:
         return Stop(strategy, row["reason"], row["actor"], row["state_since"])
     return None
+
+
+def held(desk: Desk, reader: Reader) -> Held:
+    """What holds the account now, by the files or by the ledger."""
+    files = tuple(_files(desk))
+    seq, pressed = _latched(desk, reader)
+    return Held(seq, files if pressed is None or _is_among(pressed, files) else (*files, pressed))
 
 
 def refuse_under_stop(desk: Desk, reader: Reader, strategy: str, what: str) -> None:
@@ -107,18 +124,15 @@ def carry_out(
         pause = min(2.0, pause * 2)
 
 
-def write_down(desk: Desk, stop: Stop, *, resumed: bool, pressed: bool = False) -> None:
+def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
     """All that the ledger must know before a cancel is sent, in one transaction; a second time adds what is missing.
 
     The account's fence is raised after it: what a submitter has judged and not committed yet it can no longer commit. Once: whoever
     takes the lease after it has seen the latch.
-
-    Args:
-        pressed: By a person, though it is resumed: it came by the journal.
     """
     with desk.ledger.transaction() as tx:
         known = recorded(desk, tx, None)
-        _stop_facts(desk, tx, stop, resumed=resumed, pressed=pressed or not resumed)
+        _stop_facts(desk, tx, stop, resumed=resumed)
         if stop.actor != RECOVERY:
             void_open(tx, f"emergency stop: {stop.reason}", desk.now(), stop.actor, strategy=stop.strategy)
             _withdraw_facts(desk, tx, stop)
@@ -128,26 +142,33 @@ def write_down(desk: Desk, stop: Stop, *, resumed: bool, pressed: bool = False) 
 
 def mirror(desk: Desk) -> None:
     """Have a file for every stop that the ledger has: clearing the account's latch, or restoring the ledger, starts none of them again."""
-    latched = recorded(desk, desk.ledger, None)
-    if latched is not None:
-        desk.latch.stop(latched)
+    lost = _latched(desk, desk.ledger)[1]
+    if lost is not None and not _is_among(lost, _files(desk)):
+        desk.latch.stop(lost)
+        if not _latched(desk, desk.ledger)[0]:
+            # Somebody has cleared it since, and what they took away must not come back: it would stop everything once more.
+            desk.latch.clear([lost])
     files = {each.strategy for each in desk.latch.stops()}
     for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
         if row["name"] not in files:
             desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
 
 
-def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
+def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held | None = None) -> None:
     """Take the account's latch away; nothing resumes by that, and stopped strategies stay stopped.
+
+    What goes are the presses that the person has seen, each on record and done; any other stands, and nothing is cleared beside it.
+    The files go last: whatever fails on the way, or comes meanwhile, leaves one that stops the account.
 
     Where the latch was set because the ledger is older than its anchors, the person accepts the ledger as it is: anchors begin anew.
 
     Args:
         typed: The account's name as the person typed it.
+        shown: What the person has seen, by `held`; what holds the account now, without it.
 
     Raises:
         PermissionRequired: No person, or another name.
-        Conflict: No latch stands, or an order is not confirmed yet.
+        Conflict: No latch stands, or another than was shown; or one is not on record, or an order not confirmed yet.
     """
     account = desk.broker.account_id
     if not is_person(actor) or typed.strip() != account:
@@ -155,39 +176,43 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "") -> None:
             f"{typed!r} is not the name of this account, {account}." if is_person(actor) else f"{actor!r} may not clear a latch.",
             value=typed, rule="a person clears the latch by typing the account's name (D9, invariant 49)", remedy="type it, at a terminal",
         )
-    looked_at = desk.ledger.get("latches", f"account:{account}")
-    latch = recorded(desk, desk.ledger, None) or next((each for each in desk.latch.stops() if each.strategy is None), None)
-    if latch is None:
+    now = held(desk, desk.ledger)
+    shown = now if shown is None else shown
+    if not now.stops:
         raise Conflict(
             f"The account {account} is under no stop.", value=account, rule="only a latch that stands is cleared", remedy="nothing to do"
         )
+    _refuse_another(desk, desk.ledger, shown)
+    pressed = [stop for stop in shown.stops if stop.actor != RECOVERY]
+    unwritten = next((stop for stop in pressed if not is_on_record(desk.ledger, stop)), None)
+    if unwritten is not None:
+        raise Conflict(
+            f"The stop by {unwritten.actor} is in its file alone, and not on record yet: {unwritten.reason}.", value=account,
+            rule="a latch stands until its stop is written down and every order is confirmed",
+            remedy="look with `trading stop review`, which writes it down and goes on with its cancels, then clear it",
+        )
     report = last_report(desk, None)
-    if latch.actor != RECOVERY and (report is None or not report["clean"]):
+    if pressed and (report is None or not report["clean"]):
         raise Conflict(
             "The stop is not done: orders are not confirmed cancelled.", value=account,
             rule="a latch stands until every order is confirmed",
             remedy="run `trading stop` again, or wait for the desk's process to go on, and look with `trading stop --status`",
         )
     with desk.ledger.transaction() as tx:
-        row = tx.get("latches", f"account:{account}")
-        if row is not None and row["state"] == LATCHED:
-            if row != looked_at:
-                raise Conflict(
-                    f"Another stop came meanwhile, by {row['actor']}: {row['reason']}.", value=account,
-                    rule="what is cleared is the latch that was looked at", remedy="look again with `trading stop review`",
-                )
+        _refuse_another(desk, tx, shown)
+        if seq := _latched(desk, tx)[0]:
             payload = {"account": account, "reason": reason}
-            key = f"{EventType.ACCOUNT_LATCH_CLEARED.value}:{account}:{row['last_seq']}"
-            tx.append(NewEvent(EventType.ACCOUNT_LATCH_CLEARED, "account", key, payload, desk.now(), actor, row["last_seq"]))
+            key = f"{EventType.ACCOUNT_LATCH_CLEARED.value}:{account}:{seq}"
+            tx.append(NewEvent(EventType.ACCOUNT_LATCH_CLEARED, "account", key, payload, desk.now(), actor, seq))
     if anchoring.restored(desk):
         anchoring.begin_anew(desk)
-    desk.latch.clear()
-    # Whoever pressed in this very moment found the file there that has just gone. What fails here the next boot makes good.
+    desk.latch.clear(shown.stops)
+    # Whoever pressed in this very moment, on a disk that took no second file, has none now. What fails here the next boot makes good.
     with suppress(TradingError):
         mirror(desk)
         for fact in desk.journal.waiting()[0]:
-            if fact.type is EventType.ACCOUNT_LATCHED and not is_on_record(desk.ledger, pressed := journal_stop(fact)):
-                desk.latch.stop(pressed)
+            if fact.type is EventType.ACCOUNT_LATCHED and not is_on_record(desk.ledger, by_journal := journal_stop(fact)):
+                desk.latch.stop(by_journal)
 
 
 def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
@@ -198,8 +223,8 @@ def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
     return next((dict(event.payload) for event in reversed(events) if event.payload["strategy"] == strategy), None)
 
 
-def journal_stop(fact: NewEvent) -> Stop:
-    """The stop in a fact that the journal kept; of the account where somebody has made it say of nobody."""
+def journal_stop(fact: NewEvent | Event) -> Stop:
+    """The stop in a fact of ledger or journal; of the account where somebody has made the journal say of nobody."""
     strategy = fact.payload.get("strategy") if fact.type is EventType.STRATEGY_EMERGENCY_STOPPED else None
     try:
         at = instant_of_file(fact.payload["pressed_at"])
@@ -207,6 +232,34 @@ def journal_stop(fact: NewEvent) -> Stop:
         at = fact.at
     reason = str(fact.payload.get("reason", "its line in the journal gives none"))
     return Stop(strategy if isinstance(strategy, str) else None, reason, fact.actor, at)
+
+
+def _latched(desk: Desk, reader: Reader) -> tuple[int, Stop | None]:
+    """The ledger's latch of the account: its fact, and the press in it; 0 and None while none is in force."""
+    row = reader.get("latches", f"account:{desk.broker.account_id}")
+    fact = reader.event(row["last_seq"]) if row is not None and row["state"] == LATCHED else None
+    return (0, None) if fact is None else (fact.seq, journal_stop(fact))
+
+
+def _files(desk: Desk) -> list[Stop]:
+    return [stop for stop in desk.latch.stops() if stop.strategy is None]
+
+
+def _is_among(pressed: Stop, files: Collection[Stop]) -> bool:
+    """Whether a file says this stop; what recovery holds is held by any file of the account."""
+    return bool(files) if pressed.actor == RECOVERY else pressed in files
+
+
+def _refuse_another(desk: Desk, reader: Reader, shown: Held) -> None:
+    """Refuse to clear what nobody has looked at: another press, by its file or in the ledger."""
+    seq, pressed = _latched(desk, reader)
+    presses = [*_files(desk), *([] if pressed is None or seq == shown.seq else [pressed])]
+    another = next((stop for stop in presses if stop not in shown.stops), None)
+    if another is not None:
+        raise Conflict(
+            f"Another stop came meanwhile, by {another.actor}: {another.reason}.", value=desk.broker.account_id,
+            rule="what is cleared is the latch that was looked at", remedy="look again with `trading stop review`",
+        )
 
 
 def _record(desk: Desk, stop: Stop, *, resumed: bool, journalled: bool) -> str:
@@ -261,13 +314,13 @@ def _journal(desk: Desk, fact: NewEvent, otherwise: str) -> str:
     return IN_JOURNAL
 
 
-def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool, pressed: bool) -> None:
+def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> None:
     """The latch and the strategies' ends. Every press of the account's stop is a fact: clearing one lifts no other."""
     rows = tx.find("strategies") if stop.strategy is None else [_known(tx, stop.strategy)]
     facts = []
     latch = tx.get("latches", f"account:{desk.broker.account_id}")
     standing = latch is not None and latch["state"] == LATCHED and (latch["actor"] != RECOVERY or stop.actor == RECOVERY)
-    if stop.strategy is None and (not standing or (pressed and stop.actor != RECOVERY and not is_on_record(tx, stop))):
+    if stop.strategy is None and (not standing or (stop.actor != RECOVERY and not is_on_record(tx, stop))):
         turn = 0 if latch is None else latch["last_seq"]
         facts.append(_fact(desk, EventType.ACCOUNT_LATCHED, stop, str(turn), turn or None))
     # A strategy that was made after the account was latched has begun nothing: a resumed stop leaves it alone.

@@ -18,7 +18,9 @@ LAST_FACTS = 20
 
 def stops(desk: Desk) -> list[Stop]:
     """Every stop in force, by its file or by the ledger, the account's first: as it was pressed last, which the ledger knows."""
-    found = {stop.strategy: stop for stop in desk.latch.stops()}
+    found: dict[str | None, Stop] = {}
+    for stop in desk.latch.stops():
+        found.setdefault(stop.strategy, stop)
     latched = recorded(desk, desk.ledger, None)
     if latched is not None and (latched.actor != RECOVERY or None not in found):
         found[None] = latched

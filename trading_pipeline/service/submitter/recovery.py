@@ -80,7 +80,7 @@ def _merge_stop(desk: Desk, fact: NewEvent) -> None:
         return
     with suppress(UnknownName):
         desk.latch.stop(stop)
-        write_down(desk, stop, resumed=True, pressed=True)
+        write_down(desk, stop, resumed=True)
 
 
 def _hold_if_restored(desk: Desk) -> None:
@@ -101,8 +101,11 @@ def _unfinished(desk: Desk, stop: Stop, *, covered: bool) -> bool:
             write_down(desk, stop, resumed=True)
         return False
     if stop.strategy is None:
+        # Who pressed while another stop stood may have died before the ledger had theirs.
+        if known is None or known.actor == RECOVERY or not is_on_record(desk.ledger, stop):
+            return True
         report = last_report(desk, None)
-        if known is None or known.actor == RECOVERY or report is None or not report["clean"]:
+        if not covered and (report is None or not report["clean"]):
             return True
     else:
         row = desk.ledger.get("strategies", stop.strategy)
