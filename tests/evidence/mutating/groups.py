@@ -87,7 +87,10 @@ GROUPS = (
     ),
     Group(
         "execution", ("service/execution.py", "service/orders/settlement.py"),
-        ("service/test_execution.py", "service/orders/settlement", "service/test_orders.py", "service/orders/test_protection.py", *_FAULTS),
+        (
+            "service/test_execution.py", "service/test_leaving.py", "service/orders/settlement", "service/test_orders.py",
+            "service/orders/test_protection.py", *_FAULTS,
+        ),
         wider=(
             "service/orders/test_gate.py", "service/test_approvals.py", "service/test_verdicts.py", "service/stopping",
             *_MORE_FAULTS, "service/orders/test_releasing.py", "service/orders/test_splits.py", "service/test_accounting.py",
