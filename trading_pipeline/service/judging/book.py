@@ -248,6 +248,7 @@ class Book(Pacing):
             return None
         for row in self.orders:
             if not gate and intent.order_class is OrderClass.EXIT and row["strategy"] == intent.strategy:
+                # What is left of its own entry is cancelled before it goes.
                 continue
             if row["symbol"] != intent.symbol or row["side"] == intent.side.value or row["limit_price"] is None:
                 continue

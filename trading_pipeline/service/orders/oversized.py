@@ -70,11 +70,11 @@ def _of_strategies(desk: Desk) -> list[Excess]:
         position = reader.get("positions", strategy, symbol)
         held = max(0, position["quantity"]) if position is not None else 0
         stops = {row["oco"] for row in rows if row["order_type"] == _STOP and row["oco"] is not None}
-        each = [row for row in rows if row["order_type"] == _STOP or row["oco"] not in stops]
-        if sum(row["quantity"] - row["filled_quantity"] for row in each) <= held:
+        one_of_each_pair = [row for row in rows if row["order_type"] == _STOP or row["oco"] not in stops]
+        if sum(row["quantity"] - row["filled_quantity"] for row in one_of_each_pair) <= held:
             continue
         coverage = Coverage(reader, rows)
-        left = {row["client_id"]: coverage.left(row) for row in each}
+        left = {row["client_id"]: coverage.left(row) for row in one_of_each_pair}
         orders, selling = _called_back(
             reader, symbol, held, sum(left.values()), rows, left, partial(_may_go, desk, bool(held)), in_part=True,
         )
