@@ -120,6 +120,7 @@ class LedgerContract:
             assert [event.key for event in fills] == ["order.filled:trend-2", "order.filled:trend-1", "order.filled:trend-3"]
             assert transaction.events(types=[E.ORDER_FILLED], limit=2) == fills[:2]
             assert [event.key for event in transaction.events(stream="account")] == ["funded"]
+            assert [event.key for event in transaction.events(stream="account", limit=1)] == ["funded"]
             assert [event.seq for event in transaction.events()] == list(range(1, 25))
             assert transaction.event_by_key("funded") == ledger.event(2)
             assert transaction.get("cash", "NOBODY") is None

@@ -1,5 +1,6 @@
 """A ledger that was put back to before a submission, against a broker that goes on from where it was (C14)."""
 
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 
@@ -9,6 +10,7 @@ from tests.desks import DAY, OPEN, PERSON, at, bars, floor, market, strategy
 from tests.faults.restored import backup, before_its_orders
 from tests.service.booting import booted
 from tests.service.minutes import decided, intended
+from tests.service.orders.settlement.scripted import scripted, settled
 from tests.service.replaying import replayed
 from trading_pipeline.adapters.anchor_file import AnchorFile
 from trading_pipeline.adapters.brokers.paper_book import MemoryBook, PaperSettings
@@ -20,6 +22,7 @@ from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.limits import AccountLimits, StrategyLimits
 from trading_pipeline.domain.orders import client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
+from trading_pipeline.ports import BrokerStatus
 from trading_pipeline.service import approvals
 from trading_pipeline.service.cycle import run_cycle
 from trading_pipeline.service.orders.settlement import settle
@@ -125,6 +128,12 @@ def test_an_order_that_an_older_ledger_takes_over_has_what_it_filled(tmp_path):
     assert (adopted["state"], adopted["filled_quantity"], adopted["strategy"]) == ("partial", known["filled_quantity"], "EXTERNAL")
     assert older.row("latches")["state"] == "latched"
     assert older.verifies()
+
+    older, broker = scripted(older)
+    more = known["filled_quantity"] + 1
+    broker.restate = lambda order: replace(order, status=BrokerStatus.CANCELED, filled_quantity=more)
+    settled(older)
+    assert older.row("orders", client_id=known["client_id"])["state"] == "canceled", "some of it may be from before the book began"
 
 
 def named(stage, client_id):

@@ -33,6 +33,11 @@ def test_what_is_left_of_its_entry_is_cancelled_before_its_exit_goes_and_the_pos
     assert (leaving["state"], leaving["filled_quantity"]) == ("filled", bought[2])
     assert stage.broker.positions() == {} and stage.broker.orders() == []
     assert stage.events(EventType.POSITION_UNPROTECTED) == []
+    reasons = {event.payload["client_id"]: event.payload["reason"] for event in stage.events(EventType.ORDER_CANCEL_REQUESTED)}
+    told = {row["part"]: reasons[row["client_id"]] for row in stage.rows("orders") if row["client_id"] in reasons}
+    action = leaving["action_id"]
+    assert told["entry"] == f"action {action} closes the position"
+    assert told["stop-1"] == f"the position is closed by action {action}"
     assert stage.verifies()
 
 

@@ -143,6 +143,7 @@ def test_an_exit_that_may_not_go_leaves_the_position_protected(tmp_path, fault, 
     left = stage.row("actions", side="sell")
     assert (left["state"], left["reason"]) == (state, reason)
     assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
+    assert stage.events(EventType.ORDER_CANCEL_REQUESTED) == [], "it is the same stop, not another"
 
 
 def leaving(tmp_path, **changes):

@@ -6,14 +6,16 @@ from decimal import Decimal
 
 import pytest
 
-from tests.desks import OPEN, PERSON, at, bars, floor, market, strategy
+from tests.desks import DAY, OPEN, PERSON, at, bars, calendar, floor, market, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
 from tests.service.orders.settlement.scripted import MINUTE, scripted, settled, tally, told
 from trading_pipeline.adapters.brokers.paper_faults import Call, LoseRequest, NotReady, RejectLater
+from trading_pipeline.domain.adjustments import Split
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType as E
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
+from trading_pipeline.domain.strategies import FractionSizing
 from trading_pipeline.errors import BrokerNotReady
 from trading_pipeline.ports import BrokerOrder, BrokerStatus
 from trading_pipeline.service.orders.settlement import cancel, news, settled_mismatches
@@ -67,6 +69,20 @@ def test_an_order_that_filled_before_it_ended_is_over_once_its_executions_are_to
     assert settled(stage, at(10, 0, 6)).counts == {"partially_filled": 1, "canceled": 1}
     row = stage.row("orders", part="entry")
     assert (row["state"], row["filled_quantity"]) == ("canceled", 30)
+
+
+def test_an_order_from_before_a_split_is_over_whatever_it_says_that_it_has_filled(tmp_path):
+    """31: shares of two scales cannot be compared, so none can be missing."""
+    quarter = {session.open: (25.0,) * 4 for session in calendar().between(DAY, date(2024, 9, 6))}
+    spec = strategy(sizing=FractionSizing(fraction=D("0.05"), stop=D("0.05")))
+    source = market(bars(at=quarter), splits=[Split("AAPL", DAY, D(4))])
+    stage = floor(tmp_path, source, at(9, 30, 5, day=DAY - timedelta(days=1)), spec)
+    stage.cycle()
+    stage, broker = scripted(stage.go(at(9, 30, 5)))
+    stage.cycle()
+    broker.restate = lambda order: replace(order, status=BrokerStatus.CANCELED, filled_quantity=3)
+    settled(stage)
+    assert stage.row("orders", part="stop-1")["state"] == "canceled"
 
 
 @pytest.mark.parametrize("status", ["canceled", "expired", "rejected"])
