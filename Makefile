@@ -107,7 +107,7 @@ replay-sessions: setup ## random sessions derived again from their ledger, and f
 
 .PHONY: days calendar-check
 
-days: setup ## seeded random trading days, all invariants after every event: N=10000, or SEED=17 for one day
+days: setup ## seeded random trading days, all invariants after every event: N=10000, JOBS processes; or SEED=17 for one day
 	@N=$(or $(N),10000) $(PYTHON) -m tests.evidence.days
 
 calendar-check: setup ## every minute of 2015-2026 against an independent calendar, in four host time zones

@@ -1,20 +1,24 @@
-"""`make days N=10000`: seeded random trading days through the real service, all invariants after every event; `SEED=17` plays one.
+"""`make days N=10000`: seeded random trading days through the real service, all invariants after every event.
+
+    SEED=17 make days                one day again, by the seed that a failing one printed
+    JOBS=2 make days                 so many processes; without it one for each core
 
 A day is one session, or two with the night between: bars that gap, halt and are printed badly, a model that is honest, hostile or babbles,
-people who decide late, twice or not at all, a broker that loses, delays, repeats, refuses and restates, sleeping machines, processes
-that die at any touch of ledger, broker or model. One integer decides all of it, so that a seed that fails fails again: the line that
+people who decide late, twice or not at all and press stop while another clears one, a broker that loses, delays, repeats, refuses,
+restates, ends orders by itself and tells of executions after ends, sleeping machines, processes that die at any touch of ledger,
+broker or model. One integer decides all of it, so that a seed that fails fails again: the line that
 says so names the command. Ledger and paper book are in memory, time is stepped; the oracle shares no code with what it judges.
 """
 
 import hashlib
 import json
+import multiprocessing
 import os
-import resource
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from tests.evidence.daysim.day import Day
@@ -28,11 +32,13 @@ ONE_DAYS_OWN = frozenset({"nonce", "hash", "pressed_at", "verdict_hash", "shown"
 NO_FAULTS = ("refused", "by hand", "clock", "stop", "model")
 """What a day may have and be called calm: people, others, sleep and odd replies, but no fault of the line and no dead process."""
 TOLD = 20
+PART = 10
+"""So many days one process plays before it is asked for more."""
 
 
 @dataclass
 class Tally:
-    """What came of the days."""
+    """What came of the days; two add up."""
 
     days: int = 0
     calm: int = 0
@@ -42,12 +48,16 @@ class Tally:
     looks: int = 0
     orders: int = 0
     fills: int = 0
-    seconds: float = 0.0
     violations: list[str] = field(default_factory=list)
     struck: Counter[str] = field(default_factory=Counter)
     """Faults by kind, how often each happened."""
     looked: Counter[int] = field(default_factory=Counter)
     """Invariants, how often each was looked at."""
+
+    def __iadd__(self, other: "Tally") -> "Tally":
+        for each in fields(self):
+            setattr(self, each.name, getattr(self, each.name) + getattr(other, each.name))
+        return self
 
     def add(self, day: Day) -> None:
         """Count a day that was played."""
@@ -74,16 +84,23 @@ def played(plan: Plan) -> Day:
 
 def run(seeds: Iterable[int]) -> Tally:
     """Days of these seeds, one after the other."""
-    begun, tally = time.monotonic(), Tally()
+    tally = Tally()
     for seed in seeds:
         known = len(tally.violations)
         tally.add(played(planned(seed)))
         if len(tally.violations) > known:
             progress(f"{tally.violations[known]}\n  again: SEED={seed} python -m tests.evidence.days")
-        if tally.days % 100 == 0:
-            grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-            progress(f"{tally.days:,} days, {tally.events:,} events, {len(tally.violations)} violations, at most {grown} MiB")
-    tally.seconds = time.monotonic() - begun
+    return tally
+
+
+def run_many(count: int, jobs: int) -> Tally:
+    """Days of the seeds from 1 on, in so many processes; violations in the order of their seeds."""
+    tally, parts = Tally(), [range(first, min(first + PART, count + 1)) for first in range(1, count + 1, PART)]
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        for part in pool.imap(run, parts):
+            tally += part
+            if tally.days % 100 == 0:
+                progress(f"{tally.days:,} days, {tally.events:,} events, {len(tally.violations)} violations")
     return tally
 
 
@@ -109,8 +126,10 @@ def _plain(value: object) -> object:
 def main() -> int:
     """Play and report."""
     one = os.environ.get("SEED")
-    count = 1 if one else size(100)
-    tally = run([int(one)] if one else range(1, count + 1))
+    count, jobs = 1 if one else size(100), max(1, size(os.cpu_count() or 1, "JOBS"))
+    begun = time.monotonic()
+    tally = run([int(one)]) if one else run_many(count, jobs)
+    seconds = time.monotonic() - begun
     for each in tally.violations[:TOLD]:
         progress(each)
     unseen = [row.number for row in INVARIANTS if not tally.looked[row.number]]
@@ -121,7 +140,7 @@ def main() -> int:
             "days": tally.days, "violations": len(tally.violations), "sessions": tally.sessions, "events": tally.events,
             "invariants": len({row.number for row in INVARIANTS}), "invariant_checks": tally.looked.total(),
             "looks_at_the_account": tally.looks, "orders": tally.orders, "fills": tally.fills, "faults": tally.struck.total(),
-            "calm_days": tally.calm, "seconds": round(tally.seconds, 1),
+            "calm_days": tally.calm, "seconds": round(seconds, 1),
         },
         {"violations": tally.days},
         (
@@ -135,7 +154,7 @@ def main() -> int:
             "between. Seeds run from 1; one alone is played by `SEED=17 python -m tests.evidence.days`. What happened, and how often:",
             f"| what | times |\n|---|---|\n{kinds}",
         ),
-        command=f"make days N={count}",
+        command=f"JOBS={jobs} make days N={count}",
     )
     return 1 if tally.violations else 0
 

@@ -57,7 +57,7 @@ class Day(Stage):
             self._run_all()
             self._close()
         if self.plan.sessions[-1] is session or self.dice.random() < 0.8:
-            self.line.clear()
+            self.line.settle()
             self.fuse.left = None
             self._close()
             for after in AFTERWARDS:

@@ -5,16 +5,17 @@ killed there leaves exactly what a `SIGKILL` would leave, and the next one has t
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from random import Random
 from typing import Any
 
 from tests.desks import Killed
 from tests.evidence.hostile_replies import draw, perfect, written
 from trading_pipeline.adapters.brokers.paper_book import Execution
-from trading_pipeline.adapters.brokers.paper_faults import Call, CallFault, FaultPlan, SubmitFault
+from trading_pipeline.adapters.brokers.paper_faults import Call, CallFault, FaultPlan, RejectLater, SubmitFault
 from trading_pipeline.adapters.llm.rules import RulesAgent
 from trading_pipeline.domain.replies import parse_reply
 from trading_pipeline.errors import ServiceError
@@ -78,16 +79,22 @@ class MortalBroker:
 
 
 class Line(FaultPlan):
-    """A fault plan that counts what it did."""
+    """A fault plan that counts what it did.
 
-    def __init__(self, struck: Counter[str]) -> None:
+    Args:
+        ended: Whether the broker takes the order of this client id and ends it at once, whatever the weather.
+    """
+
+    def __init__(self, struck: Counter[str], ended: Callable[[str], bool]) -> None:
         super().__init__()
-        self._struck = struck
+        self.late: dict[str, int] = {}
+        """Orders whose executions come later than their ends, and for how many turns yet."""
+        self._struck, self._ended = struck, ended
         self._seen: set[str] = set()
 
     def of_submit(self, client_id: str) -> tuple[SubmitFault, ...]:
         """As the plan says; an order asks several times and is counted once."""
-        found = super().of_submit(client_id)
+        found = (RejectLater(timedelta()),) if self._ended(client_id) else super().of_submit(client_id)
         if found and client_id not in self._seen:
             self._struck.update(f"submit: {type(fault).__name__}" for fault in found)
         self._seen.add(client_id)
@@ -105,12 +112,21 @@ class Line(FaultPlan):
         found = super().delivered(executions)
         if found != list(executions):
             self._struck.update(f"executions: {type(fault).__name__}" for fault in self._deliveries)
-        return found
+        in_time = [each for each in found if each.fill.client_id not in self.late]
+        if in_time != found:
+            self._struck["executions: late for turns"] += 1
+        return in_time
 
     def clear(self) -> None:
-        """Everything works again."""
+        """Another turn: nothing is wrong, but for executions that are on their way still."""
         self.on_every_submit().on_executions()
         self._calls.clear()
+        self.late = {name: turns - 1 for name, turns in self.late.items() if turns > 1}
+
+    def settle(self) -> None:
+        """Everything has come."""
+        self.late.clear()
+        self.clear()
 
 
 @dataclass

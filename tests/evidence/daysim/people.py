@@ -74,9 +74,15 @@ def _confirm(stage: Stage) -> None:
 
 
 def _clear(stage: Stage, name: str) -> None:
-    """The account's latch is cleared and a new strategy takes over."""
-    account = stage.desk.broker.account_id
-    if stage.person("clearing", lambda: emergency.clear(stage.desk, actor=PERSON, typed=account, reason="looked")):
+    """The account's latch is cleared, which nobody may do past a press that they have not seen, and a new strategy takes over."""
+    account, shown = stage.desk.broker.account_id, emergency.held(stage.desk, stage.desk.ledger)
+    again = stage.dice.random() < 0.3
+    if again:
+        stage.struck["stop: while being cleared"] += 1
+        stage.person("stop", lambda: emergency.stop(stage.desk, reason="still too much", actor="human:other"))
+    if stage.person("clearing", lambda: emergency.clear(stage.desk, actor=PERSON, typed=account, reason="looked", shown=shown)):
+        if again:
+            stage.watch.say("the account was cleared past a stop that came meanwhile", "a clearing")
         stage.successors += 1
         spec = replace(next(each for each in stage.plan.specs if each.name == name), name=f"{name}-{stage.successors}")
         stage.person("new start", lambda: stage.start(spec))

@@ -54,6 +54,8 @@ class Plan:
     """Whether a desk's process holds the lease."""
     trouble: float
     """How likely each turn is to have something wrong with it."""
+    ends_stops: bool
+    """Whether the broker takes every protective order and ends it at once, all day."""
 
 
 def planned(seed: int) -> Plan:
@@ -75,7 +77,7 @@ def planned(seed: int) -> Plan:
             spread=D("0.0005"), slippage=D("0.0005"), volume_share=D(dice.choice(("0.0002", "0.002", "0.1"))),
             deduplicates=dice.random() < 0.7,
         ),
-        splits, dice.random() < 0.5, dice.choice((0.0, 0.2, 0.4, 0.7)),
+        splits, dice.random() < 0.5, dice.choice((0.0, 0.2, 0.4, 0.7)), dice.random() < 0.08,
     )
 
 

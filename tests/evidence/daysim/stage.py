@@ -22,6 +22,7 @@ from trading_pipeline.adapters.brokers.latched import LatchedBroker
 from trading_pipeline.adapters.brokers.paper import PaperBroker
 from trading_pipeline.domain.cycles import Cycle
 from trading_pipeline.domain.events import EventType
+from trading_pipeline.domain.orders import OrderClass
 from trading_pipeline.domain.strategies import StrategySpec
 from trading_pipeline.errors import (
     BrokerNotReady,
@@ -52,7 +53,7 @@ class Stage:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan, self.dice = plan, Random(plan.seed * 7 + 1)
         self.struck: Counter[str] = Counter()
-        self.fuse, self.line = Fuse(self.struck), Line(self.struck)
+        self.fuse, self.line = Fuse(self.struck), Line(self.struck, self._is_ended)
         self.limits, self.successors, self.dead_runs = plan.limits, 0, 0
         source = market(*bars_of(plan), splits=plan.splits, name="simulated")
         self.floor = floor(folder, source, plan.sessions[0].open, limits=plan.limits, settings=plan.settings)
@@ -62,6 +63,10 @@ class Stage:
         self.process: _Attendance | None = None
         self._lease, self._turning = ExitStack(), False
         self.desk = self.boot()
+
+    def _is_ended(self, client_id: str) -> bool:
+        row = self.ledger.get("orders", client_id) if self.plan.ends_stops else None
+        return row is not None and row["order_class"] == OrderClass.PROTECTIVE.value
 
     # Processes
 

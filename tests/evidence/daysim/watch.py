@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trading_pipeline.adapters.brokers.paper_book import Book, MemoryBook, PaperOrder
+from trading_pipeline.domain.events import Event, EventType
 from trading_pipeline.domain.orders import OrderClass, Side
 from trading_pipeline.oracle import Oracle
 from trading_pipeline.ports import BrokerStatus, Ledger
@@ -27,6 +28,12 @@ STATUS = {
 """What the broker must say of an order at the day's end, by what the ledger says."""
 
 
+TAKES_BACK = (
+    EventType.STRATEGY_PAUSED, EventType.STRATEGY_REVISED, EventType.STRATEGY_FINISHED, EventType.STRATEGY_EMERGENCY_STOPPED,
+)
+"""Facts after which no entry of the strategy that was meant before may go out."""
+
+
 @dataclass
 class Watch:
     """The judge of one day."""
@@ -42,6 +49,10 @@ class Watch:
     types: Counter[str] = field(default_factory=Counter)
     looks: int = 0
     _seen: int = 0
+    _meant: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Entries that were never sent: strategy and number of the intent."""
+    _taken_back: dict[str, int] = field(default_factory=dict)
+    """By strategy: the last fact by which a person took back what was not sent."""
     _said: set[str] = field(default_factory=set)
 
     def step(self, what: str) -> None:
@@ -51,10 +62,23 @@ class Watch:
             self.types[event.type.value] += 1
             for found in self.oracle.feed(exported(event)):
                 self.say(f"{found}", what)
+            self._unsent(event, what)
         with self.book.change() as book:
             for wrong in self._at_any_time(book):
                 self.say(wrong, what)
         self.looks += 1
+
+    def _unsent(self, event: Event, what: str) -> None:
+        """An entry that was meant before a strategy was paused, revised or ended is not sent after it."""
+        told = event.payload
+        if event.type in TAKES_BACK:
+            self._taken_back[told["strategy"]] = event.seq
+        elif event.type is EventType.ORDER_INTENT and told["order_class"] == OrderClass.ENTRY.value:
+            self._meant[told["client_id"]] = told["strategy"], event.seq
+        elif event.type is EventType.ORDER_SUBMITTED and (name := told["client_id"]) in self._meant:
+            strategy, meant = self._meant.pop(name)
+            if self._taken_back.get(strategy, 0) > meant:
+                self.say(f"{name}, meant before {strategy} was paused, revised or ended, is sent after it", what)
 
     def say(self, wrong: str, what: str) -> None:
         """Note a violation once."""

@@ -49,6 +49,11 @@ def weather(stage: Stage) -> None:
             call = dice.choice(tuple(Call))
             fault = NotReady() if call in (Call.CANCEL, Call.ACCOUNT, Call.SUBMIT) else dice.choice((NotReady(), Empty()))
             stage.line.on_call(call, *([None] * dice.choice((0, 0, 1, 3))), *([fault] * dice.choice((1, 1, 2, 6))))
+        elif kind < 0.92:
+            with stage.floor.book.change() as book:
+                open_ = [order.ticket.client_id for order in book.open.values()]
+            if open_:
+                stage.line.late[dice.choice(open_)] = dice.choice((1, 2, 5))
         else:
             with stage.floor.book.change() as book:
                 names = [execution.fill.client_id for execution in book.executions]
@@ -56,7 +61,7 @@ def weather(stage: Stage) -> None:
 
 
 def others(stage: Stage) -> None:
-    """Somebody trades in the account past us, or the broker restates an execution."""
+    """Somebody trades in the account past us, cancels an order of ours there, or the broker restates an execution."""
     symbol, roll = stage.dice.choice(stage.plan.symbols), stage.dice.random()
     funded = stage.ledger.event_by_key(f"account.funded:{stage.desk.broker.account_id}")
     if funded is None or funded.at >= stage.desk.now():
@@ -77,7 +82,18 @@ def others(stage: Stage) -> None:
         owner.trade_by_hand(symbol, side, many, quote.last)
     elif roll < 0.6:
         _restate(stage)
+    elif roll < 0.8:
+        _cancel(stage, owner)
     stage.watch.step("trades by hand")
+
+
+def _cancel(stage: Stage, owner: PaperBroker) -> None:
+    """Somebody, or the broker by itself, cancels an order of ours that works."""
+    with stage.floor.book.change() as book:
+        working = [order.ticket.client_id for order in book.open.values()]
+    if working:
+        owner.cancel(stage.dice.choice(working))
+        stage.struck["by hand: cancel"] += 1
 
 
 def _restate(stage: Stage) -> None:
