@@ -13,6 +13,7 @@ from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.codec import encode
 from trading_pipeline.domain.events import Event, EventType, NewEvent
 from trading_pipeline.domain.limits import APPROVED_TTL
+from trading_pipeline.domain.orders import OrderState, Side
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.sessions import NEW_YORK
 from trading_pipeline.domain.strategies import StrategyState
@@ -107,6 +108,8 @@ def reject(desk: Desk, action_id: str, *, actor: str, reason: str = "") -> Event
         return event
 
 
+_BUYS_ON = (OrderState.ACCEPTED.value, OrderState.PARTIAL.value, OrderState.UNKNOWN.value)
+"""Of an entry that nobody has asked to end yet."""
 WAITING = (ActionState.PENDING.value, ActionState.READY.value, ActionState.APPROVED.value)
 """States of an action that waits for a person, or for its time."""
 
@@ -117,9 +120,16 @@ def due(desk: Desk) -> Due:
     rows = desk.ledger.find("actions", state=WAITING)
     overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
     admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue]
-    waiting = [row for row in admitted if row["not_before"] is not None and row["not_before"] <= now]
+    waiting = [row for row in admitted if row["not_before"] is not None and (row["not_before"] <= now or buys_on(desk.ledger, row))]
     ordered = sorted(waiting, key=lambda row: (row["not_before"], row["generated_seq"]))
-    return Due(tuple(row["action_id"] for row in ordered if _release_at(desk, row) <= now), tuple(overdue))
+    released = [row["action_id"] for row in ordered if buys_on(desk.ledger, row) or _release_at(desk, row) <= now]
+    return Due(tuple(released), tuple(overdue))
+
+
+def buys_on(reader: Reader, row: Row) -> bool:
+    """Whether an action leaves a position that its own entry still adds to: that is cancelled at once, whatever the sale waits for."""
+    place = {"strategy": row["strategy"], "symbol": row["symbol"], "side": Side.BUY.value}
+    return row["side"] == Side.SELL.value and bool(reader.find("orders", state=_BUYS_ON, limit=1, **place))
 
 
 def _release_at(desk: Desk, row: Row) -> datetime:

@@ -21,6 +21,7 @@ from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader, Transaction
 from trading_pipeline.service.account_limits import in_force, tighten
+from trading_pipeline.service.approvals import buys_on
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.book import held_for, intent_of
 from trading_pipeline.service.judging.pacing import Pacing
@@ -157,7 +158,7 @@ def _released(desk: Desk, cycle: Cycle) -> list[Row]:
         rows = desk.ledger.find("actions", action_id=cycle.actions, state=RELEASABLE) if cycle.actions else []
     else:
         rows = desk.ledger.find("actions", cycle_id=cycle.cycle_id, state=ActionState.READY.value)
-    due = [row for row in rows if row["not_before"] is not None and row["not_before"] <= desk.now()]
+    due = [row for row in rows if row["not_before"] is not None and (row["not_before"] <= desk.now() or buys_on(desk.ledger, row))]
     return sorted(due, key=lambda row: (row["not_before"], row["generated_seq"]))
 
 
@@ -172,7 +173,9 @@ def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> 
         # The broker had it, as an order that was taken over or as an execution that no order explained: this ledger is older (C14).
         _void(desk, row, f"the order {there[0]} of its name is there already", tally)
         return
-    if _is_paced(desk, intent, tally) or _outside_band(desk, row, intent, tally):
+    if intent.order_class is OrderClass.EXIT and not _has_stopped_buying(desk, intent, tally):
+        return
+    if row["not_before"] > desk.now() or _is_paced(desk, intent, tally) or _outside_band(desk, row, intent, tally):
         return
     mismatched = settled_mismatches(desk, tally) if intent.order_class is OrderClass.EXIT else {}
     if "*" in mismatched:
@@ -272,28 +275,36 @@ def _outside_band(desk: Desk, row: Row, intent: OrderIntent, tally: Tally) -> bo
     return True
 
 
-def _is_free_to_leave(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
-    """Cancel what is left of the entry, then what protects the position; whether both are over, so that the exit may go.
+def _has_stopped_buying(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
+    """Cancel what is left of the entry that an exit leaves; whether it is over.
 
-    Sent beside them it could trade with the one or sell twice with the other. Until it is free it stays ready, and what is left of them
-    is cancelled again in the next turn.
+    Before the exit is paced: each fill would put it off again, and a cancel needs no cooldown. Sent beside it the exit could trade with it.
     """
-    name, symbol = intent.strategy, intent.symbol
-    buying = desk.ledger.find("orders", strategy=name, symbol=symbol, side=Side.BUY.value, state=OPEN_AT_BROKER)
-    if buying:
-        cancel(desk, buying, f"action {intent.action_id} closes the position", "cycle", tally)
-        if not _are_over(desk, buying, tally):
-            tally.count("waiting")
-            return False
-        if _is_paced(desk, intent, tally):
-            # It has bought some more a moment ago: until that has cooled down, the position stays protected.
-            return False
-    working = desk.ledger.find("orders", strategy=name, symbol=symbol, side=Side.SELL.value, state=OPEN_AT_BROKER)
+    buying = _open_on(desk, intent, Side.BUY)
+    cancel(desk, buying, f"action {intent.action_id} closes the position", "cycle", tally)
+    return _is_waited_for(desk, buying, tally)
+
+
+def _is_free_to_leave(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
+    """Cancel what protects the position; whether it is over, so that the exit sells nothing twice.
+
+    Until then it stays ready, and what is left of them is cancelled again in the next turn.
+    """
+    working = _open_on(desk, intent, Side.SELL)
     cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
-    if not _are_over(desk, working, tally):
+    return _is_waited_for(desk, working, tally)
+
+
+def _open_on(desk: Desk, intent: OrderIntent, side: Side) -> list[Row]:
+    """Orders of the intent's strategy and symbol that the broker may have at work."""
+    return desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=side.value, state=OPEN_AT_BROKER)
+
+
+def _is_waited_for(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
+    over = not rows or _are_over(desk, rows, tally)
+    if not over:
         tally.count("waiting")
-        return False
-    return True
+    return over
 
 
 def _is_paced(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:

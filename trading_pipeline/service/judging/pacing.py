@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from trading_pipeline.domain.approvals import RELEASABLE, ActionState
 from trading_pipeline.domain.limits import COOLDOWN, AccountLimits
-from trading_pipeline.domain.orders import OrderClass
+from trading_pipeline.domain.orders import OrderClass, OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.ports import Reader
 from trading_pipeline.service.account_limits import standing
@@ -22,7 +22,7 @@ class Pacing:
     limits: AccountLimits
     """Those in force for the account."""
     recent: list[Row]
-    """Orders submitted in the last day, all states."""
+    """Orders submitted in the last day, all states, as `recent_orders` has them."""
     actions: list[Row]
     """Open actions, and those generated in the last minutes."""
 
@@ -60,8 +60,7 @@ class Pacing:
         """The strategy's last submission or entry fill (D3): protective orders aside, and slices of one action."""
         own = [row for row in self.recent if row["strategy"] == strategy and row["action_id"] != other_than]
         times = [row["submitted_at"] for row in own if row["order_class"] != OrderClass.PROTECTIVE.value]
-        # Whatever has become of the rest of it since: its last fact is no earlier than its last fill.
-        times += [row["updated_at"] for row in own if row["order_class"] == OrderClass.ENTRY.value and row["filled_quantity"] > 0]
+        times += [row["filled_at"] for row in own if row["filled_at"] is not None]
         return max(times, default=None)
 
     def admit(self, row: Row) -> None:
@@ -70,8 +69,21 @@ class Pacing:
 
 
 def recent_orders(reader: Reader, now: datetime) -> list[Row]:
-    """Submitted in the last day, all states."""
-    return reader.find("orders", since=("submitted_at", now - timedelta(days=1)))
+    """Submitted in the last day, all states, each with `filled_at`: of an entry, when its last fill so far was booked."""
+    return [row | {"filled_at": _filled_at(reader, row)} for row in reader.find("orders", since=("submitted_at", now - timedelta(days=1)))]
+
+
+def _filled_at(reader: Reader, row: Row) -> datetime | None:
+    if row["order_class"] != OrderClass.ENTRY.value or not row["filled_quantity"]:
+        return None
+    filled: datetime = row["updated_at"]
+    if row["state"] == OrderState.FILLED.value:
+        return filled
+    # Its last fact may be a cancel, which starts no cooldown: an exit that cancels its entry would wait for itself.
+    # What was taken over has filled before the book began, too, and nobody knows when.
+    newest = reader.find("fills", client_id=row["client_id"], order_by="seq", descending=True, limit=1)
+    fact = reader.event(newest[0]["seq"]) if newest else None
+    return filled if fact is None else fact.at
 
 
 def recent_actions(reader: Reader, now: datetime) -> list[Row]:

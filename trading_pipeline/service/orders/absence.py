@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
-from trading_pipeline.ports import Reader, Transaction
+from trading_pipeline.ports import BrokerOrder, Reader, Transaction
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.orders.order_facts import again, order_event
@@ -25,6 +25,8 @@ UNRESOLVED = timedelta(minutes=15)
 """An order in doubt for longer is a person's."""
 SECOND_LOOK = timedelta(seconds=5)
 """One answer may be wrongly empty: absence is proven by two, this far apart at least."""
+UNTOLD = timedelta(seconds=10)
+"""Executions of an order that has ended come no later than this, or it is in doubt (C12)."""
 _LOOK = "order.absent:"
 
 
@@ -62,6 +64,29 @@ def _doubt(desk: Desk, row: Row, tally: Tally) -> None:
         tally.saw(tx.append(again(tx, order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, desk.now(), RECOVERY))))
     tally.count("unknown")
     tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")
+
+
+def wait_for_fills(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, held: Mapping[str, int], tally: Tally) -> bool:
+    """Keep an order open that the broker has ended, and of which it has filled more than it has told; whether it is kept.
+
+    Ends and executions are told on two ways, and the one catches up with the other. What has not in a while is in doubt: it protects
+    nothing and may sell no more. It is over when the shares have agreed without them for long, as after a trade that the venue has undone;
+    otherwise it is a person's.
+
+    Args:
+        held: Shares a symbol, as the broker has them.
+    """
+    over, booked = max(order.updated_at, row["submitted_at"]), sum(each["quantity"] for each in tx.find("positions", symbol=row["symbol"]))
+    if desk.now() >= over + UNRESOLVED and held.get(row["symbol"], 0) == booked:
+        return False
+    tally.count("fills_untold")
+    if row["state"] in ACCEPTED and desk.now() >= over + UNTOLD:
+        reason = f"the broker has {order.status.value} it with {order.filled_quantity} filled, and told of {row['filled_quantity']}"
+        tally.saw(tx.append(again(tx, order_event(EventType.ORDER_UNKNOWN, row, {"reason": reason}, desk.now(), RECOVERY))))
+        tally.notes.append(f"the order {row['client_id']} of {row['symbol']}: {reason}")
+    elif row["state"] in UNPROVEN:
+        give_to_a_person(desk, tx, row, tally)
+    return True
 
 
 def asked_again_at(desk: Desk, reader: Reader, row: Row) -> datetime:

@@ -156,12 +156,13 @@ def _learn(desk: Desk, tally: Tally) -> list[str]:
     asked_at = desk.now()
     stated = {order.client_id: order for order in desk.broker.orders(open_rows.keys())}
     absent = [name for name in open_rows.keys() - stated.keys() if open_rows[name]["state"] in UNPROVEN]
-    held = desk.broker.positions() if absent else {}
+    more = any(stated[name].filled_quantity > row["filled_quantity"] for name, row in open_rows.items() if name in stated)
+    held = desk.broker.positions() if absent or more else {}
     with desk.ledger.transaction() as tx:
         for name, order in stated.items():
             row = tx.get("orders", name)
             if row is not None:
-                _follow(desk, tx, row, order, tally)
+                _follow(desk, tx, row, order, held, tally)
         for name in sorted(absent):
             row = tx.get("orders", name)
             if row is not None:
@@ -318,7 +319,7 @@ _ACTED_ON = (*UNPROVEN, OrderState.SUBMITTED.value, *GIVEN_UP)
 """Of these, that the broker shows them working is something to act on at once; what is set aside is cancelled again when reconciling."""
 
 
-def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Tally) -> None:
+def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, held: Mapping[str, int], tally: Tally) -> None:
     """Write down a state that the broker states and the ledger does not have yet, and that it shows what was looked for in vain."""
     actor = f"broker:{desk.broker.name}"
     found = row["state"] in (OrderState.UNKNOWN.value, OrderState.SUBMITTED.value) and order.status in _WORKS
@@ -336,9 +337,12 @@ def _follow(desk: Desk, tx: Transaction, row: Row, order: BrokerOrder, tally: Ta
         found_late(desk, tx, row, order.broker_order_id, tally)
         current = tx.get("orders", row["client_id"]) or row
         tally.saw(tx.append(again(tx, order_event(EventType.ORDER_CANCELED, current, {"reason": order.reason}, desk.now(), actor))))
-    elif order.status in _ENDED and row["state"] in _MAY_END and _fills_are_untold(tx, row, order):
+    elif (
+        order.status in _ENDED and row["state"] in _MAY_END and _fills_are_untold(tx, row, order)
+        and absence.wait_for_fills(desk, tx, row, order, held, tally)
+    ):
         # It sold or bought before it ended. Over now, it would leave shares to others that are gone, or were never bought.
-        tally.count("fills_untold")
+        return
     elif order.status in _ENDED and row["state"] in _MAY_END:
         type_, heard = _ENDED[order.status]
         if row["state"] == OrderState.CANCEL_PENDING.value:

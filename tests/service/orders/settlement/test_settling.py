@@ -71,6 +71,50 @@ def test_an_order_that_filled_before_it_ended_is_over_once_its_executions_are_to
     assert (row["state"], row["filled_quantity"]) == ("canceled", 30)
 
 
+def ended_untold(stage, name, more):
+    """The broker has ended an order of ours by itself, having filled more of it than it will ever tell."""
+    stage.broker.cancel(name)
+    stage, broker = scripted(stage)
+    broker.restate = lambda order: replace(order, filled_quantity=order.filled_quantity + more) if order.client_id == name else order
+    return stage, broker
+
+
+def test_a_stop_that_ended_with_fills_that_are_not_told_protects_nothing_and_somebody_is_told(tmp_path):
+    """C12, 85: nothing is placed beside it while the shares differ, and a person is asked in the end."""
+    stage = floor(tmp_path, minute_bars(), at(10, 0, 1), bracketed())
+    stage.cycle(Interval.MIN1)
+    stage.go(at(10, 1, 1)).release()
+    stop, held = stage.row("orders", part="stop-1")["client_id"], stage.row("positions")["quantity"]
+    stage.broker.cancel(stage.row("orders", part="target-1")["client_id"])
+    stage, broker = ended_untold(stage, stop, 5)
+    broker.holds = {"AAPL": held - 5}
+    settled(stage, at(10, 1, 5))
+    assert stage.row("orders", part="stop-1")["state"] == "accepted", "its executions may follow"
+    settled(stage, at(10, 1, 12))
+    doubted = stage.row("orders", part="stop-1")
+    assert (doubted["state"], doubted["reason"]) == ("unknown", "the broker has canceled it with 5 filled, and told of 0")
+    stage.go(at(10, 1, 30)).release()
+    assert [event.payload["quantity"] for event in stage.events(E.POSITION_UNPROTECTED)] == [held]
+    settled(stage, at(10, 20))
+    assert "not resolved" in stage.row("orders", part="stop-1")["reason"]
+    broker.more = [(stop, Fill("X-1", stop, "AAPL", Side.SELL, 5, D(95), D(1), at(10, 1, 4)))]
+    stage.go(at(10, 20, 5)).release()
+    stage.go(at(10, 20, 9)).release()
+    assert stage.row("orders", part="stop-1")["state"] == "canceled"
+    assert [order.ticket.quantity for order in stage.broker.orders()] == [held - 5] * 2, "protected again"
+
+
+def test_an_order_whose_end_counts_what_was_never_traded_is_over_once_the_shares_have_agreed_for_long(thin):
+    """16: a trade that the venue has undone is in its count for good; for as long it would block its symbol."""
+    entry = thin.row("orders", part="entry")["client_id"]
+    stage, _ = ended_untold(thin, entry, 3)
+    settled(stage, at(10, 14))
+    assert stage.row("orders", part="entry")["state"] == "unknown"
+    settled(stage, at(10, 16))
+    row = stage.row("orders", part="entry")
+    assert (row["state"], row["filled_quantity"], row["reason"]) == ("canceled", 20, "canceled on request")
+
+
 def test_an_order_from_before_a_split_is_over_whatever_it_says_that_it_has_filled(tmp_path):
     """31: shares of two scales cannot be compared, so none can be missing."""
     quarter = {session.open: (25.0,) * 4 for session in calendar().between(DAY, date(2024, 9, 6))}
