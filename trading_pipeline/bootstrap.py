@@ -80,11 +80,12 @@ def open_desk(
                 f"Which database is that of {home.root} cannot be read from its settings.", value=str(home.root),
                 rule="an emergency asks the home's own database and makes no new one", remedy="correct the settings, and press again",
             )
-        if emergency and settings.database_url is None and not home.database.exists() and home.anchors.exists():
+        if settings.database_url is None and not home.database.exists() and home.anchors.exists():
             raise LedgerUnavailable(
                 f"The database of {home.root} is gone; its anchors say that there was one.", value=str(home.database),
-                rule="an emergency asks the home's own database and makes no new one",
-                remedy="cancel with the broker by hand; put the folder back, and press again",
+                rule="a home that has had a database gets no new one",
+                remedy="cancel with the broker by hand; put the folder back, and press again" if emergency
+                else "put the folder back, or use another home",
             )
         database = _database(settings)
         if leaving and database.leave is not None:

@@ -119,9 +119,9 @@ def test_a_database_folder_that_is_gone_is_no_account_without_orders(holding: Sh
     """53, 55, fault 61: a new one would have no orders, and all of none would be called confirmed."""
     for name in ("TRADING_DATABASE_URL", "TRADING_OWNER_DATABASE_URL"):
         monkeypatch.delenv(name)
-    for arguments in (("stop", "--yes", "--wait", "0"), ("stop", "--status")):
+    for arguments in (("stop", "--yes", "--wait", "0"), ("stop", "--status"), ("orders",), ("stop", "review"), ("verify",)):
         said = holding(*arguments)
-        assert "is gone" in said.out, said
+        assert "is gone" in said.out + said.err, said
         assert not (holding.home / "postgres").exists()
     assert (holding.home / "stops" / "ACCOUNT.json").exists()
     said = holding("stop", "--yes", "--wait", "0")

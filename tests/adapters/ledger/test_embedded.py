@@ -239,6 +239,37 @@ def test_lost_passwords_are_named_with_their_file(home: Path) -> None:
         file.write_text(kept)
 
 
+def test_a_database_that_is_gone_is_not_replaced_by_an_empty_one(home: Path) -> None:
+    """61: its passwords are kept, so that it works again once it is put back."""
+    EmbeddedPostgres.start(home / "postgres").stop()
+    kept = (home / "postgres.passwords").read_bytes()
+    (home / "postgres").rename(home / "away")
+    for _ in range(2):
+        with pytest.raises(StorageError, match="is gone") as refused:
+            EmbeddedPostgres.start(home / "postgres")
+        assert "put the folder back" in str(refused.value)
+    (home / "postgres").mkdir()
+    with pytest.raises(StorageError, match="is gone"):
+        EmbeddedPostgres.start(home / "postgres")
+    (home / "postgres").rmdir()
+    assert (home / "postgres.passwords").read_bytes() == kept
+    (home / "away").rename(home / "postgres")
+    with closing(EmbeddedPostgres.start(home / "postgres")._connect()) as connection:
+        assert not connection.closed
+
+
+def test_a_first_start_that_was_killed_is_begun_again(short_home: Path) -> None:
+    short_home.mkdir(parents=True, exist_ok=True)
+    (short_home / "postgres.making").mkdir()
+    (short_home / "postgres.making" / "PG_VERSION").write_text("half")
+    (short_home / "postgres.passwords").write_text("{}")
+    server = EmbeddedPostgres.start(short_home / "postgres")
+    try:
+        assert server.started_here
+    finally:
+        stop_at_once(server)
+
+
 def test_a_folder_with_other_files_is_left_alone(short_home: Path) -> None:
     (short_home / "postgres").mkdir()
     (short_home / "postgres" / "letter.txt").write_text("dear all")
