@@ -8,14 +8,16 @@ import pytest
 
 from tests.desks import ALWAYS, NEVER, PERSON, Asked, at, floor, strategy
 from tests.service.minutes import MINUTES, bracketed, minute_bars
-from trading_pipeline.adapters.brokers.paper_faults import DropReply, ShowLate
+from trading_pipeline.adapters.brokers.paper_faults import DropReply, Overfill, ShowLate, Withhold
 from trading_pipeline.domain.bars import Interval
+from trading_pipeline.domain.cycles import action_id
 from trading_pipeline.domain.events import EventType
-from trading_pipeline.domain.orders import Side
+from trading_pipeline.domain.orders import Side, client_id
 from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing
 from trading_pipeline.service import controls
 from trading_pipeline.service.orders.oversized import oversized
 from trading_pipeline.service.orders.protection import is_exposed, protect
+from trading_pipeline.service.orders.releasing import release
 from trading_pipeline.service.steps import Tally
 from trading_pipeline.service.stopping import emergency
 from trading_pipeline.service.submitter.handover import lease_name
@@ -77,6 +79,14 @@ def test_under_a_stop_nothing_is_called_back(stage):
     assert told(kept) == [(50, 30)]
     sell(kept, 10, at(10, 2, 0))
     assert told(kept) == [(50, 30), (50, 20)]
+
+
+def test_under_a_stop_what_stands_for_shares_that_are_all_gone_is_called_back(stage):
+    """26, 56: it covers nothing, and nothing has to be placed for it."""
+    kept = replace(stage, desk=replace(stage.desk, keep_protective_stops=True))
+    emergency.stop(kept.desk, reason="enough", actor=PERSON)
+    sell(kept, 50)
+    assert (resting(kept), told(kept)) == ([], [])
 
 
 @pytest.mark.parametrize(("sold", "left", "said"), [(20, [30, 50], []), (60, [50], [(50, 40)]), (100, [], [])])
@@ -211,3 +221,121 @@ def test_stops_that_were_placed_again_for_an_exit_that_filled_after_all_are_call
     assert stage.broker.positions() == {"AAPL": 50}
     assert told(stage) == [] and stage.events(EventType.ORDER_QUARANTINED) == []
     assert stage.verifies()
+
+
+BUYERS_ENTRY, BUYERS_STOP = (client_id(action_id("buyer", "1min@2024-08-28T14:00Z", "AAPL"), part) for part in ("entry", "stop-1"))
+LOWER = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.1"), target=Decimal("0.05"))
+"""Of strategies whose stops a dip to the buyer's does not reach."""
+
+
+def overfilled(tmp_path, by, *names, withheld=(), **bars):
+    """Fifty shares each; at the dip of 10:05 the buyer's stop sells more than its own, by so many."""
+    source = minute_bars(**({"at": {at(10, 5): (100.0, 100.0, 94.0, 100.0)}} | bars))
+    others = [bracketed(name=name, sizing=LOWER) for name in names]
+    stage = floor(tmp_path, source, at(10, 0, 1), bracketed(), *others)
+    stage.faults.on_submit(BUYERS_STOP, *([Overfill(by)] if by else [])).on_executions(*map(Withhold, withheld))
+    stage.cycle(Interval.MIN1)
+    for second in (20, 40):
+        stage.go(at(10, 0, second)).release()
+    assert stage.broker.positions() == {"AAPL": 50 * (1 + len(names))}
+    for name in ("buyer", *names):
+        controls.pause(stage.desk, name, actor=PERSON)
+    return stage
+
+
+def looked_at(stage, *instants):
+    """The stops that rest, and what was told, once nothing changes any more."""
+    for instant in instants:
+        stage.go(instant).release()
+    sent = stage.rows("orders")
+    for _ in range(3):
+        stage.go(stage.clock.now() + timedelta(seconds=40)).release()
+    assert [(row["client_id"], row["state"]) for row in stage.rows("orders")] == [(row["client_id"], row["state"]) for row in sent]
+    assert stage.verifies()
+    return [many for kind, many in resting(stage) if kind == "stop"], told(stage)
+
+
+AFTER = [at(10, 6, second) for second in (0, 5, 10)]
+RELEASED = [at(10, 12, second) for second in (0, 5, 10)]
+
+
+@pytest.mark.parametrize(
+    ("by", "names", "left", "said", "released"),
+    [
+        (50, ("other",), [], [], []),
+        (20, ("other",), [50], [(50, 30)], [30]),
+        (50, ("other", "third"), [50], [], [50]),
+        (30, ("other", "third"), [50, 50], [(100, 70)], [20, 50]),
+        (60, ("other", "third"), [50], [(50, 40)], [50]),
+    ],
+)
+def test_of_what_a_strategys_stop_has_sold_beyond_its_own_the_others_stops_sell_nothing(tmp_path, by, names, left, said, released):
+    """26, 18, fault 18: book and account agree, and whose shares are gone nobody can tell. Until a person has released the symbol nothing
+    could be placed in it: a stop goes only where the others cover all that is left.
+    """
+    stage = overfilled(tmp_path, by, *names)
+    assert looked_at(stage, *AFTER) == (left, said)
+    assert stage.broker.positions().get("AAPL", 0) == 50 * len(names) - by
+    position = stage.row("positions", strategy="buyer")
+    assert position["quantity"] == -by
+    assert {event.cause for event in stage.events(EventType.PROTECTION_OVERSIZED)} <= {position["last_seq"]}
+    release(stage.desk, BUYERS_STOP, actor=PERSON, typed="AAPL")
+    assert looked_at(stage, *RELEASED) == (released, said)
+
+
+def test_shares_of_the_owner_are_there_as_well_and_what_the_owner_has_sold_is_not(tmp_path):
+    """26, 28, fault 18: the other strategy's stop over 50 stands while the account has 50, whoever they are booked for."""
+    stage = overfilled(tmp_path, 50, "other")
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 50, Decimal(100))
+    assert looked_at(stage, *AFTER) == ([50], [])
+    stage.broker.trade_by_hand("AAPL", Side.SELL, 20, Decimal(100))
+    assert looked_at(stage, *RELEASED) == ([50], [(50, 30)])
+    stage.broker.trade_by_hand("AAPL", Side.SELL, 30, Decimal(100))
+    assert looked_at(stage, *(at(10, 16, second) for second in (0, 5, 10))) == ([], [(50, 30)])
+
+
+def test_a_target_whose_stop_is_gone_sells_nothing_that_another_strategys_stop_has_sold(tmp_path):
+    """26, 18, fault 18: it is no stop, and would sell short all the same; beside a stop it is the one that goes."""
+    stage = overfilled(tmp_path, 50, "other", "third")
+    stage.broker.cancel(stage.row("orders", strategy="other", part="stop-1")["client_id"])
+    stage.go(at(10, 6)).release()
+    looked_at(stage, *AFTER[1:])
+    assert resting(stage) == [("limit", 50), ("stop", 50)]
+    assert {row["strategy"] for row in stage.rows("orders", state="accepted")} == {"third"}
+
+
+def test_a_stop_that_sells_in_part_is_called_back_once_nothing_is_left_for_the_rest(tmp_path):
+    """26, 18, fault 18: it sells 30 of its 50 shares, which are all that the account has, and is told of once."""
+    dips = {at(10, 5): (100.0, 100.0, 94.0, 100.0)} | {at(10, minute): (100.0, 100.0, 88.0, 89.0) for minute in range(9, 16)}
+    stage = overfilled(tmp_path, 20, "other", at=dips, volumes={at(10, minute): 100.0 for minute in range(8, 16)})
+    assert looked_at(stage, *AFTER) == ([50], [(50, 30)])
+    stage.go(at(10, 10, 30)).release()
+    row = stage.row("orders", strategy="other", part="stop-1")
+    assert (row["filled_quantity"], told(stage)) == (20, [(50, 30)])
+    assert looked_at(stage, *(at(10, minute, 30) for minute in range(11, 15))) == ([], [(50, 30)])
+    assert stage.broker.positions() == {}
+
+
+def test_what_the_owner_buys_back_has_no_stop_and_a_person_is_told(tmp_path):
+    """C12, 18, 27, fault 18: whose the shares are nobody can tell, so no stop is placed for them."""
+    stage = overfilled(tmp_path, 50, "other")
+    assert looked_at(stage, *AFTER) == ([], [])
+    assert stage.events(EventType.POSITION_UNPROTECTED) == []
+    stage.broker.trade_by_hand("AAPL", Side.BUY, 50, Decimal(100))
+    assert looked_at(stage, *RELEASED) == ([], [])
+    [alarm] = stage.events(EventType.POSITION_UNPROTECTED)
+    assert (alarm.payload["strategy"], alarm.payload["symbol"], alarm.payload["quantity"]) == ("EXTERNAL", "AAPL", 50)
+
+
+def test_what_is_not_placed_again_is_called_back_in_the_evening_too(tmp_path):
+    """26, 18, fault 18: at the next open it would sell short at the first price."""
+    stage = overfilled(tmp_path, 50, "other", at={at(15, 59): (100.0, 100.0, 94.0, 100.0)})
+    assert looked_at(stage, *(at(16, 1, second) for second in (0, 5, 10))) == ([], [])
+
+
+def test_a_sale_that_is_told_before_its_purchase_calls_nothing_back(tmp_path):
+    """26, 19, 27: the buyer is below zero in the book alone, and the account's count says that the other's shares are there."""
+    stage = overfilled(tmp_path, 0, "another", withheld=[BUYERS_ENTRY])
+    assert looked_at(stage, *AFTER) == ([50], [])
+    stage.faults.on_executions()
+    assert looked_at(stage, *RELEASED) == ([50], [])

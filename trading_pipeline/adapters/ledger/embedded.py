@@ -37,6 +37,7 @@ from trading_pipeline.adapters.ledger.embedded_passwords import (
     SUPERUSER,
     passwords_file,
     read_passwords,
+    require_new,
     write_passwords,
 )
 from trading_pipeline.errors import LedgerUnavailable, StorageError
@@ -237,26 +238,11 @@ def _storage_errors(data_dir: Path) -> Iterator[None]:
 
 
 def _initialise(data_dir: Path) -> None:
-    """initdb into a folder beside and rename it, so that a killed first start leaves nothing half made.
-
-    Passwords stand beside a data folder from before it is made: where they do and nothing is being made, there was one. An empty one in
-    its place would say that nothing is held and nothing works, and its passwords would lock the old one.
-    """
+    """initdb into a folder beside and rename it, so that a killed first start leaves nothing half made."""
     if (data_dir / "PG_VERSION").exists():
         return
-    making, passwords_at = _beside(data_dir, ".making"), passwords_file(data_dir)
-    was_made = passwords_at.exists() and not making.exists()
-    if data_dir.exists() and any(data_dir.iterdir()):
-        raise StorageError(
-            f"{data_dir} holds files that are no PostgreSQL data folder.", value=data_dir, rule="the data folder is new or ours",
-            remedy="put back what is missing of it, PG_VERSION first" if was_made else "move it aside or use another home",
-        )
-    if was_made:
-        raise StorageError(
-            f"The database in {data_dir} is gone: {passwords_at.name} says that there was one.", value=data_dir,
-            rule="a home that has had a database gets no new one", remedy="put the folder back, or use another home",
-        )
-    passwords_at.unlink(missing_ok=True)
+    making = _beside(data_dir, ".making")
+    require_new(data_dir, making)
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(mode=0o700)
     postgres_user.give(making)

@@ -28,6 +28,35 @@ def read_passwords(data_dir: Path) -> dict[str, str]:
         ) from None
 
 
+def require_new(data_dir: Path, making: Path) -> None:
+    """Refuse to make a database where there was one, or where something else is.
+
+    Passwords stand beside a data folder from before it is made: where they do and nothing is being made, there was one. An empty one in
+    its place would say that nothing is held and nothing works, and new passwords would lock the old one out.
+
+    Args:
+        data_dir: Without a database.
+        making: The folder of a first start that is not done.
+
+    Raises:
+        StorageError: It is not new.
+    """
+    file = passwords_file(data_dir)
+    was_made = file.exists() and not making.exists()
+    if data_dir.exists() and any(data_dir.iterdir()):
+        raise StorageError(
+            f"{data_dir} holds files that are no PostgreSQL data folder.", value=data_dir, rule="the data folder is new or ours",
+            remedy="put back what is missing of it, PG_VERSION first" if was_made else "move it aside or use another home",
+        )
+    if was_made:
+        raise StorageError(
+            f"The database in {data_dir} is gone: {file.name} says that there was one.", value=data_dir,
+            rule="a home that has had a database gets no new one", remedy="put the folder back, or use another home",
+        )
+    # Before the folder is made anew: a kill in between must not look like a database that is gone.
+    file.unlink(missing_ok=True)
+
+
 def write_passwords(data_dir: Path) -> dict[str, str]:
     """New ones, on disk before the server has them."""
     passwords = {role: secrets.token_urlsafe(32) for role in (SUPERUSER, OWNER, APP, DAGSTER)}

@@ -110,23 +110,28 @@ def _waits_since(row: Row) -> datetime:
 
 
 def shortages(reader: Reader) -> list[Shortage]:
-    """What the account has left of shares that stood under stops, where others have sold of them, less what is covered and the gaps."""
-    short = {row["symbol"]: row for row in reader.find("positions", strategy=EXTERNAL) if row["quantity"] < 0}
+    """What the account has left of shares that stood under stops, where others have sold of them, less what is covered and the gaps.
+
+    Others are somebody else, or a strategy whose order has sold more than it held.
+    """
+    positions = reader.find("positions")
+    short = sorted({row["symbol"] for row in positions if row["quantity"] < 0})
     if not short:
         return []
     found, splits = [], booked_splits(reader)
     families = [family for family in _families(reader, _WORKS) if family[0]["symbol"] in short]
-    for symbol, external in short.items():
+    for symbol in short:
+        of_it = [row for row in positions if row["symbol"] == symbol]
         own = [family for family in families if family[0]["symbol"] == symbol]
         stood = [row for *_, rows in own for row in rows if row["order_type"] == OrderType.STOP.value and row["submitted_at"] is not None]
         protected = {row["strategy"] for row in stood}
-        held = sum(max(0, row["quantity"]) for row in reader.find("positions", symbol=symbol) if row["strategy"] != EXTERNAL)
         wanted = sum(position["quantity"] for position, *_ in own if position["strategy"] in protected)
         covered = sum(_covering(Coverage(reader, [*exits, *rows], splits), exits) for _, _, exits, rows in own)
         told = sum(gap.quantity for family in own for gap in _gaps_of(reader, splits, *family, works=_WORKS))
-        naked = min(wanted, held + external["quantity"]) - covered - told
+        naked = min(wanted, sum(row["quantity"] for row in of_it)) - covered - told
         if naked > 0:
-            found.append(Shortage(symbol, naked, max([external["last_seq"], *(position["last_seq"] for position, *_ in own)])))
+            concerned = [row for row in of_it if row["quantity"] < 0] + [position for position, *_ in own]
+            found.append(Shortage(symbol, naked, max(row["last_seq"] for row in concerned)))
     return found
 
 
