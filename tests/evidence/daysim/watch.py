@@ -113,8 +113,12 @@ class Watch:
 
     def end(self) -> None:
         """After the last look of a day whose line was clean: the two are one."""
+        told = {event.payload["symbol"] for event in self.ledger.events(types=(EventType.PROTECTION_OVERSIZED,))}
         with self.book.change() as book:
-            for wrong in self._at_the_end(book):
+            left = {symbol for symbol, many in book.positions.items() if many > 0}
+            # Where some are left, what is too large goes with the next open.
+            over = [f"over nothing, and nobody is told: {each}" for each in _oversold(book, told | left)]
+            for wrong in self._at_the_end(book) + over:
                 self.say(wrong, "the day's end")
         report = verify(self.ledger)
         if not report.ok:
