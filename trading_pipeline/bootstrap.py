@@ -36,7 +36,7 @@ from trading_pipeline.adapters.stop_files import keep_reserve
 from trading_pipeline.adapters.text_files import TextFiles
 from trading_pipeline.domain.risk import World
 from trading_pipeline.domain.sessions import TradingCalendar
-from trading_pipeline.errors import CalendarError, LedgerUnavailable, SettingsError, StorageError
+from trading_pipeline.errors import CalendarError, LedgerUnavailable, SettingsError, StopUnfiled, StorageError
 from trading_pipeline.home_market import kept_splits, open_market, paper_costs
 from trading_pipeline.ports import Clock, Home, Ledger
 from trading_pipeline.service.desk import Desk, Models
@@ -123,7 +123,9 @@ def open_desk(
             # A disk that is full already has no room for a reserve; what works without goes on.
             with suppress(StorageError):
                 keep_reserve(home.stops)
-            resume_stop(desk)
+            # A stop without a file is in force by the ledger: a home that could not be opened could not be looked at or cleared either.
+            with suppress(StopUnfiled):
+                resume_stop(desk)
         yield desk
 
 

@@ -21,6 +21,7 @@ world is broken, and its class says who must act:
     │   ├── LedgerCorrupt             chain, triggers or tables do not verify
     │   └── EnvironmentMismatch       a ledger of one environment met work of another
     ├── StorageError              the operator: disk full, read-only, no permission (exit code 4)
+    │   └── StopUnfiled               a stop is in force by the ledger, and the disk does not take its file: all else goes on
     ├── MarketDataError           the operator: a source does not answer or answers nonsense
     ├── BrokerError               the operator, see the order's state
     │   ├── BrokerRefused             the broker definitely refused: nothing was placed
@@ -146,6 +147,10 @@ class StorageError(TradingError):
     """Disk full, read-only file system, or no permission."""
 
     exit_code = 4
+
+
+class StopUnfiled(StorageError):
+    """The disk does not take the file of an emergency stop that the ledger has: it is in force, carried out, and written later."""
 
 
 class MarketDataError(TradingError):

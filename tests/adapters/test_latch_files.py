@@ -102,9 +102,28 @@ class TestLatchFiles(LatchContract):
         [stop] = latch.stops()
         assert stop.strategy is None
         assert name.encode("utf-8", "replace").decode() in stop.reason
+        assert latch.standing("dips") == stop, "whatever shows it keeps orders from going out"
         latch.stop(ONE)
         latch.stop(ALL)
-        assert latch.stops() == [ALL, ONE]
+        assert latch.stops() == [ALL, stop, ONE], "who clears the account's sees this one too"
+        latch.clear([ALL])
+        assert latch.stops() == [stop, ONE]
+        latch.clear([stop])
+        assert latch.stops() == [ONE]
+
+    def test_a_copy_of_a_stop_is_that_stop_and_goes_with_it(self, latch, folder):
+        """51: as a backup or a file manager leaves one."""
+        latch.stop(ALL)
+        (folder / "ACCOUNT (copy).json").write_bytes((folder / "ACCOUNT.json").read_bytes())
+        assert latch.stops() == [ALL]
+        latch.clear([ALL])
+        assert (latch.stops(), latch.standing("dips")) == ([], None)
+
+    def test_where_no_file_is_of_the_account_clearing_writes_nothing(self, latch, folder):
+        """As on a disk that takes no file: only the ledger had the stop."""
+        latch.stop(ONE)
+        latch.clear([ALL])
+        assert [path.name for path in folder.iterdir()] == ["strategy-dips.json"]
 
     def test_what_the_ledger_cannot_hold_is_latched_in_what_it_can(self, latch):
         latch.stop(Stop(None, "caf\udce9\x00" + "e" * 600, "", AT))

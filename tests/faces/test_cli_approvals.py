@@ -186,6 +186,15 @@ def test_at_a_terminal_only_yes_approves(asked: Shell) -> None:
     assert decided(asked, EventType.APPROVAL_APPROVED) == [action]
 
 
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_what_a_person_approves_is_shown_first_whatever_is_left_out(asked: Shell, how: str) -> None:
+    """49."""
+    action = pending(asked)["GOOG"]
+    told = " ".join(asked.at_a_terminal(["approve", action[:6], how], {"[y/N]": "n"}).out.split())
+    for seen in ("GOOG", "steady", "$"):
+        assert seen in told[: told.index("Approve exactly this?")]
+
+
 def test_a_rejected_proposal_stays_rejected(asked: Shell) -> None:
     action = pending(asked)["GOOG"]
     assert asked("reject", action, "--reason", "too dear").code == 0

@@ -73,6 +73,17 @@ def test_loosening_is_done_by_typing_the_new_value_again(asked: Shell, monkeypat
     assert "looser" not in asked("status").out
 
 
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_what_is_typed_again_is_shown_first_whatever_is_left_out(asked: Shell, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    """49, D17."""
+    monkeypatch.setenv("TRADING_LIMITS__MAX_DAY_LOSS", "5000")
+    told = " ".join(asked.at_a_terminal(["limits", "confirm", how], {"again:": "5000"}).out.split())
+    shown = "The account would allow more than before: max_day_loss: 1000 becomes 5000"
+    assert told.index(shown) < told.index("Type the new max_day_loss again:")
+    told = " ".join(asked.at_a_terminal(["limits", "grant", "50", "--strategy", "steady", how], {"again:": "50"}).out.split())
+    assert told.index("steady may lose $50.00 more") < told.index("Type the new amount again:")
+
+
 def test_a_loss_is_granted_by_typing_the_amount_again_at_a_terminal(asked: Shell) -> None:
     """D12: for this session, added up, and nothing resumed by it."""
     refused = asked("limits", "grant", "500", "--json")

@@ -3,14 +3,20 @@
 import json
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import connect
 from tests.faces.conftest import Shell
+from trading_pipeline.adapters import stop_files
+from trading_pipeline.adapters.latch_files import LatchFiles
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.errors import SettingsError
+from trading_pipeline.ports import Stop
 from trading_pipeline.service.desk import user_actor
 
 
@@ -113,6 +119,20 @@ def test_a_database_that_is_gone_leaves_the_latch_and_says_that_nothing_was_canc
     monkeypatch.delenv("TRADING_OWNER_DATABASE_URL")
     assert holding("status").code == 0
     assert of_type(holding, EventType.STOP_REPORTED)[-1]["clean"] is True
+
+
+def test_a_home_whose_disk_takes_no_file_of_its_stop_is_looked_at_and_cleared(holding: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """55, fault 61: the reserve is the account's file, and its strategies have none."""
+
+    def full(path: Path, content: bytes, *, new: bool = False) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(stop_files, "write_atomically", full)
+    assert holding("stop", "--yes").code == 0
+    assert [path.name for path in (holding.home / "stops").glob("*.json")] == ["ACCOUNT.json"]
+    assert "EMERGENCY STOP" in holding("status").out
+    assert "Stopped" in holding("stop", "review").out
+    assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"}).code == 0
 
 
 def test_a_database_folder_that_is_gone_is_no_account_without_orders(holding: Shell, monkeypatch) -> None:
@@ -253,6 +273,36 @@ def test_who_clears_the_latch_of_a_ledger_that_was_put_back_is_told_so_first(hol
     assert said.code == 0
     assert told.index("it was restored from before") < told.index("accepts this ledger") < told.index("PAPER-1 is cleared")
     assert holding("verify").code == 0
+
+
+@pytest.mark.parametrize("how", ["--quiet", "--json"])
+def test_whose_stops_go_is_shown_before_the_name_is_asked_for_whatever_is_left_out(asked: Shell, how: str) -> None:
+    """4, 49."""
+    assert asked("stop", "--yes", "--reason", "the broker sells what we do not hold").code == 0
+    with (asked.home / "anchors.jsonl").open("a") as file:
+        file.write(json.dumps({"seq": 10_000, "hash": "00" * 32, "at": "2024-08-28T13:30:00.000000Z"}) + "\n")
+    said = asked.at_a_terminal(["stop", "clear", how], {"away:": "PAPER-1"})
+    told = " ".join(said.out.split())
+    assert said.code == 0
+    for seen in ("the broker sells what we do not hold", "it was restored from before", "accepts this ledger"):
+        assert told.index(seen) < told.index("Type PAPER-1")
+
+
+def test_who_clears_an_account_that_is_stopped_still_is_told_so(asked: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """49, 51: by somebody else, in the moment in which it was cleared."""
+    assert asked("stop", "--yes", "--reason", "the news").code == 0
+    cleared = LatchFiles.clear
+
+    def meanwhile(files: LatchFiles, stops: Collection[Stop]) -> None:
+        files.stop(Stop(None, "something is wrong", "user:bob", datetime.now(UTC)))
+        cleared(files, stops)
+
+    monkeypatch.setattr(LatchFiles, "clear", meanwhile)
+    said = asked.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"})
+    told = " ".join(said.out.split())
+    assert said.code == 1
+    assert "PAPER-1 is stopped still: Stopped by user:bob" in told
+    assert "something is wrong" in told
 
 
 def test_at_a_terminal_it_asks_first(asked: Shell) -> None:

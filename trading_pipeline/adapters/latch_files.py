@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trading_pipeline.adapters.durable_files import json_object, open_lock, storage_errors, sync_folder, take_lock
-from trading_pipeline.adapters.stop_files import ACCOUNT, RECOVERY, account_files, is_accounts, latch, path_of, scope_of
+from trading_pipeline.adapters.stop_files import ACCOUNT, RECOVERY, account_files, latch, path_of, scope_of, stop_files
 from trading_pipeline.domain.events import instant_of_file
 from trading_pipeline.ports import Stop
 
@@ -33,16 +33,13 @@ class LatchFiles:
     def stops(self) -> list[Stop]:
         """Every stop in force: each press of the account's, then those of strategies."""
         try:
-            paths = sorted(path for path in self._folder.iterdir() if path.suffix == ".json")
+            paths = stop_files(self._folder)
         except FileNotFoundError:
             return []
         except OSError:
             return [self._unread()]
-        account = _presses(path for path in paths if is_accounts(path))
-        # A file of which nobody can tell whose it is counts where none does that is the account's.
-        nobodys = _presses(path for path in paths if scope_of(path) is None and not is_accounts(path))
         strategies = [_read(path) for path in paths if scope_of(path) is not None]
-        return [*(account or nobodys[:1]), *(stop for stop in strategies if stop is not None)]
+        return [*_presses(path for path in paths if scope_of(path) is None), *(stop for stop in strategies if stop is not None)]
 
     def standing(self, strategy: str) -> Stop | None:
         """The stop that keeps the strategy from sending anything."""
@@ -60,7 +57,7 @@ class LatchFiles:
         """
         lock = self._folder / _CLEARING
         with storage_errors("The emergency stop", self._folder):
-            if not self._folder.exists():
+            if not account_files(self._folder):
                 return
             with open_lock(lock) as clearing:
                 take_lock(clearing, lock, _CLEARING_SECONDS)
@@ -75,9 +72,9 @@ class LatchFiles:
 
 def _presses(paths: Iterable[Path]) -> list[Stop]:
     """Each press once: persons' before what recovery holds, and the first one first."""
-    read = {_read(path): path.name for path in paths}
-    found = [stop for stop in read if stop is not None]
-    return sorted(found, key=lambda stop: (stop.actor == RECOVERY, read[stop] != ACCOUNT, stop.at))
+    read = [(stop, path.name) for path in paths if (stop := _read(path)) is not None]
+    ranked = sorted(read, key=lambda each: (each[0].actor == RECOVERY, each[1] != ACCOUNT, each[0].at))
+    return list(dict.fromkeys(stop for stop, _ in ranked))
 
 
 def _read(path: Path) -> Stop | None:

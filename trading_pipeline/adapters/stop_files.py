@@ -2,6 +2,7 @@
 
 `stops/ACCOUNT.json` or `stops/strategy-NAME.json`. Who presses the account's stop while a file of it stands writes another one,
 `stops/ACCOUNT-0123456789abcdef.json`: none is written over, so that whoever clears one takes away what they have looked at and no more.
+A file that is no strategy's is the account's, whatever it is called, such as the copy that a backup has left.
 A reserve, written while there is space, becomes the file when there is none left. What they mean to the services is in `latch_files`.
 """
 
@@ -24,7 +25,6 @@ RECOVERY = "recovery"
 _RESERVE = ".reserve"
 _RESERVED_BYTES = 4096
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_OF_ACCOUNT = re.compile(r"ACCOUNT(-[0-9a-f]{16})?\.json")
 
 
 def path_of(folder: Path, strategy: str | None) -> Path:
@@ -80,15 +80,15 @@ def latch(folder: Path, strategy: str | None, reason: str, actor: str, at: datet
     return not stood
 
 
-def is_accounts(path: Path) -> bool:
-    """Whether a press of the account's stop goes by that name."""
-    return _OF_ACCOUNT.fullmatch(path.name) is not None
+def stop_files(folder: Path) -> list[Path]:
+    """All there are; FileNotFoundError where there is no folder."""
+    return sorted(path for path in folder.iterdir() if path.suffix == ".json")
 
 
 def account_files(folder: Path) -> list[Path]:
     """Those of all presses of the account's stop."""
     try:
-        return [path for path in folder.iterdir() if is_accounts(path)]
+        return [path for path in stop_files(folder) if scope_of(path) is None]
     except FileNotFoundError:
         return []
 

@@ -83,7 +83,7 @@ def test_a_latch_file_that_somebody_has_touched_stops_the_account_and_lets_the_h
     (tmp_path / "stops").mkdir(exist_ok=True)
     (tmp_path / "stops" / "ACCOUNT.json").write_bytes(content)
     (tmp_path / "stops" / "strategy-a\nb.json").write_bytes(content)
-    [report] = recovery.resume_stop(stage.desk)
+    [report, *_] = recovery.resume_stop(stage.desk)
     assert (report.record, report.clean, stage.broker.orders(None)) == ("ledger", True, [])
     assert recovery.resume_stop(stage.desk) == []
     assert stage.row("strategies")["state"] == "emergency_stopped"

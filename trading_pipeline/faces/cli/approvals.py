@@ -77,7 +77,7 @@ def approve(call: Invocation, proposal: IdArgument, yes: YesOption = False, all_
                 _show(call, desk, row, all_checks=all_checks)
             if not call.output.attended:
                 actor = _script(desk, row)
-            if not _agreed(call, yes=yes):
+            if not _agreed(call, row, yes=yes):
                 call.output.note("Not approved; it still waits. Reject it with: trading reject ", row["short_id"])
                 raise typer.Exit(1)
         event = service.approve(desk, row["action_id"], actor=actor, shown_hash=row["hash"])
@@ -106,9 +106,12 @@ def _script(desk: "Desk", row: dict[str, Any]) -> str:
     )
 
 
-def _agreed(call: Invocation, *, yes: bool) -> bool:
+def _agreed(call: Invocation, row: dict[str, Any], *, yes: bool) -> bool:
+    order = row["shown"]
+    told = f"{word(order['side'])} {order['quantity']:,} {order['symbol']} for {row['strategy']}, about {money(order['estimated_value'])}."
     try:
-        return call.confirm("Approve exactly this?", yes=yes)
+        # With --json the proposal itself has not been shown.
+        return call.confirm("Approve exactly this?", yes=yes, about=[told] if call.output.as_json else [])
     except KeyboardInterrupt:
         call.output.note()
         call.output.note("Nothing was decided; the proposal still waits.")

@@ -129,8 +129,11 @@ class Invocation:
                 remedy="leave --backtest out; status, orders, events, why, verify, replay, costs and report read one",
             )
 
-    def confirm(self, question: str, *, yes: bool) -> bool:
+    def confirm(self, question: str, *, yes: bool, about: Sequence[str] = ()) -> bool:
         """Whether the person says yes; `yes` answers for them, and is needed where nobody can be asked.
+
+        Args:
+            about: Lines that they must see first, whatever --quiet and --json leave out.
 
         Raises:
             PermissionRequired: No terminal and no --yes.
@@ -142,12 +145,13 @@ class Invocation:
                 "Nobody can be asked here: this is no terminal.", value="no terminal", rule="this needs a person's confirmation",
                 remedy="run it at a terminal, or add --yes",
             )
-        return self.output.ask(f"{question} [y/N]").lower() in ("y", "yes")
+        return self.output.ask(f"{question} [y/N]", about).lower() in ("y", "yes")
 
-    def retype(self, changes: Sequence[str]) -> None:
+    def retype(self, about: str, changes: Sequence[str]) -> None:
         """Have the person at the terminal type every loosened value again (D17).
 
         Args:
+            about: Whose values they are, as a heading.
             changes: As `max_order_value from 1000 to 2000` or `symbols by IBM`.
 
         Raises:
@@ -159,12 +163,13 @@ class Invocation:
                 rule="limits are tightened at once and loosened only by a person who confirms it at a terminal (D17)",
                 remedy="run it at a terminal, and type the new values again",
             )
+        heading = [about]
         for change in changes:
             name, _, values = change.partition(" ")
             old, _, new = values.removeprefix("from ").rpartition(" to ")
             new = new.removeprefix("by ")
-            self.output.note(f"  {name}: {old} becomes {new}" if old else f"  {name}: {new} is added")
-            typed = self.output.ask(f"Type the new {name} again:")
+            shown = f"  {name}: {old} becomes {new}" if old else f"  {name}: {new} is added"
+            typed, heading = self.output.ask(f"Type the new {name} again:", [*heading, shown]), []
             if _bare(typed) != _bare(new):
                 raise PermissionRequired(
                     f"{typed!r} is not the new {name}, {new}.", value=typed, rule="a limit is loosened by typing its new value again (D17)",

@@ -60,8 +60,7 @@ def limits(call: Invocation, act: ActArgument = Act.SHOW, amount: AmountArgument
             _grant(call, desk, amount, strategy or None)
         if act is Act.CONFIRM:
             if standing.unconfirmed:
-                call.output.note("The account would allow more than before:")
-                call.retype(standing.unconfirmed)
+                call.retype("The account would allow more than before:", standing.unconfirmed)
             account_limits.confirm(desk, actor=user_actor(), confirmed=standing.unconfirmed)
             standing = account_limits.standing(desk, desk.ledger)
         grants = {row["scope"]: format(row["amount"], "f") for row in granted(desk, desk.ledger)}
@@ -95,8 +94,8 @@ def _grant(call: Invocation, desk: "Desk", text: str, strategy: str | None) -> N
         raise InputError(
             f"{text!r} is no amount.", value=text, rule="a grant is an amount in USD", remedy="give it, as `trading limits grant 500`",
         ) from None
-    call.output.note(f"{strategy or 'The account'} may lose ${amount:,.2f} more this session, and only this session:")
-    call.retype([f"amount by {amount:f}"])
+    about = f"{strategy or 'The account'} may lose ${amount:,.2f} more this session, and only this session:"
+    call.retype(about, [f"amount by {amount:f}"])
     grant_loss(desk, amount, strategy=strategy, actor=user_actor(), confirmed=amount)
     paused = [row["name"] for row in desk.ledger.find("strategies", state=StrategyState.PAUSED_RISK.value)]
     for name in paused if strategy is None else [strategy]:

@@ -37,8 +37,8 @@ def orders(call: Invocation, act: ActArgument = Act.SHOW, name: IdArgument = "",
     with call.desk() as desk:
         if act is Act.RELEASE:
             row = find(desk.ledger, name)
-            call.output.note(f"{row['client_id']} of {row['strategy']} is {word(row['state'])}: {row['reason']}")
-            typed = call.output.ask(f"Type {row['symbol']} to say that it is over:") if call.output.interactive else ""
+            about = f"{row['client_id']} of {row['strategy']} is {word(row['state'])}: {row['reason']}"
+            typed = call.output.ask(f"Type {row['symbol']} to say that it is over:", [about]) if call.output.interactive else ""
             release(desk, row["client_id"], actor=user_actor(), typed=typed.strip())
         states = tuple(state.value for state in (*WORKING, OrderState.INTENT, OrderState.QUARANTINED))
         rows = desk.ledger.find("orders", order_by="intent_seq") if everything else desk.ledger.find("orders", state=states)

@@ -11,7 +11,7 @@ import re
 import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -285,14 +285,15 @@ class Output:
         """Whether somebody is there: input is a terminal, wherever error output goes."""
         return sys.stdin.isatty()
 
-    def ask(self, question: str) -> str:
-        """What the person types, without surrounding space."""
+    def ask(self, question: str, about: Sequence[str] = ()) -> str:
+        """What the person types, without surrounding space; `about` is what they must see first, with --quiet and --json as well."""
+        for told in about:
+            self.err.print(_flowed(self.err, Text(plain(told))), soft_wrap=True)
         self.err.print(Text(f"{plain(question)} ", "bold"), end="", soft_wrap=True)
         sys.stderr.flush()
-        try:
+        with suppress(EOFError):
             return input().strip()
-        except EOFError:
-            return ""
+        return ""
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:

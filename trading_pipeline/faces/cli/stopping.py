@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from trading_pipeline.service.stopping.stop_orders import Line, Report
 
 NOT_CONFIRMED = 1
-"""Exit code while an order is open or unknown."""
+"""Exit code while an order is open or unknown, and where an account that was cleared is stopped still."""
 AGAIN_SECONDS = 0.5
 _ASKED_SECONDS = 5.0
 
@@ -284,7 +284,6 @@ def _show_review(call: Invocation, data: dict[str, Any]) -> None:
 
 
 def _clear(call: Invocation) -> None:
-    from trading_pipeline.service.record.anchoring import restored
     from trading_pipeline.service.stopping.emergency import clear, held
 
     if not call.output.interactive:
@@ -293,14 +292,20 @@ def _clear(call: Invocation) -> None:
             rule="a person clears the latch by typing the account's name (D9)", remedy="run it at a terminal",
         )
     with call.desk() as desk:
-        shown = held(desk, desk.ledger)
-        for stop in shown.stops:
-            call.output.note(f"Stopped by {stop.actor}, {new_york(stop.at)}: {in_new_york(stop.reason)}")
-        call.output.note("Nothing resumes by this: stopped strategies stay stopped, and cancelled orders cancelled.")
-        if contradiction := restored(desk):
-            call.output.note(f"Beware: {contradiction}. Orders may be out that it does not know: look at the account with the broker.")
-            call.output.note("Clearing the latch accepts this ledger as it is.")
-        typed = call.output.ask(f"Type {desk.broker.account_id} to take the latch of the account away:")
-        clear(desk, actor=user_actor(), typed=typed, shown=shown)
-        account = desk.broker.account_id
-    call.output.answer({"cleared": account}, lambda: call.output.line(f"The latch of {account} is cleared."))
+        shown, account = held(desk, desk.ledger), desk.broker.account_id
+        about = [f"Stopped by {stop.actor}, {new_york(stop.at)}: {in_new_york(stop.reason)}" for stop in shown.stops]
+        about.append("Nothing resumes by this: stopped strategies stay stopped, and cancelled orders cancelled.")
+        if shown.restored:
+            about.append(f"Beware: {shown.restored}. Orders may be out that it does not know: look at the account with the broker.")
+            about.append("Clearing the latch accepts this ledger as it is.")
+        typed = call.output.ask(f"Type {account} to take the latch of the account away:", about)
+        still = clear(desk, actor=user_actor(), typed=typed, shown=shown)
+
+    def text() -> None:
+        call.output.line(f"What was shown is cleared, and {account} is stopped still:" if still else f"The latch of {account} is cleared.")
+        for stop in still:
+            call.output.line(f"Stopped by {stop.actor}, {new_york(stop.at)}: {in_new_york(stop.reason)}")
+
+    call.output.answer({"cleared": account, "still": [_stop_json(stop) for stop in still]}, text)
+    if still:
+        raise typer.Exit(NOT_CONFIRMED)

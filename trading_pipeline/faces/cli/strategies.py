@@ -205,8 +205,7 @@ def _confirm_loosening(call: Invocation, desk: "Desk", spec: "StrategySpec") -> 
     loosened = controls.loosened_limits(spec_of(controls.require(desk.ledger, spec.name)), spec)
     if not loosened or not call.output.interactive:
         return []
-    call.output.note(f"{spec.name} would allow more than before:")
-    call.retype(loosened)
+    call.retype(f"{spec.name} would allow more than before:", loosened)
     return loosened
 
 

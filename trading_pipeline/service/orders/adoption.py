@@ -9,6 +9,7 @@ corrected, the position folded anew from every fill.
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -19,10 +20,12 @@ from trading_pipeline.domain.money import ZERO
 from trading_pipeline.domain.orders import OrderClass, OrderState, Side
 from trading_pipeline.domain.portfolio import EXTERNAL, Fill, Position
 from trading_pipeline.domain.projections import Row
+from trading_pipeline.errors import StorageError
 from trading_pipeline.ports import BrokerOrder, Fence, Reader, Stop, Transaction
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.stopping.presses import standing
 
 _OURS = re.compile(r"[A-Z2-7]{20}")
 """A client id as `domain.orders.client_id` makes it."""
@@ -213,13 +216,15 @@ def adopt(desk: Desk, tx: Transaction, client_id: str, order: BrokerOrder | None
 
 
 def latch(desk: Desk, tx: Transaction, reason: str, tally: Tally) -> None:
-    """Stop the account until a person has looked: the file first, then the fact."""
-    desk.latch.stop(Stop(None, reason, RECOVERY, desk.now()))
+    """Stop the account until a person has looked: the file first, then the fact; also under a person's stop, so that who clears it sees."""
+    hold = Stop(None, reason, RECOVERY, desk.now())
+    with suppress(StorageError):
+        # On a disk that takes no file the fact holds the account, and recovery makes the file good.
+        desk.latch.stop(hold)
     account = desk.broker.account_id
-    row = tx.get("latches", f"account:{account}")
-    if row is None or row["state"] != "latched":
+    if all(fact.actor != RECOVERY for fact in standing(desk, tx)):
         key = f"account.latched:{account}:{tx.head()[0]}"
-        payload = {"account": account, "reason": reason}
+        payload = {"account": account, "reason": hold.reason, "pressed_at": hold.at}
         tally.saw(tx.append(NewEvent(EventType.ACCOUNT_LATCHED, "account", key, payload, desk.now(), RECOVERY)))
     tally.notes.append(f"the account is latched: {reason}")
 

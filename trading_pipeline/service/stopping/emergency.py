@@ -12,23 +12,30 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from trading_pipeline.domain.events import Event, EventType, NewEvent, instant_of_file, instant_text
+from trading_pipeline.domain.events import EventType, NewEvent, instant_text
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.projections import Row
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
-from trading_pipeline.errors import Conflict, LedgerUnavailable, PermissionRequired, StorageError, TradingError, UnknownName
+from trading_pipeline.errors import (
+    Conflict,
+    LedgerUnavailable,
+    PermissionRequired,
+    StopUnfiled,
+    StorageError,
+    TradingError,
+    UnknownName,
+)
 from trading_pipeline.ports import Reader, Stop, Transaction
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk, is_person
 from trading_pipeline.service.models.patience import within
+from trading_pipeline.service.orders.adoption import is_ours
 from trading_pipeline.service.orders.order_facts import denied, doubt, order_event
 from trading_pipeline.service.orders.voiding import void_open
 from trading_pipeline.service.record import anchoring
 from trading_pipeline.service.stopping import stop_orders
+from trading_pipeline.service.stopping.presses import is_cleared, is_on_record, is_same, press_of, recorded, standing, stands
 from trading_pipeline.service.stopping.stop_orders import IN_JOURNAL, IN_LEDGER, OPEN_ORDERS, Report, withheld
-
-LATCHED = "latched"
-"""The state of a row of `latches` in force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,11 @@ class Held:
     """What holds the account at one look: what a person sees before clearing it, and all that clearing takes away."""
 
     seq: int
-    """Of the fact behind the ledger's latch; 0 without one."""
+    """The newest fact at the look."""
     stops: tuple[Stop, ...]
     """Each press: of files and ledger, persons' first."""
+    restored: str
+    """How the ledger contradicts its anchors, in words; empty where it does not."""
 
 
 def in_force(desk: Desk, reader: Reader, strategy: str) -> Stop | None:
@@ -50,22 +59,9 @@ def in_force(desk: Desk, reader: Reader, strategy: str) -> Stop | None:
     return desk.latch.standing(strategy) or recorded(desk, reader, strategy)
 
 
-def recorded(desk: Desk, reader: Reader, strategy: str | None) -> Stop | None:
-    """The stop that the ledger knows of, whatever the files say; of the account alone where no strategy is named."""
-    latch = reader.get("latches", f"account:{desk.broker.account_id}")
-    if latch is not None and latch["state"] == LATCHED:
-        return Stop(None, latch["reason"], latch["actor"], latch["at"])
-    row = None if strategy is None else reader.get("strategies", strategy)
-    if row is not None and row["state"] == StrategyState.EMERGENCY_STOPPED.value:
-        return Stop(strategy, row["reason"], row["actor"], row["state_since"])
-    return None
-
-
 def held(desk: Desk, reader: Reader) -> Held:
     """What holds the account now, by the files or by the ledger."""
-    files = tuple(_files(desk))
-    seq, pressed = _latched(desk, reader)
-    return Held(seq, files if pressed is None or _is_among(pressed, files) else (*files, pressed))
+    return Held(reader.head()[0], _holding(desk, reader), anchoring.restored(desk))
 
 
 def refuse_under_stop(desk: Desk, reader: Reader, strategy: str, what: str) -> None:
@@ -131,6 +127,9 @@ def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
     takes the lease after it has seen the latch.
     """
     with desk.ledger.transaction() as tx:
+        if stop.strategy is None and is_cleared(desk, tx, stop):
+            # Pressed once, carried out and cleared. Its file holds the account while it stands, and ends nothing that began since.
+            return
         known = recorded(desk, tx, None)
         _stop_facts(desk, tx, stop, resumed=resumed)
         if stop.actor != RECOVERY:
@@ -141,20 +140,34 @@ def write_down(desk: Desk, stop: Stop, *, resumed: bool) -> None:
 
 
 def mirror(desk: Desk) -> None:
-    """Have a file for every stop that the ledger has: clearing the account's latch, or restoring the ledger, starts none of them again."""
-    lost = _latched(desk, desk.ledger)[1]
-    if lost is not None and not _is_among(lost, _files(desk)):
-        desk.latch.stop(lost)
-        if not _latched(desk, desk.ledger)[0]:
-            # Somebody has cleared it since, and what they took away must not come back: it would stop everything once more.
-            desk.latch.clear([lost])
-    files = {each.strategy for each in desk.latch.stops()}
-    for row in desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value):
-        if row["name"] not in files:
-            desk.latch.stop(Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
+    """Have a file for every stop that the ledger has: clearing the account's latch, or restoring the ledger, starts none of them again.
+
+    Raises:
+        StopUnfiled: The disk does not take one of them; each of the others has been tried.
+    """
+    failed: StorageError | None = None
+    for lost in unfiled(desk):
+        try:
+            desk.latch.stop(lost)
+            if lost.strategy is None and not stands(desk, desk.ledger, lost):
+                # Somebody has cleared it since, and what they took away must not come back: it would hold the account once more.
+                desk.latch.clear([lost])
+        except StorageError as error:
+            failed = failed or error
+    if failed is not None:
+        raise StopUnfiled(f"A stop has no file: {failed.message}", value=failed.value, rule=failed.rule, remedy=failed.remedy) from failed
 
 
-def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held | None = None) -> None:
+def unfiled(desk: Desk) -> list[Stop]:
+    """The stops that the ledger has and no file says, the account's first."""
+    files = desk.latch.stops()
+    accounts, strategies = [each for each in files if each.strategy is None], {each.strategy for each in files}
+    lost = [press for press in map(press_of, standing(desk, desk.ledger)) if not _is_among(press, accounts)]
+    rows = desk.ledger.find("strategies", state=StrategyState.EMERGENCY_STOPPED.value)
+    return lost + [Stop(row["name"], row["reason"], row["actor"], row["state_since"]) for row in rows if row["name"] not in strategies]
+
+
+def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held | None = None) -> tuple[Stop, ...]:
     """Take the account's latch away; nothing resumes by that, and stopped strategies stay stopped.
 
     What goes are the presses that the person has seen, each on record and done; any other stands, and nothing is cleared beside it.
@@ -166,9 +179,13 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held |
         typed: The account's name as the person typed it.
         shown: What the person has seen, by `held`; what holds the account now, without it.
 
+    Returns:
+        What holds the account still: pressed or found in this very moment.
+
     Raises:
         PermissionRequired: No person, or another name.
         Conflict: No latch stands, or another than was shown; or one is not on record, or an order not confirmed yet.
+        StorageError: Files of it could not go: they hold the account, and are cleared again.
     """
     account = desk.broker.account_id
     if not is_person(actor) or typed.strip() != account:
@@ -192,7 +209,8 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held |
             remedy="look with `trading stop review`, which writes it down and goes on with its cancels, then clear it",
         )
     report = last_report(desk, None)
-    if pressed and (report is None or not report["clean"]):
+    # Of one that was cleared already, and whose file could not go, all was confirmed then.
+    if any(stands(desk, desk.ledger, stop) for stop in pressed) and (report is None or not report["clean"]):
         raise Conflict(
             "The stop is not done: orders are not confirmed cancelled.", value=account,
             rule="a latch stands until every order is confirmed",
@@ -200,10 +218,10 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held |
         )
     with desk.ledger.transaction() as tx:
         _refuse_another(desk, tx, shown)
-        if seq := _latched(desk, tx)[0]:
+        if facts := standing(desk, tx):
             payload = {"account": account, "reason": reason}
-            key = f"{EventType.ACCOUNT_LATCH_CLEARED.value}:{account}:{seq}"
-            tx.append(NewEvent(EventType.ACCOUNT_LATCH_CLEARED, "account", key, payload, desk.now(), actor, seq))
+            key = f"{EventType.ACCOUNT_LATCH_CLEARED.value}:{account}:{facts[-1].seq}"
+            tx.append(NewEvent(EventType.ACCOUNT_LATCH_CLEARED, "account", key, payload, desk.now(), actor, facts[-1].seq))
     if anchoring.restored(desk):
         anchoring.begin_anew(desk)
     desk.latch.clear(shown.stops)
@@ -211,8 +229,9 @@ def clear(desk: Desk, *, actor: str, typed: str, reason: str = "", shown: Held |
     with suppress(TradingError):
         mirror(desk)
         for fact in desk.journal.waiting()[0]:
-            if fact.type is EventType.ACCOUNT_LATCHED and not is_on_record(desk.ledger, by_journal := journal_stop(fact)):
+            if fact.type is EventType.ACCOUNT_LATCHED and not is_on_record(desk.ledger, by_journal := press_of(fact)):
                 desk.latch.stop(by_journal)
+    return _holding(desk, desk.ledger)
 
 
 def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
@@ -223,26 +242,11 @@ def last_report(desk: Desk, strategy: str | None) -> dict[str, Any] | None:
     return next((dict(event.payload) for event in reversed(events) if event.payload["strategy"] == strategy), None)
 
 
-def journal_stop(fact: NewEvent | Event) -> Stop:
-    """The stop in a fact of ledger or journal; of the account where somebody has made the journal say of nobody."""
-    strategy = fact.payload.get("strategy") if fact.type is EventType.STRATEGY_EMERGENCY_STOPPED else None
-    try:
-        at = instant_of_file(fact.payload["pressed_at"])
-    except (ValueError, KeyError, TypeError):
-        at = fact.at
-    reason = str(fact.payload.get("reason", "its line in the journal gives none"))
-    return Stop(strategy if isinstance(strategy, str) else None, reason, fact.actor, at)
-
-
-def _latched(desk: Desk, reader: Reader) -> tuple[int, Stop | None]:
-    """The ledger's latch of the account: its fact, and the press in it; 0 and None while none is in force."""
-    row = reader.get("latches", f"account:{desk.broker.account_id}")
-    fact = reader.event(row["last_seq"]) if row is not None and row["state"] == LATCHED else None
-    return (0, None) if fact is None else (fact.seq, journal_stop(fact))
-
-
-def _files(desk: Desk) -> list[Stop]:
-    return [stop for stop in desk.latch.stops() if stop.strategy is None]
+def _holding(desk: Desk, reader: Reader) -> tuple[Stop, ...]:
+    """Each press of files and ledger once, persons' first."""
+    found = [stop for stop in desk.latch.stops() if stop.strategy is None]
+    found += [press for press in map(press_of, standing(desk, reader)) if not any(is_same(press, each) for each in found)]
+    return tuple(sorted(found, key=lambda press: press.actor == RECOVERY))
 
 
 def _is_among(pressed: Stop, files: Collection[Stop]) -> bool:
@@ -251,14 +255,20 @@ def _is_among(pressed: Stop, files: Collection[Stop]) -> bool:
 
 
 def _refuse_another(desk: Desk, reader: Reader, shown: Held) -> None:
-    """Refuse to clear what nobody has looked at: another press, by its file or in the ledger."""
-    seq, pressed = _latched(desk, reader)
-    presses = [*_files(desk), *([] if pressed is None or seq == shown.seq else [pressed])]
-    another = next((stop for stop in presses if stop not in shown.stops), None)
-    if another is not None:
+    """Refuse to clear what nobody has looked at: another press, by its file or in the ledger, or an account ahead of its ledger (C14)."""
+    now = held(desk, reader)
+    another = next((stop for stop in now.stops if not any(is_same(stop, each) for each in shown.stops)), None)
+    told = f"Another stop came meanwhile, by {another.actor}: {another.reason}." if another else ""
+    if not told:
+        found = reader.events(after=shown.seq, types=(EventType.ORDER_ADOPTED, EventType.EXTERNAL_FILLED))
+        ahead = next((fact.payload["client_id"] for fact in found if is_ours(fact.payload["client_id"])), "")
+        told = f"The broker has told meanwhile of {ahead}, which this ledger never wrote." if ahead else ""
+    if not told and now.restored and not shown.restored:
+        told = f"It has been found meanwhile that {now.restored}."
+    if told:
         raise Conflict(
-            f"Another stop came meanwhile, by {another.actor}: {another.reason}.", value=desk.broker.account_id,
-            rule="what is cleared is the latch that was looked at", remedy="look again with `trading stop review`",
+            told, value=desk.broker.account_id, rule="what is cleared is the latch that was looked at",
+            remedy="look again with `trading stop review`",
         )
 
 
@@ -318,25 +328,19 @@ def _stop_facts(desk: Desk, tx: Transaction, stop: Stop, *, resumed: bool) -> No
     """The latch and the strategies' ends. Every press of the account's stop is a fact: clearing one lifts no other."""
     rows = tx.find("strategies") if stop.strategy is None else [_known(tx, stop.strategy)]
     facts = []
-    latch = tx.get("latches", f"account:{desk.broker.account_id}")
-    standing = latch is not None and latch["state"] == LATCHED and (latch["actor"] != RECOVERY or stop.actor == RECOVERY)
-    if stop.strategy is None and (not standing or (stop.actor != RECOVERY and not is_on_record(tx, stop))):
+    latch, known = tx.get("latches", f"account:{desk.broker.account_id}"), recorded(desk, tx, None)
+    stood = known is not None and (known.actor != RECOVERY or stop.actor == RECOVERY)
+    if stop.strategy is None and (not stood or (stop.actor != RECOVERY and not is_on_record(tx, stop))):
         turn = 0 if latch is None else latch["last_seq"]
         facts.append(_fact(desk, EventType.ACCOUNT_LATCHED, stop, str(turn), turn or None))
     # A strategy that was made after the account was latched has begun nothing: a resumed stop leaves it alone.
-    spared = stop.actor == RECOVERY or (stop.strategy is None and standing and resumed)
+    spared = stop.actor == RECOVERY or (stop.strategy is None and stood and resumed)
     ending = [] if spared else [row for row in rows if TRANSITIONS[StrategyState(row["state"])]]
     facts += [
         _fact(desk, EventType.STRATEGY_EMERGENCY_STOPPED, replace(stop, strategy=row["name"]), str(row["last_seq"]), row["last_seq"])
         for row in ending
     ]
     tx.append(*facts)
-
-
-def is_on_record(reader: Reader, stop: Stop) -> bool:
-    """Whether this very press is in the ledger, which no clock can tell: clocks are set."""
-    identity = stop.actor, instant_text(stop.at)
-    return any((fact.actor, fact.payload.get("pressed_at")) == identity for fact in reader.events(types=(EventType.ACCOUNT_LATCHED,)))
 
 
 def _known(tx: Transaction, name: str) -> Row:

@@ -23,6 +23,7 @@ from trading_pipeline.service.models.patience import together, within
 from trading_pipeline.service.orders.adoption import is_ours
 from trading_pipeline.service.orders.settlement import settle
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.stopping.presses import standing
 
 T = TypeVar("T")
 OPEN_ORDERS = tuple(state.value for state in WORKING)
@@ -177,13 +178,7 @@ class _Asking:
 
     def _first_press(self) -> int:
         """Of the account's stop that stands, however often it was pressed since."""
-        since = 0
-        for fact in self.desk.ledger.events(types=(EventType.ACCOUNT_LATCHED, EventType.ACCOUNT_LATCH_CLEARED)):
-            if fact.type is EventType.ACCOUNT_LATCH_CLEARED:
-                since = 0
-            elif not since and fact.actor != RECOVERY:
-                since = fact.seq
-        return since
+        return next((fact.seq for fact in standing(self.desk, self.desk.ledger) if fact.actor != RECOVERY), 0)
 
     def kept(self, seen: _Seen) -> set[str]:
         """What the settings keep."""

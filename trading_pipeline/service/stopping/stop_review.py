@@ -11,7 +11,8 @@ from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.record.anchoring import restored
-from trading_pipeline.service.stopping.emergency import last_report, recorded
+from trading_pipeline.service.stopping.emergency import last_report
+from trading_pipeline.service.stopping.presses import is_cleared, recorded
 
 LAST_FACTS = 20
 
@@ -56,7 +57,8 @@ def review(desk: Desk) -> dict[str, Any]:
 
 def _next_steps(desk: Desk, accounts: list[Stop], reports: list[dict[str, Any]], differences: list[str], asked: str) -> list[str]:
     steps = []
-    if any(not report["clean"] for report in reports) or (not reports and any(stop.actor != RECOVERY for stop in accounts)):
+    undone = [stop for stop in accounts if stop.actor != RECOVERY and not is_cleared(desk, desk.ledger, stop)]
+    if any(not report["clean"] for report in reports) or (not reports and undone):
         steps.append("Orders are not confirmed: run `trading stop` again, and cancel at the broker by hand what it lists")
     if asked:
         steps.append("The broker could not be asked: look at the account with the broker, then review again")

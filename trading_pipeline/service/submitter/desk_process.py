@@ -16,7 +16,7 @@ from trading_pipeline.domain.cycles import follow_up
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.orders import OrderState
 from trading_pipeline.domain.risk import World
-from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, LedgerUnavailable, TradingError
+from trading_pipeline.errors import Fenced, LedgerCorrupt, LedgerError, LedgerUnavailable, StopUnfiled, TradingError
 from trading_pipeline.ports import Fence
 from trading_pipeline.service import approvals
 from trading_pipeline.service.accounting import reconciled
@@ -32,6 +32,7 @@ from trading_pipeline.service.orders.voiding import void_open
 from trading_pipeline.service.record.anchoring import anchor, anchor_head
 from trading_pipeline.service.record.verification import verify_newest
 from trading_pipeline.service.steps import Tally
+from trading_pipeline.service.stopping.stop_orders import Report
 from trading_pipeline.service.submitter import handover
 from trading_pipeline.service.submitter.pulse import BEAT_SECONDS, Pulse
 from trading_pipeline.service.submitter.recovery import resume_stop
@@ -154,7 +155,9 @@ class _Attendance:
                 f"The ledger does not verify: {fault}.", value=fault, rule="nothing is sent on a record that cannot be trusted",
                 remedy="run `trading verify`, and restore a backup; `trading stop` works meanwhile",
             )
-        self._stops()
+        # The ledger has the stop whose file is missing; the first turn says so, and every one tries again.
+        with suppress(StopUnfiled):
+            self._stops()
         adopt_orders(self.desk, self._tally())
         self._settled(always=True)
         self._reconcile()
@@ -220,9 +223,11 @@ class _Attendance:
 
     def _stops(self) -> None:
         """Go on with what a stop has to cancel still."""
-        for report in resume_stop(self.desk):
-            whose = report.stop.strategy or f"account {self.desk.broker.account_id}"
-            self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
+        resume_stop(self.desk, told=self._say_round)
+
+    def _say_round(self, report: Report) -> None:
+        whose = report.stop.strategy or f"account {self.desk.broker.account_id}"
+        self.say(f"Stop of {whose}: {len(report.ended)} orders over, {len(report.open)} open, {len(report.unknown)} unknown.")
 
     def _settled(self, always: bool = False) -> None:
         """Book what the broker knows and the ledger does not, and protect what is naked.

@@ -4,18 +4,20 @@ Read LATCH_CHECK of INVARIANTS 3.4. All of it may be done again by the next proc
 folder, two files and four small queries. Nothing here lifts a stop.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from trading_pipeline.domain.events import EventType, NewEvent
 from trading_pipeline.domain.strategies import TRANSITIONS, StrategyState
-from trading_pipeline.errors import InputError, StorageError, UnknownName
+from trading_pipeline.errors import InputError, StopUnfiled, StorageError, UnknownName
 from trading_pipeline.ports import Stop
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.record import anchoring
-from trading_pipeline.service.stopping.emergency import carry_out, is_on_record, journal_stop, last_report, mirror, recorded, write_down
+from trading_pipeline.service.stopping.emergency import carry_out, last_report, mirror, unfiled, write_down
+from trading_pipeline.service.stopping.presses import is_cleared, is_on_record, press_of, recorded
 from trading_pipeline.service.stopping.stop_orders import OPEN_ORDERS, Report
 
 _STOPS = (EventType.ACCOUNT_LATCHED, EventType.STRATEGY_EMERGENCY_STOPPED)
@@ -23,34 +25,38 @@ _REPORTED = {"account", "strategy", "clean", "ended", "open", "unknown", "kept",
 """Of `Report.payload`: without one of them a line is no report."""
 
 
-def resume_stop(desk: Desk, *, wait_seconds: float = 0.0) -> list[Report]:
+def resume_stop(desk: Desk, *, wait_seconds: float = 0.0, told: Callable[[Report], object] | None = None) -> list[Report]:
     """Take up whatever stop is in force and not done; the rounds it has gone.
 
     Args:
         wait_seconds: How long to ask again; 0 is one round.
+        told: Hears of each round, whatever is raised after it.
 
     Raises:
-        LedgerError, StorageError: Ledger, journal or latch files cannot be read or written; or anchors cannot, once all else is done.
+        LedgerError: The ledger cannot be read or written.
+        StorageError: Once all else is done: journal or anchors cannot be read, so nobody can tell whether there are other stops.
+        StopUnfiled: Once all else is done: a stop is in force, and the disk does not take its file.
     """
-    merge_journal(desk)
-    unread: StorageError | None = None
-    try:
-        _hold_if_restored(desk)
-    except StorageError as error:
-        # Whether the ledger was restored nobody can tell. What a stop has to cancel does not wait for that.
-        unread = error
-    mirror(desk)
+    failed: list[StorageError] = []
+    for prepare in (merge_journal, _hold_if_restored, mirror):
+        try:
+            prepare(desk)
+        except StorageError as error:
+            # What a stop has to cancel waits for no file.
+            failed.append(error)
     reports: list[Report] = []
-    for stop in desk.latch.stops():
+    lost = unfiled(desk)
+    accounts = [stop for stop in lost if stop.strategy is None]
+    for stop in [*accounts, *desk.latch.stops(), *(stop for stop in lost if stop.strategy is not None)]:
         # What the account's own stop has just asked for needs no second asking for each strategy.
         if _unfinished(desk, stop, covered=bool(reports) and reports[0].stop.strategy is None):
             try:
-                reports.append(carry_out(desk, stop, wait_seconds=wait_seconds, resumed=True))
+                reports.append(carry_out(desk, stop, wait_seconds=wait_seconds, resumed=True, told=told))
             except UnknownName:
                 # A file for a name that the ledger does not have: there is nothing to stop, and the name stays barred.
                 continue
-    if unread is not None:
-        raise unread
+    if failed:
+        raise next((error for error in failed if not isinstance(error, StopUnfiled)), failed[0])
     return reports
 
 
@@ -58,6 +64,9 @@ def merge_journal(desk: Desk) -> int:
     """Write down what the journal kept while the ledger took nothing (invariant 7); how many facts it had.
 
     Stops and their reports alone: whatever else a line says was not written by us, and is passed over as one that was cut off.
+
+    Raises:
+        StopUnfiled: All are in the ledger, and the journal does not take that they are; the next process merges them once more.
     """
     waiting, lines = desk.journal.waiting()
     if not waiting:
@@ -69,18 +78,27 @@ def merge_journal(desk: Desk) -> int:
             with suppress(InputError), desk.ledger.transaction() as tx:
                 payload = {**fact.payload, "journalled_at": fact.at}
                 tx.append(NewEvent(fact.type, fact.stream, fact.key, payload, desk.now(), fact.actor))
-    desk.journal.merged(lines)
+    try:
+        desk.journal.merged(lines)
+    except StorageError as error:
+        raise StopUnfiled(error.message, value=error.value, rule=error.rule, remedy=error.remedy) from error
     return len(waiting)
 
 
 def _merge_stop(desk: Desk, fact: NewEvent) -> None:
-    stop = journal_stop(fact)
+    stop = press_of(fact)
     if stop.strategy is None and is_on_record(desk.ledger, stop):
         # A later round of it reached the ledger, and somebody may have cleared it since.
         return
     with suppress(UnknownName):
-        desk.latch.stop(stop)
+        _latch(desk, stop)
         write_down(desk, stop, resumed=True)
+
+
+def _latch(desk: Desk, stop: Stop) -> None:
+    """Have its file, if the disk takes it: the ledger has the stop next, and what has no file then is told by `mirror`."""
+    with suppress(StorageError):
+        desk.latch.stop(stop)
 
 
 def _hold_if_restored(desk: Desk) -> None:
@@ -89,21 +107,25 @@ def _hold_if_restored(desk: Desk) -> None:
         return
     why = anchoring.restored(desk)
     if why:
-        desk.latch.stop(Stop(None, why, RECOVERY, datetime.now(UTC)))
+        hold = Stop(None, why, RECOVERY, datetime.now(UTC))
+        _latch(desk, hold)
+        write_down(desk, hold, resumed=True)
 
 
 def _unfinished(desk: Desk, stop: Stop, *, covered: bool) -> bool:
     """Whether the ledger lacks the stop, or an order in its scope is not over; a latch after a restore is only written down."""
-    known = recorded(desk, desk.ledger, None)
     scope: dict[str, Any] = {} if stop.strategy is None else {"strategy": stop.strategy}
     if stop.actor == RECOVERY and stop.strategy is None:
-        if known is None:
+        if recorded(desk, desk.ledger, None) is None:
             write_down(desk, stop, resumed=True)
         return False
     if stop.strategy is None:
         # Who pressed while another stop stood may have died before the ledger had theirs.
-        if known is None or known.actor == RECOVERY or not is_on_record(desk.ledger, stop):
+        if not is_on_record(desk.ledger, stop):
             return True
+        if is_cleared(desk, desk.ledger, stop):
+            # Whoever cleared it died before its file went. It holds the account until it is cleared again, and there is nothing to do.
+            return False
         report = last_report(desk, None)
         if not covered and (report is None or not report["clean"]):
             return True
