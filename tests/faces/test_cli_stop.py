@@ -259,7 +259,7 @@ def test_a_stop_that_is_pressed_while_somebody_types_the_accounts_name_stands(ho
     assert told.index(f"Stopped by {user_actor()}") < told.index("the news") < told.index("Type PAPER-1")
     assert f"Another stop came meanwhile, by {user_actor()}: something is wrong" in told
     stops = holding("stop", "--status", "--json").json()["stops"]
-    assert [stop["reason"] for stop in stops if not stop["strategy"]] == ["something is wrong"]
+    assert [stop["reason"] for stop in stops if not stop["strategy"]] == ["the news", "something is wrong"]
     assert holding.at_a_terminal(["stop", "clear"], {"away:": "PAPER-1"}).code == 0
 
 

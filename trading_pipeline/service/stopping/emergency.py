@@ -111,6 +111,9 @@ def carry_out(
             # Not before the cancels, which do not wait for a file a strategy; what fails here the next boot makes good.
             with suppress(TradingError):
                 mirror(desk)
+            # A ledger that is put back to before the stop is known for older, though no desk ran to anchor it.
+            with suppress(TradingError):
+                anchoring.anchor(desk)
         if told is not None:
             told(report)
         left = deadline - time.monotonic()

@@ -11,23 +11,18 @@ from trading_pipeline.service.accounting import compare_with_broker
 from trading_pipeline.service.actors import RECOVERY
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.record.anchoring import restored
-from trading_pipeline.service.stopping.emergency import last_report
-from trading_pipeline.service.stopping.presses import is_cleared, recorded
+from trading_pipeline.service.stopping.emergency import held, last_report
+from trading_pipeline.service.stopping.presses import is_cleared
 
 LAST_FACTS = 20
 
 
 def stops(desk: Desk) -> list[Stop]:
-    """Every stop in force, by its file or by the ledger, the account's first: as it was pressed last, which the ledger knows."""
-    found: dict[str | None, Stop] = {}
-    for stop in desk.latch.stops():
-        found.setdefault(stop.strategy, stop)
-    latched = recorded(desk, desk.ledger, None)
-    if latched is not None and (latched.actor != RECOVERY or None not in found):
-        found[None] = latched
+    """Every stop in force, by its file or by the ledger: each press of the account's, then those of strategies."""
+    named = {stop.strategy: stop for stop in desk.latch.stops() if stop.strategy is not None}
     for row in desk.ledger.find("strategies", state="emergency_stopped"):
-        found.setdefault(row["name"], Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
-    return [found[scope] for scope in sorted(found, key=lambda scope: (scope is not None, scope or ""))]
+        named.setdefault(row["name"], Stop(row["name"], row["reason"], row["actor"], row["state_since"]))
+    return [*held(desk, desk.ledger).stops, *(named[name] for name in sorted(named))]
 
 
 def review(desk: Desk) -> dict[str, Any]:
