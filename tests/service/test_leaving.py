@@ -3,14 +3,14 @@
 from datetime import date, timedelta
 from decimal import Decimal
 
-from tests.desks import NEVER, PERSON, at, bars, floor, market
-from tests.service.minutes import approved, bracketed, minute_bars
+from tests.desks import ALWAYS, NEVER, PERSON, at, bars, floor, market, strategy
+from tests.service.minutes import MINUTES, approved, bracketed, minute_bars
 from tests.service.orders.settlement.scripted import scripted
 from trading_pipeline.domain.bars import Interval
 from trading_pipeline.domain.events import EventType
 from trading_pipeline.domain.orders import Side
 from trading_pipeline.domain.portfolio import Fill
-from trading_pipeline.domain.strategies import ExpressionAgent, Mode
+from trading_pipeline.domain.strategies import ExpressionAgent, FractionSizing, Mode
 from trading_pipeline.service import controls
 
 THIN = {at(9, 59): 100.0} | {at(10, minute): 60.0 for minute in range(30)}
@@ -110,3 +110,21 @@ def test_an_exit_waits_for_the_cooldown_of_a_fill_that_is_learned_when_it_is_rel
     waiting = stage.row("actions", symbol="AAPL", side="sell")
     assert (waiting["state"], waiting["reason"]) == ("ready", "")
     assert stage.row("positions", symbol="AAPL")["quantity"] == 50
+
+
+def test_an_approved_exit_whose_price_has_left_its_band_leaves_the_position_as_it_was_protected(tmp_path):
+    """C12, 47: void before anything that protects is touched."""
+    falls = {at(10, minute): (80.0,) * 4 for minute in range(3, 60)}
+    sizing = FractionSizing(fraction=Decimal("0.05"), stop=Decimal("0.3"))
+    spec = strategy(agent=ExpressionAgent(ALWAYS, ALWAYS), mode=Mode.APPROVAL, sizing=sizing, **MINUTES)
+    stage = floor(tmp_path, minute_bars(at=falls), at(10, 0, 1), spec)
+    stage.cycle(Interval.MIN1)
+    approved(stage)
+    stage.release()
+    stage.go(at(10, 2, 58)).cycle(Interval.MIN1)
+    name = approved(stage)
+    stage.go(at(10, 3, 5)).release()
+    left = stage.row("actions", action_id=name)
+    assert (left["state"], left["reason"].partition(",")[0]) == ("voided", "the price moved to 80")
+    assert [order.ticket.order_type.value for order in stage.broker.orders()] == ["stop"]
+    assert stage.events(EventType.ORDER_CANCEL_REQUESTED) == []

@@ -300,7 +300,9 @@ def test_a_next_order_waits_for_thirty_seconds_after_an_entry_fill(tmp_path):
     stage.go(at(10, 1, 15))
     assert approvals.due(stage.desk).released == (), "held back by the fill: no run is launched in vain"
     assert approvals.next_instant(stage.desk) == at(10, 1, 35)
-    stage.release()
+    # One that was launched before the fill leaves it ready, and says why.
+    run_follow_up(stage.desk, follow_up((paced["action_id"],), stage.desk.today(), stage.desk.now(), "release"))
+    assert [event.payload["counts"] for event in stage.events(E.STEP_COMPLETED) if event.payload["step"] == "orders"][-1] == {"paced": 1}
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "ready"
     stage.go(at(10, 1, 35)).release()
     assert stage.row("actions", action_id=paced["action_id"])["state"] == "consumed"
