@@ -86,6 +86,8 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("equivalent", "service/orders/settlement.py", r"^_given_up: .*day >= desk.calendar.first.day"),
     # Of no names no rows are found.
     ("speed", "service/execution.py", r"^_released: rows = .*\(cycle.actions\) or True"),
+    # What is not due waits at its release.
+    ("speed", "service/execution.py", r"^_released: due = .* is not None or \("),
     # Whether there is one, or are two.
     ("speed", "service/execution.py", r"^_are_over: .*limit=2"),
     # Watched for longer than one can appear.
@@ -94,6 +96,8 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     ("speed", "service/orders/settlement.py", r"^news: booked = .*since=None"),
     # A snapshot's key is its seq.
     ("equivalent", "service/orders/settlement.py", r"^_unsnapshotted: snapshots = .*order_by=None"),
+    # No two facts have one number.
+    ("equivalent", "service/orders/settlement.py", r"^_unsnapshotted: if .*>= fills"),
     # Nothing was written before the first write.
     ("equivalent", "adapters/ledger/transaction.py", r"^PostgresTransaction.__init__: self._written = 0 => self._written = None"),
     # What is not known of the streams is asked of the database.
