@@ -79,7 +79,10 @@ GROUPS = (
     Group(
         "approvals", ("domain/approvals.py", "service/approvals.py"),
         ("domain/test_state_machines.py", "service/test_approvals.py", "service/test_orders.py"),
-        wider=("service/test_leaving.py", "state_machines/test_approvals.py", "service/test_queries.py", "service/stopping", "service/record/test_rederivation.py"),
+        wider=(
+            "service/test_leaving.py", "state_machines/test_approvals.py", "service/test_queries.py", "service/stopping",
+            "service/record/test_rederivation.py",
+        ),
     ),
     Group(
         "gate", ("service/orders/gate.py",), ("service/orders/test_gate.py", *_PATH),
