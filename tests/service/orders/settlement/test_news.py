@@ -32,6 +32,8 @@ def test_nothing_new_has_no_name_and_each_thing_new_has_one(tmp_path):
     assert news(stage.desk) == "fill:X-7"
     broker.more = [(stop, sold), (stop, replace(sold, execution_id="X-8"))]
     assert news(stage.desk) == "fill:X-7+fill:X-8"
+    broker.more = [(stop, replace(sold, execution_id="X-6", at=at(10, 0)))]
+    assert news(stage.desk) == "fill:X-6", "stamped with its bar's start, before the book began: the order is in the book"
     broker.more = [(stop, replace(sold, execution_id=f"X-{number}")) for number in (7, 8, 9)]
     three = news(stage.desk)
     assert three.startswith("3:") and len(three) == 18

@@ -195,6 +195,8 @@ def test_a_submission_on_its_way_is_cancelled_by_whoever_has_the_lease_and_left_
     assert bool(broker.cancels) is leased
     facts = [type_ for type_, _ in told(stage, MINUTE)]
     assert facts[:2] == (["order.unknown", "order.cancel_requested"] if leased else ["order.rejected"])
+    for request in stage.events(E.ORDER_CANCEL_REQUESTED):
+        assert request.cause == stage.events(E.ORDER_UNKNOWN)[0].seq
 
 
 # From when on it asks
@@ -210,6 +212,12 @@ def test_executions_are_asked_for_from_the_calendars_first_day_and_then_from_a_d
     stage.go(at(9, 30, day=date(2024, 9, 5)))
     settled(stage)
     assert broker.asked_since[-1] == stage.row("fills")["at"] - timedelta(days=1)
+    noon = at(12, day=date(2024, 9, 5))
+    stage.broker.trade_by_hand("IBM", Side.BUY, 1, D(100))
+    broker.more = [("SOMEBODY", Fill("0", "SOMEBODY", "IBM", Side.BUY, 1, D(100), D(0), noon))]
+    settled(stage.go(noon))
+    settled(stage)
+    assert broker.asked_since[-1] == noon - timedelta(days=1), "the last by its time, whatever it is called"
 
 
 def test_executions_of_an_order_that_rests_are_asked_for_from_a_day_before_it_went_out(tmp_path):
