@@ -120,10 +120,14 @@ def due(desk: Desk) -> Due:
     rows = desk.ledger.find("actions", state=WAITING)
     overdue = [row["action_id"] for row in rows if row["expires_at"] is not None and now >= row["expires_at"]]
     admitted = [row for row in rows if row["state"] != ActionState.PENDING.value and row["action_id"] not in overdue]
-    waiting = [row for row in admitted if row["not_before"] is not None and (row["not_before"] <= now or buys_on(desk.ledger, row))]
-    ordered = sorted(waiting, key=lambda row: (row["not_before"], row["generated_seq"]))
+    ordered = sorted((row for row in admitted if has_come(desk, row)), key=lambda row: (row["not_before"], row["generated_seq"]))
     released = [row["action_id"] for row in ordered if buys_on(desk.ledger, row) or _release_at(desk, row) <= now]
     return Due(tuple(released), tuple(overdue))
+
+
+def has_come(desk: Desk, row: Row) -> bool:
+    """Whether an admitted action has something to do now: to be sent, or to end what its own entry still buys."""
+    return row["not_before"] is not None and (row["not_before"] <= desk.now() or buys_on(desk.ledger, row))
 
 
 def buys_on(reader: Reader, row: Row) -> bool:

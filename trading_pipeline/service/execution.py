@@ -21,7 +21,7 @@ from trading_pipeline.domain.strategies import StrategyState
 from trading_pipeline.errors import BrokerNotReady, LedgerUnavailable
 from trading_pipeline.ports import Fence, Reader, Transaction
 from trading_pipeline.service.account_limits import in_force, tighten
-from trading_pipeline.service.approvals import buys_on
+from trading_pipeline.service.approvals import has_come
 from trading_pipeline.service.desk import Desk
 from trading_pipeline.service.judging.book import held_for, intent_of
 from trading_pipeline.service.judging.pacing import Pacing
@@ -158,8 +158,7 @@ def _released(desk: Desk, cycle: Cycle) -> list[Row]:
         rows = desk.ledger.find("actions", action_id=cycle.actions, state=RELEASABLE) if cycle.actions else []
     else:
         rows = desk.ledger.find("actions", cycle_id=cycle.cycle_id, state=ActionState.READY.value)
-    due = [row for row in rows if row["not_before"] is not None and (row["not_before"] <= desk.now() or buys_on(desk.ledger, row))]
-    return sorted(due, key=lambda row: (row["not_before"], row["generated_seq"]))
+    return sorted((row for row in rows if has_come(desk, row)), key=lambda row: (row["not_before"], row["generated_seq"]))
 
 
 def _release(desk: Desk, fence: Fence, cycle: Cycle, row: Row, tally: Tally) -> None:

@@ -87,7 +87,7 @@ KNOWN: Final[tuple[tuple[str, str, str], ...]] = (
     # Of no names no rows are found.
     ("speed", "service/execution.py", r"^_released: rows = .*\(cycle.actions\) or True"),
     # What is not due waits at its release.
-    ("speed", "service/execution.py", r"^_released: due = .* is not None or \("),
+    ("speed", "service/approvals.py", r"^has_come: .* is not None or \("),
     # Whether there is one, or are two.
     ("speed", "service/execution.py", r"^_are_over: .*limit=2"),
     # Watched for longer than one can appear.
