@@ -218,16 +218,17 @@ def _waits(desk: Desk, intent: OrderIntent) -> bool:
 
 
 def _are_over(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
-    """Whether the ends of these orders are confirmed, which takes a broker a moment after a cancel."""
+    """Whether the ends of these orders are confirmed, which takes a broker a moment after a cancel; what is not is waited for."""
     names, until = [row["client_id"] for row in rows], time.monotonic() + _MOST_SECONDS
     for _ in range(_LOOKS):
         if not desk.ledger.find("orders", client_id=names, state=OPEN_AT_BROKER, limit=1):
             return True
         if desk.world is World.LIVE:
             if time.monotonic() >= until:
-                return False
+                break
             pause()
         settle(desk, tally)
+    tally.count("waiting")
     return False
 
 
@@ -281,7 +282,7 @@ def _has_stopped_buying(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
     """
     buying = _open_on(desk, intent, Side.BUY)
     cancel(desk, buying, f"action {intent.action_id} closes the position", "cycle", tally)
-    return _is_waited_for(desk, buying, tally)
+    return _are_over(desk, buying, tally)
 
 
 def _is_free_to_leave(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
@@ -291,19 +292,12 @@ def _is_free_to_leave(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
     """
     working = _open_on(desk, intent, Side.SELL)
     cancel(desk, working, f"the position is closed by action {intent.action_id}", "cycle", tally)
-    return _is_waited_for(desk, working, tally)
+    return _are_over(desk, working, tally)
 
 
 def _open_on(desk: Desk, intent: OrderIntent, side: Side) -> list[Row]:
     """Orders of the intent's strategy and symbol that the broker may have at work."""
     return desk.ledger.find("orders", strategy=intent.strategy, symbol=intent.symbol, side=side.value, state=OPEN_AT_BROKER)
-
-
-def _is_waited_for(desk: Desk, rows: Sequence[Row], tally: Tally) -> bool:
-    over = not rows or _are_over(desk, rows, tally)
-    if not over:
-        tally.count("waiting")
-    return over
 
 
 def _is_paced(desk: Desk, intent: OrderIntent, tally: Tally) -> bool:
